@@ -1,0 +1,66 @@
+"""What every command shares: consoles, tables, `--json`, and errors on one screen."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from xlam_jax.errors import InputError
+
+out = Console()
+err = Console(stderr=True)
+
+JsonOption = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE", help="Also write the result as JSON to FILE.")
+]
+
+
+def write_json(path: Path | None, result: Any) -> None:
+    """Writes `result` to `path` when one was asked for."""
+    if path is None:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def print_table(title: str, rows: list[dict[str, Any]]) -> None:
+    """Prints a list of equal-keyed dicts; numbers to the right."""
+    table = Table(title=title, title_justify="left")
+    if not rows:
+        out.print(f"{title}: nothing")
+        return
+    for key in rows[0]:
+        numeric = all(isinstance(r.get(key), int | float) or r.get(key) is None for r in rows)
+        table.add_column(str(key), justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(row.get(key)) for key in rows[0]))
+    out.print(table)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {v}" for k, v in value.items()) or "-"
+    return str(value)
+
+
+def need_file(path: Path, what: str) -> Path:
+    """Returns `path`, or raises InputError when it is no file."""
+    if not path.is_file():
+        raise InputError(f"{what} not found", where=str(path), hint="check the path")
+    return path
+
+
+def need_dir(path: Path, what: str) -> Path:
+    """Returns `path`, or raises InputError when it is no folder."""
+    if not path.is_dir():
+        raise InputError(f"{what} not found", where=str(path), hint="check the path")
+    return path

@@ -1,0 +1,96 @@
+"""The ledger: what happened to every row, and the yield table that adds up to the input.
+
+One JSON object a line: `{id, source, stage, verdict, reason, detail}` with verdict `pass`, `repaired`
+or `dropped`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal, TextIO
+
+Verdict = Literal["pass", "repaired", "dropped"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row's fate at one stage; `reason` is a code such as `unknown_function`, `detail` free text."""
+
+    id: str
+    source: str
+    stage: str
+    verdict: Verdict
+    reason: str = ""
+    detail: str = ""
+
+
+class Ledger:
+    """Counts fates, and writes them as JSON lines when given a path (complete only after `close`).
+
+    Example:
+      >>> with Ledger() as ledger:
+      ...     ledger.add("a", "demo", "format", "pass")
+      ...     ledger.add("b", "demo", "format", "dropped", "unknown_function", "foo")
+      >>> ledger.table()[0]["in"], ledger.table()[0]["out"]
+      (2, 1)
+    """
+
+    def __init__(self, path: str | os.PathLike[str] | None = None):
+        self.path = Path(path) if path else None
+        self.counts: Counter[tuple[str, Verdict, str]] = Counter()
+        self._file: TextIO | None = None
+        if self.path:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._partial = self.path.with_name(self.path.name + ".partial")
+            self._file = self._partial.open("w", encoding="utf-8")
+
+    def add(
+        self, id: str, source: str, stage: str, verdict: Verdict, reason: str = "", detail: str = ""
+    ) -> None:
+        """Records one fate; a `repaired` or `dropped` row must name its reason."""
+        if verdict != "pass" and not reason:
+            raise ValueError(f"a {verdict} row needs a reason code (row {id}, stage {stage})")
+        self.counts[stage, verdict, reason if verdict != "pass" else ""] += 1
+        if self._file:
+            entry = Entry(id, source, stage, verdict, reason, detail)
+            self._file.write(json.dumps(asdict(entry), ensure_ascii=False) + "\n")
+
+    def table(self) -> list[dict]:
+        """One row a stage, in order of appearance: `stage, in, out, repaired, dropped, reasons{code: n}`.
+
+        `in == out + dropped` holds by construction.
+        """
+        stages = list(dict.fromkeys(stage for stage, _, _ in self.counts))
+        rows = []
+        for stage in stages:
+            of = {k[1:]: n for k, n in self.counts.items() if k[0] == stage}
+            total, dropped = sum(of.values()), sum(n for (v, _), n in of.items() if v == "dropped")
+            reasons = Counter({r: n for (v, r), n in of.items() if v == "dropped"})
+            rows.append(
+                {
+                    "stage": stage,
+                    "in": total,
+                    "out": total - dropped,
+                    "repaired": sum(n for (v, _), n in of.items() if v == "repaired"),
+                    "dropped": dropped,
+                    "reasons": dict(reasons.most_common()),
+                }
+            )
+        return rows
+
+    def close(self) -> None:
+        """Makes the file visible under its own name."""
+        if self._file and self.path:
+            self._file.close()
+            self._file = None
+            os.replace(self._partial, self.path)
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
