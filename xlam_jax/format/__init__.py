@@ -1,0 +1,45 @@
+"""What a function-calling example is: Records, tools, and the codec between calls and text."""
+
+from xlam_jax.format.call_formats import CALL_FORMATS, Answer, CallFormat, ParseError
+from xlam_jax.format.codec import TASK_INSTRUCTION, Codec, Rendered, Span, get_codec
+from xlam_jax.format.layout import LAYOUTS, Layout
+from xlam_jax.format.record import (
+    Record,
+    Step,
+    Tool,
+    ToolCall,
+    check_json,
+    read_records,
+    step_json,
+    write_records,
+)
+from xlam_jax.format.templates import TEMPLATES, ChatTemplate
+from xlam_jax.format.tools import normalise_tool, openai_view, python_type, xlam_view
+
+__all__ = [
+    "CALL_FORMATS",
+    "LAYOUTS",
+    "TASK_INSTRUCTION",
+    "TEMPLATES",
+    "Answer",
+    "CallFormat",
+    "ChatTemplate",
+    "Codec",
+    "Layout",
+    "ParseError",
+    "Record",
+    "Rendered",
+    "Span",
+    "Step",
+    "Tool",
+    "ToolCall",
+    "check_json",
+    "get_codec",
+    "normalise_tool",
+    "openai_view",
+    "python_type",
+    "read_records",
+    "step_json",
+    "write_records",
+    "xlam_view",
+]

@@ -1,0 +1,158 @@
+"""`xlam demo`: the whole loop on a laptop, as the same commands a person would type.
+
+Each stage is one `xlam` command in its own process, so that what is shown is what works, and memory is
+given back between stages. The fine-tuning gets whatever the clock leaves after the rest is paid for.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from xlam_jax.cli.common import JsonOption, need_dir, out, print_table, write_json
+from xlam_jax.errors import InputError, WorkError
+
+QUESTION = "What is the greatest common divisor of 5124 and 1908?"
+_EXPORT_SECONDS = 60.0  # export, one call and start-up of what follows the training, measured generously
+
+
+def register(app: typer.Typer) -> None:
+    app.command(epilog="Example: xlam demo --out runs/demo --minutes 15")(demo)
+
+
+@dataclass
+class _Stages:
+    """Runs commands one after the other; keeps seconds and peak memory of each."""
+
+    folder: Path
+    started: float = field(default_factory=time.monotonic)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+    def run(self, title: str, *args: str) -> dict[str, Any]:
+        """Runs `xlam ARGS --json FILE` and returns what it wrote; a failure ends the demo."""
+        result = self.folder / "stages" / f"{len(self.rows) + 1:02d}.json"
+        result.parent.mkdir(parents=True, exist_ok=True)
+        out.rule(f"[bold]{title}[/]", align="left")
+        out.print(f"[dim]$ xlam {shlex.join(args)}[/]", highlight=False)
+        begun = time.monotonic()
+        process = subprocess.Popen([sys.executable, "-m", "xlam_jax.cli.main", *args, "--json", str(result)])
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        # ru_maxrss is in KiB on Linux and in bytes on macOS.
+        peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        row = {"stage": title, "seconds": round(time.monotonic() - begun, 1), "peak GiB": round(peak / 2**30, 2)}
+        self.rows.append(row)
+        if process.returncode:
+            raise WorkError(
+                f"stage {title!r} failed with exit status {process.returncode}",
+                where=f"xlam {shlex.join(args)}",
+                hint="its own message stands above",
+            )
+        return json.loads(result.read_text(encoding="utf-8"))
+
+    @property
+    def elapsed(self) -> float:
+        return time.monotonic() - self.started
+
+
+def demo(
+    folder: Annotated[Path, typer.Option("--out", help="Folder of the run; replaced if it exists.")] = Path(
+        "runs/demo"
+    ),
+    configs: Annotated[Path, typer.Option(help="Folder with apigen.yaml, data.yaml, sft.yaml, tools.json.")] = Path(
+        "configs/demo"
+    ),
+    minutes: Annotated[float, typer.Option(min=1, help="Wall time to aim at; training gets what is left.")] = 16.0,
+    eval_rows: Annotated[int, typer.Option(min=1, help="Held-out rows to evaluate, before and after.")] = 120,
+    json_file: JsonOption = None,
+) -> None:
+    """Proves the whole loop: data, fine-tuning, export, evaluation before and after, one executed call."""
+    need_dir(configs, "demo configs")
+    if folder.exists() and any(folder.iterdir()) and not (folder / "stages").is_dir():
+        raise InputError("the folder holds something that is no demo run", where=str(folder), hint="name another --out")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    # The same shapes are compiled before and after the training; the cache makes the second time free.
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str((folder / "compiled").resolve()))
+    base_model = importlib.import_module("xlam_jax.release.base_model")
+    gguf = str(base_model.find_smollm2())
+
+    stages = _Stages(folder)
+    heldout = str(folder / "data" / "heldout.jsonl")
+
+    def evaluate(title: str, model: Path, constrained: bool) -> dict[str, Any]:
+        name = title.replace(", ", "-")
+        args = ["eval", "records", heldout, "--model", str(model), "--limit", str(eval_rows)]
+        args += ["--out", str(folder / "eval" / name)] + (["--constrained"] if constrained else [])
+        return {"model": title, **stages.run(f"evaluate: {title}", *args)["summary"]}
+
+    stages.run("import the base model", "convert", "from-hf", gguf, str(folder / "base"))
+    synthesis = stages.run(
+        "synthesise and verify", "apigen", "run", str(configs / "apigen.yaml"), f"out={folder / 'data'}"
+    )
+    shards = stages.run(
+        "tokenise, mask and pack",
+        *("data", "build", str(configs / "data.yaml"), f"inputs=[{folder / 'data' / 'train.jsonl'}]"),
+        *(f"tokenizer={folder / 'base'}", f"out={folder / 'shards'}"),
+    )
+    began = stages.elapsed
+    table = [evaluate("before, free", folder / "base", False), evaluate("before, constrained", folder / "base", True)]
+    after_seconds = stages.elapsed - began
+    left = minutes * 60 - stages.elapsed - after_seconds - _EXPORT_SECONDS
+    training = stages.run(
+        "fine-tune",
+        *("train", str(configs / "sft.yaml"), f"model={folder / 'base'}", f"data.train={folder / 'shards'}"),
+        *(f"out={folder / 'run'}", f"max_minutes={max(left / 60, 0.5):.2f}"),
+    )
+    stages.run("export to Hugging Face", "convert", "to-hf", str(folder / "run"), str(folder / "model"))
+    table += [evaluate("after, free", folder / "model", False), evaluate("after, constrained", folder / "model", True)]
+    call = stages.run(
+        "one call, parsed and executed",
+        *("call", QUESTION, "--tools", str(configs / "tools.json"), "--model", str(folder / "model"), "--execute"),
+    )
+    report = {
+        "table": table,
+        "training": training,
+        "data": {"synthesis": synthesis, "shards": shards},
+        "call": call,
+        "stages": stages.rows,
+        "seconds": round(stages.elapsed, 1),
+        "peak_gib": max(row["peak GiB"] for row in stages.rows),
+    }
+    write_json(folder / "report.json", report)
+    write_json(json_file, report)
+    _print_report(report, folder)
+
+
+def _print_report(report: dict[str, Any], folder: Path) -> None:
+    out.rule("[bold]what came out[/]", align="left")
+    print_table("stages", report["stages"])
+    speed = report["training"].get("tokens_per_second")
+    print_table(
+        "held-out functions, never seen in training",
+        [
+            {
+                "model": row["model"],
+                "rows": row["n"],
+                "parsable %": round(100 * row["parsable"], 1),
+                "AST accuracy %": round(100 * row["ast"], 1),
+                "95 % interval": f"{100 * row['ast_low']:.1f} - {100 * row['ast_high']:.1f}",
+                "seconds per call": round(row["seconds_per_call"], 2),
+                "trained tokens/s": round(speed, 1) if speed and row["model"].startswith("after") else None,
+            }
+            for row in report["table"]
+        ],
+    )
+    minutes = report["seconds"] / 60
+    out.print(f"{minutes:.1f} minutes, peak memory {report['peak_gib']} GiB; report: {folder / 'report.json'}")

@@ -1,0 +1,64 @@
+"""`xlam train`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from xlam_jax.cli.common import JsonOption, err, out, print_table, write_json
+
+
+class ResumeChoice(StrEnum):
+    auto = "auto"
+    never = "never"
+    must = "must"
+
+
+def register(app: typer.Typer) -> None:
+    app.command(epilog="Example: xlam train configs/demo/sft.yaml steps=20 out=runs/sft --resume auto")(train)
+
+
+def train(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file of a training run.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[key=value ...]", help="For example optim.lr=1e-5")
+    ] = None,
+    resume: Annotated[
+        ResumeChoice,
+        typer.Option(
+            help="auto: go on from the newest checkpoint if there is one; must: only then; never: only without."
+        ),
+    ] = ResumeChoice.auto,
+    json_file: JsonOption = None,
+) -> None:
+    """Fine-tune a model on packed data; stop it with SIGTERM, and the same command goes on."""
+    from xlam_jax.config import load_config
+    from xlam_jax.errors import WorkError
+    from xlam_jax.training.config import TrainConfig
+    from xlam_jax.training.loop import train as run
+
+    result = run(load_config(TrainConfig, config, overrides or ()), console=err, resume=resume.value)
+    write_json(json_file, asdict(result))
+    keys = (
+        "step",
+        "total_steps",
+        "loss",
+        "accuracy",
+        "tokens_per_second",
+        "target_tokens_per_second",
+        "seconds",
+    )
+    row = {key: getattr(result, key) for key in keys}
+    print_table(f"run {result.run}", [{**row, **result.eval, "peak GiB": result.peak_rss_gib}])
+    if result.stopped.startswith("SIG"):
+        raise WorkError(
+            f"stopped by {result.stopped}, saved at step {result.step} of {result.total_steps}",
+            where=result.run,
+            hint="the same command goes on from there",
+        )
+    if not result.finished:
+        out.print(f"stopped at step {result.step} of {result.total_steps} as asked (stop_at)")

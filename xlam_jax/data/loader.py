@@ -1,0 +1,155 @@
+"""Packed shards -> batches. The state is one integer: the step.
+
+Row `(step, i)` of the run is number `step * rows_per_step + i` in an endless stream of epochs, each a permutation
+seeded by (seed, epoch). Nothing depends on the number of hosts or devices, so a run resumes on any of them.
+"""
+
+from __future__ import annotations
+
+import bisect
+import functools
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from xlam_jax.data.batch import Batch, stack
+from xlam_jax.data.shards import need_array_record, read_manifest, unpack_row
+from xlam_jax.errors import InputError, WorkError
+
+
+class PackedSource:
+    """Random access to the packed rows of a data folder.
+
+    Args:
+      folder: written by `xlam data build`.
+      verify: check every shard's sha256, not only its size.
+
+    Raises:
+      InputError: no data folder, or a shard that is missing, cut or changed.
+    """
+
+    def __init__(self, folder: str | Path, *, verify: bool = False):
+        self.folder = Path(folder)
+        self.manifest = read_manifest(self.folder, full=verify)
+        module = need_array_record()
+        self._readers = []
+        for shard in self.manifest["shards"]:
+            reader = module.ArrayRecordReader(str(self.folder / shard["file"]))
+            if reader.num_records() != shard["rows"]:
+                where = str(self.folder / shard["file"])
+                raise InputError("the shard holds another number of rows than the manifest says", where=where)
+            self._readers.append(reader)
+        self._ends = list(accumulate(shard["rows"] for shard in self.manifest["shards"]))
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def __getitem__(self, index: int) -> tuple[Batch, list[str]]:
+        """Row `index`: fields of shape `[seq_len]`, and its record ids in the order of its segments."""
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        shard = bisect.bisect_right(self._ends, index)
+        start = self._ends[shard] - self.manifest["shards"][shard]["rows"]
+        return unpack_row(self._readers[shard].read([index - start])[0])
+
+    @property
+    def seq_len(self) -> int:
+        return self.manifest["seq_len"]
+
+    @property
+    def fingerprint(self) -> str:
+        return self.manifest["fingerprint"]
+
+
+@functools.lru_cache(maxsize=4)
+def _permutation(seed: int, epoch: int, rows: int) -> np.ndarray:
+    return np.random.default_rng([seed, epoch]).permutation(rows)
+
+
+def row_indices(step: int, rows_per_step: int, num_rows: int, seed: int) -> np.ndarray:
+    """Which rows of the source make up `step`: int64 [rows_per_step]."""
+    stream = step * rows_per_step + np.arange(rows_per_step)
+    return np.asarray(
+        [_permutation(seed, int(g // num_rows), num_rows)[g % num_rows] for g in stream], np.int64
+    )
+
+
+class Steps(Sequence):
+    """Step -> this host's part of the step's batch, `[A, B / hosts, S]`; a random-access source for Grain.
+
+    Args:
+      rows: rows of a whole step over all hosts, A * B.
+      accumulation: micro-batches of a step, A.
+    """
+
+    def __init__(
+        self, source: PackedSource, rows: int, accumulation: int, seed: int, num_steps: int,
+        process_index: int = 0, process_count: int = 1,
+    ):  # fmt: skip
+        if rows % (accumulation * process_count):
+            raise InputError(
+                f"{rows} rows a step cannot be split over {accumulation} micro-batches and {process_count} hosts",
+                where="batch.rows",
+            )
+        self._source, self._rows, self._accumulation, self._seed = source, rows, accumulation, seed
+        self._num_steps, self._host, self._hosts = num_steps, process_index, process_count
+
+    def __len__(self) -> int:
+        return self._num_steps
+
+    def indices(self, step: int) -> np.ndarray:
+        """Row numbers of the step on all hosts, int64 [A, B]."""
+        flat = row_indices(step, self._rows, len(self._source), self._seed)
+        return flat.reshape(self._accumulation, -1)
+
+    def __getitem__(self, step: int) -> Batch:
+        if not 0 <= step < self._num_steps:
+            raise IndexError(step)
+        mine = np.split(self.indices(step), self._hosts, axis=1)[self._host]
+        return stack([stack([self._source[int(i)][0] for i in micro]) for micro in mine])
+
+    def record_ids(self, step: int) -> list[list[list[str]]]:
+        """Record ids by [micro-batch][row], of all hosts; for reports."""
+        return [[self._source[int(i)][1] for i in micro] for micro in self.indices(step)]
+
+
+class Numbered(NamedTuple):
+    """A step's number and batch."""
+
+    step: int
+    batch: Batch
+
+
+def batches(steps: Steps, start_step: int = 0, *, threads: int = 2, ahead: int = 4) -> Iterator[Numbered]:
+    """Host batches from `start_step` on, read ahead by Grain's threads."""
+    try:
+        import grain
+    except ImportError as e:
+        raise WorkError("grain is not installed", hint="pip install grain array_record") from e
+    if start_step >= len(steps):
+        return
+    data = grain.MapDataset.source(steps).slice(slice(start_step, len(steps)))
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead)
+    for k, batch in enumerate(data.to_iter_dataset(options)):
+        yield Numbered(start_step + k, batch)
+
+
+def eval_batches(
+    source: PackedSource, rows: int, process_index: int = 0, process_count: int = 1
+) -> Iterator[Batch]:
+    """Every row once, in order, as this host's part of `[1, rows, S]` batches; empty rows fill up the last one."""
+    empty = Batch(*(np.zeros_like(field) for field in source[0][0]))
+    for start in range(0, len(source), rows):
+        part = [source[i][0] if i < len(source) else empty for i in range(start, start + rows)]
+        mine = np.split(np.arange(rows), process_count)[process_index]
+        yield stack([stack([part[i] for i in mine])])
+
+
+def to_device(batch: Batch, sharding: Any) -> Batch:
+    """This host's rows -> global jax arrays over the mesh; `sharding` fits `[A, B, S]`."""
+    import jax
+
+    return Batch(*(jax.make_array_from_process_local_data(sharding, field) for field in batch))

@@ -1,0 +1,286 @@
+"""The codec: one object that turns Records into text with spans, and text into calls.
+
+Three independent choices compose it: the layout of sections, the call format, and the chat template. The
+text holds every special token literally (the beginning-of-sequence token too), so it is tokenised with
+`add_special_tokens=False`. SmolLM2's ChatML is the trap this avoids: its beginning-of-sequence token is
+`<|im_start|>`, and a tokenizer that adds one would write it twice.
+
+User text is never escaped. A query that contains a marker or a special token's text stays as it is, and the
+spans still point at the answers; whether such text may become a special token is decided at tokenisation.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from xlam_jax.errors import InputError
+from xlam_jax.format.call_formats import CALL_FORMATS, Answer, CallFormat, Piece
+from xlam_jax.format.layout import LAYOUTS, Layout
+from xlam_jax.format.record import Record, Step, Tool, ToolCall
+from xlam_jax.format.templates import TEMPLATES, ChatTemplate, chat_template
+from xlam_jax.format.tools import openai_view, xlam_view
+
+# Short on purpose: every prompt of every sample pays for it.
+TASK_INSTRUCTION = "Answer the query by calling the tools. Call none if no tool fits."
+
+
+@dataclass(frozen=True)
+class Span:
+    """Characters `[start, end)` of the text.
+
+    `kind` is `assistant` (all that the model writes in a turn, stop token included) or a part of it:
+    `content` (the answer), `thought`, `name`, `arguments` (inside the answer), `stop`. Text inside JSON
+    strings is in its escaped form. `step` counts from 0.
+    """
+
+    start: int
+    end: int
+    kind: str
+    step: int
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A conversation as text; spans ordered by start, outer before inner."""
+
+    text: str
+    spans: tuple[Span, ...]
+
+
+@dataclass(frozen=True)
+class Codec:
+    """Renders and parses; make one with `get_codec`."""
+
+    format: CallFormat
+    chat: ChatTemplate
+    sections: Layout
+    thought: bool = False
+
+    @property
+    def call_format(self) -> str:
+        """Name of the call format."""
+        return self.format.name
+
+    @property
+    def template(self) -> str:
+        """Name of the chat template."""
+        return self.chat.name
+
+    @property
+    def layout(self) -> str:
+        """Name of the layout."""
+        return self.sections.name
+
+    @property
+    def name(self) -> str:
+        """All choices in one word, for manifests."""
+        return "/".join((self.call_format, self.template, self.layout)) + ("+thought" if self.thought else "")
+
+    @property
+    def stop(self) -> str:
+        """The token that ends an answer."""
+        return self.chat.stop
+
+    @property
+    def bos(self) -> str:
+        """The token the text begins with; empty when the template writes none."""
+        return self.chat.bos
+
+    def render(self, record: Record) -> Rendered:
+        """The whole conversation with an `assistant` span for every step.
+
+        Raises:
+          InputError: arguments that JSON cannot hold (names the record).
+        """
+        chunks, spans = [self._opening(record)], []
+        length = len(chunks[0])
+        for i, step in enumerate(record.steps):
+            turn, turn_spans = self._turn(record, step, i, length)
+            chunks.append(turn)
+            spans.extend(turn_spans)
+            length += len(turn)
+        return Rendered("".join(chunks), tuple(spans))
+
+    def prompt(self, record: Record, step: int = 0) -> str:
+        """The text a model is given to write step `step`; later steps are not looked at.
+
+        Equals `render(record).text` up to the assistant span of that step, where there is one.
+
+        Raises:
+          InputError: fewer than `step` steps come before.
+        """
+        if not 0 <= step <= len(record.steps):
+            raise InputError(f"step {step} of a record with {len(record.steps)}", where=f"record {record.id}")
+        turns = (self._turn(record, s, i, 0)[0] for i, s in enumerate(record.steps[:step]))
+        return self._opening(record) + "".join(turns) + self.chat.assistant
+
+    def parse(self, text: str) -> Answer:
+        """Reads raw model output, with or without the stop token.
+
+        Whitespace around it and a fence of backticks are forgiven, a bare list of calls and arguments
+        given as JSON text are accepted.
+
+        Raises:
+          ParseError: and nothing else, whatever the text.
+
+        Example:
+          >>> get_codec().parse('{"tool_calls": [{"name": "f", "arguments": {"a": 1}}]}').tool_calls
+          (ToolCall(name='f', arguments={'a': 1}),)
+        """
+        return self.format.parse(text, self.chat.stop)
+
+    def render_calls(self, calls: Iterable[ToolCall], thought: str = "") -> str:
+        """The answer alone: no stop token, no turn around it."""
+        return self._piece(tuple(calls), thought).text
+
+    def messages(self, record: Record) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """The record as OpenAI chat messages and tools.
+
+        A task instruction becomes the system message. Format instruction and few-shot examples have no
+        place there: see `template_kwargs`. Arguments stay objects, as Hugging Face templates expect them.
+        """
+        out: list[dict[str, Any]] = []
+        if record.task_instruction:
+            out.append({"role": "system", "content": record.task_instruction})
+        out.append({"role": "user", "content": record.query})
+        for i, step in enumerate(record.steps, 1):
+            calls = [
+                {
+                    "id": f"call_{i}_{j}",
+                    "type": "function",
+                    "function": {"name": c.name, "arguments": c.arguments},
+                }
+                for j, c in enumerate(step.tool_calls, 1)
+            ]
+            message: dict[str, Any] = {"role": "assistant", "content": step.thought}
+            if calls:
+                message["tool_calls"] = calls
+            out.append(message)
+            if (observation := _observation(step)) is not None:
+                result = {"role": "tool", "content": observation}
+                out.append({**result, "tool_call_id": calls[0]["id"]} if calls else result)
+            if step.user_input:
+                out.append({"role": "user", "content": step.user_input})
+        return out, [openai_view(tool) for tool in record.tools]
+
+    def template_kwargs(self, record: Record) -> dict[str, Any]:
+        """What `apply_chat_template` needs beside messages and tools to equal `render`."""
+        kwargs: dict[str, Any] = {}
+        if record.format_instruction:
+            kwargs["format_instruction"] = record.format_instruction
+        if record.few_shot_examples:
+            kwargs["few_shot_examples"] = list(record.few_shot_examples)
+        return kwargs
+
+    def jinja(self) -> str:
+        """The chat template for `tokenizer.chat_template`; renders what `render` and `prompt` write."""
+        return chat_template(
+            self.chat,
+            self.sections,
+            self.format.jinja(),
+            task_instruction=TASK_INSTRUCTION,
+            format_instruction=self.format.instruction(self.thought),
+            with_thought=self.thought,
+        )
+
+    def grammar(self, tools: Sequence[Tool], min_calls: int = 1) -> dict[str, Any]:
+        """JSON Schema of the answers that call these tools, for llguidance.
+
+        Raises:
+          InputError: calls are demanded where there are no tools.
+        """
+        return self.format.grammar(tools, min_calls, self.thought)
+
+    def _piece(self, calls: Sequence[ToolCall], thought: str) -> Piece:
+        return self.format.render(calls, thought if self.thought else None)
+
+    def _opening(self, record: Record) -> str:
+        bodies = {
+            "TASK INSTRUCTION": record.task_instruction or TASK_INSTRUCTION,
+            "AVAILABLE TOOLS": _dumps([xlam_view(tool) for tool in record.tools]) if record.tools else "",
+            "FORMAT INSTRUCTION": record.format_instruction or self.format.instruction(self.thought),
+            "FEW-SHOT EXAMPLES": "\n".join(map(_text, record.few_shot_examples)),
+            "QUERY": record.query,
+        }
+        begin, end = self.chat.user
+        return self.chat.bos + self.chat.preamble + begin + self.sections.join(bodies) + end
+
+    def _turn(self, record: Record, step: Step, index: int, offset: int) -> tuple[str, list[Span]]:
+        """Text of one step from the assistant's opening to the next user words; spans moved by `offset`."""
+        chat = self.chat
+        try:
+            piece = self._piece(step.tool_calls, step.thought)
+        except InputError as e:
+            raise InputError(e.what, where=f"record {record.id}, step {index + 1}", hint=e.hint) from None
+        start = offset + len(chat.assistant)
+        content = start + len(chat.lead)
+        content_end = content + len(piece.text)
+        stop = content_end + len(chat.before_stop)
+        end = stop + len(chat.stop)
+        spans = [
+            Span(start, end, "assistant", index),
+            Span(content, content_end, "content", index),
+            *(Span(content + a, content + b, kind, index) for a, b, kind in piece.parts),
+            Span(stop, end, "stop", index),
+        ]
+        text = chat.assistant + chat.lead + piece.text + chat.before_stop + chat.stop + chat.after
+        if (observation := _observation(step)) is not None:
+            if chat.tool[0]:
+                text += chat.tool[0] + observation + chat.tool[1]
+            else:
+                text += chat.user[0] + self.sections.section("OBSERVATION", observation) + chat.user[1]
+        if step.user_input:
+            text += chat.user[0] + step.user_input + chat.user[1]
+        return text, spans
+
+
+@functools.cache
+def get_codec(
+    call_format: str = "xlam-json", template: str = "chatml", layout: str = "brackets", thought: bool = False
+) -> Codec:
+    """The codec of these choices.
+
+    Args:
+      call_format: a key of `CALL_FORMATS`.
+      template: a key of `TEMPLATES`.
+      layout: a key of `LAYOUTS`.
+      thought: whether answers carry the thought before the calls.
+
+    Raises:
+      InputError: unknown name; the hint is the nearest known one.
+    """
+    return Codec(
+        _known("call format", call_format, CALL_FORMATS),
+        _known("chat template", template, TEMPLATES),
+        _known("layout", layout, LAYOUTS),
+        thought,
+    )
+
+
+T = TypeVar("T")
+
+
+def _known(what: str, name: str, table: dict[str, T]) -> T:
+    if name not in table:
+        near = difflib.get_close_matches(name, table, n=1, cutoff=0.4)
+        raise InputError(f"unknown {what} {name!r}", hint=near[0] if near else "one of " + ", ".join(table))
+    return table[name]
+
+
+def _observation(step: Step) -> str | None:
+    """The observation as text, or None where there is none; 0, False, [] and {} are observations."""
+    value = step.next_observation
+    return None if value is None or value == "" else _text(value)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else _dumps(value)
+
+
+def _dumps(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)

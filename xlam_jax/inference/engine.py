@@ -1,0 +1,189 @@
+"""The engine: prompts in, generations out, in the order they came."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from xlam_jax.errors import InputError
+from xlam_jax.format import Codec, get_codec
+from xlam_jax.inference.batching import Batch, Request, Stats
+from xlam_jax.inference.grammar import Grammars
+from xlam_jax.inference.sampler import Sampling
+from xlam_jax.models.config import ModelConfig
+from xlam_jax.models.decoder import Params, unstack
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What one prompt led to.
+
+    Attributes:
+      text: decoded once from `token_ids`, special tokens written out, the stop token removed.
+      token_ids: as drawn, stop token included. Never encode `text` again: other ids may give the same text.
+      finish_reason: "stop", or "length" when the token budget or the engine's `max_len` ended it. No token ids
+        and "length" means that the prompt itself did not fit.
+      prompt_tokens: length of the prompt in tokens.
+      seconds: from the start of this prompt's prefill to its last token.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    finish_reason: str
+    prompt_tokens: int
+    seconds: float
+
+
+class Engine:
+    """Generates with one model.
+
+    Args:
+      params: stacked or unstacked parameters; kept unstacked.
+      tokenizer: a fast Hugging Face tokenizer.
+      codec: gives the stop token, and the text around an answer in constrained decoding.
+      max_len: prompt and answer together, in tokens.
+      batch_size: sequences that decode together.
+
+    Raises:
+      InputError: the tokenizer lacks the stop token, or has more tokens than the model.
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        cfg: ModelConfig,
+        tokenizer: Any,
+        codec: Codec,
+        *,
+        max_len: int = 1024,
+        batch_size: int = 32,
+    ):
+        stop = tokenizer.get_vocab().get(codec.stop)
+        if stop is None:
+            raise InputError(
+                f"the tokenizer has no token {codec.stop!r}",
+                where=f"stop token of the chat template {codec.template!r}",
+                hint="the codec the model was trained with, see xlam.json in its folder",
+            )
+        self.cfg, self.tokenizer, self.codec = cfg, tokenizer, codec
+        self.params = unstack(params)
+        self.max_len = min(max_len, cfg.max_position_embeddings)
+        self.batch_size = batch_size
+        self.stop_ids = frozenset({stop, *cfg.eos_token_ids})
+        around = (codec.chat.lead, codec.chat.before_stop)
+        self.grammars = Grammars(tokenizer, cfg.vocab_size, stop, around)
+        self.stats = Stats()
+
+    @classmethod
+    def from_folder(cls, folder: str | Path, *, codec: Codec | None = None, **kwargs: Any) -> Engine:
+        """Loads a model folder; the codec is the one named in its xlam.json, else the default one.
+
+        Raises:
+          InputError: no such folder, or files that do not fit together.
+        """
+        from transformers import AutoTokenizer
+
+        from xlam_jax.release import load_model
+
+        folder = Path(folder)
+        if not folder.is_dir():
+            raise InputError("model folder not found", where=str(folder), hint="check the path")
+        cfg, params = load_model(folder)
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(str(folder))
+        except (OSError, ValueError) as e:
+            raise InputError(f"no usable tokenizer: {str(e).splitlines()[0]}", where=str(folder)) from e
+        return cls(unstack(params), cfg, tokenizer, codec or folder_codec(folder), **kwargs)
+
+    def encode(self, prompt: str) -> list[int]:
+        """Token ids of a prompt, whose special tokens (the first one too) are part of the text."""
+        return self.tokenizer(prompt, add_special_tokens=False)["input_ids"]
+
+    def grammar_error(self, schema: dict[str, Any]) -> str:
+        """Why constrained decoding cannot follow this schema; empty when it can."""
+        try:
+            self.grammars.matcher(schema)
+        except InputError as e:
+            return e.what
+        return ""
+
+    def generate(
+        self,
+        prompts: Sequence[str],
+        *,
+        max_new_tokens: int = 256,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        seed: int = 0,
+        grammars: Sequence[dict[str, Any] | None] | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> list[Generation]:
+        """Continues each prompt.
+
+        Args:
+          max_new_tokens: budget of each answer; smaller where `max_len` leaves less.
+          temperature: 0 is greedy.
+          top_p: mass of the nucleus that is drawn from.
+          seed: prompt number i draws with a key made of (seed, i), whatever the batches.
+          grammars: a JSON Schema per prompt that its answer must follow, None for none.
+          progress: called with (finished, all) after each sequence.
+
+        Raises:
+          InputError: an empty prompt, a schema no grammar can be made from, or lists of unequal length.
+        """
+        if grammars is not None and len(grammars) != len(prompts):
+            raise InputError(f"{len(prompts)} prompts, but {len(grammars)} grammars")
+        requests = []
+        for number, prompt in enumerate(prompts):
+            ids = self.encode(prompt)
+            if not ids:
+                raise InputError("empty prompt", where=f"prompt {number}")
+            schema = grammars[number] if grammars is not None else None
+            matcher = self.grammars.matcher(schema) if schema is not None else None
+            requests.append(Request(number, ids, min(max_new_tokens, self.max_len - len(ids)), matcher))
+        finished = 0
+
+        def done(request: Request) -> None:
+            nonlocal finished
+            finished += 1
+            if progress is not None:
+                progress(finished, len(requests))
+
+        fitting = [r for r in requests if r.budget > 0]
+        if fitting:
+            Batch(
+                self.params,
+                self.cfg,
+                fitting,
+                rows=min(self.batch_size, 1 << (len(fitting) - 1).bit_length()),
+                stop_ids=self.stop_ids,
+                sampling=Sampling(temperature, top_p),
+                seed=seed,
+                grammars=self.grammars,
+                stats=self.stats,
+                done=done,
+            ).run()
+        for request in requests:
+            if request.budget <= 0:
+                request.finish_reason = "length"
+                done(request)
+        return [self._generation(r) for r in requests]
+
+    def _generation(self, request: Request) -> Generation:
+        ids = request.tokens
+        kept = ids[:-1] if ids and ids[-1] in self.stop_ids else ids
+        text = self.tokenizer.decode(kept, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        return Generation(text, tuple(ids), request.finish_reason, len(request.prompt), request.seconds)
+
+
+def folder_codec(folder: str | Path) -> Codec:
+    """The codec named in a model folder's xlam.json; the default codec where there is none."""
+    from xlam_jax.release.hf_out import read_xlam_json
+
+    names = read_xlam_json(folder).get("codec") or {}
+    try:
+        return get_codec(**names)
+    except TypeError as e:
+        raise InputError(f"unknown codec choice: {e}", where=f"{folder}/xlam.json") from e

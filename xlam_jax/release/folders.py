@@ -1,0 +1,121 @@
+"""Folders that appear whole or not at all, the memory a conversion took, and the error of a full disk."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from xlam_jax.errors import InputError
+
+# A quota and a file-size limit look the same to the person at the keyboard: the result does not fit.
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def check_free(dst: Path, *, overwrite: bool) -> None:
+    """Raises InputError when `dst` exists and holds something, unless `overwrite`."""
+    if dst.exists() and not dst.is_dir():
+        raise InputError("the destination is a file, a folder is needed", where=str(dst), hint="another DST")
+    if not overwrite and dst.is_dir() and any(dst.iterdir()):
+        raise InputError(
+            "the destination folder is not empty", where=str(dst), hint="--overwrite, or another DST"
+        )
+
+
+def check_space(where: Path, needed_bytes: int) -> None:
+    """Raises InputError when the disk that holds `where` has less than `needed_bytes` free."""
+    folder = where.absolute()
+    while not folder.is_dir():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if free < needed_bytes:
+        raise _no_room(folder, f"{needed_bytes / 2**20:.0f} MiB are needed, {free / 2**20:.0f} MiB are free")
+
+
+@contextmanager
+def whole_folder(dst: str | Path) -> Iterator[Path]:
+    """Yields `DST.partial` to write into; on success it becomes `dst` (replacing one), on failure it is removed.
+
+    Raises:
+      InputError: the disk is full.
+    """
+    dst = Path(dst)
+    partial = dst.with_name(dst.name + ".partial")
+    _remove(partial)
+    with room_on_disk(dst):
+        try:
+            partial.mkdir(parents=True)
+            yield partial
+            old = dst.with_name(dst.name + ".replaced")
+            _remove(old)
+            if dst.exists():
+                os.replace(dst, old)
+            os.replace(partial, dst)
+            _remove(old)
+        except BaseException:
+            _remove(partial)
+            raise
+
+
+@contextmanager
+def room_on_disk(where: Path) -> Iterator[None]:
+    """Turns the system's "no space left", quota and file-size errors into an InputError about `where`."""
+    try:
+        yield
+    except OSError as e:
+        if e.errno in _NO_ROOM:
+            raise _no_room(where, os.strerror(e.errno)) from e
+        raise
+    except ValueError as e:  # tensorstore, under Orbax, reports every failed write as a ValueError
+        if "No space left" in str(e) or "RESOURCE_EXHAUSTED" in str(e):
+            raise _no_room(where, os.strerror(errno.ENOSPC)) from e
+        raise
+
+
+def _no_room(where: Path, detail: str) -> InputError:
+    return InputError(
+        f"the disk is full: {detail}",
+        where=str(where),
+        hint="free some space or choose another disk; nothing was kept",
+    )
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    elif path.exists() or path.is_symlink():
+        path.unlink()
+
+
+class PeakMemory:
+    """Highest resident set of this process since `start()`, in bytes above the resident set at the start.
+
+    Linux keeps the high-water mark and lets a process reset its own. Where it cannot be reset the mark since
+    the process began is used, which can only be too high.
+    """
+
+    def start(self) -> PeakMemory:
+        try:
+            Path("/proc/self/clear_refs").write_text("5")
+        except OSError:
+            pass
+        self._before = _status("VmRSS")
+        return self
+
+    def bytes(self) -> int:
+        return max(0, _status("VmHWM") - self._before)
+
+
+def _status(key: str) -> int:
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:  # not Linux: the high-water mark alone is known
+        import resource
+        import sys
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key + ":"))

@@ -1,0 +1,202 @@
+"""Hugging Face folders in: config.json and safetensors into stacked, placed parameters, tensor by tensor."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
+
+from xlam_jax.errors import InputError
+from xlam_jax.models.config import ModelConfig, config_from_hf
+from xlam_jax.models.params import Params
+from xlam_jax.models.spec import HfEntry, hf_entries, leaves, param_to_hf, path_name, shardings, spec
+from xlam_jax.parallel.rules import ShardingRules
+from xlam_jax.release.safetensors_io import TensorFolder
+
+_BLOCK_BYTES = 32 * 2**20
+# Buffers that old transformers versions saved beside the weights; they are recomputed from the config.
+_BUFFERS = (".rotary_emb.inv_freq", ".masked_bias")
+
+
+def read_config(folder: str | Path) -> ModelConfig:
+    """The ModelConfig of a folder's config.json.
+
+    Raises:
+      InputError: no folder, no config.json, not JSON, or a model this package does not compute.
+    """
+    folder = Path(folder)
+    path = folder / "config.json"
+    if not folder.is_dir():
+        raise InputError("model folder not found", where=str(folder), hint="check the path")
+    if not path.is_file():
+        raise InputError("config.json not found", where=str(folder), hint="name a folder that holds a model")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as e:
+        raise InputError(f"not JSON: {e}", where=str(path)) from e
+    if not isinstance(values, dict):
+        raise InputError("config.json holds no JSON object", where=str(path))
+    if values.get("quantization_config"):
+        raise InputError(
+            "the checkpoint is quantised",
+            where=str(path),
+            hint="take the float16, bfloat16 or float32 release",
+        )
+    return config_from_hf(values, where=str(path))
+
+
+def load_hf(
+    folder: str | Path,
+    *,
+    dtype: Any = None,
+    mesh: Mesh | None = None,
+    rules: ShardingRules | None = None,
+    progress: Callable[[str, int], None] = lambda name, nbytes: None,
+) -> tuple[ModelConfig, Params]:
+    """Reads a Hugging Face folder into parameters stacked over layers.
+
+    Each tensor is read once and written into its layer of the stacked array on the device, so the host holds
+    about one tensor beside the arrays. With a mesh each device reads only the bytes of its own slice.
+
+    Args:
+      folder: config.json and model.safetensors, or shards with their index.
+      dtype: of the parameters; None keeps what the checkpoint has.
+      mesh, rules: placement as in `models.spec.shardings`; without a mesh everything goes to the first device.
+      progress: called with (tensor name, bytes) after each tensor.
+
+    Returns:
+      The config, and `Params` with every leaf placed.
+
+    Raises:
+      InputError: unreadable files, missing or unexpected tensors, shapes that are not the config's.
+    """
+    cfg = read_config(folder)
+    with TensorFolder(folder) as tensors:
+        entries = hf_entries(cfg)
+        check_tensors(tensors, cfg)
+        if dtype is None:
+            dtype = tensors.infos[next(iter(entries))].dtype
+        filler = _Filler(cfg, np.dtype(dtype), mesh, rules)
+        for name in sorted(entries, key=lambda n: (tensors.file_of(n), n)):
+            filler.fill(
+                entries[name], functools.partial(_read, tensors, name, entries[name], np.dtype(dtype))
+            )
+            progress(name, tensors.infos[name].nbytes)
+        return cfg, filler.params()
+
+
+def check_tensors(tensors: TensorFolder, cfg: ModelConfig) -> None:
+    """Raises InputError unless the folder holds exactly the tensors, in the shapes, that `cfg` says."""
+    entries = hf_entries(cfg)
+    where = str(tensors.folder)
+    ignored = {"lm_head.weight"} if cfg.tie_embeddings else set()
+    extra = [n for n in tensors.infos if n not in entries and n not in ignored and not n.endswith(_BUFFERS)]
+    missing = [n for n in entries if n not in tensors.infos]
+    if missing == ["lm_head.weight"] and not extra:
+        raise InputError(
+            "tensor 'lm_head.weight' is missing and config.json does not tie it to the embeddings",
+            where=where,
+            hint='if the model shares them, set "tie_word_embeddings": true in config.json',
+        )
+    if missing or extra:
+        parts = [
+            f"{len(names)} {label} (such as {names[0]!r})"
+            for names, label in ((missing, "missing"), (extra, "not known to this model type"))
+            if names
+        ]
+        raise InputError(
+            f"the tensors do not fit config.json: {', '.join(parts)}",
+            where=where,
+            hint="is this a checkpoint of another model? config.json and the weights must come from one release",
+        )
+    wrong = [n for n, e in entries.items() if tensors.infos[n].shape != e.shape]
+    if wrong:
+        found, said = tensors.infos[wrong[0]].shape, entries[wrong[0]].shape
+        raise InputError(
+            f"{len(wrong)} tensors have another shape than config.json says: {wrong[0]!r} is {found}, not {said}",
+            where=tensors.path_of(wrong[0]),
+            hint="is this a checkpoint of another model? config.json and the weights must come from one release",
+        )
+
+
+def _read(
+    tensors: TensorFolder, name: str, entry: HfEntry, dtype: np.dtype, index: tuple[slice, ...]
+) -> np.ndarray:
+    """The part `index` (in our orientation) of one tensor, cast; blocks of rows, so no second copy is ever held."""
+    transposed = entry.spec.transform == "transpose"
+    shape = entry.shape
+    cut = tuple(
+        slice(*s.indices(n)) for s, n in zip(index[::-1] if transposed else index, shape, strict=True)
+    )
+    sizes = [s.stop - s.start for s in cut]
+    out = np.empty(sizes[::-1] if transposed else sizes, dtype)
+    view = param_to_hf(entry.spec, out)
+    row_bytes = max(1, tensors.infos[name].nbytes // shape[0])
+    step = max(1, _BLOCK_BYTES // row_bytes)
+    for start in range(0, sizes[0], step):
+        stop = min(start + step, sizes[0])
+        rows = slice(cut[0].start + start, cut[0].start + stop)
+        view[start:stop] = tensors.get(name, (rows, *cut[1:]))
+    return out
+
+
+class _Filler:
+    """Stacked arrays on the device, filled layer by layer in place (the stack is donated to each update)."""
+
+    def __init__(self, cfg: ModelConfig, dtype: np.dtype, mesh: Mesh | None, rules: ShardingRules | None):
+        self._cfg, self._dtype = cfg, dtype
+        self._specs = leaves(cfg)
+        one = SingleDeviceSharding(jax.local_devices()[0])
+        self._shardings: dict[str, Sharding] = dict.fromkeys(self._specs, one)
+        if mesh is not None:
+            flat, _ = jax.tree_util.tree_flatten_with_path(shardings(cfg, mesh, rules))
+            self._shardings = {path_name(path): sharding for path, sharding in flat}
+        self._arrays: dict[str, jax.Array] = {}
+
+    def fill(self, entry: HfEntry, read: Callable[[tuple[slice, ...]], np.ndarray]) -> None:
+        """Puts one tensor in its place; `read(index)` gives the part of it that a device holds."""
+        path, sharding = entry.path, self._shardings[entry.path]
+        shape = self._specs[path].shape
+        parts: dict[str, np.ndarray] = {}
+
+        def part(index: tuple[slice, ...]) -> np.ndarray:
+            key = str(index)
+            if key not in parts:  # devices that hold the same part share one read
+                parts[key] = read(index)
+            return parts[key]
+
+        if entry.layer is None:
+            self._arrays[path] = jax.make_array_from_callback(shape, sharding, part)
+            return
+        if path not in self._arrays:
+            self._arrays[path] = jax.jit(lambda: jnp.zeros(shape, self._dtype), out_shardings=sharding)()
+        layer = jax.make_array_from_callback(shape[1:], _without_leading_axis(sharding), part)
+        # Waiting keeps one tensor in flight; without it the host queues all of them.
+        self._arrays[path] = _put(sharding)(self._arrays[path], layer, entry.layer).block_until_ready()
+
+    def params(self) -> Params:
+        """The filled tree."""
+        return jax.tree_util.tree_map_with_path(
+            lambda path, _: self._arrays[path_name(path)], spec(self._cfg)
+        )
+
+
+def _without_leading_axis(sharding: Sharding) -> Sharding:
+    if isinstance(sharding, NamedSharding):
+        return NamedSharding(sharding.mesh, PartitionSpec(*sharding.spec[1:]))
+    return sharding
+
+
+@functools.cache
+def _put(sharding: Sharding) -> Callable[[jax.Array, jax.Array, int], jax.Array]:
+    def put(stack: jax.Array, layer: jax.Array, index: int) -> jax.Array:
+        return jax.lax.dynamic_update_index_in_dim(stack, layer, index, 0)
+
+    return jax.jit(put, donate_argnums=0, out_shardings=sharding)

@@ -1,0 +1,260 @@
+"""Checkpoints of a run, through Orbax: asynchronous, sharded, complete or invisible.
+
+`RUN/checkpoints/STEP/` holds three items: `params`, a flat mapping from dotted path ("layers.q") to the whole,
+stacked array; `opt_state`, likewise; `meta`, a JSON object. Frozen and trained parameters are saved as one, so a
+reader need not know what was frozen, and any mesh and host count can restore.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+
+from xlam_jax.errors import InputError, WorkError
+from xlam_jax.models.config import ModelConfig
+from xlam_jax.models.params import Params
+from xlam_jax.models.spec import path_name, shapes, shardings
+from xlam_jax.release.folders import room_on_disk
+from xlam_jax.training import partition
+from xlam_jax.training.step import TrainState
+
+FOLDER = "checkpoints"
+
+
+class Store:
+    """The checkpoints of one run folder.
+
+    Args:
+      run: the run folder.
+      keep: how many of the newest checkpoints stay.
+    """
+
+    def __init__(self, run: str | Path, keep: int = 2):
+        self.folder = (Path(run) / FOLDER).absolute()
+        self._options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep, enable_async_checkpointing=True, create=True
+        )
+        self._manager = self._open()
+        self._merge = jax.jit(partition.merge)
+
+    def _open(self) -> ocp.CheckpointManager:
+        return ocp.CheckpointManager(
+            self.folder, options=self._options, item_names=("params", "opt_state", "meta")
+        )
+
+    def steps(self) -> list[int]:
+        """Steps of the complete checkpoints, oldest first."""
+        return sorted(self._manager.all_steps())
+
+    def save(self, state: TrainState, step: int, meta: dict[str, Any]) -> None:
+        """Starts saving; the checkpoint is visible when all of it is on disk.
+
+        Raises:
+          InputError: the disk is full (maybe found out by the next call).
+        """
+        merge = self._merge if state.frozen.below is not None else partition.merge
+        whole = merge(state.params, state.frozen)
+        with room_on_disk(self.folder):
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    params=ocp.args.StandardSave(flat(whole)),  # type: ignore[call-arg]
+                    opt_state=ocp.args.StandardSave(flat(state.opt_state)),  # type: ignore[call-arg]
+                    meta=ocp.args.JsonSave({"step": step, **meta}),  # type: ignore[call-arg]
+                ),
+            )
+
+    def wait(self) -> None:
+        """Returns when everything is on disk."""
+        with room_on_disk(self.folder):
+            self._manager.wait_until_finished()
+            self._manager.check_for_errors()
+
+    def close(self) -> None:
+        self._manager.close()
+
+    def meta(self, step: int) -> dict[str, Any]:
+        """The `meta` item of a checkpoint."""
+        found = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))  # type: ignore[call-arg]
+        return found.meta
+
+    def restore(
+        self,
+        state: TrainState,
+        places: TrainState,
+        cfg: ModelConfig,
+        expected: dict[str, Any],
+        changed_ok: bool,
+    ) -> tuple[TrainState, dict[str, Any]] | None:
+        """The newest readable checkpoint in the shape and place of `state`, and its meta; None when there is none.
+
+        An unreadable checkpoint is moved to `checkpoints.unreadable/` with a warning, and the one before it taken.
+
+        Args:
+          state: a fresh state, or its shapes.
+          expected: meta of this run; must agree with the checkpoint's unless `changed_ok`.
+
+        Raises:
+          InputError: a checkpoint of another model; a changed config, data or tokenizer.
+          WorkError: there are checkpoints, and none is readable.
+        """
+        steps = self.steps()
+        for step in reversed(steps):
+            try:
+                meta = self.meta(step)
+                compare(meta, expected, changed_ok, where=str(self.folder / str(step)))
+                return self._read(step, state, places, cfg), meta
+            except InputError:
+                raise
+            except Exception as e:  # Orbax and tensorstore raise many kinds for damaged files
+                reason = (str(e).splitlines() or [type(e).__name__])[0][:200]
+                warnings.warn(
+                    f"checkpoint {step} is unreadable ({reason}); trying the one before", stacklevel=2
+                )
+                self._set_aside(step)
+        if steps:
+            raise WorkError(
+                f"none of {len(steps)} checkpoints is readable",
+                where=str(self.folder),
+                hint="they were moved to checkpoints.unreadable; the same command now starts afresh",
+            )
+        return None
+
+    def _read(self, step: int, state: TrainState, places: TrainState, cfg: ModelConfig) -> TrainState:
+        whole = jax.eval_shape(partition.merge, state.params, state.frozen)
+        params = self.read_item(step, "params", whole, shardings(cfg, places.step.mesh))
+        opt_state = self.read_item(step, "opt_state", state.opt_state, places.opt_state)
+
+        # Restored buffers may not be donatable, which would double the memory of every later step: copy once.
+        def own(params: Any) -> tuple[Any, partition.Frozen]:
+            return _like(jax.tree.map(jnp.copy, params), state)
+
+        trained, frozen = jax.jit(own, out_shardings=(places.params, places.frozen))(params)
+        del params
+        opt_state = jax.tree.map(
+            lambda x, s: jax.jit(jnp.copy, out_shardings=s)(x), opt_state, places.opt_state
+        )
+        return TrainState(jax.device_put(jnp.int32(step), places.step), trained, opt_state, frozen)
+
+    def read_item(self, step: int, item: str, shapes: Any, places: Any) -> Any:
+        """One item of a checkpoint as a tree like `shapes`, placed as `places` says."""
+        target = {
+            name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s)
+            for (name, x), s in zip(flat(shapes).items(), jax.tree.leaves(places), strict=True)
+        }
+        args = ocp.args.Composite(**{item: ocp.args.StandardRestore(target)})  # type: ignore[call-arg]
+        found = self._manager.restore(step, args=args)[item]
+        return jax.tree.unflatten(jax.tree.structure(shapes), [found[name] for name in target])
+
+    def _set_aside(self, step: int) -> None:
+        self._manager.close()
+        if jax.process_index() == 0:
+            aside = self.folder.with_name(FOLDER + ".unreadable")
+            aside.mkdir(exist_ok=True)
+            shutil.rmtree(aside / str(step), ignore_errors=True)
+            (self.folder / str(step)).rename(aside / str(step))
+        self._manager = self._open()
+
+
+@contextmanager
+def open_store(run: str | Path, keep: int = 2) -> Iterator[Store]:
+    """A `Store` that is closed at the end."""
+    store = Store(run, keep)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def load_run(run: str | Path, mesh: Any = None, step: int | None = None) -> tuple[ModelConfig, Params, dict]:
+    """(model config, whole parameters, meta) of a run's newest, or named, checkpoint.
+
+    Raises:
+      InputError: no run folder, or no checkpoint in it.
+    """
+    from xlam_jax.parallel.mesh import make_mesh
+
+    if not (Path(run) / FOLDER).is_dir():
+        raise InputError(
+            "no run here (checkpoints/ is missing)", where=str(run), hint="name a folder of xlam train"
+        )
+    with open_store(run) as store:
+        steps = store.steps()
+        if not steps or (step is not None and step not in steps):
+            raise InputError(f"no checkpoint {'' if step is None else step}", where=str(store.folder))
+        step = steps[-1] if step is None else step
+        meta = store.meta(step)
+        cfg = model_from_json(meta["model"])
+        places = shardings(cfg, make_mesh() if mesh is None else mesh)
+        params = store.read_item(step, "params", shapes(cfg, meta["config"]["precision.param_dtype"]), places)
+    return cfg, params, meta
+
+
+def compare(found: dict[str, Any], expected: dict[str, Any], changed_ok: bool, where: str) -> None:
+    """Raises InputError when a checkpoint's meta is of another model, or, unless `changed_ok`, of a run with other
+    data, tokenizer or config; names the keys."""
+    if found["model"] != expected["model"]:
+        keys = _differences(found["model"], expected["model"])
+        raise InputError(f"a checkpoint of another model: {keys}", where=where, hint="choose another `out`")
+    if changed_ok:
+        return
+    hint = "put it back, choose another `out`, or set resume_changed=true"
+    if found["config"] != expected["config"]:
+        raise InputError(
+            f"the config changed since the checkpoint: {_differences(found['config'], expected['config'])}",
+            where=where,
+            hint=hint,
+        )
+    for key, what in (("data", "the training data (data.train)"), ("tokenizer", "the tokenizer")):
+        if found[key] != expected[key]:
+            raise InputError(f"{what} changed since the checkpoint", where=where, hint=hint)
+
+
+def model_to_json(cfg: ModelConfig) -> dict[str, Any]:
+    """A ModelConfig as JSON values."""
+    return {**dataclasses.asdict(cfg), "eos_token_ids": list(cfg.eos_token_ids)}
+
+
+def model_from_json(values: dict[str, Any]) -> ModelConfig:
+    """Inverse of `model_to_json`."""
+    from xlam_jax.models.config import RopeScaling
+
+    scaling = values.get("rope_scaling")
+    ids = tuple(values.get("eos_token_ids") or ())
+    return ModelConfig(
+        **{**values, "rope_scaling": RopeScaling(**scaling) if scaling else None, "eos_token_ids": ids}
+    )
+
+
+def flat(tree: Any) -> dict[str, Any]:
+    """Dotted path -> leaf, in tree order."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {path_name(path): leaf for path, leaf in leaves}
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any]) -> str:
+    keys = [k for k in {**old, **new} if old.get(k) != new.get(k)]
+    return ", ".join(f"{k} was {old.get(k)!r}, is {new.get(k)!r}" for k in keys[:4])
+
+
+def _like(params: Any, state: TrainState) -> tuple[Any, partition.Frozen]:
+    """Splits whole parameters as those of `state` are."""
+    below = state.frozen.below
+    if below is not None:
+        k = jax.tree.leaves(below)[0].shape[0]
+        below = jax.tree.map(lambda a: a[:k], params.layers)
+        params = params.replace(layers=jax.tree.map(lambda a: a[k:], params.layers))
+
+    def pick(mask: Any) -> Any:
+        return jax.tree.map(lambda m, p: None if m is None else p, mask, params, is_leaf=lambda x: x is None)
+
+    return pick(state.params), partition.Frozen(pick(state.frozen.params), below)

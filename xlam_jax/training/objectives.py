@@ -1,0 +1,82 @@
+"""Objectives: (params, batch) -> (loss sum, weight sum, metrics).
+
+Sums, not means: the step divides once by the weight of the whole batch, so neither packing, accumulation nor the
+number of devices changes the loss.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+
+from xlam_jax.data.batch import Batch
+from xlam_jax.models import decoder
+from xlam_jax.models.config import ModelConfig
+from xlam_jax.models.cross_entropy import chunked_cross_entropy
+from xlam_jax.models.params import Layer, Params
+
+
+class Objective(Protocol):
+    """Args: whole or upper parameters; a `[B, S]` batch; the stacked layers below them, which get no gradient.
+
+    Returns float32 scalars `loss_sum`, `weight_sum`, and metrics: entries named `*_sum` are added up over
+    micro-batches and devices, `row_finite` is a bool [B].
+    """
+
+    def __call__(
+        self, params: Params, batch: Batch, frozen_layers: Layer | None = None
+    ) -> tuple[jax.Array, jax.Array, dict[str, jax.Array]]: ...
+
+
+def sft_objective(
+    cfg: ModelConfig,
+    *,
+    remat: str = "none",
+    compute_dtype: Any = None,
+    attention: str = "xla",
+    max_targets: int | None = None,
+    chunk: int = 256,
+) -> Objective:
+    """Cross-entropy of the weighted targets; `[B, S, V]` never exists.
+
+    Args:
+      max_targets: no row has more weighted targets than this (the manifest knows). Only these positions are
+        projected on the vocabulary: prompts, the larger part of a row, cost no logits.
+      chunk: positions of a row that are projected at once.
+    """
+
+    def objective(
+        params: Params, batch: Batch, frozen_layers: Layer | None = None
+    ) -> tuple[jax.Array, jax.Array, dict[str, jax.Array]]:
+        hidden_BSD, _ = decoder.forward(
+            params,
+            batch.tokens,
+            batch.positions,
+            batch.segment_ids,
+            cfg,
+            remat=remat,
+            compute_dtype=compute_dtype,
+            attention=attention,
+            frozen_layers=frozen_layers,
+        )
+        finite = jnp.isfinite(hidden_BSD).all(axis=(1, 2)) & jnp.isfinite(batch.loss_weights).all(axis=1)
+        targets, weights = batch.targets, batch.loss_weights
+        if max_targets is not None and max_targets < targets.shape[1]:
+            hidden_BSD, targets, weights = pick_targets(hidden_BSD, targets, weights, max_targets)
+        head = decoder.head_matrix(params)
+        loss_sum, weight_sum, metrics = chunked_cross_entropy(hidden_BSD, head, targets, weights, chunk)
+        return loss_sum, weight_sum, {**metrics, "row_finite": finite}
+
+    return objective
+
+
+def pick_targets(
+    hidden_BSD: jax.Array, targets_BS: jax.Array, weights_BS: jax.Array, count: int
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The first `count` positions of each row with a nonzero weight, in order; weight 0 where a row has fewer."""
+    # Stable: weighted positions first, each kind in its own order.
+    index = jnp.argsort(weights_BS == 0, axis=1, stable=True)[:, :count]
+    picked = jnp.take_along_axis(hidden_BSD, index[..., None], axis=1)
+    return picked, *(jnp.take_along_axis(x, index, axis=1) for x in (targets_BS, weights_BS))

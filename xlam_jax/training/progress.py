@@ -1,0 +1,85 @@
+"""What a person sees while it trains, and the clock behind it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import jax
+import psutil
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+class Meter:
+    """Tokens and seconds between two readings."""
+
+    def __init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        """Forgets what was counted; the next rates start now."""
+        self._since = time.monotonic()
+        self._counts = (0, 0, 0)
+
+    def add(self, tokens: int, targets: int, padded: int) -> None:
+        """Counts a step: real tokens, trained targets, positions with padding."""
+        self._counts = tuple(a + b for a, b in zip(self._counts, (tokens, targets, padded), strict=True))
+
+    def rates(self) -> dict[str, float]:
+        """Tokens per second of the three kinds since the last restart."""
+        seconds = max(time.monotonic() - self._since, 1e-9)
+        keys = ("tokens_per_second", "target_tokens_per_second", "padded_tokens_per_second")
+        return {key: round(n / seconds, 2) for key, n in zip(keys, self._counts, strict=True)}
+
+
+def memory() -> dict[str, float]:
+    """`rss_gib` of this process, and `device_gib` (peak) where the device tells."""
+    found = {"rss_gib": round(psutil.Process().memory_info().rss / 2**30, 3)}
+    stats = jax.local_devices()[0].memory_stats() or {}
+    if "peak_bytes_in_use" in stats:
+        found["device_gib"] = round(stats["peak_bytes_in_use"] / 2**30, 3)
+    return found
+
+
+class Display:
+    """A progress bar on a terminal; elsewhere a line every ten seconds."""
+
+    def __init__(self, console: Console, progress: Progress | None, total: int):
+        self.console, self._progress, self._total = console, progress, total
+        self._task = progress.add_task("train", total=total, note="") if progress else None
+        self._said = 0.0
+
+    def show(self, row: dict[str, float]) -> None:
+        """Takes a line of metrics."""
+        note = f"loss {row['loss']:.4f}  accuracy {100 * row['accuracy']:.1f} %"
+        note += f"  {row['tokens_per_second']:,.0f} tokens/s  {row['rss_gib']:.1f} GiB"
+        if self._progress and self._task is not None:
+            self._progress.update(self._task, completed=row["step"], note=note)
+        elif time.monotonic() - self._said > 10 or row["step"] == self._total:
+            self._said = time.monotonic()
+            self.console.print(f"step {row['step']}/{self._total}  {note}", highlight=False)
+
+    def say(self, text: str) -> None:
+        """One line above the bar."""
+        self.console.print(text, highlight=False, markup=False)
+
+
+@contextmanager
+def display(console: Console, total: int, done: int) -> Iterator[Display]:
+    """A `Display` of `total` steps of which `done` are done."""
+    if not console.is_terminal:
+        yield Display(console, None, total)
+        return
+    columns = (
+        TextColumn("train"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=console) as progress:
+        shown = Display(console, progress, total)
+        progress.update(shown._task, completed=done)  # type: ignore[arg-type]
+        yield shown
