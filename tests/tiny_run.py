@@ -1,4 +1,4 @@
-"""A small world for the data and training tests: records, a BPE tokenizer trained on them, a model, packed data."""
+"""A small world for the data and training tests: records, a tokenizer trained on them, a model, data."""
 
 from __future__ import annotations
 

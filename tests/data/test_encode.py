@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tokenizers import processors
 from transformers import PreTrainedTokenizerFast
 
 from tests import tiny_run
@@ -106,9 +107,10 @@ def test_bos(tokenizer):
 
 
 def test_seam(tokenizer):
-    # "weather" is one token of this tokenizer, so a span that begins inside it cannot be trained exactly.
-    assert len(tokenizer("weather")["input_ids"]) == 1
-    case = rendered(f"get_weather{END}", ("assistant", "ther" + END), ("stop", END))
+    # A span that begins inside a token cannot be trained exactly.
+    word = next(w for w in tokenizer.get_vocab() if w.isalpha() and w.isascii() and len(w) > 4)
+    assert len(tokenizer(word)["input_ids"]) == 1
+    case = rendered(f"Q\n{word}{END}", ("assistant", word[2:] + END), ("stop", END))
     assert refused(tokenizer, case) == "seam"
 
 
@@ -122,7 +124,7 @@ def test_too_long_counts_positions_up_to_the_last_trained_token(tokenizer):
 
 
 class _Merging:
-    """A tokenizer whose ids of a prompt depend on what follows: real ones do so at lone surrogates of merges."""
+    """A tokenizer whose ids of a prompt depend on what follows it, as merges at a seam do."""
 
     bos_token_id = None
 
@@ -140,15 +142,14 @@ def test_prefix_mismatch():
 
 
 def test_blanks_that_offsets_leave_out_still_count(tokenizer):
-    # With trimmed offsets the token " weather" claims to begin at the w; the blank before the span belongs to it.
-    from tokenizers import processors
-
+    # With trimmed offsets the token " word" claims to begin at the w; the blank before it is a part of it.
     trimming = load_tokenizer(tokenizer.name_or_path)
     trimming.backend_tokenizer.post_processor = processors.ByteLevel(trim_offsets=True)
-    offsets = trimming(" How about", return_offsets_mapping=True)["offset_mapping"]
-    if offsets[0][0] == 0:
-        pytest.skip("this version of tokenizers does not trim offsets")
-    case = rendered(f"Q How{END}", ("assistant", "How" + END), ("stop", END))
+    word = next(w for w in tokenizer.get_vocab() if w[0] == "Ġ" and w[1:].isalpha() and w.isprintable())
+    text = f"Q {word[1:]}{END}"
+    trimmed = trimming(text, return_offsets_mapping=True)["offset_mapping"]
+    assert (2, 2 + len(word) - 1) in trimmed  # begins after the blank
+    case = rendered(text, ("assistant", text[2:]), ("stop", END))
     assert refused(trimming, case) == "seam"
 
 

@@ -53,6 +53,11 @@ class ApiFunction:
     def name(self) -> str:
         return self.tool.name
 
+    @property
+    def choices(self) -> frozenset[str]:
+        """Parameters with an enum."""
+        return frozenset(n for n, schema in self.tool.parameters["properties"].items() if "enum" in schema)
+
     def sample(self, r: Random) -> dict[str, Any]:
         """Draws a value for every parameter, optional ones too."""
         values = self.joint(r) if self.joint else {}

@@ -129,7 +129,9 @@ def _schema(node: dict[str, Any], where: str) -> tuple[dict[str, Any], bool]:
             out.update(read)
         elif key in ("items", "additionalProperties") and isinstance(value, dict):
             out[key] = _schema(value, where)[0]
-        elif key in ("anyOf", "oneOf", "allOf") and isinstance(value, list):
+        elif key in ("items", "prefixItems", "anyOf", "oneOf", "allOf") and isinstance(value, list):
+            # Drafts before 2020-12 wrote the schemas of a fixed-length array under `items`.
+            key = "prefixItems" if key == "items" else key
             out[key] = [_schema(v, where)[0] if isinstance(v, dict) else v for v in value]
         else:
             out[key] = value

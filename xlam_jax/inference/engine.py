@@ -78,19 +78,20 @@ class Engine:
 
     @classmethod
     def from_folder(cls, folder: str | Path, *, codec: Codec | None = None, **kwargs: Any) -> Engine:
-        """Loads a model folder; the codec is the one named in its xlam.json, else the default one.
+        """Loads a model folder or a training run; the codec is the one named in its xlam.json, else the default one.
 
         Raises:
           InputError: no such folder, or files that do not fit together.
         """
         from transformers import AutoTokenizer
 
-        from xlam_jax.release import load_model
+        from xlam_jax.release import inspect, load_model
 
         folder = Path(folder)
         if not folder.is_dir():
             raise InputError("model folder not found", where=str(folder), hint="check the path")
         cfg, params = load_model(folder)
+        folder = inspect(folder).folder  # of a training run: where its tokenizer stands
         try:
             tokenizer = AutoTokenizer.from_pretrained(str(folder))
         except (OSError, ValueError) as e:
@@ -179,11 +180,11 @@ class Engine:
 
 
 def folder_codec(folder: str | Path) -> Codec:
-    """The codec named in a model folder's xlam.json; the default codec where there is none."""
-    from xlam_jax.release.hf_out import read_xlam_json
+    """The codec a model folder (its xlam.json) or training run names; the default codec where there is none."""
+    from xlam_jax.release import inspect
 
-    names = read_xlam_json(folder).get("codec") or {}
+    names = inspect(folder).codec or {}
     try:
         return get_codec(**names)
     except TypeError as e:
-        raise InputError(f"unknown codec choice: {e}", where=f"{folder}/xlam.json") from e
+        raise InputError(f"unknown codec choice: {e}", where=str(folder)) from e

@@ -1,24 +1,29 @@
 """Causal attention within packed segments, by backend.
 
 `xla` is the reference and runs everywhere. It goes over the queries in blocks: a block multiplies only with the
-keys it may see, so about half of the causal square is never computed, and no [B, N, S, S] array exists.
+keys it may see, so about half of the causal square (and all of it outside a sliding window) is never computed.
+Scores are recomputed in the backward pass from the saved log-sum-exp (Dao et al. 2022, arXiv:2205.14135), so
+no [B, N, S, S] array exists and nothing of that size is kept.
 
-Shape legend: B rows, S positions, N query heads, K key/value heads, G = N / K, H head width, Q block of queries, T keys.
+Shape legend: B rows, S positions, N query heads, K key/value heads, G = N / K, H head width,
+R = positions * G rows of queries that share a key head, T keys of a block.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 from xlam_jax.errors import InputError
 
-Q_BLOCK = 256
-# Finite, so that the softmax of a row never divides zero by zero.
-MASKED = -1e30
+MIN_BLOCK = 128  # queries; measured fastest for the backward pass on the CPU at S of 512 and 1024
+MAX_BLOCKS = 16  # blocks are unrolled, so their number bounds the program's size
+MASKED = -1e30  # finite: a row without any key still gives finite numbers
 
 
 def attend(
@@ -33,14 +38,14 @@ def attend(
     """softmax(q k^T / sqrt(H)) v, causal, within equal segment id.
 
     Args:
-      q_BSNH, k_BSKH, v_BSKH: any float dtype; N is a multiple of K.
-      segment_ids_BS: int32. Padding (0) is a segment like any other, so every row of scores has an entry to attend to.
+      q_BSNH, k_BSKH, v_BSKH: any float dtype; N is a multiple of K. Scores and softmax are float32.
+      segment_ids_BS: int32. Padding (0) is a segment like any other, so each position sees at least itself.
       window: a position sees itself and the `window - 1` before it; None for no limit. Positions of one segment
         are contiguous in a row, so distance in the row is distance in the document.
       backend: a key of `BACKENDS`.
 
     Returns:
-      [B, S, N, H] in the dtype of q.
+      [B, S, N, H] in the dtype of q. `jax.checkpoint` policies know it as "attn_out".
 
     Raises:
       InputError: unknown backend.
@@ -50,45 +55,97 @@ def attend(
     return BACKENDS[backend](q_BSNH, k_BSKH, v_BSKH, segment_ids_BS, window)
 
 
-def _xla(
-    q_BSNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, seg_BS: jax.Array, window: int | None
-) -> jax.Array:
-    B, S, N, H = q_BSNH.shape
-    K = k_BSKH.shape[2]
-    q_BKGSH = q_BSNH.reshape(B, S, K, N // K, H).transpose(0, 2, 3, 1, 4) * H**-0.5
-    k_BKSH, v_BKSH = k_BSKH.swapaxes(1, 2), v_BSKH.swapaxes(1, 2)
-    blocks = []
-    for start in range(0, S, Q_BLOCK):
-        stop = min(start + Q_BLOCK, S)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+def _xla(q_BSNH, k_BSKH, v_BSKH, seg_BS, window):  # noqa: N803
+    return _xla_fwd(q_BSNH, k_BSKH, v_BSKH, seg_BS, window)[0]
+
+
+def _xla_fwd(q_BSNH, k_BSKH, v_BSKH, seg_BS, window):  # noqa: N803
+    q, k, v = _by_key_head(q_BSNH, k_BSKH), _by_key_head(k_BSKH, k_BSKH), _by_key_head(v_BSKH, k_BSKH)
+    outs, lses = [], []
+    for block in _blocks(seg_BS, k_BSKH.shape[1], q.shape[2] // k.shape[2], window):
+        scores = _scores(q[:, :, block.rows], k[:, :, block.keys], block)
+        top = scores.max(axis=-1, keepdims=True)
+        weights = jnp.exp(scores - top)
+        total = weights.sum(axis=-1, keepdims=True)
+        out = _dot("bkrt,bkth->bkrh", weights.astype(v.dtype), v[:, :, block.keys])
+        outs.append((out / total).astype(q.dtype))
+        lses.append(top + jnp.log(total))
+    lse_BKR1 = checkpoint_name(jnp.concatenate(lses, axis=2), "attn_out")
+    out_BSNH = checkpoint_name(_by_position(jnp.concatenate(outs, axis=2), q_BSNH.shape), "attn_out")
+    return out_BSNH, (q_BSNH, k_BSKH, v_BSKH, seg_BS, out_BSNH, lse_BKR1)
+
+
+def _xla_bwd(window, saved, d_out_BSNH):  # noqa: N803
+    q_BSNH, k_BSKH, v_BSKH, seg_BS, out_BSNH, lse = saved
+    q, k, v = _by_key_head(q_BSNH, k_BSKH), _by_key_head(k_BSKH, k_BSKH), _by_key_head(v_BSKH, k_BSKH)
+    d_out = _by_key_head(d_out_BSNH, k_BSKH)
+    product = d_out_BSNH.astype(jnp.float32) * out_BSNH.astype(jnp.float32)
+    delta = _by_key_head(product.sum(axis=-1, keepdims=True), k_BSKH)
+    d_q = []
+    d_k, d_v = jnp.zeros(k.shape, jnp.float32), jnp.zeros(v.shape, jnp.float32)
+    for block in _blocks(seg_BS, k_BSKH.shape[1], q.shape[2] // k.shape[2], window):
+        rows, keys = block.rows, block.keys
+        weights = jnp.exp(_scores(q[:, :, rows], k[:, :, keys], block) - lse[:, :, rows])
+        d_weights = _dot("bkrh,bkth->bkrt", d_out[:, :, rows], v[:, :, keys])
+        d_scores = (weights * (d_weights - delta[:, :, rows])).astype(q.dtype)
+        d_q.append(_dot("bkrt,bkth->bkrh", d_scores, k[:, :, keys]))
+        d_k = d_k.at[:, :, keys].add(_dot("bkrt,bkrh->bkth", d_scores, q[:, :, rows]))
+        d_v = d_v.at[:, :, keys].add(_dot("bkrt,bkrh->bkth", weights.astype(v.dtype), d_out[:, :, rows]))
+    scale = q_BSNH.shape[-1] ** -0.5
+    return (
+        _by_position((jnp.concatenate(d_q, axis=2) * scale).astype(q.dtype), q_BSNH.shape),
+        _by_position((d_k * scale).astype(k.dtype), k_BSKH.shape),
+        _by_position(d_v.astype(v.dtype), v_BSKH.shape),
+        None,
+    )
+
+
+_xla.defvjp(_xla_fwd, _xla_bwd)
+
+
+class _Block(NamedTuple):
+    rows: slice  # of R
+    keys: slice  # of S
+    seen_BQT: jax.Array  # which query of the block may see which key
+
+
+def _blocks(seg_BS: jax.Array, length: int, group: int, window: int | None) -> Iterator[_Block]:  # noqa: N803
+    size = max(MIN_BLOCK, -(-length // MAX_BLOCKS))
+    for start in range(0, length, size):
+        stop = min(start + size, length)
         first = 0 if window is None else max(0, start - window + 1)
-        blocks.append(
-            _block(
-                q_BKGSH[:, :, :, start:stop],
-                k_BKSH[:, :, first:stop],
-                v_BKSH[:, :, first:stop],
-                seg_BS[:, start:stop],
-                seg_BS[:, first:stop],
-                start - first,
-                window,
-            )
-        )
-    o_BKGSH = blocks[0] if len(blocks) == 1 else jnp.concatenate(blocks, axis=3)
-    return o_BKGSH.transpose(0, 3, 1, 2, 4).reshape(B, S, N, H)
+        distance = jnp.arange(start, stop)[:, None] - jnp.arange(first, stop)[None, :]
+        seen = distance >= 0
+        if window is not None:
+            seen &= distance < window
+        same = seg_BS[:, start:stop, None] == seg_BS[:, None, first:stop]
+        yield _Block(slice(start * group, stop * group), slice(first, stop), seen & same)
 
 
-@functools.partial(jax.checkpoint, static_argnums=(5, 6), prevent_cse=False)
-def _block(q_BKGQH, k_BKTH, v_BKTH, q_seg_BQ, k_seg_BT, offset: int, window: int | None):
-    """One block of queries; query i stands at key index i + offset. Scores are recomputed in the backward pass."""
-    Q, T = q_BKGQH.shape[3], k_BKTH.shape[2]
-    scores = jnp.einsum("bkgqh,bkth->bkgqt", q_BKGQH, k_BKTH, preferred_element_type=jnp.float32)
-    distance = jnp.arange(Q)[:, None] + offset - jnp.arange(T)[None, :]
-    seen = distance >= 0
-    if window is not None:
-        seen &= distance < window
-    seen_BQT = seen & (q_seg_BQ[:, :, None] == k_seg_BT[:, None, :])
-    scores = jnp.where(seen_BQT[:, None, None], scores, MASKED)
-    weights = jax.nn.softmax(scores, axis=-1).astype(v_BKTH.dtype)
-    return jnp.einsum("bkgqt,bkth->bkgqh", weights, v_BKTH)
+def _scores(q_BKRH: jax.Array, k_BKTH: jax.Array, block: _Block) -> jax.Array:
+    scores = _dot("bkrh,bkth->bkrt", q_BKRH, k_BKTH) * q_BKRH.shape[-1] ** -0.5
+    B, K, R, T = scores.shape
+    Q = block.seen_BQT.shape[1]
+    # Rows of one position lie together, so the mask is repeated over the group without being stored.
+    masked = jnp.where(block.seen_BQT[:, None, :, None], scores.reshape(B, K, Q, R // Q, T), MASKED)
+    return masked.reshape(B, K, R, T)
+
+
+def _dot(equation: str, a: jax.Array, b: jax.Array) -> jax.Array:
+    return jnp.einsum(equation, a, b, preferred_element_type=jnp.float32)
+
+
+def _by_key_head(x_BSNH: jax.Array, k_BSKH: jax.Array) -> jax.Array:
+    """[B, S, N, H] -> [B, K, S * G, H]."""
+    (B, S, _, H), K = x_BSNH.shape, k_BSKH.shape[2]
+    return x_BSNH.reshape(B, S, K, -1, H).swapaxes(1, 2).reshape(B, K, -1, H)
+
+
+def _by_position(x_BKRH: jax.Array, shape_BSNH: tuple[int, ...]) -> jax.Array:
+    """Inverse of `_by_key_head`."""
+    B, S, _, H = shape_BSNH
+    return x_BKRH.reshape(B, x_BKRH.shape[1], S, -1, H).swapaxes(1, 2).reshape(shape_BSNH)
 
 
 # A backend for one kind of accelerator is one function of this signature: (q, k, v, segment_ids, window) -> out.

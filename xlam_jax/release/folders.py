@@ -6,7 +6,7 @@ import errno
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from xlam_jax.errors import InputError
@@ -37,7 +37,7 @@ def check_space(where: Path, needed_bytes: int) -> None:
 
 @contextmanager
 def whole_folder(dst: str | Path) -> Iterator[Path]:
-    """Yields `DST.partial` to write into; on success it becomes `dst` (replacing one), on failure it is removed.
+    """Yields `DST.partial` to write into; it becomes `dst` at the end, and is removed when anything fails.
 
     Raises:
       InputError: the disk is full.
@@ -98,10 +98,8 @@ class PeakMemory:
     """
 
     def start(self) -> PeakMemory:
-        try:
+        with suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")
-        except OSError:
-            pass
         self._before = _status("VmRSS")
         return self
 

@@ -6,7 +6,7 @@ import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -18,8 +18,9 @@ from xlam_jax.models.config import ModelConfig, config_from_hf
 from xlam_jax.models.params import Params
 from xlam_jax.models.spec import HfEntry, hf_entries, leaves, param_to_hf, path_name, shardings, spec
 from xlam_jax.parallel.rules import ShardingRules
-from xlam_jax.release.safetensors_io import TensorFolder
+from xlam_jax.release.safetensors_io import TensorFolder, TensorInfo
 
+_OTHER_MODEL = "is this a checkpoint of another model? config.json and weights must come from one release"
 _BLOCK_BYTES = 32 * 2**20
 # Buffers that old transformers versions saved beside the weights; they are recomputed from the config.
 _BUFFERS = (".rotary_emb.inv_freq", ".masked_bias")
@@ -68,7 +69,7 @@ def load_hf(
     Args:
       folder: config.json and model.safetensors, or shards with their index.
       dtype: of the parameters; None keeps what the checkpoint has.
-      mesh, rules: placement as in `models.spec.shardings`; without a mesh everything goes to the first device.
+      mesh, rules: placement as in `models.spec.shardings`; without a mesh all goes to the first device.
       progress: called with (tensor name, bytes) after each tensor.
 
     Returns:
@@ -79,23 +80,47 @@ def load_hf(
     """
     cfg = read_config(folder)
     with TensorFolder(folder) as tensors:
-        entries = hf_entries(cfg)
-        check_tensors(tensors, cfg)
-        if dtype is None:
-            dtype = tensors.infos[next(iter(entries))].dtype
-        filler = _Filler(cfg, np.dtype(dtype), mesh, rules)
-        for name in sorted(entries, key=lambda n: (tensors.file_of(n), n)):
-            filler.fill(
-                entries[name], functools.partial(_read, tensors, name, entries[name], np.dtype(dtype))
-            )
-            progress(name, tensors.infos[name].nbytes)
-        return cfg, filler.params()
+        return cfg, load_tensors(tensors, cfg, dtype=dtype, mesh=mesh, rules=rules, progress=progress)
 
 
-def check_tensors(tensors: TensorFolder, cfg: ModelConfig) -> None:
-    """Raises InputError unless the folder holds exactly the tensors, in the shapes, that `cfg` says."""
+class Tensors(Protocol):
+    """Named tensors in Hugging Face orientation that can be read one by one."""
+
+    infos: dict[str, TensorInfo]
+
+    def get(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
+        """The part of a tensor that `index` cuts out."""
+        ...
+
+    def path_of(self, name: str) -> str:
+        """The file that holds a tensor."""
+        ...
+
+
+def load_tensors(
+    tensors: Tensors,
+    cfg: ModelConfig,
+    *,
+    dtype: Any = None,
+    mesh: Mesh | None = None,
+    rules: ShardingRules | None = None,
+    progress: Callable[[str, int], None] = lambda name, nbytes: None,
+) -> Params:
+    """Placed, stacked parameters from any source of tensors; arguments and errors as in `load_hf`."""
+    check_tensors(tensors, cfg)
     entries = hf_entries(cfg)
-    where = str(tensors.folder)
+    dtype = np.dtype(tensors.infos[next(iter(entries))].dtype if dtype is None else dtype)
+    filler = _Filler(cfg, dtype, mesh, rules)
+    for name in sorted(entries, key=lambda n: (tensors.path_of(n), n)):
+        filler.fill(entries[name], functools.partial(_read, tensors, name, entries[name], dtype))
+        progress(name, tensors.infos[name].nbytes)
+    return filler.params()
+
+
+def check_tensors(tensors: Tensors, cfg: ModelConfig) -> None:
+    """Raises InputError unless these are exactly the tensors, in the shapes, that `cfg` says."""
+    entries = hf_entries(cfg)
+    where = tensors.path_of(next(iter(tensors.infos)))
     ignored = {"lm_head.weight"} if cfg.tie_embeddings else set()
     extra = [n for n in tensors.infos if n not in entries and n not in ignored and not n.endswith(_BUFFERS)]
     missing = [n for n in entries if n not in tensors.infos]
@@ -114,22 +139,22 @@ def check_tensors(tensors: TensorFolder, cfg: ModelConfig) -> None:
         raise InputError(
             f"the tensors do not fit config.json: {', '.join(parts)}",
             where=where,
-            hint="is this a checkpoint of another model? config.json and the weights must come from one release",
+            hint=_OTHER_MODEL,
         )
     wrong = [n for n, e in entries.items() if tensors.infos[n].shape != e.shape]
     if wrong:
         found, said = tensors.infos[wrong[0]].shape, entries[wrong[0]].shape
         raise InputError(
-            f"{len(wrong)} tensors have another shape than config.json says: {wrong[0]!r} is {found}, not {said}",
+            f"{len(wrong)} tensors do not have the config's shapes: {wrong[0]!r} is {found}, not {said}",
             where=tensors.path_of(wrong[0]),
-            hint="is this a checkpoint of another model? config.json and the weights must come from one release",
+            hint=_OTHER_MODEL,
         )
 
 
 def _read(
-    tensors: TensorFolder, name: str, entry: HfEntry, dtype: np.dtype, index: tuple[slice, ...]
+    tensors: Tensors, name: str, entry: HfEntry, dtype: np.dtype, index: tuple[slice, ...]
 ) -> np.ndarray:
-    """The part `index` (in our orientation) of one tensor, cast; blocks of rows, so no second copy is ever held."""
+    """The part `index` (in our orientation) of one tensor, cast; by blocks of rows, never held twice."""
     transposed = entry.spec.transform == "transpose"
     shape = entry.shape
     cut = tuple(

@@ -1,4 +1,4 @@
-"""Hugging Face folders out: config.json, generation_config.json, safetensors shards, tokenizer and chat template."""
+"""Hugging Face folders out: configs, safetensors shards, tokenizer and chat template."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from xlam_jax.models.params import Params
 from xlam_jax.models.spec import HfEntry, hf_entries, leaves, param_to_hf, path_name
 from xlam_jax.release.folders import PeakMemory, whole_folder
 from xlam_jax.release.safetensors_io import TensorInfo, write_folder, write_json
-from xlam_jax.release.tokenizer_files import copy_tokenizer, token_id
+from xlam_jax.release.tokenizer_files import check_vocabulary, copy_tokenizer, token_id
 
 XLAM_JSON = "xlam.json"
 FORMAT_VERSION = 1
@@ -74,7 +74,7 @@ def save_hf(
       params: stacked parameters, on one device or sharded over the devices of this process.
       tokenizer: folder to copy the tokenizer files from.
       chat_template: Jinja text that replaces the one of `tokenizer`.
-      stop: stop token of the chat template; it joins the end-of-sequence ids, so every server ends a turn there.
+      stop: stop token of the chat template; it joins the end-of-sequence ids, so servers end a turn there.
       codec: names that `format.get_codec` takes, kept in xlam.json for the engine that loads the folder.
       dtype: "float32", "bfloat16", "float16", or None for that of `params`.
       max_shard_bytes: a shard holds no more, unless a single tensor does.
@@ -98,6 +98,7 @@ def save_hf(
     with whole_folder(dst) as folder:
         if tokenizer is not None:
             copy_tokenizer(tokenizer, folder, chat_template=chat_template)
+            check_vocabulary(folder, cfg.vocab_size)
             if stop is not None:
                 end = token_id(folder, stop)
                 cfg = cfg.replace(eos_token_ids=(end, *(i for i in cfg.eos_token_ids if i != end)))

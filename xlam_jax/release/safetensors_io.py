@@ -1,4 +1,4 @@
-"""Safetensors folders, one tensor at a time: a reader over shards and a writer that never holds a shard in memory."""
+"""Safetensors folders, one tensor at a time: neither reader nor writer ever holds a shard in memory."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _DTYPES = {
     "BF16": np.dtype(ml_dtypes.bfloat16),
 }
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
-# Pages of a mapped file count as resident; mapping anew after this much keeps a reader far below a large shard.
+# Pages of a mapped file count as resident; mapping anew after this much keeps a reader far below a shard.
 _MAPPED_LIMIT = 256 * 2**20
 # Rank in which safetensors lays out tensors of several types in one file (widest alignment first).
 _RANK = {"F64": 0, "F32": 1, "BF16": 2, "F16": 3}
@@ -48,12 +48,11 @@ class TensorInfo:
 class TensorFolder:
     """The tensors of a Hugging Face folder, single file or sharded with an index.
 
-    One shard is open (memory-mapped) at a time, and never more than 256 MiB of it stay resident beside the largest
-    tensor.
+    One shard is open (memory-mapped) at a time, and no more than 256 MiB of it stay resident beside a tensor.
 
     Raises:
-      InputError: no safetensors here, an unreadable index, a missing, truncated or corrupt shard, a tensor type
-        that is no float.
+      InputError: no safetensors here, an unreadable index, a missing, truncated or corrupt shard, a tensor
+        that holds no floats.
     """
 
     def __init__(self, folder: str | Path):
@@ -95,10 +94,6 @@ class TensorFolder:
             raise InputError(f"tensor {name!r} cannot be read: {e}", where=self.path_of(name)) from e
         self._touched += found.nbytes
         return found
-
-    def file_of(self, name: str) -> str:
-        """Name of the file that holds the tensor."""
-        return self._file_of[name]
 
     def path_of(self, name: str) -> str:
         """The file that holds the tensor."""
@@ -173,7 +168,7 @@ def _diagnosis(path: Path) -> str:
 
 
 def plan_shards(infos: Iterable[TensorInfo], max_shard_bytes: int) -> dict[str, list[TensorInfo]]:
-    """File name -> tensors, filled greedily in the given order; a tensor larger than a shard gets one of its own."""
+    """File name -> tensors, filled greedily in the given order; a tensor larger than a shard stands alone."""
     groups: list[list[TensorInfo]] = []
     size = 0
     for info in infos:
@@ -197,8 +192,8 @@ def write_folder(
 ) -> dict[str, int]:
     """Writes the tensors as safetensors shards with their index; returns file name -> bytes.
 
-    Each file is written as `*.partial`, mode 0644, and all of them are renamed together at the end. `fetch(name)`
-    is called once per tensor, in the order of the files, and must return the announced shape and dtype.
+    Each file is written as `*.partial`, mode 0644, and all of them are renamed together at the end.
+    `fetch(name)` is called once per tensor, in the order of the files, for the announced shape and dtype.
 
     Raises:
       InputError: the disk is full (before the first byte where the system tells; nothing is kept).
@@ -231,8 +226,9 @@ def _write_file(
     fetch: Callable[[str], np.ndarray],
     progress: Callable[[TensorInfo], None],
 ) -> None:
-    # The library's own save wants every tensor of the file in memory at once, so the header (8 bytes of length,
-    # JSON, spaces up to a multiple of 8) is written here, in the library's order, and the tensors follow one by one.
+    # The library's own save wants every tensor of the file in memory at once, so the header (8 bytes of
+    # length, JSON, spaces up to a multiple of 8) is written here, in the library's order, and the tensors
+    # follow one by one.
     ordered = sorted(infos, key=lambda i: (_RANK[_NAMES[i.dtype]], i.name))
     header: dict[str, Mapping] = {"__metadata__": {"format": "pt"}}
     offset = 0
@@ -252,8 +248,6 @@ def _write_file(
             # A view as bytes: bfloat16 is no buffer type of Python's own.
             f.write(array.reshape(-1).view(np.uint8).data)
             progress(info)
-        f.flush()
-        os.fsync(f.fileno())
 
 
 def _write_index(dst: Path, shards: Mapping[str, Sequence[TensorInfo]], total: int) -> None:

@@ -1,8 +1,8 @@
 """A Hugging Face fast tokenizer from a SentencePiece BPE model (Mistral, Llama 2), id for id.
 
-SentencePiece stores pieces with scores and no merge list. BPE joins, at each step, the adjacent pair whose joined
-piece has the best score; the fast tokenizer wants the same order as an explicit list, so every split of every piece
-into two known pieces becomes a merge, ordered by the score of the result.
+SentencePiece stores pieces with scores and no merge list. BPE joins, at each step, the adjacent pair whose
+joined piece has the best score; the fast tokenizer wants the same order as an explicit list, so every split
+of every piece into two known pieces becomes a merge, ordered by the score of the result.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Tokenizer files of a released folder: copied, made readable for old and new transformers, chat template set."""
+"""Tokenizer files of a released folder: copied, readable for old and new transformers, chat template set."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ def copy_tokenizer(src: str | Path, dst: str | Path, *, chat_template: str | Non
     """Copies the tokenizer files of `src` into `dst`.
 
     The class name that only transformers 5 knows is replaced by one that both major versions load. The chat
-    template (`chat_template`, else the one of `src`) goes into chat_template.jinja and, for older readers, into
-    tokenizer_config.json.
+    template (`chat_template`, else the one of `src`) goes into chat_template.jinja and, for older readers,
+    into tokenizer_config.json.
 
     Raises:
       InputError: `src` holds no tokenizer, or its tokenizer_config.json is not JSON.
@@ -130,6 +130,23 @@ def token_id(folder: Path, token: str) -> int:
             hint="choose a chat template whose stop token the tokenizer knows",
         )
     return found
+
+
+def check_vocabulary(folder: Path, vocab_size: int) -> None:
+    """Raises InputError when the tokenizer in `folder` makes ids that a model of `vocab_size` rows lacks.
+
+    Fewer tokens than rows are normal: released models pad their embeddings.
+    """
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        return
+    largest = max(Tokenizer.from_file(str(path)).get_vocab(with_added_tokens=True).values())
+    if largest >= vocab_size:
+        raise InputError(
+            f"the tokenizer has ids up to {largest}, the model has {vocab_size} embeddings",
+            where=str(path),
+            hint="take the tokenizer that belongs to the model",
+        )
 
 
 def _write_config(dst: Path, config: dict[str, Any], chat_template: str | None) -> None:

@@ -253,6 +253,7 @@ def modular_power(base: int, exponent: int, modulus: int) -> int:
     "The scale shows {value}; I only need {digits} decimals.",
     "{value} rounded to {digits} digits after the point?",
     name="round_number",
+    alike="round",
     give={"value": decimals(1, 900, 5), "digits": ints(1, 3)},
 )
 def round_number(value: float, digits: int = 0) -> float:
@@ -270,6 +271,7 @@ def round_number(value: float, digits: int = 0) -> float:
     "Our visitors went from {old} to {new}. By how many percent is that up or down?",
     "percent change, old value {old}, new value {new}",
     "The price was {old} and now it's {new}. What's the change in percent?",
+    alike="growth",
     give={"old": nums(20, 900, 1), "new": nums(20, 900, 1)},
     edge={"old": [0]},
 )

@@ -191,6 +191,7 @@ def get_century(year: int) -> int:
     "On what weekday does month {month} of {year} begin?",
     "Which day of the week is the first of month {month} in {year}?",
     "first weekday of {year}, month {month}",
+    alike="weekday",
     give={"year": ints(1960, 2060), "month": ints(1, 12)},
 )
 def month_start_weekday(year: int, month: int) -> str:

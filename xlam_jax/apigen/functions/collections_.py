@@ -347,7 +347,7 @@ def key_of_max(scores: dict[str, int]) -> str:
 
 @api(
     "Merge the inventories {first} and {second}, adding up equal items.",
-    "Add the counts {second} to {first}.",
+    "Add up the counts {first} and {second} item by item.",
     "combine counts: {first} with {second}",
     name="merge_counts",
     give={"first": _stock, "second": _stock},

@@ -15,6 +15,7 @@ from xlam_jax.apigen.functions.samples import dates, datetimes, ints, ordered, p
     "I was born on {date}. What weekday was that?",
     "weekday for {date}",
     name="get_weekday",
+    alike="weekday",
     give={"date": dates(1940, 2040)},
     edge={"date": ["2023-02-30", "2021-13-05"]},
 )

@@ -155,6 +155,7 @@ def to_mixed_number(fraction: str) -> str:
     "Our books round {mode}. What does {amount} become, to the cent?",
     "Round {amount} to whole cents.",
     name="round_money",
+    alike="round",
     give={"amount": _cents},
 )
 def round_money(amount: str, mode: Literal["half_up", "half_even", "up", "down"] = "half_up") -> str:

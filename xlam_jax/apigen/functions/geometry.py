@@ -19,6 +19,7 @@ _POINT = lists(decimals(-20, 20, 1), 2, 2)
     "Distance from {start} to {end}?",
     "On my map the camp is at {start} and the lake at {end}. What's the straight-line distance?",
     name="point_distance",
+    alike="distance",
     give={"start": _POINT, "end": _POINT},
 )
 def point_distance(start: list[float], end: list[float]) -> float:
@@ -215,6 +216,7 @@ def polygon_area(points: list[list[float]]) -> float:
     "A plane flies from lat {lat1}, lon {lon1} to lat {lat2}, lon {lon2}. How many kilometers?",
     "distance in {unit} from lat {lat1} lon {lon1} to lat {lat2} lon {lon2}",
     name="geo.distance",
+    alike="distance",
     give={
         "lat1": decimals(-60, 65, 2),
         "lon1": decimals(-170, 170, 2),

@@ -1,7 +1,7 @@
 """Functions kept for evaluation: whole names, about one in five of every domain, never shown while training.
 
-The list is fixed (it began as the smallest name hashes of each domain), so that a model trained with an earlier
-library has not seen them either; a new function goes to the training side.
+The list is fixed (it began as the smallest name hashes of each domain), so that a model trained with an
+earlier library has not seen them either; a new function goes to the training side.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ def parse_base(digits: str, base: int) -> int:
     "Convert {number} to binary.",
     "binary of {number}",
     "How is {number} written in binary, padded to {width} bits?",
-    "Show {number} as a {width}-bit binary number.",
+    "Show {number} as a binary number of {width} bits.",
     name="number.toBinary",
     alike="base",
     give={"number": ints(3, 200), "width": ints(8, 16, 4)},

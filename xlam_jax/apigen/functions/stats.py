@@ -59,7 +59,7 @@ def median(values: list[float]) -> float:
     "Which value occurs most often in {values}?",
     "Shoe sizes sold today: {values}. What's the mode, or modes?",
     "mode(s) of {values}",
-    alike="mode",
+    alike="tally",
     give={"values": lists(ints(3, 9), 6, 9)},
 )
 def find_modes(values: list[int]) -> list[int]:

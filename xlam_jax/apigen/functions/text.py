@@ -153,7 +153,7 @@ def shorten_text(text: str, width: int, placeholder: str = "[...]") -> str:
 @api(
     "Center {text} in a line of {width} characters.",
     "Pad {text} with {fill} on both sides to a total width of {width}.",
-    "Make a {width}-character banner with {text} in the middle, filled with {fill}.",
+    "Make a banner of {width} characters with {text} in the middle, filled with {fill}.",
     name="center_text",
     give={"text": pick(*pools.TITLES), "width": ints(50, 80), "fill": pick("*", "=", "-", "~", "#")},
 )

@@ -180,7 +180,7 @@ def format_duration(seconds: int) -> str:
     "My marathon took {hours} h {minutes} min {seconds} s. What's that in seconds?",
     "total seconds of {hours} hours {minutes} minutes",
     name="to_seconds",
-    give={"hours": ints(1, 12), "minutes": ints(1, 59), "seconds": ints(1, 59)},
+    give={"hours": ints(2, 12), "minutes": ints(2, 59), "seconds": ints(2, 59)},
 )
 def to_seconds(hours: int, minutes: int, seconds: int = 0) -> int:
     """Convert a duration to seconds.

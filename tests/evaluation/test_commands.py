@@ -1,0 +1,137 @@
+"""`xlam call` and `xlam eval` on a tiny random model: files, exit classes, messages."""
+
+import json
+
+import jax
+import pytest
+import typer
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+from typer.testing import CliRunner
+
+from xlam_jax.cli import call as call_module
+from xlam_jax.cli import eval as eval_module
+from xlam_jax.errors import InputError, WorkError
+from xlam_jax.format import Record, Step, ToolCall, normalise_tool, write_records
+from xlam_jax.models.config import ModelConfig
+from xlam_jax.models.spec import init
+from xlam_jax.release import save_hf
+
+# The one legal answer is a handful of tokens, so that a random model gives it.
+SWITCH = {
+    "name": "switch",
+    "description": "",
+    "parameters": {"type": "object", "properties": {"on": {"type": "boolean"}}, "required": ["on"]},
+}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    root = tmp_path_factory.mktemp("tiny")
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300,
+        special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    bpe.train_from_iterator(['{"tool_calls": [{"name": "switch", "arguments": {"on": true}}]}'], trainer)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="<|im_end|>", bos_token="<|im_start|>")
+    tokenizer.save_pretrained(root / "tokenizer")
+    cfg = ModelConfig(
+        family="llama",
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=16,
+        num_layers=1,
+        num_heads=2,
+        num_kv_heads=1,
+        head_dim=8,
+        max_position_embeddings=2048,
+        eos_token_ids=(2,),
+        initializer_range=0.3,
+    )
+    params = init(cfg, jax.random.key(0))
+    codec = {"call_format": "xlam-json", "template": "chatml", "layout": "brackets", "thought": False}
+    save_hf(params, cfg, root / "model", tokenizer=root / "tokenizer", codec=codec)
+    return root / "model"
+
+
+def run(*args):
+    app = typer.Typer(pretty_exceptions_enable=False)
+    call_module.register(app)
+    app.add_typer(eval_module.app, name="eval")
+    return CliRunner().invoke(app, [str(a) for a in args])
+
+
+def tools_file(tmp_path, tools):
+    path = tmp_path / "tools.json"
+    path.write_text(json.dumps(tools))
+    return path
+
+
+def test_free_text_of_a_random_model_is_exit_1_with_the_text_shown(model, tmp_path):
+    tools = tools_file(tmp_path, [SWITCH])
+    result = run("call", "Light!", "--tools", tools, "--model", model, "--max-new-tokens", 8, "--json", tmp_path / "r")
+    assert isinstance(result.exception, WorkError)
+    written = json.loads((tmp_path / "r").read_text())
+    assert written["calls"] is None and 1 <= written["new_tokens"] <= 8
+    assert written["text"] in str(result.exception)
+
+
+def test_a_demanded_call_is_printed_and_a_foreign_tool_is_not_run(model, tmp_path):
+    args = ("call", "Light!", "--tools", tools_file(tmp_path, SWITCH), "--model", model, "--constrained", "--raw")
+    args += ("--temperature", 1, "--max-new-tokens", 1500)
+    result = run(*args, "--json", tmp_path / "r")
+    assert result.exception is None, result.output
+    written = json.loads((tmp_path / "r").read_text())
+    assert written["calls"] and all(c["name"] == "switch" for c in written["calls"])
+    assert written["text"].startswith('{"tool_calls": [{"name": "switch"') and '"switch"' in result.output
+    with_execute = run(*args, "--execute")
+    assert isinstance(with_execute.exception, WorkError)
+    assert "not in the library" in with_execute.output
+
+
+def test_eval_records(model, tmp_path):
+    switch = normalise_tool(SWITCH)
+    rows = [
+        Record(str(i), "Light!", (switch,), (Step(tool_calls=(ToolCall("switch", {"on": True}),)),)) for i in range(3)
+    ]
+    write_records(tmp_path / "records.jsonl", rows)
+    args = ("eval", "records", tmp_path / "records.jsonl", "--model", model, "--limit", 2, "--max-new-tokens", 6)
+    result = run(*args, "--out", tmp_path / "out", "--json", tmp_path / "r.json")
+    assert result.exception is None, result.output
+    written = json.loads((tmp_path / "r.json").read_text())
+    assert written["summary"]["n"] == 2 and written["summary"]["ast"] == 0.0
+    assert len((tmp_path / "out" / "generations.jsonl").read_text().splitlines()) == 2
+    assert "AST accuracy %" in result.output and "unparsable" in result.output
+
+
+def test_bad_input(model, tmp_path):
+    tools = tools_file(tmp_path, [SWITCH])
+    for args, message in [
+        (("call", "q", "--tools", tools, "--model", tmp_path / "nowhere"), "model folder not found"),
+        (("call", "q", "--tools", tmp_path / "none.json", "--model", model), "tools file not found"),
+        (("call", "q", "--tools", tools_file(tmp_path, []), "--model", model), "holds no tools"),
+        (("eval", "records", tmp_path / "none.jsonl", "--model", model), "records file not found"),
+        (("eval", "bfcl", tmp_path, "--category", "simpel", "--model", model), "unknown BFCL category"),
+    ]:
+        result = run(*args)
+        assert isinstance(result.exception, InputError), result.output
+        assert message in result.exception.what
+    tools = tools_file(tmp_path, [SWITCH])
+    result = run("call", "q " * 300, "--tools", tools, "--model", model, "--max-len", 200)
+    assert isinstance(result.exception, InputError) and "--max-len" in result.exception.hint
+
+
+def test_demo_tools_are_library_functions_with_the_same_schema():
+    from pathlib import Path
+
+    from xlam_jax.apigen.library import load_library
+
+    library = {f.tool.name: f.tool for f in load_library()}
+    tools = call_module.read_tools(Path(__file__).parents[2] / "configs" / "demo" / "tools.json")
+    assert len(tools) >= 2
+    assert all(library[t.name] == t for t in tools)

@@ -1,0 +1,203 @@
+"""Tool descriptions: every spelling becomes the same JSON Schema, and views can be read back."""
+
+import gzip
+import json
+import os
+from pathlib import Path
+
+import jsonschema
+import pytest
+from format_strategies import tools
+from hypothesis import given, settings
+
+from xlam_jax.errors import InputError
+from xlam_jax.format import Tool, normalise_tool, openai_view, python_type, xlam_view
+
+WANTED = Tool(
+    "move",
+    "Moves it",
+    {
+        "type": "object",
+        "properties": {
+            "to": {"type": "array", "items": {"type": "number"}, "description": "x, y"},
+            "fast": {"type": "boolean", "default": False},
+            "note": {"type": "string"},
+        },
+        "required": ["to"],
+    },
+)
+FLAT = {
+    "name": "move",
+    "description": "Moves it",
+    "parameters": {
+        "to": {"description": "x, y", "type": "List[float]"},
+        "fast": {"type": "bool", "default": False},
+        "note": {"type": "str, optional"},
+    },
+}
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "to": {"type": "array", "items": {"type": "number"}, "description": "x, y"},
+        "fast": {"type": "boolean", "default": False},
+        "note": {"type": "string"},
+    },
+    "required": ["to"],
+}
+BFCL = {
+    "type": "dict",
+    "properties": {
+        "to": {"type": "tuple", "items": {"type": "float"}, "description": "x, y"},
+        "fast": {"type": "boolean", "default": False, "optional": True},
+        "note": {"type": "string"},
+    },
+    "required": ["to"],
+}
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        FLAT,
+        {**FLAT, "parameters": {**FLAT["parameters"], "note": {"type": "Optional[str]"}}},
+        {**FLAT, "parameters": {**FLAT["parameters"], "note": {"type": "string", "required": False}}},
+        {**FLAT, "parameters": {**FLAT["parameters"], "note": "str, optional"}},
+        {**FLAT, "parameters": {**FLAT["parameters"], "required": ["to"]}},
+        {"name": "move", "description": "Moves it", "parameters": SCHEMA},
+        {"type": "function", "function": {"name": "move", "description": "Moves it", "parameters": SCHEMA}},
+        {"name": "move", "description": "Moves it", "inputSchema": SCHEMA},
+        {"name": "move", "description": "Moves it", "input_schema": SCHEMA, "parameters": None},
+        {"name": "move", "description": "Moves it", "parameters": BFCL},
+        WANTED,
+    ],
+)
+def test_spellings_agree(spelling):
+    assert normalise_tool(spelling) == WANTED
+
+
+def test_views():
+    assert xlam_view(WANTED) == {
+        "name": "move",
+        "description": "Moves it",
+        "parameters": {
+            "to": {"type": "array", "items": {"type": "number"}, "description": "x, y"},
+            "fast": {"type": "boolean", "default": False},
+            "note": {"type": "string", "required": False},
+        },
+    }
+    assert openai_view(WANTED)["function"]["parameters"] == SCHEMA
+    bare = normalise_tool({"name": "now"})
+    assert bare == Tool("now", "", {"type": "object", "properties": {}, "required": []})
+    assert xlam_view(bare) == {"name": "now", "parameters": {}}
+
+
+@settings(max_examples=100, deadline=None)
+@given(tools())
+def test_views_read_back(tool):
+    assert normalise_tool(openai_view(tool)) == tool
+    assert normalise_tool(xlam_view(tool)) == tool
+
+
+def test_nulls_of_typed_tables_are_dropped_but_still_mean_optional():
+    tool = normalise_tool(
+        {
+            "name": "f",
+            "description": None,
+            "parameters": {"a": {"type": "int", "default": None, "enum": None}, "b": None},
+        }
+    )
+    assert tool == Tool("f", "", {"type": "object", "properties": {"a": {"type": "integer"}}, "required": []})
+
+
+def test_nested_objects_keep_their_own_required_list():
+    inner = {"type": "dict", "properties": {"x": {"type": "float"}}, "required": ["x"]}
+    tool = normalise_tool({"name": "f", "parameters": {"type": "dict", "properties": {"p": inner}}})
+    want = {"type": "object", "properties": {"x": {"type": "number"}}, "required": ["x"]}
+    assert tool.parameters["properties"]["p"] == want
+    assert tool.parameters["required"] == []
+    assert xlam_view(tool)["parameters"]["p"] == want
+
+
+@pytest.mark.parametrize(
+    ("name", "schema", "back"),
+    [
+        ("int", {"type": "integer"}, "int"),
+        (
+            "List[List[int]]",
+            {"type": "array", "items": {"type": "array", "items": {"type": "integer"}}},
+            None,
+        ),
+        ("list", {"type": "array"}, "list"),
+        ("Dict[str, int]", {"type": "object"}, "dict"),
+        ("Union[int, str]", {"type": ["integer", "string"]}, "Union[int, str]"),
+        ("int | None", {"type": "integer"}, "int"),
+        ("Tuple[float, float]", {"type": "array", "items": {"type": "number"}}, "List[float]"),
+        ("Tuple[float, str]", {"type": "array"}, "list"),
+        ("Literal['a', 'b']", {"type": "string", "enum": ["a", "b"]}, "str"),
+        ("typing.Any", {}, "Any"),
+        ("Frobnicator", {"type": "string"}, "str"),
+        ("List[", {"type": "array"}, "list"),
+        ("", {}, "Any"),
+    ],
+)
+def test_type_names(name, schema, back):
+    tool = normalise_tool({"name": "f", "parameters": {"a": {"type": name}}})
+    assert tool.parameters["properties"]["a"] == schema
+    assert python_type(schema) == (name if back is None else back)
+
+
+def test_a_flat_parameter_may_be_called_type_or_properties():
+    tool = normalise_tool(
+        {
+            "name": "f",
+            "parameters": {"type": {"type": "str"}, "properties": {"type": "str", "description": "d"}},
+        }
+    )
+    assert list(tool.parameters["properties"]) == ["type", "properties"]
+    assert tool.parameters["required"] == ["type", "properties"]
+
+
+@pytest.mark.parametrize("bad", [None, [], {}, {"name": ""}, {"name": 3}, {"name": "f", "parameters": [1]}])
+def test_bad_tools(bad):
+    with pytest.raises(InputError):
+        normalise_tool(bad)
+
+
+def public(*parts):
+    root = Path(os.environ.get("XLAM_DATA_DIR", Path(__file__).parents[2].parent / "shared" / "data"))
+    path = root.joinpath(*parts)
+    if not path.exists():
+        pytest.skip(f"public data folder not found: {path}")
+    return path
+
+
+def test_public_tools_become_valid_schemas():
+    with gzip.open(public("mcp_servers", "servers.jsonl.gz"), "rt", encoding="utf-8") as lines:
+        found = [tool for line in lines for tool in json.loads(line)["tools"]]
+    for path in public("bfcl_v2").glob("BFCL_v2_*.json"):
+        found += [f for line in path.read_text("utf-8").splitlines() for f in _functions(json.loads(line))]
+    unique = {json.dumps(tool): tool for tool in found}
+    assert len(unique) > 8_000
+    refused, invalid = [], []
+    for i, obj in enumerate(unique.values()):
+        try:
+            tool = normalise_tool(obj)
+        except InputError as e:
+            refused.append(e.what)
+            continue
+        assert normalise_tool(openai_view(tool)) == tool
+        # Checking against the metaschema costs a few milliseconds, so every eighth must do.
+        if i % 8 == 0 and not _METASCHEMA.is_valid(tool.parameters):
+            invalid.append(tool)
+    # One server nests a whole schema inside `properties`.
+    assert set(refused) == {"parameter 'required' is no mapping but list"}
+    assert len(refused) == 6
+    assert invalid == []
+
+
+_METASCHEMA = jsonschema.Draft202012Validator(jsonschema.Draft202012Validator.META_SCHEMA)
+
+
+def _functions(row):
+    functions = row["function"]
+    return functions if isinstance(functions, list) else [functions]

@@ -1,0 +1,250 @@
+"""Is a row fit to learn from? Format rules, execution of every call, duplicates; each failure has a code."""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jsonschema
+
+from xlam_jax.apigen.library import ApiFunction
+from xlam_jax.apigen.sandbox import Limits, Outcome, run_calls
+from xlam_jax.apigen.wording import NUMBER_WORDS
+from xlam_jax.format import Record, Tool, ToolCall
+
+STAGES = ("format", "execution", "duplicates")
+FORMAT_REASONS = (
+    "empty_query", "wrong_count", "unknown_function", "missing_required", "unknown_parameter", "wrong_type",
+    "not_in_enum", "ungrounded_value",
+)  # fmt: skip
+EXECUTION_REASONS = ("raised", "timeout", "memory", "too_large", "not_serialisable")
+DUPLICATE_REASONS = ("duplicate", "near_duplicate")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why a row is dropped: a reason code and what was found."""
+
+    reason: str
+    detail: str = ""
+
+
+def queries_of(record: Record) -> list[str]:
+    """The user's message before each step."""
+    return [record.query, *(step.user_input for step in record.steps[:-1])]
+
+
+def check_format(record: Record) -> Fault | None:
+    """Stage 1: rules on the text and the calls alone.
+
+    Every user turn has words; a style with one call has one, a parallel one several, irrelevance none (first
+    turn); each call names an offered tool, gives what is required and nothing unknown, with values of the
+    right type and of the enum, and each number, text and list item is to be found in the query.
+    """
+    style = next((part[6:] for part in record.lineage if part.startswith("style:")), "")
+    tools = {tool.name: tool for tool in record.tools}
+    for i, (query, step) in enumerate(zip(queries_of(record), record.steps, strict=True)):
+        if not query.strip():
+            return Fault("empty_query", f"turn {i + 1}")
+        if i == 0 and (fault := _check_count(style, step.tool_calls)):
+            return fault
+        for call in step.tool_calls:
+            if call.name not in tools:
+                return Fault("unknown_function", call.name)
+            if fault := _check_arguments(call, tools[call.name]):
+                return fault
+            if fault := _check_grounding(call, tools[call.name], query):
+                return fault
+    return None
+
+
+def _check_count(style: str, calls: Sequence[ToolCall]) -> Fault | None:
+    n, names = len(calls), {call.name for call in calls}
+    right = {
+        "simple": n == 1,
+        "multiple": n == 1,
+        "parallel": n > 1 and len(names) == 1,
+        "parallel_multiple": n > 1 and len(names) > 1,
+        "irrelevance": n == 0,
+    }.get(style, True)
+    return None if right else Fault("wrong_count", f"{n} calls of {len(names)} functions in a {style} row")
+
+
+def _check_arguments(call: ToolCall, tool: Tool) -> Fault | None:
+    properties = tool.parameters["properties"]
+    for name in tool.parameters["required"]:
+        if name not in call.arguments:
+            return Fault("missing_required", f"{call.name}.{name}")
+    for name, value in call.arguments.items():
+        if name not in properties:
+            return Fault("unknown_parameter", f"{call.name}.{name}")
+        error = next(_validator(json.dumps(properties[name])).iter_errors(value), None)
+        if error is not None:
+            reason = "not_in_enum" if error.validator == "enum" else "wrong_type"
+            return Fault(reason, f"{call.name}.{name}: {error.message[:120]}")
+    return None
+
+
+def _is_integer(_: Any, value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+# JSON Schema counts 5.0 as an integer; Python functions and the scoring rules do not.
+_Strict = jsonschema.validators.extend(
+    jsonschema.Draft202012Validator,
+    type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine("integer", _is_integer),
+)
+
+
+@functools.lru_cache(maxsize=4096)
+def _validator(schema: str) -> Any:
+    return _Strict(json.loads(schema))
+
+
+def _check_grounding(call: ToolCall, tool: Tool, query: str) -> Fault | None:
+    said = Said.of(query)
+    for name, value in call.arguments.items():
+        schema = tool.parameters["properties"][name]
+        if "enum" in schema or isinstance(value, bool):
+            continue  # one of a few choices may be put in other words
+        if "default" in schema and schema["default"] == value:
+            continue
+        if not said.holds(value):
+            return Fault(
+                "ungrounded_value", f"{call.name}.{name} = {json.dumps(value, ensure_ascii=False)[:80]}"
+            )
+    return None
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a query mentions: its numbers, its dates and its text."""
+
+    text: str
+    numbers: frozenset[float]
+    dates: frozenset[str]
+
+    @classmethod
+    def of(cls, query: str) -> Said:
+        """Reads a query; a number may have thousands separators or be spelled out."""
+        joined = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", query)
+        numbers = {float(n) for text in (query, joined) for n in re.findall(r"-?\d+(?:\.\d+)?", text)}
+        # In "5-7" and "x=-3" the same sign is once a dash and once a minus.
+        numbers |= {float(n) for text in (query, joined) for n in re.findall(r"\d+(?:\.\d+)?", text)}
+        words = {w.lower() for w in re.findall(r"[A-Za-z]+", query)}
+        numbers |= {float(n) for n, word in NUMBER_WORDS.items() if word in words}
+        return cls(query, frozenset(numbers), frozenset(_spelled_dates(query)))
+
+    def holds(self, value: Any) -> bool:
+        """Whether a value, or every member of it, was mentioned."""
+        if isinstance(value, bool):
+            return True
+        if isinstance(value, int | float):
+            return float(value) in self.numbers
+        if isinstance(value, str):
+            return value in self.text or value in self.dates or value.replace("_", " ") in self.text
+        if isinstance(value, list):
+            return all(map(self.holds, value))
+        if isinstance(value, dict):
+            return all(self.holds(k) and self.holds(v) for k, v in value.items())
+        return value is None
+
+
+def _spelled_dates(query: str) -> Iterable[str]:
+    for pattern, shape in (
+        (r"[A-Z][a-z]+ \d{1,2}, \d{4}", "%B %d, %Y"),
+        (r"\d{1,2} [A-Z][a-z]+ \d{4}", "%d %B %Y"),
+    ):
+        for text in re.findall(pattern, query):
+            try:
+                yield datetime.datetime.strptime(text, shape).date().isoformat()
+            except ValueError:
+                continue
+
+
+class Executor:
+    """Stage 2: runs calls in the sandbox, each different call once.
+
+    Args:
+      library: where to find the functions by name.
+    """
+
+    def __init__(self, library: Iterable[ApiFunction], limits: Limits = Limits()):
+        self._targets = {api.name: api.target for api in library}
+        self._limits = limits
+        self._outcomes: dict[str, Outcome] = {}
+
+    def run(self, records: Iterable[Record]) -> None:
+        """Executes every call of the records that has not been executed yet."""
+        new: dict[str, ToolCall] = {}
+        for record in records:
+            for step in record.steps:
+                for call in step.tool_calls:
+                    if (key := call_key(call)) not in self._outcomes:
+                        new[key] = call
+        jobs = [(self._targets[call.name], call.arguments) for call in new.values()]
+        for key, outcome in zip(new, run_calls(jobs, self._limits), strict=True):
+            self._outcomes[key] = outcome
+
+    def outcome(self, call: ToolCall) -> Outcome:
+        """The outcome of an executed call."""
+        return self._outcomes[call_key(call)]
+
+    def check(self, record: Record) -> Fault | None:
+        """The first call of the record that did not end well."""
+        for step in record.steps:
+            for call in step.tool_calls:
+                outcome = self.outcome(call)
+                if outcome.status != "ok":
+                    return Fault(outcome.status, f"{call.name}: {outcome.error}")
+        return None
+
+    def observe(self, record: Record, max_chars: int = 120) -> Record:
+        """Fills each step's observation with the results, cut to `max_chars`."""
+        steps = []
+        for step in record.steps:
+            results = [self.outcome(call).value for call in step.tool_calls]
+            text = json.dumps(results, ensure_ascii=False) if results else ""
+            steps.append(
+                replace(step, next_observation=text if len(text) <= max_chars else text[:max_chars] + "...")
+            )
+        return replace(record, steps=tuple(steps))
+
+
+class Deduplicator:
+    """Stage 3: drops a row whose content, or whose words and calls, were seen before."""
+
+    def __init__(self) -> None:
+        self._exact: set[str] = set()
+        self._near: set[str] = set()
+
+    def check(self, record: Record) -> Fault | None:
+        """Remembers the record, or says which kind of repetition it is.
+
+        Exact: the same canonical JSON but for the id. Near: the same words and calls whatever the case,
+        punctuation and spacing (and, when nothing is called, the same tools).
+        """
+        obj = record.to_json()
+        obj.pop("id")
+        exact = json.dumps(obj, sort_keys=True, ensure_ascii=False)
+        words = [" ".join(re.findall(r"\w+", query.casefold())) for query in queries_of(record)]
+        calls = [[call_key(call) for call in step.tool_calls] for step in record.steps]
+        tools = sorted(tool.name for tool in record.tools) if not all(calls) else []
+        near = json.dumps([words, calls, tools], ensure_ascii=False)
+        if exact in self._exact:
+            return Fault("duplicate")
+        if near in self._near:
+            return Fault("near_duplicate", record.query[:80])
+        self._exact.add(exact)
+        self._near.add(near)
+        return None
+
+
+def call_key(call: ToolCall) -> str:
+    """A call as canonical JSON."""
+    return json.dumps([call.name, call.arguments], sort_keys=True, ensure_ascii=False)
