@@ -1,5 +1,6 @@
 """Hostile functions are contained, and the calls beside them never notice."""
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -9,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from xlam_jax.apigen import sandbox
 from xlam_jax.apigen.sandbox import Limits, isolation, probe_determinism, run_calls
 
 HERE = Path(__file__).parent
-QUICK = Limits(seconds=0.5, cpu_seconds=2, memory_bytes=256 * 2**20, result_bytes=4096)
+QUICK = Limits(seconds=1.0, cpu_seconds=3, memory_bytes=160 * 2**20, result_bytes=4096)
 
 
 def contained(name, **arguments):
@@ -101,10 +103,8 @@ def test_network_is_closed():
         server.settimeout(1)
 
         def listen():
-            try:
+            with contextlib.suppress(TimeoutError):
                 heard.append(server.accept()[0].recv(10))
-            except TimeoutError:
-                pass
 
         thread = threading.Thread(target=listen)
         thread.start()
@@ -129,7 +129,35 @@ def test_no_process_is_left_behind():
     contained("raw_fork")
     time.sleep(0.2)
     listing = subprocess.run(["ps", "-eo", "ppid,args"], capture_output=True, text=True).stdout
-    assert not [x for x in listing.splitlines() if "sandbox_child.py" in x and x.split()[0] == str(os.getpid())]
+    assert not [
+        x for x in listing.splitlines() if "sandbox_child.py" in x and x.split()[0] == str(os.getpid())
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("fork_bomb", {}),
+        ("raw_fork", {}),
+        ("shell", {}),
+        ("kill_parent", {}),
+        ("connect", {"port": 9}),
+        ("write_outside", {"path": "/tmp/xlam-must-not-exist"}),
+    ],
+)
+def test_the_audit_hook_holds_where_the_kernel_grants_nothing(name, arguments, tmp_path, monkeypatch):
+    """The child without namespaces and without a change of user, as in a locked-down container."""
+    text = sandbox._CHILD.read_text()
+    weak = text.replace("network = _leave_network()", 'network = "guarded"')
+    weak = weak.replace(
+        'user = _leave_root(job["scratch"], [*job["paths"], os.path.dirname(os.__file__)])', 'user = ""'
+    )
+    assert weak.count("_leave_network()") == 1 and weak.count("_leave_root(") == 1
+    (tmp_path / "child.py").write_text(weak)
+    monkeypatch.setattr(sandbox, "_CHILD", tmp_path / "child.py")
+    assert isolation().network == "guarded"
+    outcome = contained(name, **arguments)
+    assert outcome.status == "raised" and "the sandbox refuses" in outcome.error
 
 
 def test_many_calls_in_a_few_seconds_and_in_order():
@@ -146,7 +174,10 @@ def test_many_calls_in_a_few_seconds_and_in_order():
 def test_arguments_travel_by_keyword():
     target = "xlam_jax.apigen.functions.finance:simple_interest"
     good, bad = run_calls(
-        [(target, {"years": 2, "rate": 10, "principal": 100}), (target, {"principal": 1, "rate": 1, "term": 1})]
+        [
+            (target, {"years": 2, "rate": 10, "principal": 100}),
+            (target, {"principal": 1, "rate": 1, "term": 1}),
+        ]
     )
     assert good.value == 20
     assert bad.status == "raised" and "term" in bad.error
@@ -155,7 +186,9 @@ def test_arguments_travel_by_keyword():
 def test_determinism_probe():
     calls = [("hostile:well", {"x": 1}), ("hostile:clock", {}), ("hostile:sys_exit", {})]
     assert probe_determinism(calls, QUICK, paths=[HERE]) == [True, False, None]
-    assert False in [probe_determinism([("hostile:order_of_a_set", {})], QUICK, paths=[HERE])[0] for _ in range(5)]
+    assert False in [
+        probe_determinism([("hostile:order_of_a_set", {})], QUICK, paths=[HERE])[0] for _ in range(5)
+    ]
 
 
 def test_isolation_is_reported():

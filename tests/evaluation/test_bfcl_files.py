@@ -14,13 +14,22 @@ CODEC = get_codec()
 FUNCTION = {
     "name": "geo.area",
     "description": "Area.",
-    "parameters": {"type": "dict", "properties": {"r": {"type": "float", "description": "Radius"}}, "required": ["r"]},
+    "parameters": {
+        "type": "dict",
+        "properties": {"r": {"type": "float", "description": "Radius"}},
+        "required": ["r"],
+    },
 }
 ANSWER = {"id": "simple_0", "ground_truth": [{"geo.area": {"r": [2.0]}}]}
 
 
 def folder(tmp_path, name="BFCL_v2_simple.json", **changes):
-    row = {"id": "simple_0", "question": [{"role": "user", "content": "Area?"}], "function": [FUNCTION], **changes}
+    row = {
+        "id": "simple_0",
+        "question": [{"role": "user", "content": "Area?"}],
+        "function": [FUNCTION],
+        **changes,
+    }
     (tmp_path / "possible_answer").mkdir()
     (tmp_path / name).write_text(json.dumps(row) + "\n")
     (tmp_path / "possible_answer" / name).write_text(json.dumps(ANSWER) + "\n")
@@ -29,7 +38,12 @@ def folder(tmp_path, name="BFCL_v2_simple.json", **changes):
 
 def test_a_case(tmp_path):
     (case,) = bfcl_cases(folder(tmp_path), "simple", CODEC)
-    assert (case.id, case.style, case.category, case.answers) == ("simple_0", "simple", "simple", ANSWER["ground_truth"])
+    assert (case.id, case.style, case.category, case.answers) == (
+        "simple_0",
+        "simple",
+        "simple",
+        ANSWER["ground_truth"],
+    )
     assert case.tools[0].parameters["properties"]["r"]["type"] == "number"
     assert "Area?" in case.prompt and case.prompt.endswith("<|im_start|>assistant\n")
 
@@ -52,7 +66,8 @@ def test_errors_name_the_place(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("category", "rows"), [("simple", 400), ("parallel_multiple", 200), ("irrelevance", 240), ("live_relevance", 41)]
+    ("category", "rows"),
+    [("simple", 400), ("parallel_multiple", 200), ("irrelevance", 240), ("live_relevance", 41)],
 )
 def test_published_files(category, rows):
     root = Path(os.environ.get("XLAM_DATA_DIR", Path(__file__).parents[2].parent / "shared" / "data"))
@@ -60,5 +75,7 @@ def test_published_files(category, rows):
         pytest.skip(f"public data folder not found: {root / 'bfcl_v2'}")
     cases = bfcl_cases(root / "bfcl_v2", category, CODEC)
     assert len(cases) == rows and len({c.id for c in cases}) == rows
-    assert all(bool(c.answers) == (CATEGORIES[category][0] not in ("irrelevance", "relevance")) for c in cases)
+    assert all(
+        bool(c.answers) == (CATEGORIES[category][0] not in ("irrelevance", "relevance")) for c in cases
+    )
     assert len(bfcl_cases(root / "bfcl_v2", category, CODEC, 7)) == 7

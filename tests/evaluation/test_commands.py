@@ -38,7 +38,9 @@ def model(tmp_path_factory):
         show_progress=False,
     )
     bpe.train_from_iterator(['{"tool_calls": [{"name": "switch", "arguments": {"on": true}}]}'], trainer)
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="<|im_end|>", bos_token="<|im_start|>")
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=bpe, eos_token="<|im_end|>", bos_token="<|im_start|>"
+    )
     tokenizer.save_pretrained(root / "tokenizer")
     cfg = ModelConfig(
         family="llama",
@@ -74,7 +76,9 @@ def tools_file(tmp_path, tools):
 
 def test_free_text_of_a_random_model_is_exit_1_with_the_text_shown(model, tmp_path):
     tools = tools_file(tmp_path, [SWITCH])
-    result = run("call", "Light!", "--tools", tools, "--model", model, "--max-new-tokens", 8, "--json", tmp_path / "r")
+    result = run(
+        "call", "Light!", "--tools", tools, "--model", model, "--max-new-tokens", 8, "--json", tmp_path / "r"
+    )
     assert isinstance(result.exception, WorkError)
     written = json.loads((tmp_path / "r").read_text())
     assert written["calls"] is None and 1 <= written["new_tokens"] <= 8
@@ -82,7 +86,16 @@ def test_free_text_of_a_random_model_is_exit_1_with_the_text_shown(model, tmp_pa
 
 
 def test_a_demanded_call_is_printed_and_a_foreign_tool_is_not_run(model, tmp_path):
-    args = ("call", "Light!", "--tools", tools_file(tmp_path, SWITCH), "--model", model, "--constrained", "--raw")
+    args = (
+        "call",
+        "Light!",
+        "--tools",
+        tools_file(tmp_path, SWITCH),
+        "--model",
+        model,
+        "--constrained",
+        "--raw",
+    )
     args += ("--temperature", 1, "--max-new-tokens", 1500)
     result = run(*args, "--json", tmp_path / "r")
     assert result.exception is None, result.output
@@ -97,10 +110,21 @@ def test_a_demanded_call_is_printed_and_a_foreign_tool_is_not_run(model, tmp_pat
 def test_eval_records(model, tmp_path):
     switch = normalise_tool(SWITCH)
     rows = [
-        Record(str(i), "Light!", (switch,), (Step(tool_calls=(ToolCall("switch", {"on": True}),)),)) for i in range(3)
+        Record(str(i), "Light!", (switch,), (Step(tool_calls=(ToolCall("switch", {"on": True}),)),))
+        for i in range(3)
     ]
     write_records(tmp_path / "records.jsonl", rows)
-    args = ("eval", "records", tmp_path / "records.jsonl", "--model", model, "--limit", 2, "--max-new-tokens", 6)
+    args = (
+        "eval",
+        "records",
+        tmp_path / "records.jsonl",
+        "--model",
+        model,
+        "--limit",
+        2,
+        "--max-new-tokens",
+        6,
+    )
     result = run(*args, "--out", tmp_path / "out", "--json", tmp_path / "r.json")
     assert result.exception is None, result.output
     written = json.loads((tmp_path / "r.json").read_text())

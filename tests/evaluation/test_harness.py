@@ -30,7 +30,13 @@ RECORDS = [
     record("s", "simple", (ADD,), ToolCall("add", {"a": 1, "b": 2})),
     record("m", "multiple", (ECHO, ADD), ToolCall("add", {"a": 3, "b": 4})),
     record("p", "parallel", (ADD,), ToolCall("add", {"a": 1, "b": 1}), ToolCall("add", {"a": 2, "b": 2})),
-    record("pm", "parallel-multiple", (ADD, ECHO), ToolCall("add", {"a": 1, "b": 1}), ToolCall("echo", {"text": "x"})),
+    record(
+        "pm",
+        "parallel-multiple",
+        (ADD, ECHO),
+        ToolCall("add", {"a": 1, "b": 1}),
+        ToolCall("echo", {"text": "x"}),
+    ),
     record("i", "irrelevance", (ECHO,)),
 ]
 
@@ -151,7 +157,10 @@ def test_the_report_on_disk_and_as_a_table(tmp_path):
     report = evaluate(Scripted("Sorry"), RECORDS[:2], CODEC)
     write_report(report, tmp_path / "out")
     lines = [json.loads(line) for line in (tmp_path / "out" / "generations.jsonl").read_text().splitlines()]
-    assert [(r["id"], r["text"], r["error"]) for r in lines] == [("s", "Sorry", "not_json"), ("m", "Sorry", "not_json")]
+    assert [(r["id"], r["text"], r["error"]) for r in lines] == [
+        ("s", "Sorry", "not_json"),
+        ("m", "Sorry", "not_json"),
+    ]
     assert json.loads((tmp_path / "out" / "summary.json").read_text()) == report.summary
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"generations.jsonl", "summary.json"}
     assert [(r["style"], r["rows"], r["AST accuracy %"]) for r in table(report)] == [

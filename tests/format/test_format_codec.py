@@ -33,7 +33,7 @@ RECORD = Record(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(codecs, st.lists(calls, max_size=3).map(tuple), texts, st.sampled_from(["", "\n", " \t"]))
 def test_parse_inverts_render(codec, made, thought, space):
     text = codec.render_calls(made, thought)
@@ -51,7 +51,7 @@ def test_parse_inverts_render(codec, made, thought, space):
         assert repr(answer) == repr(wanted)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(codecs, records)
 def test_prompts_are_prefixes_and_spans_point_at_what_was_written(codec, record):
     rendered = codec.render(record)
@@ -123,10 +123,10 @@ def test_chatml_text_to_the_letter():
         ),
         (
             "mistral-v1",
-            "<s>[INST] [BEGIN OF TASK INSTRUCTION]\n",
+            "<s> [INST] [BEGIN OF TASK INSTRUCTION]\n",
             '[END OF QUERY] [/INST] {"tool_calls": [{"name": "add", "arguments": {"a": 1, "b": 2.0}}]}</s>'
-            '[INST] [BEGIN OF OBSERVATION]\n{"sum": 3}\n[END OF OBSERVATION] [/INST][INST] Thanks, é [/INST] '
-            '{"tool_calls": []}</s>',
+            ' [INST] [BEGIN OF OBSERVATION]\n{"sum": 3}\n[END OF OBSERVATION] [/INST]'
+            ' [INST] Thanks, é [/INST] {"tool_calls": []}</s>',
         ),
         (
             "mistral-v3",

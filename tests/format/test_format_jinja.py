@@ -34,7 +34,7 @@ def applied(tokenizer, codec, record, *, prompt):
     )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.sampled_from(sorted(TEMPLATES)), st.booleans(), records)
 def test_equal_text(tokenizer, template, thought, record):
     codec = get_codec(template=template, thought=thought)

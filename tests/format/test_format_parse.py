@@ -119,14 +119,14 @@ texts_near_json = st.lists(
 ).map("".join)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(texts_near_json, st.sampled_from(["chatml", "deepseek-coder", "plain"]))
 def test_any_text_parses_or_raises_parse_error(text, template):
     with contextlib.suppress(ParseError):
         assert isinstance(get_codec(template=template).parse(text), Answer)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.data(), st.lists(calls, min_size=1, max_size=2).map(tuple))
 def test_mutated_answers_parse_or_raise_parse_error(data, made):
     text = get_codec(thought=True).render_calls(made, "x")

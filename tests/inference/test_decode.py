@@ -43,7 +43,9 @@ def test_every_position_equals_forward_for_rows_of_different_lengths(kind):
         given[:, rows] = tokens[np.arange(4), at], at
         got, cache = decode(params, cache, given[0], given[1], cfg)
         for i in range(4):
-            np.testing.assert_allclose(got[rows[i]], want[i, at[i]], **TOLERANCE, err_msg=f"row {i} step {step}")
+            np.testing.assert_allclose(
+                got[rows[i]], want[i, at[i]], **TOLERANCE, err_msg=f"row {i} step {step}"
+            )
 
 
 def test_a_row_is_reused_without_a_trace_of_its_former_sequence():
@@ -82,7 +84,11 @@ def test_take_rows_keeps_order():
 def test_prefill_never_makes_logits_of_all_positions():
     cfg, params = tiny.config(), unstack(tiny.params())
     args = (params, new_cache(cfg, 2, 64), np.zeros((2, 64), np.int32), np.ones(2, np.int32), np.arange(2))
-    shapes = {tuple(v.aval.shape) for e in walk(jax.make_jaxpr(prefill, static_argnums=5)(*args, cfg).jaxpr) for v in e}
+    shapes = {
+        tuple(v.aval.shape)
+        for e in walk(jax.make_jaxpr(prefill, static_argnums=5)(*args, cfg).jaxpr)
+        for v in e
+    }
     assert (2, cfg.vocab_size) in shapes
     assert not any(cfg.vocab_size in s and 64 in s for s in shapes)
 

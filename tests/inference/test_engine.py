@@ -34,9 +34,18 @@ def test_greedy_equals_transformers(kind):
     for prompt, got in zip(PROMPTS, ours, strict=True):
         ids = torch.tensor([tiny.tokenizer()(prompt, add_special_tokens=False)["input_ids"]])
         with torch.no_grad():
-            want = tiny.torch_model(kind).generate(
-                ids, attention_mask=torch.ones_like(ids), max_new_tokens=20, do_sample=False, eos_token_id=2, pad_token_id=0
-            )[0, ids.shape[1] :].tolist()
+            want = (
+                tiny.torch_model(kind)
+                .generate(
+                    ids,
+                    attention_mask=torch.ones_like(ids),
+                    max_new_tokens=20,
+                    do_sample=False,
+                    eos_token_id=2,
+                    pad_token_id=0,
+                )[0, ids.shape[1] :]
+                .tolist()
+            )
         assert list(got.token_ids) == want
         assert got.finish_reason == ("stop" if want[-1] == 2 else "length")
         assert got.prompt_tokens == ids.shape[1]
@@ -59,7 +68,9 @@ def test_more_prompts_than_rows_come_back_in_order():
     alone = engine(batch_size=1).generate(prompts, max_new_tokens=9)
     together = engine(batch_size=8)
     seen = []
-    got = together.generate(prompts, max_new_tokens=9, progress=lambda done, total: seen.append((done, total)))
+    got = together.generate(
+        prompts, max_new_tokens=9, progress=lambda done, total: seen.append((done, total))
+    )
     assert [g.token_ids for g in got] == [g.token_ids for g in alone]
     assert seen == [(i + 1, 21) for i in range(21)]
     assert together.stats.decode_tokens == sum(len(g.token_ids) - 1 for g in got)
@@ -100,7 +111,10 @@ def test_constrained_text_of_a_random_model_parses_and_validates(temperature):
     schema["properties"]["tool_calls"]["maxItems"] = 2  # a random model would go on calling
     free = engine(batch_size=4).generate(PROMPTS, max_new_tokens=30, temperature=temperature)
     got = engine(batch_size=4).generate(
-        PROMPTS * 2, max_new_tokens=280, temperature=temperature, grammars=[schema] * len(PROMPTS) + [None] * len(PROMPTS)
+        PROMPTS * 2,
+        max_new_tokens=280,
+        temperature=temperature,
+        grammars=[schema] * len(PROMPTS) + [None] * len(PROMPTS),
     )
     for generation in got[: len(PROMPTS)]:
         assert generation.finish_reason == "stop", generation.text

@@ -28,7 +28,11 @@ TOOLS = [
         }
     ),
     normalise_tool(
-        {"name": "ping", "description": "", "parameters": {"type": "object", "properties": {}, "required": []}}
+        {
+            "name": "ping",
+            "description": "",
+            "parameters": {"type": "object", "properties": {}, "required": []},
+        }
     ),
 ]
 CALLS = [

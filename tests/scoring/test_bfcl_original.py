@@ -102,6 +102,7 @@ def _changed(rng, value):
             [_changed(rng, v) for v in value],
         ]
         options += [[float(v) if type(v) is int else v for v in value]]
+        options += [[int(v) if type(v) is float else v for v in value]]
     elif isinstance(value, dict):
         key = rng.choice([*sorted(value), "new"])
         without = {k: v for k, v in value.items() if k != key}
@@ -134,6 +135,39 @@ def test_mutated_gold_calls_get_the_original_s_verdicts(original):
     # The comparison means something only if both verdicts, and every kind of error, occur.
     assert sum(n for (valid, _), n in seen.items() if valid) > 1000
     assert len(seen) >= 12, seen
+
+
+@pytest.mark.parametrize("kind", ["string", "integer", "float", "boolean", "array", "tuple", "dict", "any"])
+def test_small_values_of_every_type_get_the_original_s_verdicts(original, kind):
+    """Every pair of a small value and a small answer, also those that make no sense together."""
+    values = [
+        "",
+        "a b",
+        0,
+        1,
+        True,
+        1.0,
+        None,
+        [],
+        [1],
+        [1.0],
+        ["A"],
+        [{"k": 1}],
+        {},
+        {"k": "V"},
+        {"k": 1, "z": 2},
+    ]
+    answers = [*values, {"k": ["v"]}, {"k": [1, ""]}, [{"k": [1]}], ["", "a"], [[1]]]
+    for inner in ("string", "integer", "float", "dict"):
+        parameter = {"type": kind, "items": {"type": inner}}
+        schema = {"type": "dict", "properties": {"p": parameter}, "required": []}
+        row = {"function": [{"name": "f", "description": "", "parameters": schema}]}
+        for accepted in [a for answer in answers for a in ([answer], [answer, ""], ["", answer])]:
+            for value in values:
+                calls, published = [ToolCall("f", {"p": value})], [{"f": {"p": accepted}}]
+                theirs, why = original(row, calls, published, "simple", "python")
+                ours = score(raw_tools(row), calls, published, category="simple")
+                assert ours.valid == theirs, (parameter, accepted, value, ours, why)
 
 
 SOURCE = {

@@ -37,6 +37,8 @@ GOLDEN = [
     (schema("float"), [5.0], 5, ""),
     (schema("float"), [0.3], 0.1 + 0.2, "value_error:others"),
     (FLOATS, [[1.0, 2.0]], [1, 2], "type_error:nested"),
+    (FLOATS, [[1.0, 2.0], ""], [1, 2], ""),  # "may be omitted" switches the element check off
+    (FLOATS, [""], [], ""),
     (schema("string"), ["new york ny"], "New-York, NY", ""),
     (schema("string"), ["ab"], "a:b", "value_error:string"),
     (schema("string"), ['it"s'], "it's", ""),

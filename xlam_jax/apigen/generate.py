@@ -35,11 +35,11 @@ _CLUSTERS = (
 class MixConfig(Config):
     """Weights of the styles; they need not sum to one."""
 
-    simple: float = pydantic.Field(0.3, ge=0)
-    multiple: float = pydantic.Field(0.3, ge=0)
-    parallel: float = pydantic.Field(0.15, ge=0)
-    parallel_multiple: float = pydantic.Field(0.15, ge=0)
-    irrelevance: float = pydantic.Field(0.1, ge=0)
+    simple: float = pydantic.Field(default=0.3, ge=0)
+    multiple: float = pydantic.Field(default=0.3, ge=0)
+    parallel: float = pydantic.Field(default=0.15, ge=0)
+    parallel_multiple: float = pydantic.Field(default=0.15, ge=0)
+    irrelevance: float = pydantic.Field(default=0.1, ge=0)
 
     @pydantic.model_validator(mode="after")
     def _some_weight(self) -> MixConfig:
@@ -67,11 +67,11 @@ class GenerateConfig(Config):
 
     mix: MixConfig = MixConfig()
     turns: tuple[int, int] = (1, 1)
-    distractors: int = pydantic.Field(3, ge=1, le=8)
-    lookalike: float = pydantic.Field(0.5, ge=0, le=1)
-    wrappers: float = pydantic.Field(0.25, ge=0, le=1)
-    typos: float = pydantic.Field(0.03, ge=0, le=1)
-    edge_cases: float = pydantic.Field(0.03, ge=0, le=1)
+    distractors: int = pydantic.Field(default=3, ge=1, le=8)
+    lookalike: float = pydantic.Field(default=0.5, ge=0, le=1)
+    wrappers: float = pydantic.Field(default=0.25, ge=0, le=1)
+    typos: float = pydantic.Field(default=0.03, ge=0, le=1)
+    edge_cases: float = pydantic.Field(default=0.03, ge=0, le=1)
 
     @pydantic.model_validator(mode="after")
     def _turns_ordered(self) -> GenerateConfig:
@@ -103,7 +103,8 @@ class Generator:
         self.apis = tuple(api for api in library if api.heldout == (split == "heldout"))
         if len(self.apis) < 2:
             raise InputError(f"the library has no functions for the {split} split", where="library")
-        self.config, self.split, self.seed = config, split, seed
+        self.config, self.seed = config, seed
+        self.split: Split = split
         self.turns = config.turns if split == "train" else (1, 1)
         self.typos = config.typos if split == "train" else 0.0
         self.smalltalk = smalltalk.TRAIN if split == "train" else smalltalk.HELDOUT

@@ -32,9 +32,9 @@ _CHUNK = 256
 class LimitsConfig(Config):
     """Bounds of one call: wall-clock seconds, MiB of memory, bytes of JSON result."""
 
-    seconds: float = pydantic.Field(2.0, gt=0)
-    memory_mib: int = pydantic.Field(512, ge=64)
-    result_bytes: int = pydantic.Field(16384, ge=16)
+    seconds: float = pydantic.Field(default=2.0, gt=0)
+    memory_mib: int = pydantic.Field(default=512, ge=64)
+    result_bytes: int = pydantic.Field(default=16384, ge=16)
 
 
 class RunConfig(Config):
@@ -54,13 +54,13 @@ class RunConfig(Config):
     out: str = "runs/apigen"
     library: str = "stdlib"
     seed: int = 0
-    rows: int = pydantic.Field(1500, ge=1)
-    heldout_rows: int = pydantic.Field(120, ge=0)
+    rows: int = pydantic.Field(default=1500, ge=1)
+    heldout_rows: int = pydantic.Field(default=120, ge=0)
     generate: GenerateConfig = GenerateConfig()
     heldout_mix: MixConfig = MixConfig()
-    attempts: float = pydantic.Field(4.0, ge=1)
+    attempts: float = pydantic.Field(default=4.0, ge=1)
     observations: Literal["none", "short"] = "none"
-    rename: float = pydantic.Field(0.0, ge=0, le=1)
+    rename: float = pydantic.Field(default=0.0, ge=0, le=1)
     limits: LimitsConfig = LimitsConfig()
 
 
@@ -167,17 +167,19 @@ class _Session:
         if split == "heldout":
             generate = generate.model_copy(update={"mix": self.config.heldout_mix, "edge_cases": 0.0})
         generator = Generator(self.library, generate, split, self.config.seed)
-        most = max(_CHUNK, int(wanted * self.config.attempts))
+        most = int(wanted * self.config.attempts)
         kept: list[Record] = []
         fates: Counter[str] = Counter()
         for first in count(0, _CHUNK):
             if first >= most:
                 raise WorkError(
                     f"only {len(kept)} of {wanted} {split} rows passed verification",
-                    where=f"{first} rows were drawn",
+                    where=f"{most} rows were drawn",
                     hint="ask for fewer rows, or raise attempts",
                 )
-            for record in self._chunk(generator, range(first, first + _CHUNK), fates, wanted - len(kept)):
+            for record in self._chunk(
+                generator, range(first, min(first + _CHUNK, most)), fates, wanted - len(kept)
+            ):
                 kept.append(record)
             self.progress(split, len(kept), wanted)
             if len(kept) == wanted:

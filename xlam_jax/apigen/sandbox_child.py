@@ -107,7 +107,7 @@ def _text(error: BaseException) -> str:
 def _unshare(flags: int) -> bool:
     if hasattr(os, "unshare"):
         try:
-            os.unshare(flags)
+            os.unshare(flags)  # type: ignore[attr-defined]
         except OSError:
             return False
         return True

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import jsonschema
+from jsonschema.validators import extend
 
 from xlam_jax.apigen.library import ApiFunction
 from xlam_jax.apigen.sandbox import Limits, Outcome, run_calls
@@ -51,8 +52,6 @@ def check_format(record: Record) -> Fault | None:
     for i, (query, step) in enumerate(zip(queries_of(record), record.steps, strict=True)):
         if not query.strip():
             return Fault("empty_query", f"turn {i + 1}")
-        if i == 0 and (fault := _check_count(style, step.tool_calls)):
-            return fault
         for call in step.tool_calls:
             if call.name not in tools:
                 return Fault("unknown_function", call.name)
@@ -60,6 +59,8 @@ def check_format(record: Record) -> Fault | None:
                 return fault
             if fault := _check_grounding(call, tools[call.name], query):
                 return fault
+        if i == 0 and (fault := _check_count(style, step.tool_calls)):
+            return fault
     return None
 
 
@@ -95,7 +96,7 @@ def _is_integer(_: Any, value: Any) -> bool:
 
 
 # JSON Schema counts 5.0 as an integer; Python functions and the scoring rules do not.
-_Strict = jsonschema.validators.extend(
+_Strict = extend(
     jsonschema.Draft202012Validator,
     type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine("integer", _is_integer),
 )

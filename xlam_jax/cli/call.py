@@ -30,7 +30,9 @@ def call(
     model: Annotated[Path, typer.Option(metavar="DIR", help="Folder of a model.")],
     constrained: Annotated[
         bool,
-        typer.Option("--constrained/--free", help="Demand at least one valid call by grammar, or let the model write."),
+        typer.Option(
+            "--constrained/--free", help="Demand at least one valid call by grammar, or let the model write."
+        ),
     ] = False,
     temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 0.0,
     top_p: Annotated[float, typer.Option("--top-p", min=0.0, max=1.0, help="Nucleus to draw from.")] = 1.0,

@@ -25,7 +25,7 @@ def build(
     ] = None,
     json_file: JsonOption = None,
 ) -> None:
-    """Tokenise Records once, mask, pack, and write shards with a manifest; every dropped row is in the ledger."""
+    """Tokenise Records once, mask, pack, write shards and a manifest; every dropped row is in the ledger."""
     from xlam_jax.config import load_config
     from xlam_jax.data.build import BuildConfig
     from xlam_jax.data.build import build as run

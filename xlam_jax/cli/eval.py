@@ -22,7 +22,10 @@ app = typer.Typer(
 
 ModelOption = Annotated[Path, typer.Option("--model", metavar="DIR", help="Folder of a model.")]
 ConstrainedOption = Annotated[
-    bool, typer.Option("--constrained", help="Answers must follow the grammar of their tools (an empty list may be one).")
+    bool,
+    typer.Option(
+        "--constrained", help="Answers must follow the grammar of their tools (an empty list may be one)."
+    ),
 ]
 LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="Only the first so many rows.")]
 OutOption = Annotated[
@@ -34,15 +37,20 @@ LenOption = Annotated[int, typer.Option("--max-len", min=2, help="Prompt and ans
 
 
 @app.command(
-    epilog="Example: xlam eval records runs/demo/data/heldout.jsonl --model runs/demo/model --limit 20 --constrained"
+    epilog="Example: xlam eval records runs/demo/data/heldout.jsonl --model runs/demo/model --limit 9"
 )
 def records(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Records, JSON lines; their calls are the answers.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="Records, JSON lines; their calls are the answers.")
+    ],
     model: ModelOption,
     constrained: ConstrainedOption = False,
     limit: LimitOption = None,
     all_steps: Annotated[
-        bool, typer.Option("--all-steps", help="Every assistant turn after the recorded history, not just the first.")
+        bool,
+        typer.Option(
+            "--all-steps", help="Every assistant turn after the recorded history, not just the first."
+        ),
     ] = False,
     out_dir: OutOption = None,
     max_new_tokens: TokensOption = 256,
@@ -63,7 +71,7 @@ def records(
 
 
 @app.command(
-    epilog="Example: xlam eval bfcl ../shared/data/bfcl_v2 --category simple --model runs/demo/model --limit 20"
+    epilog="Example: xlam eval bfcl $XLAM_DATA_DIR/bfcl_v2 --category simple --model runs/demo/model"
 )
 def bfcl(
     folder: Annotated[
@@ -111,7 +119,9 @@ def _run(
     from xlam_jax.evaluation import evaluate_cases
     from xlam_jax.evaluation.report import error_table, table, write_report
 
-    bar = Progress(TextColumn("answers"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=err)
+    bar = Progress(
+        TextColumn("answers"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=err
+    )
     with bar:
         task = bar.add_task("answers", total=len(cases))
         report = evaluate_cases(
@@ -130,7 +140,9 @@ def _run(
     speed = _speed(engine)
     s = report.summary
     out.print(f"{s['seconds_per_call']:.2f} seconds per call; {_words(speed)}", highlight=False)
-    write_json(json_file, {"summary": s, "speed": speed, "constrained": constrained, "out": str(out_dir or "")})
+    write_json(
+        json_file, {"summary": s, "speed": speed, "constrained": constrained, "out": str(out_dir or "")}
+    )
 
 
 def _speed(engine: Engine) -> dict[str, Any]:

@@ -30,7 +30,7 @@ def train(
     resume: Annotated[
         ResumeChoice,
         typer.Option(
-            help="auto: go on from the newest checkpoint if there is one; must: only then; never: only without."
+            help="auto: go on from the newest checkpoint, if any; must: only from one; never: only without."
         ),
     ] = ResumeChoice.auto,
     json_file: JsonOption = None,

@@ -1,7 +1,8 @@
 """Packed shards -> batches. The state is one integer: the step.
 
-Row `(step, i)` of the run is number `step * rows_per_step + i` in an endless stream of epochs, each a permutation
-seeded by (seed, epoch). Nothing depends on the number of hosts or devices, so a run resumes on any of them.
+Row `(step, i)` of the run is number `step * rows_per_step + i` in an endless stream of epochs, each a
+permutation seeded by (seed, epoch). Nothing depends on the number of hosts or devices, so a run resumes on
+any of them.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ class Steps(Sequence):
     ):  # fmt: skip
         if rows % (accumulation * process_count):
             raise InputError(
-                f"{rows} rows a step cannot be split over {accumulation} micro-batches and {process_count} hosts",
+                f"{rows} rows a step do not split over {accumulation} micro-batches, {process_count} hosts",
                 where="batch.rows",
             )
         self._source, self._rows, self._accumulation, self._seed = source, rows, accumulation, seed
@@ -140,7 +141,7 @@ def batches(steps: Steps, start_step: int = 0, *, threads: int = 2, ahead: int =
 def eval_batches(
     source: PackedSource, rows: int, process_index: int = 0, process_count: int = 1
 ) -> Iterator[Batch]:
-    """Every row once, in order, as this host's part of `[1, rows, S]` batches; empty rows fill up the last one."""
+    """Every row once, in order, as this host's part of `[1, rows, S]` batches; empty rows fill the last."""
     empty = Batch(*(np.zeros_like(field) for field in source[0][0]))
     for start in range(0, len(source), rows):
         part = [source[i][0] if i < len(source) else empty for i in range(start, start + rows)]

@@ -1,8 +1,8 @@
 """Documents -> rows of `seq_len`, deterministically and without ever cutting one.
 
-Best fit decreasing: documents are shuffled with the seed, sorted by length (stable, so the shuffle orders equal
-lengths), and each goes into the fullest row that still has room. The rows then get a seeded order of their own,
-because the packing leaves the long documents in front.
+Best fit decreasing: documents are shuffled with the seed, sorted by length (stable, so the shuffle orders
+equal lengths), and each goes into the fullest row that still has room. The rows then get a seeded order of
+their own, because the packing leaves the long documents in front.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Document(NamedTuple):
 
 
 def document(encoded: Encoded) -> Document:
-    """Shifts by one, and drops what follows the last trained token: it would cost compute and teach nothing."""
+    """Shifts by one, and drops what follows the last trained token: it would cost and teach nothing."""
     n = int(np.flatnonzero(encoded.weights)[-1])
     return Document(encoded.ids[:n], encoded.ids[1 : n + 1], encoded.weights[1 : n + 1])
 
@@ -68,7 +68,7 @@ def plan(lengths: Sequence[int], seq_len: int, seed: int) -> list[list[int]]:
 
 
 def fill(documents: Sequence[Document], seq_len: int) -> Batch:
-    """One packed row, `[seq_len]` per field: segment ids count from 1, positions restart, the rest is padding."""
+    """One packed row, `[seq_len]` per field: segment ids count from 1, positions restart, 0 is padding."""
     row = Batch(*(np.zeros(seq_len, dtype) for dtype in DTYPES))
     at = 0
     for segment, doc in enumerate(documents, start=1):

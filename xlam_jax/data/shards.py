@@ -1,8 +1,8 @@
 """A folder of packed rows: ArrayRecord shards and `manifest.json`.
 
-A row is one record: a safetensors blob with the five fields of `Batch` (`[seq_len]` each) and `record_ids`, the
-JSON list of the record ids in the order of their segments as uint8. The folder appears under its name only when it
-is complete.
+A row is one record: a safetensors blob with the five fields of `Batch` (`[seq_len]` each) and `record_ids`,
+the JSON list of the record ids in the order of their segments as uint8. The folder appears under its name
+only when it is complete.
 """
 
 from __future__ import annotations
@@ -52,13 +52,14 @@ def unpack_row(blob: bytes) -> tuple[Batch, list[str]]:
 def write_shards(
     folder: Path, rows: Iterable[tuple[Batch, list[str]]], manifest: dict, rows_per_shard: int = 4096
 ) -> dict:
-    """Writes rows as `rows-00000.arrayrecord`, ... and the manifest; returns the manifest with `shards`, `rows`,
-    the token counts and `fingerprint` filled in.
+    """Writes rows as `rows-00000.arrayrecord`, ... and the manifest; returns the manifest with `shards`,
+    `rows`, the token counts and `fingerprint` filled in.
 
     The folder is built beside its place and renamed; an earlier data folder there is replaced.
 
     Raises:
-      InputError: something that is no data folder stands at `folder`, or the disk is full. Nothing is left behind.
+      InputError: something that is no data folder stands at `folder`, or the disk is full. Nothing is left
+        behind.
     """
     counts = {"rows": 0, "records": 0, "tokens": 0, "target_tokens": 0, "padding": 0}
     most = {"max_row_targets": 0, "max_token_id": 0}

@@ -1,7 +1,7 @@
 """Text with spans -> token ids with loss weights, tokenised once.
 
-Tokenising the prompt and the answer apart merges differently at the seam than the whole text does, so the whole
-conversation is tokenised in one call and the trained tokens are found by character offsets.
+Tokenising the prompt and the answer apart merges differently at the seam than the whole text does, so the
+whole conversation is tokenised in one call and the trained tokens are found by character offsets.
 Every refusal is an `EncodeError` with a code that goes into the ledger:
 
 | code | meaning |
@@ -84,7 +84,7 @@ def check_tokenizer(tokenizer: Any, codec: Codec, where: str = "") -> None:
     for role, text in (("stop token", codec.stop), ("BOS", codec.bos)):
         if text and single_id(tokenizer, text) is None:
             raise InputError(
-                f"the tokenizer does not know the {role} {text!r} of template {codec.template!r} as one token",
+                f"the tokenizer has no single token for {text!r}, the {role} of template {codec.template!r}",
                 where=where,
                 hint="choose the template that the model was trained with (codec.template)",
             )
@@ -174,8 +174,8 @@ def encode(
 
 
 def _cover(offsets: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
-    """Offsets that leave no gap: byte-level tokenizers trim the leading blank off a token's offsets, and a blank
-    that belongs to a token must count when borders are compared."""
+    """Offsets that leave no gap: byte-level tokenizers trim the leading blank off a token's offsets, and a
+    blank that belongs to a token must count when borders are compared."""
     starts, ends, reached = [], [], 0
     for start, end in offsets:
         starts.append(min(start, reached))

@@ -75,7 +75,9 @@ def _find(folder: Path, category: str) -> Path:
     for name in names:
         if (folder / name).is_file():
             return folder / name
-    raise InputError(f"no file of BFCL category {category!r}", where=str(folder / names[0]), hint="check the folder")
+    raise InputError(
+        f"no file of BFCL category {category!r}", where=str(folder / names[0]), hint="check the folder"
+    )
 
 
 def _lines(path: Path, keys: tuple[str, ...]):

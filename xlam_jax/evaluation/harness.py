@@ -1,8 +1,8 @@
 """Cases in, verdicts out: generate an answer per case, parse it, score it by the BFCL rules.
 
-Three things are kept apart: text that is no answer (`unparsable`, the decoder's error code), an answer that is
-wrong (the checker's error type), and a case that could not be put to the model at all (`not_run`). All three
-count as failures in the accuracy.
+Three things are kept apart: text that is no answer (`unparsable`, with the decoder's error code), an answer
+that is wrong (with the checker's error type), and a case that could not be put to the model (`not_run`). All
+three count as failures in the accuracy.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ from xlam_jax.format import Codec, ParseError, Record, Tool, ToolCall
 from xlam_jax.scoring.bfcl import answers_of, score
 from xlam_jax.scoring.intervals import wilson
 
+
 class Generates(Protocol):
     """What the harness asks of an engine; `inference.Engine` is one."""
 
-    def generate(self, prompts: Sequence[str], **kwargs: Any) -> Sequence[Any]: ...
+    @property
+    def generate(self) -> Callable[..., Sequence[Any]]: ...
 
     def grammar_error(self, schema: dict[str, Any]) -> str: ...
 
@@ -33,7 +35,7 @@ class Case:
 
     Attributes:
       style: group in the report.
-      category: which of BFCL's matchers decides: simple, multiple, parallel, parallel_multiple, irrelevance, relevance.
+      category: which of BFCL's matchers decides (`scoring.bfcl.CATEGORIES`).
       answers: BFCL's possible_answer.
     """
 
@@ -190,7 +192,9 @@ def summarise(rows: Sequence[Row], seconds: float) -> dict[str, Any]:
         "errors": _count(r.error for r in rows if r.outcome == "wrong"),
         "decoder_errors": _count(r.error for r in rows if r.outcome == "unparsable"),
         "not_run": _count(r.error for r in rows if r.outcome == "not_run"),
-        "by_category": {s: _shares([r for r in rows if r.style == s]) for s in sorted({r.style for r in rows})},
+        "by_category": {
+            s: _shares([r for r in rows if r.style == s]) for s in sorted({r.style for r in rows})
+        },
     }
 
 

@@ -264,22 +264,20 @@ def _validator() -> jsonschema.Draft202012Validator:
 def _explain(error: jsonschema.ValidationError, where: str) -> InputError:
     path = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in error.absolute_path).lstrip(".")
     schema: Any = error.schema
-    found = type(error.instance).__name__
+    instance: Any = error.instance
+    wanted: Any = error.validator_value
+    inside = f"{path}." if path else ""
     if error.validator == "additionalProperties":
         known = list(schema["properties"])
-        unknown = next(key for key in error.instance if key not in known)
+        unknown = next(key for key in instance if key not in known)
         near = difflib.get_close_matches(unknown, known, n=1, cutoff=0.5)
-        field = f"{path}.{unknown}" if path else unknown
         hint = near[0] if near else "known fields here: " + ", ".join(known)
-        return InputError(f"unknown field {field!r}", where=where, hint=hint)
+        return InputError(f"unknown field {inside + unknown!r}", where=where, hint=hint)
     if error.validator == "required":
-        missing = next(key for key in error.validator_value if key not in error.instance)
-        return InputError(f"missing field {(path + '.' if path else '') + missing!r}", where=where)
+        missing = next(key for key in wanted if key not in instance)
+        return InputError(f"missing field {inside + missing!r}", where=where)
     if error.validator == "type":
-        wanted = (
-            error.validator_value
-            if isinstance(error.validator_value, str)
-            else "/".join(error.validator_value)
-        )
-        return InputError(f"field {path or 'record'!r}: expected {wanted}, found {found}", where=where)
+        kinds = wanted if isinstance(wanted, str) else " or ".join(wanted)
+        found = type(instance).__name__
+        return InputError(f"field {path or 'record'!r}: expected {kinds}, found {found}", where=where)
     return InputError(f"field {path!r}: {error.message[:200]}", where=where)

@@ -72,8 +72,9 @@ TEMPLATES = {
             stop="<|EOT|>",
             after="\n",
         ),
-        # Mistral's v1 tokenizer has no token for [INST]: the marks are plain text with spaces inside.
-        ChatTemplate(name="mistral-v1", bos="<s>", user=("[INST] ", " [/INST]"), lead=" ", stop="</s>"),
+        # The v1 tokenizer has no token for [INST]: the marks are plain text, and the spaces are written out
+        # because a tokenizer adds a space at the start of the text only, not after a special token.
+        ChatTemplate(name="mistral-v1", bos="<s>", user=(" [INST] ", " [/INST]"), lead=" ", stop="</s>"),
         ChatTemplate(name="mistral-v3", bos="<s>", user=("[INST] ", "[/INST]"), lead=" ", stop="</s>"),
         ChatTemplate(
             name="plain",

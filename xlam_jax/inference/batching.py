@@ -69,7 +69,7 @@ class Stats:
 
 
 def length_buckets(lengths: Sequence[int], limit: int = 3) -> list[int]:
-    """At most `limit` padded lengths (multiples of 64, ascending) that cost the least padding for `lengths`."""
+    """At most `limit` padded lengths (multiples of 64, ascending), chosen for the least padding."""
     step = max(_ROUND, -(-max(lengths) // (16 * _ROUND)) * _ROUND)
     counts = Counter(-(-n // step) * step for n in lengths)
     sizes = sorted(counts)
@@ -79,7 +79,7 @@ def length_buckets(lengths: Sequence[int], limit: int = 3) -> list[int]:
     def padded(chosen: tuple[int, ...]) -> int:
         return sum(count * min(c for c in chosen if c >= size) for size, count in counts.items())
 
-    choices = (c + (sizes[-1],) for c in itertools.combinations(sizes[:-1], limit - 1))
+    choices = ((*c, sizes[-1]) for c in itertools.combinations(sizes[:-1], limit - 1))
     return list(min(choices, key=padded))
 
 
@@ -152,7 +152,7 @@ class Batch:
             self.stats.prefill_seconds += time.perf_counter() - begin
 
     def _compact(self) -> None:
-        """Moves the last few sequences into a cache a quarter as wide, so that they stop paying for empty rows."""
+        """Moves the last few sequences into a cache a quarter as wide: empty rows cost time too."""
         active, small = self._active(), len(self.rows) // 4
         if self.queue or not active or small < 2 or len(active) > small:
             return
@@ -192,7 +192,9 @@ class Batch:
         _, _, counts, keys = self._row_state(requests)
         return np.asarray(sample(logits, keys, counts, self.sampling, mask))
 
-    def _row_state(self, requests: Sequence[Request | None]) -> tuple[np.ndarray, np.ndarray, np.ndarray, jax.Array]:
+    def _row_state(
+        self, requests: Sequence[Request | None]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, jax.Array]:
         """Last token, its position, number of tokens drawn, and key of each row; empty rows write nowhere."""
         tokens = [r.tokens[-1] if r and r.tokens else 0 for r in requests]
         positions = [len(r.prompt) + len(r.tokens) - 1 if r else self.slots for r in requests]

@@ -7,8 +7,8 @@ Each row of the cache belongs to one sequence: slot s of a row holds the key and
 rows of any length decode together and a finished row can be given to the next prompt. Slots beyond a row's
 position hold leftovers that no query may see.
 
-Shape legend: B cache rows, C cache slots, G prompts of one prefill, P prompt positions (right-padded), D hidden,
-N query heads, K key/value heads, H head width, V vocabulary.
+Shape legend: B cache rows, C cache slots, G prompts of one prefill, P prompt positions (right-padded),
+D hidden, N query heads, K key/value heads, H head width, V vocabulary.
 """
 
 from __future__ import annotations
@@ -46,7 +46,12 @@ def new_cache(cfg: ModelConfig, rows: int, slots: int, dtype: Any = jnp.float32)
 
 @functools.partial(jax.jit, static_argnames=("cfg",), donate_argnames=("cache",))
 def prefill(
-    params: Params, cache: Cache, tokens_GP: jax.Array, lengths_G: jax.Array, rows_G: jax.Array, cfg: ModelConfig
+    params: Params,
+    cache: Cache,
+    tokens_GP: jax.Array,
+    lengths_G: jax.Array,
+    rows_G: jax.Array,
+    cfg: ModelConfig,
 ) -> tuple[jax.Array, Cache]:
     """Runs prompts and writes their keys and values into the given rows of the cache.
 
@@ -58,7 +63,7 @@ def prefill(
       rows_G: int32, distinct cache rows; an index beyond the last row writes nothing (a padding prompt).
 
     Returns:
-      (logits of each prompt's last token, float32 [G, V]; the cache). Logits of other positions are never made.
+      (logits of each prompt's last token, float32 [G, V]; the cache). Other positions get no logits.
     """
     G, P = tokens_GP.shape
     positions_GP = jnp.broadcast_to(jnp.arange(P, dtype=jnp.int32), (G, P))
@@ -112,7 +117,9 @@ def decode(
     return logits(params, final_norm(params, x_B1D[:, 0], cfg), cfg), tuple(out)
 
 
-def _attend_one(q_B1NH: jax.Array, keys_BKCH: jax.Array, values_BKCH: jax.Array, seen_BC: jax.Array) -> jax.Array:
+def _attend_one(
+    q_B1NH: jax.Array, keys_BKCH: jax.Array, values_BKCH: jax.Array, seen_BC: jax.Array
+) -> jax.Array:
     """One query per row against its cache; [B, 1, N, H]."""
     B, _, N, H = q_B1NH.shape
     K = keys_BKCH.shape[1]
@@ -130,7 +137,7 @@ def take_rows(cache: Cache, rows: jax.Array) -> Cache:
 
 
 def pad_prompts(prompts: list[list[int]], rows: int, length: int) -> tuple[np.ndarray, np.ndarray]:
-    """Right-pads to int32 [rows, length]; missing rows have one token of padding. Returns (tokens, lengths)."""
+    """Right-pads: (tokens int32 [rows, length], lengths). Missing rows have one token of padding."""
     tokens, lengths = np.zeros((rows, length), np.int32), np.ones(rows, np.int32)
     for i, ids in enumerate(prompts):
         tokens[i, : len(ids)] = ids

@@ -23,8 +23,8 @@ class Generation:
     Attributes:
       text: decoded once from `token_ids`, special tokens written out, the stop token removed.
       token_ids: as drawn, stop token included. Never encode `text` again: other ids may give the same text.
-      finish_reason: "stop", or "length" when the token budget or the engine's `max_len` ended it. No token ids
-        and "length" means that the prompt itself did not fit.
+      finish_reason: "stop", or "length" when the token budget or the engine's `max_len` ended it. "length"
+        without token ids means that the prompt itself did not fit.
       prompt_tokens: length of the prompt in tokens.
       seconds: from the start of this prompt's prefill to its last token.
     """
@@ -78,7 +78,7 @@ class Engine:
 
     @classmethod
     def from_folder(cls, folder: str | Path, *, codec: Codec | None = None, **kwargs: Any) -> Engine:
-        """Loads a model folder or a training run; the codec is the one named in its xlam.json, else the default one.
+        """Loads a model folder or a training run, with the codec it names (else the default one).
 
         Raises:
           InputError: no such folder, or files that do not fit together.
@@ -180,7 +180,7 @@ class Engine:
 
 
 def folder_codec(folder: str | Path) -> Codec:
-    """The codec a model folder (its xlam.json) or training run names; the default codec where there is none."""
+    """The codec a model folder (in its xlam.json) or training run names; the default where it names none."""
     from xlam_jax.release import inspect
 
     names = inspect(folder).codec or {}

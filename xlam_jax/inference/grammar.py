@@ -34,7 +34,7 @@ class Grammars:
       tokenizer: a fast Hugging Face tokenizer.
       vocab_size: width of the model's logits; ids the tokenizer does not have are never allowed.
       stop_id: the only token allowed once the text is complete.
-      around: text the answer stands between (a chat template's space before it, a newline before the stop token).
+      around: text before and after the answer (some chat templates have a space and a newline there).
 
     Raises:
       InputError: the tokenizer is not a fast one, or has more tokens than the model.
@@ -88,7 +88,7 @@ class Grammars:
         return f"start: {before} answer {after}\nanswer: %json {json.dumps(schema, ensure_ascii=False)}\n"
 
     def fill(self, matchers: Iterable[llguidance.LLMatcher | None], mask_BW: np.ndarray) -> None:
-        """Writes each row's allowed tokens into `mask_BW` (int32 [B, ceil(V/32)]); None allows every token."""
+        """Writes the allowed tokens of each row into `mask_BW`, int32 [B, ceil(V/32)]; None allows all."""
         begin = time.perf_counter()
         for row, matcher in enumerate(matchers):
             if matcher is None:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 class Sampling(NamedTuple):
@@ -37,7 +38,7 @@ def apply_bitmask(logits_BV: jax.Array, mask_BW: jax.Array) -> jax.Array:
 
 
 def keep_nucleus(logits_BV: jax.Array, top_p: jax.Array | float) -> jax.Array:
-    """Keeps the smallest set of most probable tokens whose probability reaches `top_p`; the rest becomes -inf.
+    """Keeps the smallest set of most probable tokens that reaches `top_p`; the rest becomes -inf.
 
     Tokens that tie with the last kept one are kept too. No sort: the cut is found by bisecting the bit
     patterns of the probabilities (non-negative floats order like their bits), 31 reductions over V, which
@@ -78,9 +79,9 @@ def _sample(logits_BV, mask_BW, keys_B, counts_B, temperature, top_p, *, greedy:
 def sample(
     logits_BV: jax.Array,
     keys_B: jax.Array,
-    counts_B: jax.Array,
+    counts_B: jax.Array | np.ndarray,
     sampling: Sampling = Sampling(),
-    mask_BW: jax.Array | None = None,
+    mask_BW: jax.Array | np.ndarray | None = None,
 ) -> jax.Array:
     """Draws the next token of each row.
 

@@ -83,6 +83,7 @@ def save_hf(
       InputError: full disk, unknown dtype, a tokenizer that is missing, lacks `stop` or is larger than the
         vocabulary, parameters that lie on other hosts.
     """
+    jax.block_until_ready(params)  # arrays still being computed would count as memory of the export
     memory, start = PeakMemory().start(), time.perf_counter()
     arrays = named_arrays(params)
     dtype = dtype or str(arrays["embed"].dtype)

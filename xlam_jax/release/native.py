@@ -23,7 +23,7 @@ from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.params import Params
 from xlam_jax.models.spec import leaves, path_name, shardings, spec
 from xlam_jax.parallel.rules import ShardingRules
-from xlam_jax.release.folders import PeakMemory, whole_folder
+from xlam_jax.release.folders import PeakMemory, check_space, whole_folder
 from xlam_jax.release.hf_in import load_hf, read_config
 from xlam_jax.release.hf_out import (
     XLAM_JSON,
@@ -203,9 +203,11 @@ def save_native(
     Raises:
       InputError: full disk, parameters that are not of `cfg`, a missing tokenizer.
     """
+    jax.block_until_ready(params)  # arrays still being computed would count as memory of the export
     memory, start = PeakMemory().start(), time.perf_counter()
     arrays = named_arrays(params)
     check_params(arrays, cfg, where="params")
+    check_space(Path(dst), sum(a.nbytes for a in arrays.values()))
     with whole_folder(dst) as folder:
         if tokenizer is not None:
             copy_tokenizer(tokenizer, folder, chat_template=chat_template)
@@ -224,11 +226,15 @@ def save_native(
     return SaveReport(str(dst), dtype, parameters, files, digest, time.perf_counter() - start, memory.bytes())
 
 
-def _checkpointer() -> ocp.Checkpointer:
-    # Compressing weights saves a few percent and costs most of the time; one GB in flight bounds host memory.
-    return ocp.Checkpointer(
-        ocp.PyTreeCheckpointHandler(save_concurrent_gb=1, restore_concurrent_gb=1, use_compression=False)
+def _checkpointer(in_flight_bytes: int = 2**30) -> ocp.Checkpointer:
+    # Orbax refuses an array that is not smaller than what may be in flight; one array at a time bounds host memory.
+    # Compressing weights would save a few percent and cost most of the time.
+    handler = BasePyTreeCheckpointHandler(
+        save_concurrent_bytes=in_flight_bytes + 1,
+        restore_concurrent_bytes=in_flight_bytes + 1,
+        use_compression=False,
     )
+    return ocp.Checkpointer(ocp.PyTreeCheckpointHandler(handler_impl=handler, use_compression=False))
 
 
 def _places(cfg: ModelConfig, mesh: Mesh | None, rules: ShardingRules | None) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Checkpoints of a run, through Orbax: asynchronous, sharded, complete or invisible.
 
-`RUN/checkpoints/STEP/` holds three items: `params`, a flat mapping from dotted path ("layers.q") to the whole,
-stacked array; `opt_state`, likewise; `meta`, a JSON object. Frozen and trained parameters are saved as one, so a
-reader need not know what was frozen, and any mesh and host count can restore.
+`RUN/checkpoints/STEP/` holds three items: `params`, a flat mapping from dotted path ("layers.q") to the
+whole, stacked array; `opt_state`, likewise; `meta`, a JSON object. Frozen and trained parameters are saved
+as one, so a reader need not know what was frozen, and any mesh and host count can restore.
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ import orbax.checkpoint as ocp
 
 from xlam_jax.errors import InputError, WorkError
 from xlam_jax.models.config import ModelConfig
-from xlam_jax.models.params import Params
-from xlam_jax.models.spec import path_name, shapes, shardings
+from xlam_jax.models.spec import path_name, shardings
 from xlam_jax.release.folders import room_on_disk
 from xlam_jax.training import partition
 from xlam_jax.training.step import TrainState
@@ -54,10 +53,6 @@ class Store:
             "meta": ocp.JsonCheckpointHandler(),
         }
         return ocp.CheckpointManager(self.folder, options=self._options, item_handlers=handlers)
-
-    def steps(self) -> list[int]:
-        """Steps of the complete checkpoints, oldest first."""
-        return sorted(self._manager.all_steps())
 
     def save(self, state: TrainState, step: int, meta: dict[str, Any]) -> None:
         """Starts saving; the checkpoint is visible when all of it is on disk.
@@ -99,9 +94,11 @@ class Store:
         expected: dict[str, Any],
         changed_ok: bool,
     ) -> tuple[TrainState, dict[str, Any]] | None:
-        """The newest readable checkpoint in the shape and place of `state`, and its meta; None when there is none.
+        """The newest readable checkpoint in the shape and place of `state`, and its meta; None when there is
+        none.
 
-        An unreadable checkpoint is moved to `checkpoints.unreadable/` with a warning, and the one before it taken.
+        An unreadable checkpoint is moved to `checkpoints.unreadable/` with a warning, and the one before it
+        taken.
 
         Args:
           state: a fresh state, or its shapes.
@@ -111,7 +108,7 @@ class Store:
           InputError: a checkpoint of another model; a changed config, data or tokenizer.
           WorkError: there are checkpoints, and none is readable.
         """
-        steps = self.steps()
+        steps = complete_steps(self.folder.parent)
         for step in reversed(steps):
             try:
                 meta = self.meta(step)
@@ -170,6 +167,12 @@ class Store:
         self._manager = self._open()
 
 
+def complete_steps(run: str | Path) -> list[int]:
+    """Steps of a run's complete checkpoints, oldest first; unfinished ones have a longer name."""
+    folder = Path(run) / FOLDER
+    return sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit()) if folder.is_dir() else []
+
+
 @contextmanager
 def open_store(run: str | Path, keep: int = 2) -> Iterator[Store]:
     """A `Store` that is closed at the end."""
@@ -181,8 +184,8 @@ def open_store(run: str | Path, keep: int = 2) -> Iterator[Store]:
 
 
 def compare(found: dict[str, Any], expected: dict[str, Any], changed_ok: bool, where: str) -> None:
-    """Raises InputError when a checkpoint's meta is of another model, or, unless `changed_ok`, of a run with other
-    data, tokenizer or config; names the keys."""
+    """Raises InputError when a checkpoint's meta is of another model, or, unless `changed_ok`, of a run with
+    other data, tokenizer or config; names the keys."""
     if found["model"] != expected["model"]:
         keys = _differences(found["model"], expected["model"])
         raise InputError(f"a checkpoint of another model: {keys}", where=where, hint="choose another `out`")

@@ -79,7 +79,7 @@ class TrainConfig(Config):
     max_minutes: float | None = Field(default=None, gt=0)
     max_epochs: float | None = Field(default=None, gt=0)
     stop_at: int | None = Field(default=None, ge=1)
-    freeze: list[str] = []
+    freeze: tuple[str, ...] = ()
     freeze_layers: int = Field(default=0, ge=0)
     batch: BatchConfig = BatchConfig()
     optim: OptimConfig = OptimConfig()
@@ -89,7 +89,7 @@ class TrainConfig(Config):
     attention: str = "xla"
     checkpoint: CheckpointConfig = CheckpointConfig()
     log: LogConfig = LogConfig()
-    track: list[Literal["tensorboard"]] = []
+    track: tuple[Literal["tensorboard"], ...] = ()
     seed: int = 0
     resume_changed: bool = False
 

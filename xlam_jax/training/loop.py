@@ -1,4 +1,4 @@
-"""The training run, read from top to bottom: set up or resume, fix the number of steps, step, log, save, stop."""
+"""The training run from top to bottom: set up or resume, fix the number of steps, step, log, save, stop."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ import jax
 import numpy as np
 from rich.console import Console
 
+from xlam_jax.data.batch import DTYPES, Batch
 from xlam_jax.data.loader import PackedSource, Steps, batches, eval_batches, to_device
-from xlam_jax.data.tokenize import tokenizer_hash
-from xlam_jax.errors import InputError, WorkError
+from xlam_jax.errors import InputError
 from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.params import Params
-from xlam_jax.models.spec import decay_mask
+from xlam_jax.models.spec import decay_mask, shapes
 from xlam_jax.parallel.mesh import make_mesh
 from xlam_jax.parallel.rules import batch_sharding
 from xlam_jax.training import partition, run_folder
-from xlam_jax.training.checkpoint import FOLDER, Store, model_to_json, open_store
+from xlam_jax.training.checkpoint import Store, complete_steps, model_to_json, open_store
+from xlam_jax.training.checks import check_batch, check_data, no_length, not_finite
 from xlam_jax.training.config import TrainConfig, binding
 from xlam_jax.training.objectives import sft_objective
 from xlam_jax.training.optimizer import learning_rate, make_optimizer
@@ -75,10 +76,10 @@ def train(
     """Trains until the last step, `stop_at`, or a signal; saves whenever it stops.
 
     Args:
-      evaluators: called with (whole parameters, step) every `log.eval_every` steps and at the end; what they return
-        is logged.
-      resume: "auto" goes on from the newest checkpoint in `out` if there is one, "must" refuses to start without,
-        "never" refuses to start with one.
+      evaluators: called with (whole parameters, step) every `log.eval_every` steps and at the end; what they
+        return is logged.
+      resume: "auto" goes on from the newest checkpoint in `out` if there is one, "must" refuses to start
+        without, "never" refuses to start with one.
 
     Raises:
       InputError: bad config, data or model; a checkpoint that does not fit.
@@ -87,7 +88,7 @@ def train(
     began = time.monotonic()
     console = console or Console(stderr=True)
     run = Path(config.out)
-    exists = (run / FOLDER).is_dir() and any((run / FOLDER).iterdir())
+    exists = bool(complete_steps(run))
     if resume == "never" and exists:
         raise InputError(
             "the run folder holds checkpoints", where=str(run), hint="--resume auto, or another `out`"
@@ -116,9 +117,9 @@ class _Work:
             PackedSource(config.data.eval, verify=config.data.verify) if config.data.eval else None
         )
         for source in filter(None, (self.data, self.eval_data)):
-            _check_data(source, self.cfg, config.model)
+            check_data(source, self.cfg, config.model)
         self.mesh = make_mesh(config.mesh)
-        micro = _check_batch(config, self.mesh)
+        micro = check_batch(config, self.mesh)
         partition.check(self.cfg, config.freeze, config.freeze_layers)
         cut = (self.cfg, config.freeze, config.freeze_layers)
         mask, _ = partition.split_like(decay_mask(self.cfg), *cut)
@@ -130,6 +131,7 @@ class _Work:
         self.step_fn = make_step(self.objective, self.tx, self.places)
         self.sharding = micro_sharding(self.mesh)
         self.micro = micro
+        self._trace()
         self._merge = jax.jit(partition.merge) if config.freeze_layers else partition.merge
         self._eval_fn: Any = None
 
@@ -143,6 +145,12 @@ class _Work:
             attention=self.config.attention,
             max_targets=most,
         )
+
+    def _trace(self) -> None:
+        """Traces the objective, so that a bad `remat` or `attention` is found before anything is written."""
+        fields = (jax.ShapeDtypeStruct((self.micro, self.data.seq_len), dtype) for dtype in DTYPES)
+        with jax.set_mesh(self.mesh):
+            jax.eval_shape(self.objective, shapes(self.cfg), Batch(*fields))
 
     def describe_model(self, run: Path) -> None:
         """config.json and tokenizer of the model, so that the run folder explains its parameters."""
@@ -159,7 +167,7 @@ class _Work:
         hosts = (jax.process_index(), jax.process_count())
         return Steps(self.data, batch.rows, batch.accumulation, self.config.seed, num_steps, *hosts)
 
-    # -- the run ---------------------------------------------------------------------------------------------------
+    # -- the run ----
 
     def run(self, store: Store, evaluators: Sequence[Evaluator], interrupts: Interrupts) -> TrainResult:
         config = self.config
@@ -181,7 +189,8 @@ class _Work:
             start, state = 0, self._fresh()
             state, total = self._fix_steps(state)
         meta["total_steps"] = total
-        run_folder.write(self.out / "run.json", f'{{"total_steps": {total}}}\n')
+        if jax.process_index() == 0:
+            run_folder.write(self.out / "run.json", f'{{"total_steps": {total}}}\n')
         end = min(total, config.stop_at or total)
         log = run_folder.MetricsLog(self.out, start, config.track)
         try:
@@ -199,8 +208,8 @@ class _Work:
         return state
 
     def _steps(
-        self, state: TrainState, start: int, end: int, total: int, store: Store, meta: dict, log: run_folder.MetricsLog,
-        shown: Display, evaluators: Sequence[Evaluator], interrupts: Interrupts,
+        self, state: TrainState, start: int, end: int, total: int, store: Store, meta: dict,
+        log: run_folder.MetricsLog, shown: Display, evaluators: Sequence[Evaluator], interrupts: Interrupts,
     ) -> TrainResult:  # fmt: skip
         config, rate, steps = self.config, learning_rate(self.config.optim, total), self.steps(total)
         window, overall = Meter(), Meter()
@@ -212,12 +221,12 @@ class _Work:
         waiting: tuple[int, Metrics] | None = None
 
         def finish(number: int, metrics: Metrics) -> None:
-            """Reads the metrics of a step, which waits for the device; stops on numbers that are not finite."""
+            """Reads the metrics of a step, which waits for the device; stops on what is not finite."""
             nonlocal last, first_finished
             values = jax.device_get(metrics)
             if not values["finite"]:
                 store.wait()
-                raise _not_finite(number, values, steps, saved)
+                raise not_finite(number, values, steps, saved)
             counts = (int(values["tokens"]), int(values["targets"]), config.batch.rows * self.data.seq_len)
             window.add(*counts)
             if first_finished is None:
@@ -277,15 +286,15 @@ class _Work:
     def _seconds(self) -> float:
         return round(time.monotonic() - self.began, 2)
 
-    # -- how many steps --------------------------------------------------------------------------------------------
+    # -- how many steps ----
 
     def _fix_steps(self, state: TrainState) -> tuple[TrainState, int]:
-        """The number of steps; for "auto" with `max_minutes` from measured step times, on a state left as it was."""
+        """The number of steps; for "auto" with `max_minutes` from measured times. The state stays the same."""
         config = self.config
         if config.steps != "auto":
             return state, config.steps
         if config.max_minutes is None and config.max_epochs is None:
-            raise _no_length()
+            raise no_length()
         total = math.inf
         if config.max_epochs is not None:
             total = max(1, math.ceil(config.max_epochs * len(self.data) / config.batch.rows))
@@ -302,7 +311,7 @@ class _Work:
         return state, int(total)
 
     def _calibrate(self, state: TrainState) -> tuple[TrainState, float]:
-        """Median seconds of a step. A learning rate of 0 leaves the parameters alone; the moments are made anew."""
+        """Median seconds of a step. A learning rate of 0 keeps the parameters; the moments are made anew."""
         times = []
         for number, host_batch in batches(self.steps(1 + _CALIBRATION_STEPS)):
             batch = to_device(host_batch, self.sharding)
@@ -311,7 +320,7 @@ class _Work:
             values = jax.device_get(metrics)
             times.append(time.monotonic() - start)
             if not values["finite"]:
-                raise _not_finite(number, values, self.steps(number + 1), 0)
+                raise not_finite(number, values, self.steps(number + 1), 0)
         opt_state = jax.jit(self.tx.init, out_shardings=self.places.opt_state)(state.params)
         step = jax.device_put(np.int32(0), self.places.step)
         return state.replace(step=step, opt_state=opt_state), statistics.median(times[1:])
@@ -325,7 +334,7 @@ class _Work:
         forward = step_seconds / self.config.batch.rows / 2
         return saving + len(self.eval_data) * forward
 
-    # -- evaluation ------------------------------------------------------------------------------------------------
+    # -- evaluation ----
 
     def _evaluate(self, state: TrainState, step: int, evaluators: Sequence[Evaluator]) -> dict[str, float]:
         if not self.eval_data and not evaluators:
@@ -337,70 +346,14 @@ class _Work:
             sums = {"loss_sum": 0.0, "weight_sum": 0.0, "correct_sum": 0.0}
             place = batch_sharding(self.mesh)
             for batch in eval_batches(self.eval_data, self.micro, jax.process_index(), jax.process_count()):
-                flat = type(batch)(*(field[0] for field in batch))
-                values = jax.device_get(self._eval_fn(params, to_device(flat, place)))
+                rows = Batch(*(field[0] for field in batch))
+                values = jax.device_get(self._eval_fn(params, to_device(rows, place)))
                 sums = {k: sums[k] + float(values[k]) for k in sums}
             found["eval_loss"] = sums["loss_sum"] / sums["weight_sum"]
             found["eval_accuracy"] = sums["correct_sum"] / sums["weight_sum"]
         for evaluator in evaluators:
             found.update(evaluator(params, step))
         return found
-
-
-def _check_data(source: PackedSource, cfg: ModelConfig, model: str) -> None:
-    manifest, where = source.manifest, str(source.folder)
-    if not len(source) or not manifest["target_tokens"]:
-        raise InputError("the data holds no token to train on", where=where, hint="xlam data build CONFIG")
-    if manifest["max_token_id"] >= cfg.vocab_size:
-        raise InputError(
-            f"the data holds token id {manifest['max_token_id']}, the model's vocabulary has {cfg.vocab_size}",
-            where=where,
-            hint="build the data with the tokenizer of this model",
-        )
-    built, ours = (manifest.get("tokenizer") or {}).get("sha256"), tokenizer_hash(model)
-    if built and ours and built != ours:
-        raise InputError(
-            "the data was tokenised with another tokenizer than the model's",
-            where=f"{where}, {model}",
-            hint=f"build the data with tokenizer={model}",
-        )
-
-
-def _check_batch(config: TrainConfig, mesh: jax.sharding.Mesh) -> int:
-    """Rows of a micro-batch."""
-    ways = math.prod(mesh.shape[axis] for axis in ("data", "fsdp", "expert"))
-    rows, accumulation = config.batch.rows, config.batch.accumulation
-    if rows % (accumulation * ways):
-        raise InputError(
-            f"{rows} rows a step do not split into {accumulation} micro-batches over {ways} shards of the batch",
-            where="batch.rows",
-            hint=f"a multiple of {accumulation * ways}",
-        )
-    if config.steps == "auto" and config.max_minutes is None and config.max_epochs is None:
-        raise _no_length()
-    return rows // accumulation
-
-
-def _no_length() -> InputError:
-    return InputError(
-        'steps is "auto", and nothing says how long to train',
-        where="steps",
-        hint="set steps, max_minutes or max_epochs",
-    )
-
-
-def _not_finite(number: int, values: dict[str, Any], steps: Steps, saved: int) -> WorkError:
-    rows = ~values["row_finite"]
-    known = bool(rows.any())
-    ids = steps.record_ids(number)
-    named = [i for a, b in np.argwhere(rows if known else np.ones_like(rows)) for i in ids[a][b]]
-    return WorkError(
-        f"step {number + 1}: loss {float(values['loss'])}, gradient norm {float(values['grad_norm'])}",
-        where=f"{'records' if known else 'records of the whole step'}: {', '.join(named[:40])}"
-        + (f" and {len(named) - 40} more" if len(named) > 40 else ""),
-        hint=f"the last checkpoint is of step {saved}; look at these records, lower optim.lr" if saved
-        else "no checkpoint was written yet; look at these records, lower optim.lr",
-    )  # fmt: skip
 
 
 def _peak_rss() -> float:

@@ -1,7 +1,7 @@
 """Objectives: (params, batch) -> (loss sum, weight sum, metrics).
 
-Sums, not means: the step divides once by the weight of the whole batch, so neither packing, accumulation nor the
-number of devices changes the loss.
+Sums, not means: the step divides once by the weight of the whole batch, so neither packing, accumulation nor
+the number of devices changes the loss.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from xlam_jax.models.params import Layer, Params
 
 
 class Objective(Protocol):
-    """Args: whole or upper parameters; a `[B, S]` batch; the stacked layers below them, which get no gradient.
+    """Args: whole or upper parameters; a `[B, S]` batch; the stacked layers below them, which get no
+    gradient.
 
     Returns float32 scalars `loss_sum`, `weight_sum`, and metrics: entries named `*_sum` are added up over
     micro-batches and devices, `row_finite` is a bool [B].
@@ -75,7 +76,7 @@ def sft_objective(
 def pick_targets(
     hidden_BSD: jax.Array, targets_BS: jax.Array, weights_BS: jax.Array, count: int
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The first `count` positions of each row with a nonzero weight, in order; weight 0 where a row has fewer."""
+    """The first `count` weighted positions of each row, in order; weight 0 where a row has fewer."""
     # Stable: weighted positions first, each kind in its own order.
     index = jnp.argsort(weights_BS == 0, axis=1, stable=True)[:, :count]
     picked = jnp.take_along_axis(hidden_BSD, index[..., None], axis=1)

@@ -1,7 +1,7 @@
 """AdamW from an optax chain, and learning-rate schedules by name.
 
-The learning rate is an argument of the step, not a part of the chain: the number of steps may be measured after
-compilation, and a schedule that is plain arithmetic on the host resumes exactly.
+The learning rate is an argument of the step, not a part of the chain: the number of steps may be measured
+after compilation, and a schedule that is plain arithmetic on the host resumes exactly.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ def apply(params: Any, direction: Any, lr: jax.Array) -> Any:
 
 
 def learning_rate(optim: OptimConfig, total_steps: int) -> Callable[[int], float]:
-    """The schedule: step (from 0) -> learning rate. Warm-up reaches `lr` on its last step, the decay `final * lr`
-    on the run's last step."""
+    """The schedule: step (from 0) -> learning rate. Warm-up reaches `lr` on its last step, the decay `final
+    * lr` on the run's last step."""
     warm = round(optim.warmup * total_steps)
 
     def rate(step: int) -> float:

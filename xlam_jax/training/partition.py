@@ -1,7 +1,7 @@
 """Which parameters are trained: one tree to differentiate, one that only takes part in the forward pass.
 
-A leaf that is not in a tree is None there, so both keep the shape of `Params`, optax holds no state for what is
-frozen, and no gradient of it is ever computed.
+A leaf that is not in a tree is None there, so both keep the shape of `Params`, optax holds no state for what
+is frozen, and no gradient of it is ever computed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from xlam_jax.models.spec import leaves, path_name
 
 @flax.struct.dataclass
 class Frozen:
-    """`params`: leaves that keep their values, None elsewhere. `below`: the lowest layers, stacked, or None."""
+    """`params`: leaves that keep their values, None elsewhere. `below`: the lowest layers, or None."""
 
     params: Any
     below: Layer | None = None
@@ -47,14 +47,15 @@ def check(cfg: ModelConfig, freeze: Sequence[str], freeze_layers: int) -> None:
 
 
 def _is_frozen(name: str, cfg: ModelConfig, freeze: Sequence[str], freeze_layers: int) -> bool:
-    # Below frozen layers the input embedding gets no gradient; only a tied table is still trained, as the head.
+    # Below frozen layers the input embedding gets no gradient; only a tied table is still trained, as the
+    # head.
     cut_off = freeze_layers > 0 and name == "embed" and not cfg.tie_embeddings
     return cut_off or any(fnmatch.fnmatch(name, glob) for glob in freeze)
 
 
 def split(params: Any, cfg: ModelConfig, freeze: Sequence[str], freeze_layers: int) -> tuple[Any, Frozen]:
-    """(trainable, frozen) of a `Params` of arrays with stacked layers, or of anything shaped like it whose leaves
-    are not sliced (shardings, masks: use `split_like`)."""
+    """(trainable, frozen) of a `Params` of arrays with stacked layers, or of anything shaped like it whose
+    leaves are not sliced (shardings, masks: use `split_like`)."""
     below = jax.tree.map(lambda a: a[:freeze_layers], params.layers) if freeze_layers else None
     if freeze_layers:
         params = params.replace(layers=jax.tree.map(lambda a: a[freeze_layers:], params.layers))

@@ -1,7 +1,8 @@
 """The run folder: what a run was asked, what it ran on, what it measured.
 
-`config.yaml` (resolved), `versions.json`, `run.json` (total steps), `metrics.jsonl`, `loss.png`, `checkpoints/`;
-also config.json and the tokenizer of the model, so that the folder explains its own parameters.
+`config.yaml` (resolved), `versions.json`, `run.json` (total steps), `metrics.jsonl`, `loss.png`,
+`checkpoints/`; also config.json and the tokenizer of the model, so that the folder explains its own
+parameters.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import os
 import platform
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +40,11 @@ def versions() -> dict[str, str]:
 
 
 def prepare(run: Path, config: TrainConfig) -> None:
-    """Makes the folder and writes config.yaml and versions.json."""
+    """Makes the folder and writes config.yaml and versions.json; the first host does."""
+    import jax
+
+    if jax.process_index():
+        return
     run.mkdir(parents=True, exist_ok=True)
     write(run / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
     write(run / "versions.json", json.dumps(versions(), indent=2) + "\n")
@@ -55,14 +61,20 @@ class MetricsLog:
     """Appends to metrics.jsonl, and to TensorBoard when asked.
 
     Args:
-      start_step: lines of later steps, left by a run that was cut off, are dropped, so every step stands once.
+      start_step: lines of later steps, left by a run that was cut off, are dropped, so every step stands
+        once.
 
     Raises:
       InputError: "tensorboard" without tensorboardX installed.
     """
 
-    def __init__(self, run: Path, start_step: int, track: list[str]):
+    def __init__(self, run: Path, start_step: int, track: Sequence[str]):
         self._path = run / METRICS
+        import jax
+
+        if jax.process_index():  # one host writes for all
+            self._file, self._board = Path(os.devnull).open("w"), None
+            return
         if "tensorboard" in track:
             try:
                 from tensorboardX import SummaryWriter

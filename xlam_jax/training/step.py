@@ -1,7 +1,7 @@
 """The train step: one jit over the mesh.
 
-Gradients and losses of the micro-batches are summed and divided once by the global weight. Nothing here waits for
-the device; the loop reads metrics one step late.
+Gradients and losses of the micro-batches are summed and divided once by the global weight. Nothing here
+waits for the device; the loop reads metrics one step late.
 
 Axes: A micro-batches, B rows, S positions.
 """
@@ -86,7 +86,7 @@ def init_state(
 
 
 def micro_sharding(mesh: Mesh, rules: ShardingRules | None = None) -> NamedSharding:
-    """Sharding of `[A, B, S]` batch fields: micro-batches follow each other in time, rows lie over the mesh."""
+    """Sharding of `[A, B, S]` fields: micro-batches follow each other in time, rows lie over the mesh."""
     rows = batch_sharding(mesh, rules) if rules else batch_sharding(mesh)
     return NamedSharding(mesh, P(None, *rows.spec))
 
@@ -131,7 +131,7 @@ def make_step(
 def accumulate(
     objective: Objective, state: TrainState, batch: Batch
 ) -> tuple[Any, dict[str, jax.Array], jax.Array]:
-    """(sum of gradients of loss sums, sums by name, row_finite [A, B]) over the micro-batches of `[A, B, S]`."""
+    """(gradient of the loss sum, sums by name, row_finite [A, B]) over the micro-batches of `[A, B, S]`."""
 
     def loss(params: Any, micro: Batch) -> tuple[jax.Array, tuple[dict[str, jax.Array], jax.Array]]:
         whole = partition.combine(params, state.frozen)

@@ -1,0 +1,107 @@
+"""Configs: published sizes, and agreement with what transformers reads out of the same config.json."""
+
+import json
+
+import pytest
+
+from xlam_jax.errors import InputError
+from xlam_jax.models.config import NAMED, RopeScaling, config_from_hf, config_to_hf, named_config
+from xlam_jax.models.spec import count_params
+
+# Totals as the models' own cards and safetensors headers state them.
+PUBLISHED = {
+    "deepseek-coder-1.3b": 1_346_471_936,
+    "deepseek-coder-7b-v1.5": 6_910_365_696,
+    "mistral-7b-v0.1": 7_241_732_096,
+    "mistral-7b-v0.2": 7_241_732_096,
+    "mistral-7b-v0.3": 7_248_023_552,
+    "smollm2-135m": 134_515_008,
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_count_matches_the_published_total(name):
+    assert count_params(named_config(name)) == PUBLISHED[name]
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_hf_round_trip(name):
+    cfg = named_config(name)
+    assert config_from_hf(json.loads(json.dumps(config_to_hf(cfg)))) == cfg
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_transformers_reads_the_same_numbers(name, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    cfg = named_config(name)
+    (tmp_path / "config.json").write_text(json.dumps(config_to_hf(cfg, "bfloat16")))
+    theirs = transformers.AutoConfig.from_pretrained(tmp_path)
+    rope = theirs.rope_parameters
+    assert rope["rope_theta"] == cfg.rope_theta
+    if cfg.rope_scaling is None:
+        assert rope["rope_type"] == "default"
+    else:
+        assert (rope["rope_type"], rope["factor"]) == ("linear", cfg.rope_scaling.factor)
+    assert getattr(theirs, "sliding_window", None) == cfg.sliding_window
+    assert (theirs.num_key_value_heads, theirs.head_dim) == (cfg.num_kv_heads, cfg.head_dim)
+    assert theirs.rms_norm_eps == cfg.rms_norm_eps
+    # And what transformers writes back is still the same model to us.
+    again = config_from_hf(json.loads(theirs.to_json_string(use_diff=False)))
+    assert again == cfg
+
+
+def test_both_spellings_are_written():
+    values = config_to_hf(named_config("deepseek-coder-1.3b"), "bfloat16")
+    assert values["rope_parameters"] == {"rope_type": "linear", "factor": 4.0, "rope_theta": 100_000.0}
+    assert values["rope_theta"] == 100_000.0
+    assert values["rope_scaling"]["type"] == "linear" and values["rope_scaling"]["factor"] == 4.0
+    assert values["dtype"] == values["torch_dtype"] == "bfloat16"
+
+
+@pytest.mark.parametrize("drop", [("rope_parameters",), ("rope_theta", "rope_scaling")])
+def test_either_spelling_alone_is_enough(drop):
+    cfg = named_config("tiny-llama-linear")
+    values = {k: v for k, v in config_to_hf(cfg).items() if k not in drop}
+    assert config_from_hf(values) == cfg
+
+
+def test_legacy_llama_keys_with_defaults():
+    values = {
+        "model_type": "llama",
+        "vocab_size": 100,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 4,
+        "rms_norm_eps": 1e-6,
+        "max_position_embeddings": 128,
+        "rope_scaling": {"type": "linear", "factor": 2},
+        "eos_token_id": [5, 7],
+    }
+    cfg = config_from_hf(values)
+    assert (cfg.num_kv_heads, cfg.head_dim, cfg.rope_theta) == (4, 8, 10_000.0)
+    assert cfg.rope_scaling == RopeScaling("linear", 2.0)
+    assert cfg.eos_token_ids == (5, 7) and cfg.eos_token_id == 5
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"model_type": "gpt2"}, ["gpt2", "llama, mistral"]),
+        ({"rope_parameters": {"rope_type": "yarn", "factor": 4.0}}, ["yarn", "default, linear"]),
+        ({"attention_bias": True}, ["attention_bias"]),
+        ({"hidden_act": "gelu"}, ["gelu", "silu"]),
+        ({"hidden_size": None}, ["hidden_size", "missing"]),
+        ({"num_key_value_heads": 3}, ["multiple"]),
+        ({"rope_parameters": {"rope_type": "linear"}, "rope_scaling": None}, ["factor"]),
+    ],
+)
+def test_refused_configs_name_the_cause(change, words):
+    with pytest.raises(InputError) as caught:
+        config_from_hf(config_to_hf(named_config("tiny-llama")) | change)
+    assert all(word in str(caught.value) for word in words)
+
+
+def test_unknown_name_is_answered_with_the_nearest():
+    with pytest.raises(InputError, match="smollm2-135m"):
+        named_config("smolm2-135")

@@ -1,0 +1,71 @@
+"""What is refused before a run begins, and the error that ends one."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+import numpy as np
+
+from xlam_jax.data.loader import PackedSource, Steps
+from xlam_jax.data.tokenize import tokenizer_hash
+from xlam_jax.errors import InputError, WorkError
+from xlam_jax.models.config import ModelConfig
+from xlam_jax.training.config import TrainConfig
+
+
+def check_data(source: PackedSource, cfg: ModelConfig, model: str) -> None:
+    manifest, where = source.manifest, str(source.folder)
+    if not len(source) or not manifest["target_tokens"]:
+        raise InputError("the data holds no token to train on", where=where, hint="xlam data build CONFIG")
+    if manifest["max_token_id"] >= cfg.vocab_size:
+        raise InputError(
+            f"the data holds token id {manifest['max_token_id']}, the vocabulary has {cfg.vocab_size}",
+            where=where,
+            hint="build the data with the tokenizer of this model",
+        )
+    built, ours = (manifest.get("tokenizer") or {}).get("sha256"), tokenizer_hash(model)
+    if built and ours and built != ours:
+        raise InputError(
+            "the data was tokenised with another tokenizer than the model's",
+            where=f"{where}, {model}",
+            hint=f"build the data with tokenizer={model}",
+        )
+
+
+def check_batch(config: TrainConfig, mesh: jax.sharding.Mesh) -> int:
+    """Rows of a micro-batch."""
+    ways = math.prod(mesh.shape[axis] for axis in ("data", "fsdp", "expert"))
+    rows, accumulation = config.batch.rows, config.batch.accumulation
+    if rows % (accumulation * ways):
+        raise InputError(
+            f"{rows} rows a step do not split into {accumulation} micro-batches over {ways} devices",
+            where="batch.rows",
+            hint=f"a multiple of {accumulation * ways}",
+        )
+    if config.steps == "auto" and config.max_minutes is None and config.max_epochs is None:
+        raise no_length()
+    return rows // accumulation
+
+
+def no_length() -> InputError:
+    return InputError(
+        'steps is "auto", and nothing says how long to train',
+        where="steps",
+        hint="set steps, max_minutes or max_epochs",
+    )
+
+
+def not_finite(number: int, values: dict[str, Any], steps: Steps, saved: int) -> WorkError:
+    rows = ~values["row_finite"]
+    known = bool(rows.any())
+    ids = steps.record_ids(number)
+    named = [i for a, b in np.argwhere(rows if known else np.ones_like(rows)) for i in ids[a][b]]
+    return WorkError(
+        f"step {number + 1}: loss {float(values['loss'])}, gradient norm {float(values['grad_norm'])}",
+        where=f"{'records' if known else 'records of the whole step'}: {', '.join(named[:40])}"
+        + (f" and {len(named) - 40} more" if len(named) > 40 else ""),
+        hint=f"the last checkpoint is of step {saved}; look at these records, lower optim.lr" if saved
+        else "no checkpoint was written yet; look at these records, lower optim.lr",
+    )  # fmt: skip
