@@ -159,3 +159,14 @@ def test_demo_tools_are_library_functions_with_the_same_schema():
     tools = call_module.read_tools(Path(__file__).parents[2] / "configs" / "demo" / "tools.json")
     assert len(tools) >= 2
     assert all(library[t.name] == t for t in tools)
+
+
+def test_library_calls_are_really_run_and_failures_are_told():
+    import math
+
+    good = ToolCall("greatest_common_divisor", {"a": 5124, "b": 1908})
+    bad = ToolCall("days_between", {"start_date": "soon", "end_date": "2024-01-01"})
+    first, second, third = call_module._execute((good, bad, ToolCall("teleport", {})))
+    assert (first["status"], first["value"]) == ("ok", math.gcd(5124, 1908))
+    assert second["status"] == "raised" and "soon" in second["value"]
+    assert third["status"] == "not in the library"

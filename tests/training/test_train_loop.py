@@ -1,7 +1,7 @@
 """Whole runs on a tiny model: resume, stop, refuse, and what lies in the run folder."""
 
 import json
-import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -386,16 +386,22 @@ def test_bfloat16_compute_and_parameters(settings):
     assert str(params_of(settings["out"]).layers.q.dtype) == "bfloat16"
 
 
-def test_a_full_disk_keeps_the_last_checkpoint(settings):
-    """A file-size limit stands in for a full disk: the same writes fail."""
-    train(config(settings, "steps=4", "stop_at=2"))
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
-    try:
-        with pytest.raises(InputError, match="disk is full"):
-            train(config(settings, "steps=4"))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, handler)
-    assert train(config(settings, "steps=4")).resumed_from == 2
+def test_a_full_disk_is_found_before_writing(settings, monkeypatch):
+    free = [10**12]
+    usage = shutil.disk_usage("/")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=free[0]))
+
+    def fills(params, step):
+        free[0] = 1000
+        return {}
+
+    changes = ("steps=4", "checkpoint.every=1", "log.eval_every=1")
+    with pytest.raises(InputError, match="disk is full"):
+        train(config(settings, *changes), evaluators=[fills])
+    checkpoints = Path(settings["out"]) / "checkpoints"
+    assert [p.name for p in checkpoints.iterdir()] == ["1"]
+    with pytest.raises(InputError, match="disk is full"):
+        train(config(settings, *changes, f"out={settings['out']}-new"))
+    assert not Path(f"{settings['out']}-new").exists()
+    free[0] = 10**12
+    assert train(config(settings, *changes)).resumed_from == 1

@@ -7,6 +7,7 @@ item of a training run's checkpoints, so one reader serves both.
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -157,22 +158,24 @@ def load_params_item(
       InputError: not an Orbax item, damaged, or not the parameters of `cfg`.
     """
     path = Path(path).absolute()
-    with _checkpointer() as checkpointer:
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
         try:
             stored = dict(checkpointer.metadata(path).item_metadata.tree)
         except Exception as e:  # Orbax has no error class of its own for what is no checkpoint
             raise InputError(
                 f"not readable as Orbax parameters: {_first_line(e)}", where=str(path), hint="check the path"
             ) from e
-        check_params(stored, cfg, where=str(path))
-        places = _places(cfg, mesh, rules)
-        target = {
-            name: jax.ShapeDtypeStruct(meta.shape, np.dtype(dtype or meta.dtype), sharding=places[name])
-            for name, meta in stored.items()
-        }
-        args = ocp.args.PyTreeRestore(  # type: ignore[call-arg]
-            target, restore_args=ocp.checkpoint_utils.construct_restore_args(target)
-        )
+    check_params(stored, cfg, where=str(path))
+    places = _places(cfg, mesh, rules)
+    target = {
+        name: jax.ShapeDtypeStruct(meta.shape, np.dtype(dtype or meta.dtype), sharding=places[name])
+        for name, meta in stored.items()
+    }
+    args = ocp.args.PyTreeRestore(  # type: ignore[call-arg]
+        target, restore_args=ocp.checkpoint_utils.construct_restore_args(target)
+    )
+    largest = max(math.prod(meta.shape) * np.dtype(meta.dtype).itemsize for meta in stored.values())
+    with _checkpointer(largest) as checkpointer:
         try:
             found = checkpointer.restore(path, args=args)
         except Exception as e:
@@ -211,7 +214,7 @@ def save_native(
     with whole_folder(dst) as folder:
         if tokenizer is not None:
             copy_tokenizer(tokenizer, folder, chat_template=chat_template)
-        with _checkpointer() as checkpointer:
+        with _checkpointer(max(a.nbytes for a in arrays.values())) as checkpointer:
             checkpointer.save((folder / PARAMS).absolute(), args=ocp.args.PyTreeSave(arrays))  # type: ignore[call-arg]
         dtype = str(arrays["embed"].dtype)
         write_configs(folder, cfg, dtype)
@@ -226,12 +229,12 @@ def save_native(
     return SaveReport(str(dst), dtype, parameters, files, digest, time.perf_counter() - start, memory.bytes())
 
 
-def _checkpointer(in_flight_bytes: int = 2**30) -> ocp.Checkpointer:
-    # Orbax refuses an array that is not smaller than what may be in flight; one array at a time bounds host memory.
+def _checkpointer(largest_array_bytes: int) -> ocp.Checkpointer:
+    # One array in flight bounds host memory; Orbax refuses an array that is not smaller than the bound.
     # Compressing weights would save a few percent and cost most of the time.
-    handler = BasePyTreeCheckpointHandler(
-        save_concurrent_bytes=in_flight_bytes + 1,
-        restore_concurrent_bytes=in_flight_bytes + 1,
+    handler = ocp.BasePyTreeCheckpointHandler(
+        save_concurrent_bytes=largest_array_bytes + 1,
+        restore_concurrent_bytes=largest_array_bytes + 1,
         use_compression=False,
     )
     return ocp.Checkpointer(ocp.PyTreeCheckpointHandler(handler_impl=handler, use_compression=False))

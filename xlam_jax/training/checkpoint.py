@@ -8,6 +8,7 @@ as one, so a reader need not know what was frozen, and any mesh and host count c
 from __future__ import annotations
 
 import dataclasses
+import math
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ import orbax.checkpoint as ocp
 from xlam_jax.errors import InputError, WorkError
 from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.spec import path_name, shardings
-from xlam_jax.release.folders import room_on_disk
+from xlam_jax.release.folders import check_space, room_on_disk
 from xlam_jax.training import partition
 from xlam_jax.training.step import TrainState
 
@@ -58,8 +59,9 @@ class Store:
         """Starts saving; the checkpoint is visible when all of it is on disk.
 
         Raises:
-          InputError: the disk is full (maybe found out by the next call).
+          InputError: the disk is full. Asked before writing; what fills it later is found by the next call.
         """
+        check_space(self.folder, state_bytes(state))
         merge = self._merge if state.frozen.below is not None else partition.merge
         whole = merge(state.params, state.frozen)
         with room_on_disk(self.folder):
@@ -206,6 +208,11 @@ def compare(found: dict[str, Any], expected: dict[str, Any], changed_ok: bool, w
 def model_to_json(cfg: ModelConfig) -> dict[str, Any]:
     """A ModelConfig as JSON values."""
     return {**dataclasses.asdict(cfg), "eos_token_ids": list(cfg.eos_token_ids)}
+
+
+def state_bytes(state: Any) -> int:
+    """Size of a checkpoint of `state` (arrays or shapes), nearly."""
+    return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(state))
 
 
 def flat(tree: Any) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from xlam_jax.models.spec import decay_mask, shapes
 from xlam_jax.parallel.mesh import make_mesh
 from xlam_jax.parallel.rules import batch_sharding
 from xlam_jax.training import partition, run_folder
-from xlam_jax.training.checkpoint import Store, complete_steps, model_to_json, open_store
+from xlam_jax.training.checkpoint import Store, complete_steps, model_to_json, open_store, state_bytes
 from xlam_jax.training.checks import check_batch, check_data, no_length, not_finite
 from xlam_jax.training.config import TrainConfig, binding
 from xlam_jax.training.objectives import sft_objective
@@ -107,6 +107,7 @@ class _Work:
     """One run's objects. Built before anything is written, so that bad input leaves no trace."""
 
     def __init__(self, config: TrainConfig, console: Console, began: float):
+        from xlam_jax.release.folders import check_space
         from xlam_jax.release.hf_in import read_config
 
         self.config, self.console, self.began = config, console, began
@@ -132,6 +133,7 @@ class _Work:
         self.sharding = micro_sharding(self.mesh)
         self.micro = micro
         self._trace()
+        check_space(self.out, state_bytes(self.shapes))
         self._merge = jax.jit(partition.merge) if config.freeze_layers else partition.merge
         self._eval_fn: Any = None
 
@@ -289,7 +291,7 @@ class _Work:
     # -- how many steps ----
 
     def _fix_steps(self, state: TrainState) -> tuple[TrainState, int]:
-        """The number of steps; for "auto" with `max_minutes` from measured times. The state stays the same."""
+        """The number of steps; with `max_minutes` from measured times. The state stays as it was."""
         config = self.config
         if config.steps != "auto":
             return state, config.steps
@@ -327,8 +329,7 @@ class _Work:
 
     def _closing_seconds(self, step_seconds: float) -> float:
         """A generous guess at the last checkpoint and the evaluations."""
-        size = sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(self.shapes))
-        saving = 2 + size / 100e6
+        saving = 2 + state_bytes(self.shapes) / 100e6
         if not self.eval_data:
             return saving
         forward = step_seconds / self.config.batch.rows / 2

@@ -73,7 +73,7 @@ class MetricsLog:
         import jax
 
         if jax.process_index():  # one host writes for all
-            self._file, self._board = Path(os.devnull).open("w"), None
+            self._file = self._board = None
             return
         if "tensorboard" in track:
             try:
@@ -91,6 +91,8 @@ class MetricsLog:
 
     def add(self, row: dict[str, Any]) -> None:
         """One line; `step` says after how many steps."""
+        if self._file is None:
+            return
         self._file.write(json.dumps(row) + "\n")
         self._file.flush()
         if self._board:
@@ -99,7 +101,8 @@ class MetricsLog:
                     self._board.add_scalar(key, value, row["step"])
 
     def close(self) -> None:
-        self._file.close()
+        if self._file:
+            self._file.close()
         if self._board:
             self._board.close()
 

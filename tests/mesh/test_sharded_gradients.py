@@ -1,0 +1,80 @@
+"""Eight fake devices against one: loss and every gradient, for each way to factorise the mesh."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from xlam_jax.models import decoder
+from xlam_jax.models.config import named_config
+from xlam_jax.models.cross_entropy import chunked_cross_entropy
+from xlam_jax.models.spec import init, shardings
+from xlam_jax.parallel.mesh import MeshConfig, make_mesh
+from xlam_jax.parallel.rules import batch_sharding
+
+MESHES = [
+    {"data": 8},
+    {"fsdp": 8},
+    {"tensor": 8},
+    {"data": 4, "fsdp": 2},
+    {"fsdp": 4, "tensor": 2},
+    {"data": 2, "fsdp": 2, "tensor": 2},
+    {"fsdp": 2, "expert": 2, "tensor": 2},
+]
+
+
+def case(name):
+    cfg = named_config(name)
+    params = jax.tree.map(lambda x: 6 * x if x.ndim == 3 else x, init(cfg, jax.random.key(0)))
+    B, S = 8, 24
+    tokens = jax.random.randint(jax.random.key(1), (B, S), 0, cfg.vocab_size)
+    segments = jnp.where(jnp.arange(S) < 10, 1, 2) * jnp.ones((B, 1), jnp.int32)
+    positions = jnp.where(jnp.arange(S) < 10, jnp.arange(S), jnp.arange(S) - 10) * jnp.ones((B, 1), jnp.int32)
+    # A different share of each row counts, so a mean of means would be caught.
+    weights = (jnp.arange(S) < 5 + 2 * jnp.arange(B)[:, None]).astype(jnp.float32)
+    return cfg, params, (tokens, positions, segments, jnp.roll(tokens, -1, axis=1), weights)
+
+
+def loss_and_grads(cfg, remat="none"):
+    def loss(params, tokens, positions, segments, targets, weights):
+        hidden, _ = decoder.forward(params, tokens, positions, segments, cfg, remat=remat)
+        total, weight, _ = chunked_cross_entropy(hidden, decoder.head_matrix(params), targets, weights, 8)
+        return total / weight
+
+    return jax.value_and_grad(loss)
+
+
+@pytest.fixture(scope="module")
+def alone():
+    out = {}
+    for name in ("tiny-llama-tied", "tiny-mistral"):
+        cfg, params, batch = case(name)
+        out[name] = jax.jit(loss_and_grads(cfg))(params, *batch)
+    return out
+
+
+@pytest.mark.parametrize("sizes", MESHES, ids=lambda s: "x".join(f"{k}{v}" for k, v in s.items()))
+@pytest.mark.parametrize("name", ["tiny-llama-tied", "tiny-mistral"])
+def test_mesh_equals_one_device(name, sizes, alone):
+    cfg, params, batch = case(name)
+    mesh = make_mesh(MeshConfig(**sizes))
+    places = shardings(cfg, mesh)
+    with jax.set_mesh(mesh):
+        params = jax.device_put(params, places)
+        batch = jax.device_put(batch, batch_sharding(mesh))
+        step = jax.jit(loss_and_grads(cfg, "full"), out_shardings=(None, places))
+        loss, grads = step(params, *batch)
+    right_loss, right = alone[name]
+    np.testing.assert_allclose(loss, right_loss, rtol=1e-5)
+    for (path, a), b in zip(jax.tree_util.tree_flatten_with_path(grads)[0], jax.tree.leaves(right), strict=True):
+        a, b = np.asarray(a), np.asarray(b)
+        assert np.abs(a - b).max() <= 1e-5 * np.abs(b).max(), jax.tree_util.keystr(path)
+
+
+def test_fsdp_shards_are_really_smaller():
+    cfg, params, _ = case("tiny-mistral")
+    mesh = make_mesh(MeshConfig(fsdp=8))
+    params = jax.device_put(params, shardings(cfg, mesh))
+    for leaf in jax.tree.leaves(params):
+        if leaf.nbytes > 1 << 10:
+            assert leaf.addressable_shards[0].data.nbytes * 8 == leaf.nbytes
