@@ -1,4 +1,4 @@
-"""Settings that must stand before jax or torch is imported: eight fake devices, no network, two torch threads."""
+"""Settings that must stand before jax or torch is imported: eight fake devices, no network, two threads."""
 
 import os
 import sys

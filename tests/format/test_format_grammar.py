@@ -89,6 +89,9 @@ def test_exactly_what_is_rendered(thought):
 def test_no_call_when_none_is_demanded():
     codec = get_codec()
     assert accepts(codec.grammar(TOOLS, min_calls=0), codec.render_calls(()))
+    twice = codec.render_calls([*GOOD[0], *GOOD[0]])
+    assert accepts(codec.grammar(TOOLS), twice)
+    assert not accepts(codec.grammar(TOOLS, max_calls=1), twice)
     assert accepts(codec.grammar([], min_calls=0), codec.render_calls(()))
     assert not accepts(codec.grammar([], min_calls=0), codec.render_calls(GOOD[0]))
     with pytest.raises(InputError):

@@ -66,7 +66,9 @@ def test_mesh_equals_one_device(name, sizes, alone):
         loss, grads = step(params, *batch)
     right_loss, right = alone[name]
     np.testing.assert_allclose(loss, right_loss, rtol=1e-5)
-    for (path, a), b in zip(jax.tree_util.tree_flatten_with_path(grads)[0], jax.tree.leaves(right), strict=True):
+    for (path, a), b in zip(
+        jax.tree_util.tree_flatten_with_path(grads)[0], jax.tree.leaves(right), strict=True
+    ):
         a, b = np.asarray(a), np.asarray(b)
         assert np.abs(a - b).max() <= 1e-5 * np.abs(b).max(), jax.tree_util.keystr(path)
 

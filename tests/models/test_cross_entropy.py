@@ -71,7 +71,9 @@ def test_no_weight_at_all_gives_zeros(case):
 
 def test_large_logits_stay_finite(case):
     hidden, head, targets, weights = case
-    loss, grad = jax.value_and_grad(lambda h: chunked_cross_entropy(h, head, targets, weights)[0])(1e3 * hidden)
+    loss, grad = jax.value_and_grad(lambda h: chunked_cross_entropy(h, head, targets, weights)[0])(
+        1e3 * hidden
+    )
     np.testing.assert_allclose(loss, dense(1e3 * hidden, head, targets, weights)[0], rtol=1e-5)
     assert jnp.isfinite(grad).all()
 

@@ -1,4 +1,4 @@
-"""The forward pass against itself in another arrangement: packed, rematerialised, unstacked, in bf16, in linen."""
+"""The forward pass against itself in another arrangement: packed, remat, unstacked, bf16, linen."""
 
 import flax.linen as nn
 import jax
@@ -55,7 +55,9 @@ def test_packed_equals_unpacked(name):
     pad = [0] * (width - sum(LENGTHS))
     tokens = jnp.concatenate([*texts, jnp.array(pad, jnp.int32)])[None]
     positions = jnp.array([[i for n in (*LENGTHS, len(pad)) for i in range(n)]])
-    segments = jnp.array([[s for s, n in enumerate((*LENGTHS, len(pad)), 1) for _ in range(n)]]) % (len(LENGTHS) + 1)
+    segments = jnp.array([[s for s, n in enumerate((*LENGTHS, len(pad)), 1) for _ in range(n)]]) % (
+        len(LENGTHS) + 1
+    )
 
     packed, grads = jax.value_and_grad(loss_of(cfg, tokens, positions, segments))(params)
     single = [jax.value_and_grad(loss_of(cfg, *_alone(text)))(params) for text in texts]
@@ -78,7 +80,9 @@ def test_a_wrong_mask_would_be_noticed():
     assert float(jnp.abs(same[:, 12:] - other[:, 12:]).max()) > 1e-3
 
 
-@pytest.mark.parametrize("remat", ["full", "dots", "names:attn_out", "names:qkv, attn_out, mlp_hidden", "names:mlp_in"])
+@pytest.mark.parametrize(
+    "remat", ["full", "dots", "names:attn_out", "names:qkv, attn_out, mlp_hidden", "names:mlp_in"]
+)
 def test_remat_changes_no_gradient(remat):
     cfg, params = model("tiny-llama-tied")
     data = batch(cfg)
@@ -123,8 +127,15 @@ def test_rotation_depends_on_distance_only():
     a = decoder.forward(params, tokens, positions, segments, cfg)[0]
     b = decoder.forward(params, tokens, positions + 100, segments, cfg)[0]
     np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
-    q, k, _ = decoder.attention_inputs(decoder.unstack(params).layers[0], decoder.embed(params, tokens), positions, cfg)
-    assert q.shape == (2, 24, cfg.num_heads, cfg.head_dim) and k.shape == (2, 24, cfg.num_kv_heads, cfg.head_dim)
+    q, k, _ = decoder.attention_inputs(
+        decoder.unstack(params).layers[0], decoder.embed(params, tokens), positions, cfg
+    )
+    assert q.shape == (2, 24, cfg.num_heads, cfg.head_dim) and k.shape == (
+        2,
+        24,
+        cfg.num_kv_heads,
+        cfg.head_dim,
+    )
 
 
 def test_bf16_compute_is_finite_and_near_fp32():
@@ -154,7 +165,9 @@ def test_linen_module_has_equal_logits(name):
     tokens, positions, segments = batch(cfg)
     hidden, _ = decoder.forward(params, tokens, positions, segments, cfg)
     module = Decoder(cfg)
-    np.testing.assert_array_equal(module.apply(to_variables(params), tokens), decoder.logits(params, hidden, cfg))
+    np.testing.assert_array_equal(
+        module.apply(to_variables(params), tokens), decoder.logits(params, hidden, cfg)
+    )
     drawn = module.init(jax.random.key(5), tokens)
     axes = nn.get_partition_spec(drawn)["params"]["layers.gate"]
     assert tuple(axes) == ("layers", "embed", "mlp")

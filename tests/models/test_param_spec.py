@@ -36,7 +36,9 @@ def test_names_and_shapes_are_those_of_transformers(cfg):
 def test_init_fills_every_leaf(cfg):
     params = S.init(cfg, jax.random.key(0))
     assert jax.tree.structure(params) == jax.tree.structure(S.spec(cfg))
-    for (path, leaf), s in zip(jax.tree_util.tree_flatten_with_path(params)[0], S.leaves(cfg).values(), strict=True):
+    for (path, leaf), s in zip(
+        jax.tree_util.tree_flatten_with_path(params)[0], S.leaves(cfg).values(), strict=True
+    ):
         assert leaf.shape == s.shape and leaf.dtype == jnp.float32, path
         if s.init == "ones":
             assert (leaf == 1).all()
@@ -98,7 +100,9 @@ def test_unstack_gives_the_layers():
     np.testing.assert_array_equal(flat.layers[1].o, params.layers.o[1])
 
 
-@pytest.mark.parametrize("sizes", [{"fsdp": 8}, {"fsdp": 4, "tensor": 2}, {"data": 2, "fsdp": 2, "tensor": 2}])
+@pytest.mark.parametrize(
+    "sizes", [{"fsdp": 8}, {"fsdp": 4, "tensor": 2}, {"data": 2, "fsdp": 2, "tensor": 2}]
+)
 @pytest.mark.parametrize("name", ["tiny-llama", "deepseek-coder-7b-v1.5", "mistral-7b-v0.3", "smollm2-135m"])
 def test_no_large_parameter_is_replicated_over_fsdp(name, sizes):
     cfg = named_config(name)

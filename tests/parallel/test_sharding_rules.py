@@ -21,7 +21,9 @@ def test_names_become_mesh_axes(mesh):
 
 
 def test_axes_that_the_mesh_lacks_are_left_out():
-    small = jax.make_mesh((2,), ("data",), axis_types=(jax.sharding.AxisType.Auto,), devices=jax.devices()[:2])
+    small = jax.make_mesh(
+        (2,), ("data",), axis_types=(jax.sharding.AxisType.Auto,), devices=jax.devices()[:2]
+    )
     assert to_spec(("batch", "embed"), small) == P("data", None)
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import jax
 import pytest
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from tiny_hf import write_tokenizer
+from tokenizers import Tokenizer
+from transformers import AutoTokenizer
 
 from xlam_jax.errors import InputError
 from xlam_jax.format import Record, Step, Tool, ToolCall, get_codec
@@ -36,17 +37,6 @@ RECORD = Record(
         Step(tool_calls=(ToolCall("get_weather", {"city": "Genève"}),)),
     ),
 )
-
-
-def write_tokenizer(folder: Path, size: int = 20, **extra) -> None:
-    """A word-level tokenizer, saved by transformers itself."""
-    folder.mkdir()
-    words = {f"w{i}": i for i in range(size - 2)} | {"<eos>": size - 2, "<unk>": size - 1}
-    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>", unk_token="<unk>", **extra)
-    fast.chat_template = "{{ messages[0]['content'] }}<eos>"
-    fast.save_pretrained(folder)
 
 
 def test_copy_is_readable_by_old_transformers_and_stays_the_same(tmp_path):
@@ -205,7 +195,7 @@ def test_deepseek_coder_loads_and_round_trips(tmp_path, name):
     raw = Tokenizer.from_file(str(source / "tokenizer.json"))
     loaded = AutoTokenizer.from_pretrained(str(tmp_path / "copy"))
     assert len(loaded) < DEEPSEEK[name]  # released models pad their embeddings
-    # The published tokenizer has thirteen letters as added tokens, which its byte-level decoder takes for bytes.
+    # The published tokenizer has thirteen letters as added tokens; its decoder takes them for bytes.
     lossy = {t.content for t in raw.get_added_tokens_decoder().values() if len(t.content) == 1}
     assert len(lossy) <= 13
     for text in strings():

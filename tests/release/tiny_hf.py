@@ -8,12 +8,14 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     AutoModelForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
+    PreTrainedTokenizerFast,
 )
 
 from xlam_jax.models.decoder import forward, logits
@@ -51,6 +53,17 @@ def write(kind: str, folder: Path, **kwargs) -> torch.nn.Module:
     model = make(kind)
     model.save_pretrained(folder, **kwargs)
     return model
+
+
+def write_tokenizer(folder: Path, size: int = 20, **extra) -> None:
+    """A word-level tokenizer, saved by transformers itself."""
+    folder.mkdir()
+    words = {f"w{i}": i for i in range(size - 2)} | {"<eos>": size - 2, "<unk>": size - 1}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>", unk_token="<unk>", **extra)
+    fast.chat_template = "{{ messages[0]['content'] }}<eos>"
+    fast.save_pretrained(folder)
 
 
 def edit_config(folder: Path, **changes) -> None:

@@ -112,7 +112,10 @@ def to_hf(
     from xlam_jax.release.verify import need_torch, verify_hf
 
     source = inspect(src)
-    codec = get_codec(**source.codec) if source.codec else None
+    try:
+        codec = get_codec(**source.codec) if source.codec else None
+    except TypeError as e:
+        raise InputError(f"unknown codec choice: {e}", where=str(src)) from e
     _check_dst(src, dst, overwrite)
     if verify:
         need_torch()

@@ -44,7 +44,7 @@ class _Stages:
         result = self.folder / "stages" / f"{len(self.rows) + 1:02d}.json"
         result.parent.mkdir(parents=True, exist_ok=True)
         out.rule(f"[bold]{title}[/]", align="left")
-        out.print(f"[dim]$ xlam {shlex.join(args)}[/]", highlight=False)
+        out.print(f"$ xlam {shlex.join(args)}", style="dim", highlight=False, markup=False, soft_wrap=True)
         begun = time.monotonic()
         process = subprocess.Popen([sys.executable, "-m", "xlam_jax.cli.main", *args, "--json", str(result)])
         _, status, usage = os.wait4(process.pid, 0)
@@ -94,6 +94,7 @@ def demo(
     def evaluate(title: str, model: Path, constrained: bool) -> dict[str, Any]:
         name = title.replace(", ", "-")
         args = ["eval", "records", heldout, "--model", str(model), "--limit", str(eval_rows)]
+        args += ["--max-new-tokens", "192"]  # the longest held-out answer has fewer; a lost model would go on
         args += ["--out", str(folder / "eval" / name)] + (["--constrained"] if constrained else [])
         return {"model": title, **stages.run(f"evaluate: {title}", *args)["summary"]}
 
@@ -119,7 +120,7 @@ def demo(
     table += [evaluate("after, free", folder / "model", False), evaluate("after, constrained", folder / "model", True)]
     call = stages.run(
         "one call, parsed and executed",
-        *("call", QUESTION, "--tools", str(configs / "tools.json"), "--model", str(folder / "model"), "--execute"),
+        *("call", QUESTION, "--tools", str(configs / "tools.json"), "--model", str(folder / "model"), "--constrained", "--execute"),
     )
     report = {
         "table": table,

@@ -157,7 +157,8 @@ def evaluate_cases(
     refused: dict[int, str] = {}
     if constrained:
         for i, case in enumerate(cases):
-            schema = codec.grammar(case.tools, 1 if tool_choice == "required" and case.tools else 0)
+            fewest = 1 if tool_choice == "required" and case.tools else 0
+            schema = codec.grammar(case.tools, fewest)
             if reason := engine.grammar_error(schema):
                 refused[i] = reason
             else:

@@ -50,7 +50,9 @@ class CallFormat(Protocol):
         """The inverse of `render`; raises ParseError and nothing else."""
         ...
 
-    def grammar(self, tools: Sequence[Tool], min_calls: int, with_thought: bool) -> dict[str, Any]:
+    def grammar(
+        self, tools: Sequence[Tool], min_calls: int, max_calls: int | None, with_thought: bool
+    ) -> dict[str, Any]:
         """JSON Schema whose instances, written in key order, are exactly the answers."""
         ...
 
@@ -98,10 +100,14 @@ class XlamJson:
             _fail("tool_calls is no list", text)
         return Answer(thought, tuple(_call(item, text) for item in value))
 
-    def grammar(self, tools: Sequence[Tool], min_calls: int, with_thought: bool) -> dict[str, Any]:
+    def grammar(
+        self, tools: Sequence[Tool], min_calls: int, max_calls: int | None, with_thought: bool
+    ) -> dict[str, Any]:
         if min_calls and not tools:
             raise InputError("a call is demanded, but there are no tools", hint="min_calls=0")
         calls: dict[str, Any] = {"type": "array", "minItems": min_calls}
+        if max_calls is not None:
+            calls["maxItems"] = max_calls
         if tools:
             calls["items"] = {"anyOf": [_call_schema(tool) for tool in tools]}
         else:

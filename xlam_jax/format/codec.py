@@ -188,13 +188,18 @@ class Codec:
             with_thought=self.thought,
         )
 
-    def grammar(self, tools: Sequence[Tool], min_calls: int = 1) -> dict[str, Any]:
+    def grammar(
+        self, tools: Sequence[Tool], min_calls: int = 1, max_calls: int | None = 10
+    ) -> dict[str, Any]:
         """JSON Schema of the answers that call these tools, for llguidance.
+
+        Args:
+          max_calls: at most this many calls, None for no limit; a weak model repeats one until its budget ends.
 
         Raises:
           InputError: calls are demanded where there are no tools.
         """
-        return self.format.grammar(tools, min_calls, self.thought)
+        return self.format.grammar(tools, min_calls, max_calls, self.thought)
 
     def _piece(self, calls: Sequence[ToolCall], thought: str) -> Piece:
         return self.format.render(calls, thought if self.thought else None)

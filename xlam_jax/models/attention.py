@@ -1,9 +1,9 @@
 """Causal attention within packed segments, by backend.
 
-`xla` is the reference and runs everywhere. It goes over the queries in blocks: a block multiplies only with the
-keys it may see, so about half of the causal square (and all of it outside a sliding window) is never computed.
-Scores are recomputed in the backward pass from the saved log-sum-exp (Dao et al. 2022, arXiv:2205.14135), so
-no [B, N, S, S] array exists and nothing of that size is kept.
+`xla` is the reference and runs everywhere. It goes over the queries in blocks: a block multiplies only with
+the keys it may see, so about half of the causal square (and all of it outside a sliding window) is never
+computed. Scores are recomputed in the backward pass from the saved log-sum-exp (Dao et al. 2022,
+arXiv:2205.14135), so no [B, N, S, S] array exists and nothing of that size is kept.
 
 Shape legend: B rows, S positions, N query heads, K key/value heads, G = N / K, H head width,
 R = positions * G rows of queries that share a key head, T keys of a block.
@@ -40,8 +40,8 @@ def attend(
     Args:
       q_BSNH, k_BSKH, v_BSKH: any float dtype; N is a multiple of K. Scores and softmax are float32.
       segment_ids_BS: int32. Padding (0) is a segment like any other, so each position sees at least itself.
-      window: a position sees itself and the `window - 1` before it; None for no limit. Positions of one segment
-        are contiguous in a row, so distance in the row is distance in the document.
+      window: a position sees itself and the `window - 1` before it; None for no limit. Positions of one
+        segment are contiguous in a row, so distance in the row is distance in the document.
       backend: a key of `BACKENDS`.
 
     Returns:
@@ -56,11 +56,11 @@ def attend(
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
-def _xla(q_BSNH, k_BSKH, v_BSKH, seg_BS, window):  # noqa: N803
+def _xla(q_BSNH, k_BSKH, v_BSKH, seg_BS, window):
     return _xla_fwd(q_BSNH, k_BSKH, v_BSKH, seg_BS, window)[0]
 
 
-def _xla_fwd(q_BSNH, k_BSKH, v_BSKH, seg_BS, window):  # noqa: N803
+def _xla_fwd(q_BSNH, k_BSKH, v_BSKH, seg_BS, window):
     q, k, v = _by_key_head(q_BSNH, k_BSKH), _by_key_head(k_BSKH, k_BSKH), _by_key_head(v_BSKH, k_BSKH)
     outs, lses = [], []
     for block in _blocks(seg_BS, k_BSKH.shape[1], q.shape[2] // k.shape[2], window):
@@ -76,7 +76,7 @@ def _xla_fwd(q_BSNH, k_BSKH, v_BSKH, seg_BS, window):  # noqa: N803
     return out_BSNH, (q_BSNH, k_BSKH, v_BSKH, seg_BS, out_BSNH, lse_BKR1)
 
 
-def _xla_bwd(window, saved, d_out_BSNH):  # noqa: N803
+def _xla_bwd(window, saved, d_out_BSNH):
     q_BSNH, k_BSKH, v_BSKH, seg_BS, out_BSNH, lse = saved
     q, k, v = _by_key_head(q_BSNH, k_BSKH), _by_key_head(k_BSKH, k_BSKH), _by_key_head(v_BSKH, k_BSKH)
     d_out = _by_key_head(d_out_BSNH, k_BSKH)
@@ -110,7 +110,7 @@ class _Block(NamedTuple):
     seen_BQT: jax.Array  # which query of the block may see which key
 
 
-def _blocks(seg_BS: jax.Array, length: int, group: int, window: int | None) -> Iterator[_Block]:  # noqa: N803
+def _blocks(seg_BS: jax.Array, length: int, group: int, window: int | None) -> Iterator[_Block]:
     size = max(MIN_BLOCK, -(-length // MAX_BLOCKS))
     for start in range(0, length, size):
         stop = min(start + size, length)
@@ -148,5 +148,5 @@ def _by_position(x_BKRH: jax.Array, shape_BSNH: tuple[int, ...]) -> jax.Array:
     return x_BKRH.reshape(B, x_BKRH.shape[1], S, -1, H).swapaxes(1, 2).reshape(shape_BSNH)
 
 
-# A backend for one kind of accelerator is one function of this signature: (q, k, v, segment_ids, window) -> out.
+# A backend for one kind of accelerator is one function (q, k, v, segment_ids, window) -> out in this table.
 BACKENDS: dict[str, Callable[..., jax.Array]] = {"xla": _xla}

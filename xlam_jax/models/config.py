@@ -1,4 +1,4 @@
-"""What a decoder looks like: `ModelConfig`, the named shapes of released models, and Hugging Face config.json in and out."""
+"""What a decoder looks like: `ModelConfig`, the shapes of released models, and config.json in and out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROPE_TYPES = ("default", "linear")
 
 @dataclasses.dataclass(frozen=True)
 class RopeScaling:
-    """Stretching of rotary positions. `linear` divides every angle by `factor` (Chen et al. 2023, arXiv:2306.15595)."""
+    """Stretching of rotary positions: `linear` divides angles by `factor` (Chen et al. 2023, arXiv:2306.15595)."""
 
     type: str = "linear"
     factor: float = 1.0

@@ -1,8 +1,8 @@
-"""Vocabulary projection and cross-entropy in chunks of positions: [B, S, V] never exists, forward or backward.
+"""Vocabulary projection and cross-entropy in chunks: [B, S, V] never exists, forward or backward.
 
-Two things make it cheap. The gradient is computed in the forward pass, chunk by chunk, because the softmax is at
-hand there: three products with the head instead of the four of recomputation. And each row's weighted positions
-are moved to its front, so that the loop ends where the weights end: prompts cost no projection at all.
+Two things make it cheap. The gradient is computed in the forward pass, chunk by chunk, because the softmax is
+at hand there: three products with the head instead of the four of recomputation. And each row's weighted
+positions are moved to its front, so that the loop ends where the weights end: prompts cost no projection.
 
 Shape legend: B rows, S positions, C positions of a chunk, R = B * C, D hidden, V vocabulary.
 """
@@ -35,11 +35,13 @@ def chunked_cross_entropy(
       chunk: positions of each row per step; a step holds float32 [B, chunk, V].
 
     Returns:
-      (loss_sum, weight_sum, {"correct_sum": weight of the positions whose arg-max is the target}), float32 scalars.
+      (loss_sum, weight_sum, {"correct_sum": weight of positions whose arg-max is the target}), float32 scalars.
     """
     weights_BS = jax.lax.stop_gradient(weights_BS.astype(jnp.float32))
     # [V, D] is the layout of a tied embedding table, so its transposition here undoes the caller's for free.
-    loss_sum, correct_sum = _loss(hidden_BSD, head_DV.T, targets_BS, weights_BS, min(chunk, targets_BS.shape[1]))
+    loss_sum, correct_sum = _loss(
+        hidden_BSD, head_DV.T, targets_BS, weights_BS, min(chunk, targets_BS.shape[1])
+    )
     return loss_sum, weights_BS.sum(), {"correct_sum": correct_sum}
 
 
@@ -59,7 +61,7 @@ class _Rows(NamedTuple):
         )  # type: ignore[return-value]
 
 
-def _gather_weighted(hidden_BSD, targets_BS, weights_BS, size: int) -> _Rows:  # noqa: N803
+def _gather_weighted(hidden_BSD, targets_BS, weights_BS, size: int) -> _Rows:
     order = jnp.argsort(weights_BS == 0, axis=1, stable=True)
     pad = -weights_BS.shape[1] % size
 
@@ -74,7 +76,7 @@ def _gather_weighted(hidden_BSD, targets_BS, weights_BS, size: int) -> _Rows:  #
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
-def _loss(hidden_BSD, head_VD, targets_BS, weights_BS, size):  # noqa: N803
+def _loss(hidden_BSD, head_VD, targets_BS, weights_BS, size):
     rows = _gather_weighted(hidden_BSD, targets_BS, weights_BS, size)
     head = head_VD.astype(hidden_BSD.dtype)
 
@@ -86,7 +88,7 @@ def _loss(hidden_BSD, head_VD, targets_BS, weights_BS, size):  # noqa: N803
     return jax.lax.fori_loop(0, rows.chunks, step, (zero, zero))
 
 
-def _loss_fwd(hidden_BSD, head_VD, targets_BS, weights_BS, size):  # noqa: N803
+def _loss_fwd(hidden_BSD, head_VD, targets_BS, weights_BS, size):
     rows = _gather_weighted(hidden_BSD, targets_BS, weights_BS, size)
     head = head_VD.astype(hidden_BSD.dtype)
 
@@ -118,7 +120,7 @@ def _loss_bwd(size, saved, cotangents):
 _loss.defvjp(_loss_fwd, _loss_bwd)
 
 
-def _chunk(head_VD, hidden_RD, targets_R, weights_R):  # noqa: N803
+def _chunk(head_VD, hidden_RD, targets_R, weights_R):
     """(loss sum, correct sum, logits minus their maximum [R, V], sums of their exponentials [R])."""
     logits = jnp.einsum("rd,vd->rv", hidden_RD, head_VD, preferred_element_type=jnp.float32)
     shifted = logits - logits.max(axis=-1, keepdims=True)

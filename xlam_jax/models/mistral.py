@@ -1,4 +1,4 @@
-"""Mistral decoders: Llama's table; what differs is the sliding window of v0.1, which the attention reads from the config."""
+"""Mistral decoders: Llama's table. What differs is v0.1's sliding window, which attention reads from the config."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def mesh_shape(cfg: MeshConfig, device_count: int) -> tuple[int, int, int, int]:
     """Sizes in the order of `AXES` for `device_count` devices, the -1 filled in.
 
     Raises:
-      InputError: a zero, two -1, more devices asked for than there are, or a -1 that would not come out whole.
+      InputError: a zero, two -1, more devices than there are, or a -1 that would not come out whole.
     """
     sizes = [getattr(cfg, axis) for axis in AXES]
     asked = " x ".join(f"{axis}={size}" for axis, size in zip(AXES, sizes, strict=True))

@@ -191,7 +191,7 @@ class _Filler:
         shape = self._specs[path].shape
         parts: dict[str, np.ndarray] = {}
 
-        def part(index: tuple[slice, ...]) -> np.ndarray:
+        def part(index: Any) -> np.ndarray:
             key = str(index)
             if key not in parts:  # devices that hold the same part share one read
                 parts[key] = read(index)

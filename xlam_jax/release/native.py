@@ -41,6 +41,8 @@ from xlam_jax.release.tokenizer_files import copy_tokenizer, has_tokenizer
 
 PARAMS = "params"
 CHECKPOINTS = "checkpoints"
+# A reader decodes whole chunks beside the array they go into; small ones keep that second copy small.
+_CHUNK_BYTES = 16 * 2**20
 
 
 @dataclass(frozen=True)
@@ -215,7 +217,9 @@ def save_native(
         if tokenizer is not None:
             copy_tokenizer(tokenizer, folder, chat_template=chat_template)
         with _checkpointer(max(a.nbytes for a in arrays.values())) as checkpointer:
-            checkpointer.save((folder / PARAMS).absolute(), args=ocp.args.PyTreeSave(arrays))  # type: ignore[call-arg]
+            chunked = {name: ocp.SaveArgs(chunk_byte_size=_CHUNK_BYTES) for name in arrays}
+            args = ocp.args.PyTreeSave(arrays, save_args=chunked)  # type: ignore[call-arg]
+            checkpointer.save((folder / PARAMS).absolute(), args=args)
         dtype = str(arrays["embed"].dtype)
         write_configs(folder, cfg, dtype)
         digest = weights_digest(params, cfg)

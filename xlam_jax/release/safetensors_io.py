@@ -27,7 +27,7 @@ _DTYPES = {
 }
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 # Pages of a mapped file count as resident; mapping anew after this much keeps a reader far below a shard.
-_MAPPED_LIMIT = 256 * 2**20
+_MAPPED_LIMIT = 64 * 2**20
 # Rank in which safetensors lays out tensors of several types in one file (widest alignment first).
 _RANK = {"F64": 0, "F32": 1, "BF16": 2, "F16": 3}
 
@@ -48,7 +48,7 @@ class TensorInfo:
 class TensorFolder:
     """The tensors of a Hugging Face folder, single file or sharded with an index.
 
-    One shard is open (memory-mapped) at a time, and no more than 256 MiB of it stay resident beside a tensor.
+    One shard is open (memory-mapped) at a time, and no more than 64 MiB of it stay resident beside a tensor.
 
     Raises:
       InputError: no safetensors here, an unreadable index, a missing, truncated or corrupt shard, a tensor
@@ -242,11 +242,11 @@ def _write_file(
         os.fchmod(f.fileno(), 0o644)
         f.write(len(text).to_bytes(8, "little") + text)
         for info in ordered:
-            array = np.ascontiguousarray(fetch(info.name))
+            array = fetch(info.name)
             if array.shape != info.shape or array.dtype != info.dtype:
                 raise ValueError(f"{info.name}: announced {info}, got {array.shape} {array.dtype}")
             # A view as bytes: bfloat16 is no buffer type of Python's own.
-            f.write(array.reshape(-1).view(np.uint8).data)
+            f.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
             progress(info)
 
 

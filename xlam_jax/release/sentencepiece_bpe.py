@@ -59,8 +59,8 @@ def build_tokenizer(
             byte_fallback=Kind.BYTE in kinds,
         )
     )
-    to_piece = [normalizers.Replace(" ", SPACE)]
-    to_text = [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
+    to_piece: list[normalizers.Normalizer] = [normalizers.Replace(" ", SPACE)]
+    to_text: list[decoders.Decoder] = [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
     if add_prefix_space:
         to_piece.insert(0, normalizers.Prepend(SPACE))
         to_text.append(decoders.Strip(" ", 1, 0))
@@ -89,7 +89,7 @@ def read_sentencepiece(path: str | Path) -> tuple[Tokenizer, SpecialTokens]:
     path = Path(path)
     if not path.is_file():
         raise InputError("SentencePiece model not found", where=str(path))
-    model = proto.ModelProto()
+    model = proto.ModelProto()  # type: ignore[attr-defined]
     try:
         model.ParseFromString(path.read_bytes())
     except Exception as e:  # protobuf's DecodeError lives in a package that is not ours to import
@@ -98,8 +98,9 @@ def read_sentencepiece(path: str | Path) -> tuple[Tokenizer, SpecialTokens]:
         raise InputError("only SentencePiece models of type BPE are read", where=str(path))
     processor = sentencepiece.SentencePieceProcessor(model_proto=model.SerializeToString())
     pieces = [p.piece for p in model.pieces]
+    bos = pieces[processor.bos_id()]
     special = SpecialTokens(
-        bos=pieces[processor.bos_id()],
+        bos=bos,
         eos=pieces[processor.eos_id()],
         pad=pieces[processor.pad_id()] if processor.pad_id() >= 0 else pieces[processor.unk_id()],
         unk=pieces[processor.unk_id()],
@@ -108,7 +109,7 @@ def read_sentencepiece(path: str | Path) -> tuple[Tokenizer, SpecialTokens]:
         pieces,
         [p.score for p in model.pieces],
         [int(p.type) for p in model.pieces],
-        bos=special.bos,
+        bos=bos,
         add_prefix_space=model.normalizer_spec.add_dummy_prefix,
     )
     return tokenizer, special

@@ -6,7 +6,7 @@ import importlib.util
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -76,7 +76,7 @@ def verify_hf(
     logging.disable_progress_bar()
     if params is None or cfg is None:
         cfg, params = load_model(folder, dtype=jnp.float32)
-    params = jax.tree.map(lambda a: a.astype(jnp.float32), params)
+    params = cast(Params, jax.tree.map(lambda a: a.astype(jnp.float32), params))
     model = AutoModelForCausalLM.from_pretrained(str(folder), dtype=torch.float32).eval()
     differences, sizes, same = [], [], []
     for ids in _token_ids(Path(folder), cfg, prompts):

@@ -218,24 +218,25 @@ class _Work:
         last: dict[str, Any] = {}
         evaluated: dict[str, float] = {}
         saved = done = start
-        first_finished: float | None = None
+        rates, finished = overall.rates(), list[float]()  # as of the last step read, saving not counted
         stopped = ""
         waiting: tuple[int, Metrics] | None = None
 
         def finish(number: int, metrics: Metrics) -> None:
             """Reads the metrics of a step, which waits for the device; stops on what is not finite."""
-            nonlocal last, first_finished
+            nonlocal last, rates
             values = jax.device_get(metrics)
             if not values["finite"]:
                 store.wait()
                 raise not_finite(number, values, steps, saved)
             counts = (int(values["tokens"]), int(values["targets"]), config.batch.rows * self.data.seq_len)
             window.add(*counts)
-            if first_finished is None:
-                first_finished = time.monotonic()
+            if not finished:
                 overall.restart()  # the first step compiles
             else:
                 overall.add(*counts)
+            finished.append(time.monotonic())
+            rates = overall.rates()
             scalars = {k: float(values[k]) for k in ("loss", "accuracy", "grad_norm")}
             last = {"step": number + 1, **scalars, "lr": rate(number)}
             if (number + 1) % config.log.every == 0 or number + 1 == end:
@@ -269,10 +270,7 @@ class _Work:
                 window.restart()
         if waiting:
             finish(*waiting)
-        rates = overall.rates()
-        seconds_per_step = (
-            (time.monotonic() - first_finished) / max(1, done - start - 1) if first_finished else 0.0
-        )
+        seconds_per_step = (finished[-1] - finished[0]) / max(1, len(finished) - 1) if finished else 0.0
         if done > saved:
             store.save(state, done, meta)
         store.wait()
