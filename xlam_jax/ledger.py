@@ -92,5 +92,11 @@ class Ledger:
     def __enter__(self) -> Ledger:
         return self
 
-    def __exit__(self, *exc: object) -> None:
-        self.close()
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        """Closes; after an error nothing is left, because half a ledger adds up to nothing."""
+        if error is None:
+            self.close()
+        elif self._file:
+            self._file.close()
+            self._file = None
+            self._partial.unlink(missing_ok=True)

@@ -19,6 +19,11 @@ def cfg(request):
     return named_config(request.param)
 
 
+@pytest.fixture(scope="module")
+def params(cfg):
+    return S.init(cfg, jax.random.key(0))
+
+
 def test_names_and_shapes_are_those_of_transformers(cfg):
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
@@ -33,8 +38,7 @@ def test_names_and_shapes_are_those_of_transformers(cfg):
     assert {name: e.shape for name, e in S.hf_entries(cfg).items()} == theirs
 
 
-def test_init_fills_every_leaf(cfg):
-    params = S.init(cfg, jax.random.key(0))
+def test_init_fills_every_leaf(cfg, params):
     assert jax.tree.structure(params) == jax.tree.structure(S.spec(cfg))
     for (path, leaf), s in zip(
         jax.tree_util.tree_flatten_with_path(params)[0], S.leaves(cfg).values(), strict=True
@@ -59,8 +63,8 @@ def test_init_does_not_depend_on_the_mesh():
     jax.tree.map(np.testing.assert_array_equal, sharded, plain)
 
 
-def test_count_is_the_number_of_scalars(cfg):
-    assert S.count_params(cfg) == sum(leaf.size for leaf in jax.tree.leaves(S.init(cfg, jax.random.key(0))))
+def test_count_is_the_number_of_scalars(cfg, params):
+    assert S.count_params(cfg) == sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
 def test_decay_and_lora_follow_the_kind_of_parameter(cfg):
@@ -71,8 +75,7 @@ def test_decay_and_lora_follow_the_kind_of_parameter(cfg):
     )
 
 
-def test_state_dict_round_trip_is_exact(cfg):
-    params = S.init(cfg, jax.random.key(1))
+def test_state_dict_round_trip_is_exact(cfg, params):
     state = S.state_dict_from_params(params, cfg)
     np.testing.assert_array_equal(
         state["model.layers.1.mlp.down_proj.weight"], np.asarray(params.layers.down[1]).T
@@ -80,9 +83,8 @@ def test_state_dict_round_trip_is_exact(cfg):
     jax.tree.map(np.testing.assert_array_equal, S.params_from_state_dict(state, cfg), params)
 
 
-def test_state_dict_that_does_not_fit_is_refused():
-    cfg = named_config("tiny-llama")
-    state = S.state_dict_from_params(S.init(cfg, jax.random.key(1)), cfg)
+def test_state_dict_that_does_not_fit_is_refused(cfg, params):
+    state = S.state_dict_from_params(params, cfg)
     name = "model.layers.0.self_attn.k_proj.weight"
     with pytest.raises(InputError, match="k_proj"):
         S.params_from_state_dict({k: v for k, v in state.items() if k != name}, cfg)
@@ -92,9 +94,7 @@ def test_state_dict_that_does_not_fit_is_refused():
         S.params_from_state_dict(state | {name: np.zeros((64, 64))}, cfg)
 
 
-def test_unstack_gives_the_layers():
-    cfg = named_config("tiny-llama")
-    params = S.init(cfg, jax.random.key(1))
+def test_unstack_gives_the_layers(cfg, params):
     flat = unstack(params)
     assert len(flat.layers) == cfg.num_layers and unstack(flat) is flat
     np.testing.assert_array_equal(flat.layers[1].o, params.layers.o[1])

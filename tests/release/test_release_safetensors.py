@@ -24,7 +24,7 @@ def tensors() -> dict[str, np.ndarray]:
         "model.layers.10.b": rng.normal(size=(2, 3, 4)).astype(np.float32),
         "model.layers.2.b": rng.normal(size=(9,)).astype(np.float16),
         'ü"quoted\\': rng.normal(size=(1,)).astype(np.float64),
-        "scalar": np.float32(2.5).reshape(()),
+        "scalar": np.array(2.5, np.float32),
         "empty": np.zeros((0, 4), np.float32),
     }
 

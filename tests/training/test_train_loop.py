@@ -239,7 +239,7 @@ def test_a_changed_config_is_refused_by_key(settings):
     result = train(config(settings, "steps=4", "optim.lr=0.02", "resume_changed=true", "stop_at=2"))
     assert result.resumed_from == 1
     # What says where and how fast, not what, may change.
-    assert train(config(settings, "steps=4", "optim.lr=0.02", "log.every=2", "mesh.data=2")).finished
+    assert train(config(settings, "steps=4", "optim.lr=0.02", "log.every=2", "remat=full")).finished
 
 
 def test_changed_data_is_refused(world, settings, tmp_path):

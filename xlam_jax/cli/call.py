@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _EXAMPLE = (
     'Example: xlam call "What is the greatest common divisor of 5124 and 1908?" '
-    "--tools configs/demo/tools.json --model runs/demo/model --execute"
+    "--tools configs/demo/tools.json --model runs/demo/model --constrained --max-calls 1 --execute"
 )
 
 
@@ -34,6 +34,7 @@ def call(
             "--constrained/--free", help="Demand at least one valid call by grammar, or let the model write."
         ),
     ] = False,
+    max_calls: Annotated[int, typer.Option(min=1, help="Most calls of a constrained answer.")] = 10,
     temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 0.0,
     top_p: Annotated[float, typer.Option("--top-p", min=0.0, max=1.0, help="Nucleus to draw from.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
@@ -61,7 +62,7 @@ def call(
             temperature=temperature,
             top_p=top_p,
             seed=seed,
-            grammars=[codec.grammar(offered, 1)] if constrained else None,
+            grammars=[codec.grammar(offered, 1, max_calls)] if constrained else None,
         )
     if not generation.token_ids:
         raise InputError(

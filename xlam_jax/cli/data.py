@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
     from xlam_jax.format import Rendered
 
-app = typer.Typer(help="Look at Records and turn them into training data.", no_args_is_help=True)
+app = typer.Typer(
+    help="Look at Records and turn them into training data.",
+    epilog="Example: xlam data show configs/demo/records.jsonl --limit 1",
+    no_args_is_help=True,
+)
 
 _STYLES = {
     "assistant": "on grey11",

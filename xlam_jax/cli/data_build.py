@@ -12,7 +12,7 @@ from xlam_jax.cli.common import JsonOption, err, out, print_table, write_json
 
 def register_build(app: typer.Typer) -> None:
     app.command(
-        "build", epilog="Example: xlam data build configs/demo/data.yaml out=runs/demo/shards seq_len=512"
+        "build", epilog="Example: xlam data build configs/demo/data.yaml out=runs/demo/shards seq_len=1024"
     )(build)
 
 
@@ -21,7 +21,7 @@ def build(
         Path, typer.Argument(metavar="CONFIG", help="YAML file: inputs, tokenizer, codec, seq_len, out.")
     ],
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[key=value ...]", help="For example seq_len=512")
+        list[str] | None, typer.Argument(metavar="[key=value ...]", help="For example seq_len=1024")
     ] = None,
     json_file: JsonOption = None,
 ) -> None:

@@ -51,7 +51,11 @@ class _Stages:
         process.returncode = os.waitstatus_to_exitcode(status)
         # ru_maxrss is in KiB on Linux and in bytes on macOS.
         peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-        row = {"stage": title, "seconds": round(time.monotonic() - begun, 1), "peak GiB": round(peak / 2**30, 2)}
+        row = {
+            "stage": title,
+            "seconds": round(time.monotonic() - begun, 1),
+            "peak GiB": round(peak / 2**30, 2),
+        }
         self.rows.append(row)
         if process.returncode:
             raise WorkError(
@@ -67,20 +71,24 @@ class _Stages:
 
 
 def demo(
-    folder: Annotated[Path, typer.Option("--out", help="Folder of the run; replaced if it exists.")] = Path(
-        "runs/demo"
-    ),
-    configs: Annotated[Path, typer.Option(help="Folder with apigen.yaml, data.yaml, sft.yaml, tools.json.")] = Path(
-        "configs/demo"
-    ),
-    minutes: Annotated[float, typer.Option(min=1, help="Wall time to aim at; training gets what is left.")] = 16.0,
-    eval_rows: Annotated[int, typer.Option(min=1, help="Held-out rows to evaluate, before and after.")] = 120,
+    folder: Annotated[
+        Path, typer.Option("--out", help="Folder of the run; an earlier demo in it is replaced.")
+    ] = Path("runs/demo"),
+    configs: Annotated[
+        Path, typer.Option(help="Folder with apigen.yaml, data.yaml, sft.yaml, tools.json.")
+    ] = Path("configs/demo"),
+    minutes: Annotated[
+        float, typer.Option(min=1, help="Wall time to aim at; training gets what is left.")
+    ] = 17.0,
+    eval_rows: Annotated[int, typer.Option(min=1, help="Held-out rows to evaluate, before and after.")] = 80,
     json_file: JsonOption = None,
 ) -> None:
     """Proves the whole loop: data, fine-tuning, export, evaluation before and after, one executed call."""
     need_dir(configs, "demo configs")
     if folder.exists() and any(folder.iterdir()) and not (folder / "stages").is_dir():
-        raise InputError("the folder holds something that is no demo run", where=str(folder), hint="name another --out")
+        raise InputError(
+            "the folder holds something that is no demo run", where=str(folder), hint="name another --out"
+        )
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     # The same shapes are compiled before and after the training; the cache makes the second time free.
@@ -94,7 +102,7 @@ def demo(
     def evaluate(title: str, model: Path, constrained: bool) -> dict[str, Any]:
         name = title.replace(", ", "-")
         args = ["eval", "records", heldout, "--model", str(model), "--limit", str(eval_rows)]
-        args += ["--max-new-tokens", "192"]  # the longest held-out answer has fewer; a lost model would go on
+        args += ["--max-new-tokens", "128"]  # the longest held-out answer has 118; a lost model would go on
         args += ["--out", str(folder / "eval" / name)] + (["--constrained"] if constrained else [])
         return {"model": title, **stages.run(f"evaluate: {title}", *args)["summary"]}
 
@@ -108,7 +116,10 @@ def demo(
         *(f"tokenizer={folder / 'base'}", f"out={folder / 'shards'}"),
     )
     began = stages.elapsed
-    table = [evaluate("before, free", folder / "base", False), evaluate("before, constrained", folder / "base", True)]
+    table = [
+        evaluate("before, free", folder / "base", False),
+        evaluate("before, constrained", folder / "base", True),
+    ]
     after_seconds = stages.elapsed - began
     left = minutes * 60 - stages.elapsed - after_seconds - _EXPORT_SECONDS
     training = stages.run(
@@ -117,10 +128,14 @@ def demo(
         *(f"out={folder / 'run'}", f"max_minutes={max(left / 60, 0.5):.2f}"),
     )
     stages.run("export to Hugging Face", "convert", "to-hf", str(folder / "run"), str(folder / "model"))
-    table += [evaluate("after, free", folder / "model", False), evaluate("after, constrained", folder / "model", True)]
+    table += [
+        evaluate("after, free", folder / "model", False),
+        evaluate("after, constrained", folder / "model", True),
+    ]
     call = stages.run(
         "one call, parsed and executed",
-        *("call", QUESTION, "--tools", str(configs / "tools.json"), "--model", str(folder / "model"), "--constrained", "--execute"),
+        *("call", QUESTION, "--tools", str(configs / "tools.json"), "--model", str(tuned)),
+        *("--constrained", "--max-calls", "1", "--execute"),
     )
     report = {
         "table": table,
@@ -156,4 +171,6 @@ def _print_report(report: dict[str, Any], folder: Path) -> None:
         ],
     )
     minutes = report["seconds"] / 60
-    out.print(f"{minutes:.1f} minutes, peak memory {report['peak_gib']} GiB; report: {folder / 'report.json'}")
+    out.print(
+        f"{minutes:.1f} minutes, peak memory {report['peak_gib']} GiB; report: {folder / 'report.json'}"
+    )

@@ -70,9 +70,7 @@ def records(
     _run(engine, cases, f"{file.name}, {model}", constrained, max_new_tokens, out_dir, json_file)
 
 
-@app.command(
-    epilog="Example: xlam eval bfcl $XLAM_DATA_DIR/bfcl_v2 --category simple --model runs/demo/model"
-)
+@app.command(epilog="Example: xlam eval bfcl data/bfcl_v2 --category simple --model runs/demo/model")
 def bfcl(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="Folder with BFCL_v2_<category>.json and possible_answer/.")

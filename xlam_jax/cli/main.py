@@ -33,7 +33,9 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def _root(
-    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Print the version."
+    ),
 ) -> None:
     pass
 
@@ -47,7 +49,7 @@ for _name in _MODULES:
 
 
 def main() -> None:
-    """Runs a command; XlamError becomes one screen and its exit status, a full disk exit status 1."""
+    """Runs a command; XlamError becomes one screen and its exit status, other system errors exit status 1."""
     # Local folders never need the hub; without this a missing file costs a minute of retries offline.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

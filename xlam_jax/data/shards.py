@@ -30,7 +30,7 @@ VERSION = 1
 def need_array_record() -> Any:
     """The ArrayRecord module, or an error that says what to install."""
     try:
-        from array_record.python import array_record_module
+        from array_record.python import array_record_module  # pyright: ignore
     except ImportError as e:
         raise WorkError("array_record is not installed", hint="pip install grain array_record") from e
     return array_record_module

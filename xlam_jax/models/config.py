@@ -13,7 +13,7 @@ ROPE_TYPES = ("default", "linear")
 
 @dataclasses.dataclass(frozen=True)
 class RopeScaling:
-    """Stretching of rotary positions: `linear` divides angles by `factor` (Chen et al. 2023, arXiv:2306.15595)."""
+    """Stretching of rotary positions: `linear` divides angles by `factor` (Chen et al., arXiv:2306.15595)."""
 
     type: str = "linear"
     factor: float = 1.0
@@ -97,7 +97,7 @@ def config_from_hf(values: dict[str, Any], where: str = "config.json") -> ModelC
     """Reads the mapping of a Hugging Face config.json (transformers 4 or 5 spelling).
 
     Raises:
-      InputError: a model type, RoPE type, activation or bias that this package does not compute, or a missing key.
+      InputError: a model type, RoPE type, activation or bias that is not computed here, or a missing key.
     """
     family = values.get("model_type")
     if family not in _HF_CLASSES:
@@ -122,8 +122,8 @@ def config_from_hf(values: dict[str, Any], where: str = "config.json") -> ModelC
     theta, scaling = _rope_from_hf(values, where)
     heads, hidden = need("num_attention_heads"), need("hidden_size")
     eos = values.get("eos_token_id")
-    # Llama configs may carry a null or stray sliding_window; only Mistral's attention reads it. A Mistral config
-    # without the key means the class default of 4096, which is how v0.1 was published.
+    # Llama configs may carry a stray sliding_window; only Mistral's attention reads it. A Mistral config
+    # without the key means the class default of transformers, 4096.
     window = values.get("sliding_window", 4096) if family == "mistral" else None
     return ModelConfig(
         family=family,

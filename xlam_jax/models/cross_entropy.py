@@ -35,7 +35,7 @@ def chunked_cross_entropy(
       chunk: positions of each row per step; a step holds float32 [B, chunk, V].
 
     Returns:
-      (loss_sum, weight_sum, {"correct_sum": weight of positions whose arg-max is the target}), float32 scalars.
+      (loss_sum, weight_sum, {"correct_sum": weight of positions whose arg-max is the target}), all float32.
     """
     weights_BS = jax.lax.stop_gradient(weights_BS.astype(jnp.float32))
     # [V, D] is the layout of a tied embedding table, so its transposition here undoes the caller's for free.

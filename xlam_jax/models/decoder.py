@@ -3,7 +3,8 @@
 Weights are fp32 or bf16; `compute_dtype` is what matrix products run in. Norms, softmax, rotary angles and
 logits are always fp32.
 
-Shape legend: B rows, S positions, D hidden, N query heads, K key/value heads, H head width, F MLP width, V vocabulary.
+Shape legend: B rows, S positions, D hidden, N query heads, K key/value heads, H head width, F MLP width,
+V vocabulary.
 """
 
 from __future__ import annotations
@@ -63,13 +64,13 @@ def forward(
       tokens_BS: int32 ids.
       positions_BS: int32, counted from 0 within each packed document.
       segment_ids_BS: int32; tokens attend causally within equal ids. 0 is padding.
-      remat: what the backward pass keeps of each layer: "none" (keep everything), "full" (recompute everything),
+      remat: what the backward pass keeps of each layer: "none" (keep everything), "full" (recompute all),
         "dots" (keep matrix products with weights), "names:a,b" (keep these of `SAVEABLE_NAMES`).
       compute_dtype: dtype of activations and matrix products; None for the parameters' own.
       attention: backend name, see `models.attention`.
       rules: sharding rules of activations; they act only under `jax.set_mesh`.
-      frozen_layers: stacked layers that stand below `params.layers`; gradients stop above them, so they cost a
-        forward pass and keep nothing for the backward one.
+      frozen_layers: stacked layers that stand below `params.layers`; gradients stop above them, so they cost
+        a forward pass and keep nothing for the backward one.
 
     Returns:
       (hidden_BSD, auxiliary sums; empty for dense models).
@@ -198,7 +199,7 @@ def logits(params: Params, hidden: jax.Array, cfg: ModelConfig) -> jax.Array:
 
 def _matmul(x: jax.Array, w: jax.Array) -> jax.Array:
     # The cast stands at the use, so a scan over fp32 weights holds one layer in the compute dtype at a time.
-    # Two dimensions, because the weight gradient of a three-dimensional product makes XLA transpose its operands.
+    # Two dimensions: the weight gradient of a three-dimensional product makes XLA transpose its operands.
     return (x.reshape(-1, x.shape[-1]) @ w.astype(x.dtype)).reshape(*x.shape[:-1], w.shape[-1])
 
 

@@ -1,4 +1,4 @@
-"""Mistral decoders: Llama's table. What differs is v0.1's sliding window, which attention reads from the config."""
+"""Mistral decoders: Llama's table; the sliding window of v0.1 is a matter of the config alone."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ class ParamSpec:
     Attributes:
       shape: full shape; a per-layer parameter carries the leading layer axis.
       axes: logical axis name of each dimension (see `parallel.rules.ShardingRules`).
-      init: "normal", "normal_residual" (smaller by sqrt(2 * layers): feeds the residual stream) or "ones".
+      init: "normal"; "normal_residual", smaller by sqrt(2 * layers), for block outputs; "ones".
       decay: weight decay applies.
       lora: a LoRA adapter may stand on it.
       hf: name in a Hugging Face checkpoint; "{layer}" stands for the layer index.
@@ -63,7 +63,7 @@ class Params:
 
 
 def unstack(params: Params) -> Params:
-    """Per-layer arrays instead of stacked ones. Call it outside `jax.jit`: inside, each slice is a copy per step."""
+    """Per-layer arrays instead of stacked ones. Call it outside `jax.jit`: inside, every step copies."""
     if isinstance(params.layers, tuple):
         return params
     count = params.layers.attn_norm.shape[0]

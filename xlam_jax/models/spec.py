@@ -67,7 +67,7 @@ def decay_mask(cfg: ModelConfig) -> Params:
 
 
 def lora_targets(cfg: ModelConfig) -> dict[str, str]:
-    """Dotted path -> the name PEFT gives the module ("layers.q" -> "q_proj"), for leaves that may carry LoRA."""
+    """Dotted path -> PEFT's name of the module ("layers.q" -> "q_proj"), for leaves that may carry LoRA."""
     return {path: s.hf.split(".")[-2] for path, s in leaves(cfg).items() if s.lora}
 
 
@@ -105,7 +105,7 @@ def init(
 
 
 class HfEntry(NamedTuple):
-    """Where one Hugging Face tensor lives: leaf `path`, index `layer` on its leading axis (None: not stacked)."""
+    """Where one Hugging Face tensor lives: leaf `path`, index `layer` on axis 0 (None: not stacked)."""
 
     path: str
     layer: int | None
@@ -145,7 +145,7 @@ def param_to_hf(s: ParamSpec, array: Any) -> Any:
 
 
 def params_from_state_dict(state: Mapping[str, np.ndarray], cfg: ModelConfig, dtype: Any = None) -> Params:
-    """Numpy `Params` from a whole Hugging Face state dict (small models; large ones are streamed by `release`).
+    """Numpy `Params` from a whole Hugging Face state dict (small models; `release` streams large ones).
 
     Raises:
       InputError: a tensor that is missing, left over, or of the wrong shape.

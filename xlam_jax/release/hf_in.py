@@ -21,7 +21,7 @@ from xlam_jax.parallel.rules import ShardingRules
 from xlam_jax.release.safetensors_io import TensorFolder, TensorInfo
 
 _OTHER_MODEL = "is this a checkpoint of another model? config.json and weights must come from one release"
-_BLOCK_BYTES = 32 * 2**20
+_BLOCK_BYTES = 8 * 2**20
 # Buffers that old transformers versions saved beside the weights; they are recomputed from the config.
 _BUFFERS = (".rotary_emb.inv_freq", ".masked_bias")
 

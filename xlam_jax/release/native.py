@@ -41,8 +41,6 @@ from xlam_jax.release.tokenizer_files import copy_tokenizer, has_tokenizer
 
 PARAMS = "params"
 CHECKPOINTS = "checkpoints"
-# A reader decodes whole chunks beside the array they go into; small ones keep that second copy small.
-_CHUNK_BYTES = 16 * 2**20
 
 
 @dataclass(frozen=True)
@@ -152,6 +150,9 @@ def load_params_item(
 ) -> Params:
     """Reads the Orbax item at `path` (`RUN/checkpoints/STEP/params`, say) straight to its devices.
 
+    The host holds two or three times the largest stacked array beside those on the devices: the copies of
+    tensorstore and Orbax.
+
     Args:
       dtype: of the parameters; None keeps the stored one.
       mesh, rules: placement; without a mesh everything goes to the first device.
@@ -217,8 +218,7 @@ def save_native(
         if tokenizer is not None:
             copy_tokenizer(tokenizer, folder, chat_template=chat_template)
         with _checkpointer(max(a.nbytes for a in arrays.values())) as checkpointer:
-            chunked = {name: ocp.SaveArgs(chunk_byte_size=_CHUNK_BYTES) for name in arrays}
-            args = ocp.args.PyTreeSave(arrays, save_args=chunked)  # type: ignore[call-arg]
+            args = ocp.args.PyTreeSave(arrays)  # type: ignore[call-arg]
             checkpointer.save((folder / PARAMS).absolute(), args=args)
         dtype = str(arrays["embed"].dtype)
         write_configs(folder, cfg, dtype)

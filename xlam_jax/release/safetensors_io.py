@@ -27,7 +27,7 @@ _DTYPES = {
 }
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 # Pages of a mapped file count as resident; mapping anew after this much keeps a reader far below a shard.
-_MAPPED_LIMIT = 64 * 2**20
+_MAPPED_LIMIT = 32 * 2**20
 # Rank in which safetensors lays out tensors of several types in one file (widest alignment first).
 _RANK = {"F64": 0, "F32": 1, "BF16": 2, "F16": 3}
 
@@ -48,7 +48,7 @@ class TensorInfo:
 class TensorFolder:
     """The tensors of a Hugging Face folder, single file or sharded with an index.
 
-    One shard is open (memory-mapped) at a time, and no more than 64 MiB of it stay resident beside a tensor.
+    One shard is open (memory-mapped) at a time, and no more than 32 MiB of it stay resident beside a tensor.
 
     Raises:
       InputError: no safetensors here, an unreadable index, a missing, truncated or corrupt shard, a tensor

@@ -86,7 +86,7 @@ class Store:
     def meta(self, step: int) -> dict[str, Any]:
         """The `meta` item of a checkpoint."""
         found = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))  # type: ignore[call-arg]
-        return found.meta
+        return found["meta"]
 
     def restore(
         self,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -45,7 +45,7 @@ Resume = Literal["auto", "never", "must"]
 _CALIBRATION_STEPS = 3
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class TrainResult:
     """Where a run stands when `train` returns. Rates exclude compilation and calibration."""
 
@@ -323,7 +323,7 @@ class _Work:
                 raise not_finite(number, values, self.steps(number + 1), 0)
         opt_state = jax.jit(self.tx.init, out_shardings=self.places.opt_state)(state.params)
         step = jax.device_put(np.int32(0), self.places.step)
-        return state.replace(step=step, opt_state=opt_state), statistics.median(times[1:])
+        return dataclasses.replace(state, step=step, opt_state=opt_state), statistics.median(times[1:])
 
     def _closing_seconds(self, step_seconds: float) -> float:
         """A generous guess at the last checkpoint and the evaluations."""

@@ -80,4 +80,5 @@ def pick_targets(
     # Stable: weighted positions first, each kind in its own order.
     index = jnp.argsort(weights_BS == 0, axis=1, stable=True)[:, :count]
     picked = jnp.take_along_axis(hidden_BSD, index[..., None], axis=1)
-    return picked, *(jnp.take_along_axis(x, index, axis=1) for x in (targets_BS, weights_BS))
+    targets, weights = (jnp.take_along_axis(x, index, axis=1) for x in (targets_BS, weights_BS))
+    return picked, targets, weights

@@ -6,6 +6,7 @@ is frozen, and no gradient of it is ever computed.
 
 from __future__ import annotations
 
+import dataclasses
 import fnmatch
 from collections.abc import Sequence
 from typing import Any
@@ -58,7 +59,7 @@ def split(params: Any, cfg: ModelConfig, freeze: Sequence[str], freeze_layers: i
     leaves are not sliced (shardings, masks: use `split_like`)."""
     below = jax.tree.map(lambda a: a[:freeze_layers], params.layers) if freeze_layers else None
     if freeze_layers:
-        params = params.replace(layers=jax.tree.map(lambda a: a[freeze_layers:], params.layers))
+        params = dataclasses.replace(params, layers=jax.tree.map(lambda a: a[freeze_layers:], params.layers))
     trainable, rest = _part(params, cfg, freeze, freeze_layers)
     return trainable, Frozen(rest, below)
 
@@ -91,4 +92,4 @@ def merge(trainable: Any, frozen: Frozen) -> Params:
     if frozen.below is None:
         return params
     layers = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), frozen.below, params.layers)
-    return params.replace(layers=layers)
+    return dataclasses.replace(params, layers=layers)

@@ -8,6 +8,7 @@ Axes: A micro-batches, B rows, S positions.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -106,7 +107,8 @@ def make_step(
         grads = jax.tree.map(lambda g: g / weight.astype(g.dtype), grads)
         norm = optax.global_norm(grads)
         direction, opt_state = tx.update(grads, state.opt_state, state.params)
-        new = state.replace(
+        new = dataclasses.replace(
+            state,
             step=state.step + 1,
             params=optimizer.apply(state.params, direction, lr),
             opt_state=opt_state,
