@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     help="Score a model on function-calling examples.",
-    epilog="Example: xlam eval records runs/demo/data/heldout.jsonl --model runs/demo/model --limit 20",
+    epilog="Example: xlam eval records runs/demo/data/heldout.jsonl --model runs/demo/model --limit 4",
     no_args_is_help=True,
 )
 
@@ -37,7 +37,7 @@ LenOption = Annotated[int, typer.Option("--max-len", min=2, help="Prompt and ans
 
 
 @app.command(
-    epilog="Example: xlam eval records runs/demo/data/heldout.jsonl --model runs/demo/model --limit 9"
+    epilog="Example: xlam eval records runs/demo/data/heldout.jsonl --model runs/demo/model --limit 4"
 )
 def records(
     file: Annotated[

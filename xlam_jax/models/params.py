@@ -19,7 +19,7 @@ class ParamSpec:
     Attributes:
       shape: full shape; a per-layer parameter carries the leading layer axis.
       axes: logical axis name of each dimension (see `parallel.rules.ShardingRules`).
-      init: "normal"; "normal_residual", smaller by sqrt(2 * layers), for block outputs; "ones".
+      init: "normal", "normal_residual" (smaller by sqrt(2 * layers); block outputs) or "ones".
       decay: weight decay applies.
       lora: a LoRA adapter may stand on it.
       hf: name in a Hugging Face checkpoint; "{layer}" stands for the layer index.
