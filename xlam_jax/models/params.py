@@ -23,7 +23,7 @@ class ParamSpec:
       decay: weight decay applies.
       lora: a LoRA adapter may stand on it.
       hf: name in a Hugging Face checkpoint; "{layer}" stands for the layer index.
-      transform: "none", or "transpose" for matrices that Hugging Face stores [out, in] and we store [in, out].
+      transform: "none", or "transpose" where Hugging Face stores [out, in] and we store [in, out].
       per_layer: stacked on a leading axis here, one tensor per layer there.
     """
 

@@ -28,7 +28,7 @@ def check_free(dst: Path, *, overwrite: bool) -> None:
 def check_space(where: Path, needed_bytes: int) -> None:
     """Raises InputError when the disk that holds `where` has less than `needed_bytes` free."""
     folder = where.absolute()
-    while not folder.is_dir():
+    while not folder.is_dir() or folder.suffix == ".partial":  # the person knows the final name only
         folder = folder.parent
     free = shutil.disk_usage(folder).free
     if free < needed_bytes:
