@@ -49,8 +49,8 @@ check: $(VENV)/.dev  ## format, lint, types, import floors
 	$(BIN)/lint-imports
 	$(BIN)/pyright
 
-bench: $(VENV)/.dev  ## measure this machine; JSON under benchmarks/
-	$(BIN)/python -m xlam_jax.bench.cpu --out benchmarks
+bench: $(VENV)/.core  ## measure this machine; JSON under benchmarks/
+	$(BIN)/xlam bench train --out benchmarks
 
 gpu: $(VENV)/.dev  ## tests that need an accelerator
 	$(TEST) -m gpu

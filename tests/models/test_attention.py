@@ -34,18 +34,20 @@ def inputs(S, B=2, N=6, K=2, H=8, dtype=jnp.float32):
     return q, k, v, jnp.asarray(marks), ct
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def run(f, window, q, k, v, seg, ct):
+    """Output and the three gradients."""
+    out, pull = jax.vjp(lambda q, k, v: f(q, k, v, seg, window=window), q, k, v)
+    return out, *pull(ct)
+
+
 @pytest.mark.parametrize("window", [None, 1, 5, 40])
 @pytest.mark.parametrize("S", [1, 7, 32, 45])
 def test_equals_the_whole_square(S, window, monkeypatch):
     monkeypatch.setattr(attention, "MIN_BLOCK", 16)
     q, k, v, seg, ct = inputs(S)
 
-    @functools.partial(jax.jit, static_argnums=0)
-    def run(f, q, k, v, seg, ct):
-        out, pull = jax.vjp(lambda q, k, v: f(q, k, v, seg, window=window), q, k, v)
-        return out, pull(ct)
-
-    ours, right = run(attend, q, k, v, seg, ct), run(square, q, k, v, seg, ct)
+    ours, right = run(attend, window, q, k, v, seg, ct), run(square, window, q, k, v, seg, ct)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-6), ours, right)
 
 
@@ -58,18 +60,19 @@ def test_blocks_are_bounded_in_number():
 def test_agrees_with_jax_nn_on_a_window():
     q, k, v, _, _ = inputs(40)
     seg = jnp.ones((2, 40), jnp.int32)
-    theirs = jax.nn.dot_product_attention(q, k, v, is_causal=True, local_window_size=(8, 0))
-    np.testing.assert_allclose(attend(q, k, v, seg, window=9), theirs, rtol=1e-5, atol=1e-6)
+    theirs = jax.jit(
+        lambda q, k, v: jax.nn.dot_product_attention(q, k, v, is_causal=True, local_window_size=(8, 0))
+    )
+    ours = jax.jit(functools.partial(attend, window=9))(q, k, v, seg)
+    np.testing.assert_allclose(ours, theirs(q, k, v), rtol=1e-5, atol=1e-6)
 
 
 def test_bf16_keeps_its_dtype_and_stays_near():
     q, k, v, seg, ct = inputs(33, dtype=jnp.bfloat16)
-    out, pull = jax.vjp(lambda q, k, v: attend(q, k, v, seg), q, k, v)
-    grads = pull(ct)
-    assert {x.dtype for x in (out, *grads)} == {jnp.dtype(jnp.bfloat16)}
+    ours = run(attend, None, q, k, v, seg, ct)
+    assert {x.dtype for x in ours} == {jnp.dtype(jnp.bfloat16)}
     q, k, v, ct = (x.astype(jnp.float32) for x in (q, k, v, ct))
-    right, pull = jax.vjp(lambda q, k, v: square(q, k, v, seg, None), q, k, v)
-    for a, b in zip((out, *grads), (right, *pull(ct)), strict=True):
+    for a, b in zip(ours, run(square, None, q, k, v, seg, ct), strict=True):
         assert float(jnp.abs(a.astype(jnp.float32) - b).max()) < 0.02 * float(jnp.abs(b).max())
 
 

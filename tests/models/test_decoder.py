@@ -1,5 +1,7 @@
 """The forward pass against itself in another arrangement: packed, remat, unstacked, bf16, linen."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -14,8 +16,10 @@ from xlam_jax.models.linen import Decoder, from_variables, to_variables
 from xlam_jax.models.spec import init
 
 LENGTHS = (11, 5, 13)
+forward = jax.jit(decoder.forward, static_argnames=("cfg", "remat", "compute_dtype", "attention"))
 
 
+@functools.cache
 def model(name="tiny-llama", **changes):
     cfg = named_config(name).replace(**changes)
     params = init(cfg, jax.random.key(0))
@@ -35,7 +39,7 @@ def loss_of(cfg, tokens, positions, segments, **options):
     weights = weights.at[:, -1].set(False)
 
     def loss(params):
-        hidden, _ = decoder.forward(params, tokens, positions, segments, cfg, **options)
+        hidden, _ = forward(params, tokens, positions, segments, cfg, **options)
         return chunked_cross_entropy(hidden, decoder.head_matrix(params), targets, weights, 8)[0]
 
     return loss
@@ -59,8 +63,8 @@ def test_packed_equals_unpacked(name):
         len(LENGTHS) + 1
     )
 
-    packed, grads = jax.value_and_grad(loss_of(cfg, tokens, positions, segments))(params)
-    single = [jax.value_and_grad(loss_of(cfg, *_alone(text)))(params) for text in texts]
+    packed, grads = jax.jit(jax.value_and_grad(loss_of(cfg, tokens, positions, segments)))(params)
+    single = [jax.jit(jax.value_and_grad(loss_of(cfg, *_alone(text))))(params) for text in texts]
     np.testing.assert_allclose(packed, sum(loss for loss, _ in single), rtol=1e-5)
     close(grads, jax.tree.map(lambda *g: sum(g), *(g for _, g in single)), 2e-5)
 
@@ -74,8 +78,8 @@ def test_a_wrong_mask_would_be_noticed():
     cfg, params = model()
     tokens, positions, segments = batch(cfg)
     split = segments.at[:, 12:].set(2)
-    same = decoder.forward(params, tokens, positions, segments, cfg)[0]
-    other = decoder.forward(params, tokens, positions, split, cfg)[0]
+    same = forward(params, tokens, positions, segments, cfg)[0]
+    other = forward(params, tokens, positions, split, cfg)[0]
     np.testing.assert_array_equal(same[:, :12], other[:, :12])
     assert float(jnp.abs(same[:, 12:] - other[:, 12:]).max()) > 1e-3
 
@@ -109,23 +113,23 @@ def test_remat_policies_keep_what_they_say():
 def test_unknown_remat_is_refused(remat):
     cfg, params = model()
     with pytest.raises(InputError, match="none, full, dots"):
-        decoder.forward(params, *batch(cfg), cfg, remat=remat)
+        forward(params, *batch(cfg), cfg, remat=remat)
 
 
 @pytest.mark.parametrize("name", ["tiny-llama", "tiny-mistral"])
 def test_unstacked_layers_give_the_same_logits(name):
     cfg, params = model(name)
     data = batch(cfg)
-    a = decoder.forward(params, *data, cfg)[0]
-    b = decoder.forward(decoder.unstack(params), *data, cfg)[0]
-    np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    a = forward(params, *data, cfg)[0]
+    b = forward(decoder.unstack(params), *data, cfg)[0]
+    np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
 
 
 def test_rotation_depends_on_distance_only():
     cfg, params = model()
     tokens, positions, segments = batch(cfg)
-    a = decoder.forward(params, tokens, positions, segments, cfg)[0]
-    b = decoder.forward(params, tokens, positions + 100, segments, cfg)[0]
+    a = forward(params, tokens, positions, segments, cfg)[0]
+    b = forward(params, tokens, positions + 100, segments, cfg)[0]
     np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
     q, k, _ = decoder.attention_inputs(
         decoder.unstack(params).layers[0], decoder.embed(params, tokens), positions, cfg
@@ -141,21 +145,21 @@ def test_rotation_depends_on_distance_only():
 def test_bf16_compute_is_finite_and_near_fp32():
     cfg, params = model()
     data = batch(cfg)
-    loss, grads = jax.value_and_grad(loss_of(cfg, *data))(params)
-    half, half_grads = jax.value_and_grad(loss_of(cfg, *data, compute_dtype=jnp.bfloat16))(params)
+    loss, grads = jax.jit(jax.value_and_grad(loss_of(cfg, *data)))(params)
+    half, half_grads = jax.jit(jax.value_and_grad(loss_of(cfg, *data, compute_dtype=jnp.bfloat16)))(params)
     assert {g.dtype for g in jax.tree.leaves(half_grads)} == {jnp.dtype(jnp.float32)}
     np.testing.assert_allclose(half, loss, rtol=0.01)
     for a, b in zip(jax.tree.leaves(half_grads), jax.tree.leaves(grads), strict=True):
         cosine = jnp.vdot(a, b) / (jnp.linalg.norm(a) * jnp.linalg.norm(b))
         assert jnp.isfinite(a).all() and cosine > 0.99
-    hidden, _ = decoder.forward(params, *data, cfg, compute_dtype=jnp.bfloat16)
+    hidden, _ = forward(params, *data, cfg, compute_dtype=jnp.bfloat16)
     assert hidden.dtype == jnp.bfloat16 and decoder.logits(params, hidden, cfg).dtype == jnp.float32
 
 
 def test_rows_of_padding_are_finite():
     cfg, params = model("tiny-mistral")
     tokens, positions, segments = batch(cfg)
-    loss, grads = jax.value_and_grad(loss_of(cfg, tokens, positions, segments.at[0].set(0)))(params)
+    loss, grads = jax.jit(jax.value_and_grad(loss_of(cfg, tokens, positions, segments.at[0].set(0))))(params)
     assert all(jnp.isfinite(x).all() for x in (loss, *jax.tree.leaves(grads)))
 
 
@@ -163,13 +167,13 @@ def test_rows_of_padding_are_finite():
 def test_linen_module_has_equal_logits(name):
     cfg, params = model(name)
     tokens, positions, segments = batch(cfg)
-    hidden, _ = decoder.forward(params, tokens, positions, segments, cfg)
+    hidden, _ = forward(params, tokens, positions, segments, cfg)
     module = Decoder(cfg)
     np.testing.assert_array_equal(
-        module.apply(to_variables(params), tokens), decoder.logits(params, hidden, cfg)
+        jax.jit(module.apply)(to_variables(params), tokens), decoder.logits(params, hidden, cfg)
     )
-    drawn = module.init(jax.random.key(5), tokens)
+    drawn = jax.jit(module.init)(jax.random.key(5), tokens)
     axes = nn.get_partition_spec(drawn)["params"]["layers.gate"]
     assert tuple(axes) == ("layers", "embed", "mlp")
     again = to_variables(from_variables(drawn, cfg))
-    np.testing.assert_array_equal(module.apply(drawn, tokens), module.apply(again, tokens))
+    np.testing.assert_array_equal(jax.jit(module.apply)(drawn, tokens), jax.jit(module.apply)(again, tokens))

@@ -80,7 +80,7 @@ def demo(
     minutes: Annotated[
         float, typer.Option(min=1, help="Wall time to aim at; training gets what is left.")
     ] = 17.0,
-    eval_rows: Annotated[int, typer.Option(min=1, help="Held-out rows to evaluate, before and after.")] = 80,
+    eval_rows: Annotated[int, typer.Option(min=1, help="Held-out rows to evaluate, before and after.")] = 64,
     json_file: JsonOption = None,
 ) -> None:
     """Proves the whole loop: data, fine-tuning, export, evaluation before and after, one executed call."""

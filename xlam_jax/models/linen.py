@@ -10,8 +10,8 @@ import jax.numpy as jnp
 
 from xlam_jax.models import decoder
 from xlam_jax.models.config import ModelConfig
-from xlam_jax.models.params import Params
-from xlam_jax.models.spec import init, path_name, spec
+from xlam_jax.models.params import Params, ParamSpec
+from xlam_jax.models.spec import draw, path_name, spec
 
 
 class Decoder(nn.Module):
@@ -41,14 +41,10 @@ class Decoder(nn.Module):
             positions_BS = jnp.broadcast_to(jnp.arange(tokens_BS.shape[1]), tokens_BS.shape)
         if segment_ids_BS is None:
             segment_ids_BS = jnp.ones_like(tokens_BS)
-        fresh = None
-        if self.is_initializing():
-            fresh = flatten(init(self.cfg, self.make_rng("params")))
 
-        def leaf(path: tuple[Any, ...], s: Any) -> jax.Array:
-            name = path_name(path)
-            draw = nn.with_logical_partitioning(lambda _key: fresh[name], s.axes)
-            return self.param(name, draw)
+        def leaf(path: tuple[Any, ...], s: ParamSpec) -> jax.Array:
+            fresh = nn.with_logical_partitioning(lambda key: draw(self.cfg, s, key), s.axes)
+            return self.param(path_name(path), fresh)
 
         params = jax.tree_util.tree_map_with_path(leaf, spec(self.cfg))
         hidden, _ = decoder.forward(

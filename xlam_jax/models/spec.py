@@ -88,20 +88,22 @@ def init(
 
     def make(key: jax.Array) -> Params:
         def leaf(path: tuple[Any, ...], s: ParamSpec) -> jax.Array:
-            if s.init == "ones":
-                return jnp.ones(s.shape, dtype)
-            scale = cfg.initializer_range
-            if s.init == "normal_residual":
-                scale /= math.sqrt(2 * cfg.num_layers)
-            leaf_key = jax.random.fold_in(key, zlib.crc32(path_name(path).encode()))
-            return (scale * jax.random.truncated_normal(leaf_key, -3.0, 3.0, s.shape, jnp.float32)).astype(
-                dtype
-            )
+            return draw(cfg, s, jax.random.fold_in(key, zlib.crc32(path_name(path).encode())), dtype)
 
         return jax.tree_util.tree_map_with_path(leaf, table)
 
     out = None if mesh is None else shardings(cfg, mesh, rules)
     return jax.jit(make, out_shardings=out)(key)
+
+
+def draw(cfg: ModelConfig, s: ParamSpec, key: jax.Array, dtype: Any = jnp.float32) -> jax.Array:
+    """A fresh value of one leaf; drawn in float32, then cast."""
+    if s.init == "ones":
+        return jnp.ones(s.shape, dtype)
+    scale = cfg.initializer_range
+    if s.init == "normal_residual":
+        scale /= math.sqrt(2 * cfg.num_layers)
+    return (scale * jax.random.truncated_normal(key, -3.0, 3.0, s.shape, jnp.float32)).astype(dtype)
 
 
 class HfEntry(NamedTuple):
