@@ -1,0 +1,39 @@
+"""The demo with the real base model, cut short: every stage runs, and the report repeats what they said."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from xlam_jax.errors import InputError
+from xlam_jax.release.base_model import find_smollm2
+
+REPO = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.slow
+@pytest.mark.real
+@pytest.mark.timeout(1500)
+def test_demo_runs_end_to_end(tmp_path):
+    try:
+        find_smollm2()
+    except InputError as e:
+        pytest.skip(f"real weights needed: {e}")
+    args = ["demo", "--out", str(tmp_path / "demo"), "--minutes", "1", "--eval-rows", "2"]
+    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+    subprocess.run([sys.executable, "-m", "xlam_jax.cli.main", *args], cwd=REPO, env=environment, check=True)
+    report = json.loads((tmp_path / "demo/report.json").read_text())
+    assert [row["model"] for row in report["table"]] == [
+        *("before, free", "before, constrained", "after, free", "after, constrained")
+    ]
+    for row in report["table"]:
+        folder = tmp_path / "demo/eval" / row["model"].replace(", ", "-")
+        generations = (folder / "generations.jsonl").read_text().splitlines()
+        assert len(generations) == row["n"] == 2
+    assert report["call"]["calls"] and report["call"]["results"][0]["status"] == "ok"
+    assert report["training"]["step"] == report["training"]["total_steps"] >= 1
+    # The stages' seconds are all of the run's.
+    assert sum(s["seconds"] for s in report["stages"]) == pytest.approx(report["seconds"], rel=0.05)
