@@ -1,6 +1,7 @@
 """Errors that a person reads: what was found, where, and what to type instead.
 
-The command line turns them into one screen and an exit status: 2 for bad input, 1 when the work itself failed.
+The command line turns them into one screen
+and an exit status: 2 for bad input, 1 when the work itself failed.
 """
 
 from __future__ import annotations

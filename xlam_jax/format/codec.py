@@ -194,7 +194,7 @@ class Codec:
         """JSON Schema of the answers that call these tools, for llguidance.
 
         Args:
-          max_calls: at most this many calls, None for no limit; a weak model repeats one until its budget ends.
+          max_calls: at most this many calls, None for no limit; a weak model repeats one on and on.
 
         Raises:
           InputError: calls are demanded where there are no tools.

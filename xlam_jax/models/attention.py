@@ -149,4 +149,4 @@ def _by_position(x_BKRH: jax.Array, shape_BSNH: tuple[int, ...]) -> jax.Array:
 
 
 # A backend for one kind of accelerator is one function (q, k, v, segment_ids, window) -> out in this table.
-BACKENDS: dict[str, Callable[..., jax.Array]] = {"xla": _xla}
+BACKENDS: dict[str, Callable[..., jax.Array]] = {"xla": _xla}  # pyright: ignore[reportAssignmentType]

@@ -293,7 +293,7 @@ NAMED: dict[str, ModelConfig] = {
         max_position_embeddings=8192,
         bos_token_id=1,
         eos_token_ids=(2,),
-        pad_token_id=2,
+        pad_token_id=0,
     ),
     "tiny-llama": _TINY,
     "tiny-llama-linear": _TINY.replace(rope_scaling=RopeScaling("linear", 4.0), rope_theta=100_000.0),

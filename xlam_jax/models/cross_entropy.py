@@ -39,7 +39,7 @@ def chunked_cross_entropy(
     """
     weights_BS = jax.lax.stop_gradient(weights_BS.astype(jnp.float32))
     # [V, D] is the layout of a tied embedding table, so its transposition here undoes the caller's for free.
-    loss_sum, correct_sum = _loss(
+    loss_sum, correct_sum = _loss(  # pyright: ignore[reportGeneralTypeIssues]
         hidden_BSD, head_DV.T, targets_BS, weights_BS, min(chunk, targets_BS.shape[1])
     )
     return loss_sum, weights_BS.sum(), {"correct_sum": correct_sum}

@@ -44,7 +44,7 @@ class Decoder(nn.Module):
 
         def leaf(path: tuple[Any, ...], s: ParamSpec) -> jax.Array:
             fresh = nn.with_logical_partitioning(lambda key: draw(self.cfg, s, key), s.axes)
-            return self.param(path_name(path), fresh)
+            return self.param(path_name(path), fresh)  # pyright: ignore[reportReturnType]
 
         params = jax.tree_util.tree_map_with_path(leaf, spec(self.cfg))
         hidden, _ = decoder.forward(

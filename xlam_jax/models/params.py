@@ -67,6 +67,6 @@ def unstack(params: Params) -> Params:
     if isinstance(params.layers, tuple):
         return params
     count = params.layers.attn_norm.shape[0]
-    return params.replace(
+    return params.replace(  # pyright: ignore[reportAttributeAccessIssue]
         layers=tuple(jax.tree.map(lambda a, i=i: a[i], params.layers) for i in range(count))
     )

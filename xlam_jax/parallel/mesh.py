@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 from jax.sharding import AxisType, Mesh
@@ -58,7 +59,7 @@ def mesh_shape(cfg: MeshConfig, device_count: int) -> tuple[int, int, int, int]:
     return tuple(sizes)  # type: ignore[return-value]
 
 
-def make_mesh(cfg: MeshConfig | None = None, devices: Sequence[jax.Device] | None = None) -> Mesh:
+def make_mesh(cfg: MeshConfig | None = None, devices: Sequence[Any] | None = None) -> Mesh:
     """A mesh with the four axes of `AXES`, all of them Auto (the compiler places collectives).
 
     Args:
