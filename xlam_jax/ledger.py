@@ -52,11 +52,15 @@ class Ledger:
         self, id: str, source: str, stage: str, verdict: Verdict, reason: str = "", detail: str = ""
     ) -> None:
         """Records one fate; a `repaired` or `dropped` row must name its reason."""
-        if verdict != "pass" and not reason:
-            raise ValueError(f"a {verdict} row needs a reason code (row {id}, stage {stage})")
-        self.counts[stage, verdict, reason if verdict != "pass" else ""] += 1
+        self.add_entry(Entry(id, source, stage, verdict, reason, detail))
+
+    def add_entry(self, entry: Entry) -> None:
+        """`add` for an entry made elsewhere, such as in a worker."""
+        passed = entry.verdict == "pass"
+        if not passed and not entry.reason:
+            raise ValueError(f"a {entry.verdict} row needs a reason code (row {entry.id}, {entry.stage})")
+        self.counts[entry.stage, entry.verdict, "" if passed else entry.reason] += 1
         if self._file:
-            entry = Entry(id, source, stage, verdict, reason, detail)
             self._file.write(json.dumps(asdict(entry), ensure_ascii=False) + "\n")
 
     def table(self) -> list[dict]:

@@ -3,18 +3,18 @@
 from xlam_jax.format.call_formats import CALL_FORMATS, Answer, CallFormat, ParseError
 from xlam_jax.format.codec import TASK_INSTRUCTION, Codec, Rendered, Span, get_codec
 from xlam_jax.format.layout import LAYOUTS, Layout
+from xlam_jax.format.pair import Pair, read_pairs, write_pairs
 from xlam_jax.format.record import (
     Record,
     Step,
-    Tool,
-    ToolCall,
-    check_json,
+    Style,
     read_records,
     step_json,
     write_records,
 )
 from xlam_jax.format.templates import TEMPLATES, ChatTemplate
 from xlam_jax.format.tools import normalise_tool, openai_view, python_type, xlam_view
+from xlam_jax.format.values import Tool, ToolCall, check_json
 
 __all__ = [
     "CALL_FORMATS",
@@ -26,11 +26,13 @@ __all__ = [
     "ChatTemplate",
     "Codec",
     "Layout",
+    "Pair",
     "ParseError",
     "Record",
     "Rendered",
     "Span",
     "Step",
+    "Style",
     "Tool",
     "ToolCall",
     "check_json",
@@ -38,8 +40,10 @@ __all__ = [
     "normalise_tool",
     "openai_view",
     "python_type",
+    "read_pairs",
     "read_records",
     "step_json",
+    "write_pairs",
     "write_records",
     "xlam_view",
 ]

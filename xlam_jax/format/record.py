@@ -22,14 +22,7 @@ from typing import Any
 import jsonschema
 
 from xlam_jax.errors import InputError
-
-
-@dataclass(frozen=True)
-class ToolCall:
-    """A call of the tool `name`; `arguments` maps parameter names to JSON values."""
-
-    name: str
-    arguments: dict[str, Any]
+from xlam_jax.format.values import Tool, ToolCall, check_json
 
 
 @dataclass(frozen=True)
@@ -43,12 +36,20 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Tool:
-    """A callable thing; `parameters` is a JSON Schema of type object with `properties` and `required`."""
+class Style:
+    """How a record wants to be written, where it differs from the codec it is rendered with.
 
-    name: str
-    description: str
-    parameters: dict[str, Any]
+    Augmentation sets it; `Codec.styled` applies it. Empty means: as the codec does it.
+
+    Attributes:
+      call_format: key of `CALL_FORMATS`.
+      layout: key of `LAYOUTS`.
+      sections: order of the sections, all of `SECTIONS` but OBSERVATION.
+    """
+
+    call_format: str = ""
+    layout: str = ""
+    sections: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ class Record:
     Attributes:
       few_shot_examples: strings (shown as they are) or JSON values (shown as JSON).
       lineage: names of the transforms and checks the record has passed, oldest first.
+      style: how it wants to be written; None leaves that to the codec.
 
     Example:
       >>> record = Record.from_json({"id": "1", "query": "Hi", "tools": [], "steps": [{"tool_calls": []}]})
@@ -75,6 +77,7 @@ class Record:
     source: str = ""
     license: str = ""
     lineage: tuple[str, ...] = ()
+    style: Style | None = None
 
     @classmethod
     def from_json(cls, obj: Any, where: str = "") -> Record:
@@ -112,6 +115,7 @@ class Record:
             source=obj.get("source", ""),
             license=obj.get("license", ""),
             lineage=tuple(obj.get("lineage", ())),
+            style=_style(obj.get("style")),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -134,6 +138,11 @@ class Record:
             obj["license"] = self.license
         if self.lineage:
             obj["lineage"] = list(self.lineage)
+        if self.style:
+            style = {"call_format": self.style.call_format, "layout": self.style.layout}
+            obj["style"] = {k: v for k, v in style.items() if v}
+            if self.style.sections:
+                obj["style"]["sections"] = list(self.style.sections)
         return obj
 
 
@@ -154,6 +163,18 @@ def read_records(path: str | os.PathLike[str]) -> Iterator[Record]:
     Raises:
       InputError: missing file, bad UTF-8 or JSON, or a bad record, each with `path:line`.
     """
+    for obj, where in read_json_lines(path):
+        yield Record.from_json(obj, where)
+
+
+def read_json_lines(path: str | os.PathLike[str]) -> Iterator[tuple[Any, str]]:
+    """Yields `(value, "path:line")` of a JSONL file, as `read_records` reads it."""
+    for line, where in read_lines(path):
+        yield parse_line(line, where), where
+
+
+def read_lines(path: str | os.PathLike[str]) -> Iterator[tuple[bytes, str]]:
+    """Yields `(line, "path:line")` of a text file (gzip by name), blank lines skipped, nothing parsed."""
     path = Path(path)
     if not path.is_file():
         raise InputError("records file not found", where=str(path), hint="check the path")
@@ -162,7 +183,7 @@ def read_records(path: str | os.PathLike[str]) -> Iterator[Record]:
         with _open_bytes(path) as lines:
             for number, line in enumerate(lines, 1):
                 if line.strip():
-                    yield _read_line(line, f"{path}:{number}")
+                    yield line, f"{path}:{number}"
     except (gzip.BadGzipFile, EOFError) as e:
         raise InputError(f"not a whole gzip file: {e}", where=f"{path}:{number + 1}") from e
 
@@ -172,6 +193,17 @@ def write_records(path: str | os.PathLike[str], records: Iterable[Record]) -> in
 
     The file appears under its name only when it is complete. Equal records give equal bytes.
     """
+    return write_json_lines(path, (record.to_json() for record in records))
+
+
+def write_json_lines(path: str | os.PathLike[str], values: Iterable[Any]) -> int:
+    """Writes one JSON value a line, as `write_records` does."""
+    lines = (json.dumps(value, ensure_ascii=False, allow_nan=False) for value in values)
+    return write_lines(path, lines)
+
+
+def write_lines(path: str | os.PathLike[str], lines: Iterable[str]) -> int:
+    """Writes lines (gzip by name) to a file that appears only when complete; returns their number."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
@@ -180,9 +212,8 @@ def write_records(path: str | os.PathLike[str], records: Iterable[Record]) -> in
         with partial.open("wb") as raw:
             # A gzip header holds a name and a time; both are left out so that bytes depend on content only.
             packed = gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if path.suffix == ".gz" else None
-            for record in records:
-                line = json.dumps(record.to_json(), ensure_ascii=False, allow_nan=False) + "\n"
-                (packed or raw).write(line.encode("utf-8"))
+            for line in lines:
+                (packed or raw).write(f"{line}\n".encode())
                 count += 1
             if packed:
                 packed.close()
@@ -192,45 +223,16 @@ def write_records(path: str | os.PathLike[str], records: Iterable[Record]) -> in
     return count
 
 
-def check_json(value: Any, max_depth: int = 64) -> None:
-    """Raises ValueError for what cannot travel as JSON text: non-finite numbers, lone surrogates, depth.
-
-    Nesting beyond `max_depth` is refused because parsers, template engines and grammars all have a
-    recursion limit of their own, each at another depth.
-    """
-    level = [value]
-    for _ in range(max_depth):
-        deeper: list[Any] = []
-        for item in level:
-            if isinstance(item, dict):
-                deeper.extend(item.keys())
-                deeper.extend(item.values())
-            elif isinstance(item, list | tuple):
-                deeper.extend(item)
-            elif isinstance(item, str):
-                if not item.isascii() and any("\ud800" <= c <= "\udfff" for c in item):
-                    raise ValueError("a lone surrogate, which is no Unicode text")
-            elif isinstance(item, float):
-                if item - item != 0.0:
-                    raise ValueError(f"the number {item}, which JSON cannot hold")
-            elif item is not None and not isinstance(item, bool | int):
-                raise ValueError(f"a {type(item).__name__}, which is no JSON value")
-        if not deeper:
-            return
-        level = deeper
-    raise ValueError(f"values nested deeper than {max_depth} levels")
-
-
-def _read_line(line: bytes, where: str) -> Record:
+def parse_line(line: bytes, where: str) -> Any:
+    """One line of JSON; InputError with `where` for bad UTF-8 or JSON."""
     try:
-        obj = json.loads(line.decode("utf-8"))
+        return json.loads(line.decode("utf-8"))
     except UnicodeDecodeError as e:
         raise InputError(f"not valid UTF-8: {e}", where=where) from None
     except RecursionError:
         raise InputError("JSON is nested too deeply", where=where) from None
     except ValueError as e:
         raise InputError(f"not valid JSON: {e}", where=where, hint="one JSON object a line") from None
-    return Record.from_json(obj, where)
 
 
 def _open_bytes(path: Path) -> io.BufferedIOBase:
@@ -245,6 +247,12 @@ def _step(obj: dict[str, Any]) -> Step:
         next_observation="" if observation is None else observation,
         user_input=obj.get("user_input", ""),
     )
+
+
+def _style(obj: dict[str, Any] | None) -> Style | None:
+    if not obj:
+        return None
+    return Style(obj.get("call_format", ""), obj.get("layout", ""), tuple(obj.get("sections", ())))
 
 
 def _tool_json(tool: Tool) -> dict[str, Any]:

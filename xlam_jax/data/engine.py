@@ -1,0 +1,155 @@
+"""Engines: where row-wise data work runs. The same task gives the same bytes on each.
+
+A task is a picklable callable on chunks; it sees the global index of its first row, so that seeds never
+depend on how the rows were split or on the machine that worked on them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import multiprocessing
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from xlam_jax.errors import InputError
+from xlam_jax.format.record import Record, parse_line, write_lines
+from xlam_jax.ledger import Entry, Ledger
+
+CHUNK_ROWS = 256
+
+
+@dataclass
+class ChunkResult:
+    """What became of a chunk: lines of the output file (JSON, no newline), and ledger entries."""
+
+    lines: list[str] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
+
+
+class Task(Protocol):
+    """Row-wise work; picklable, and without effects beyond its result."""
+
+    def __call__(self, start: int, items: Sequence[Any]) -> ChunkResult:
+        """Args: `start`, the global index of `items[0]`; `items`, the rows."""
+        ...
+
+
+class Engine(Protocol):
+    """Runs a task over chunks and yields the results in order, with few chunks in flight."""
+
+    def run(
+        self, task: Task, items: Iterable[Any], chunk_rows: int = CHUNK_ROWS
+    ) -> Iterator[ChunkResult]: ...
+
+
+@dataclass(frozen=True)
+class LocalEngine:
+    """This machine: in this process, or in `workers` processes (0: one a core)."""
+
+    workers: int = 1
+
+    def run(self, task: Task, items: Iterable[Any], chunk_rows: int = CHUNK_ROWS) -> Iterator[ChunkResult]:
+        """See `Engine`; an error in a worker is raised here, and ends the run."""
+        workers = self.workers or os.cpu_count() or 1
+        if workers == 1:
+            yield from (task(start, chunk) for start, chunk in chunks(items, chunk_rows))
+            return
+        # Spawned, not forked: a fork inherits locks of threads (tokenizers, pyarrow).
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(workers, context, initializer=_install, initargs=(task,)) as pool:
+            waiting: deque[Future[ChunkResult]] = deque()
+            try:
+                for start, chunk in chunks(items, chunk_rows):
+                    waiting.append(pool.submit(_run_installed, start, chunk))
+                    if len(waiting) > 2 * workers:
+                        yield waiting.popleft().result()
+                while waiting:
+                    yield waiting.popleft().result()
+            finally:
+                for future in waiting:
+                    future.cancel()
+
+
+def chunks(items: Iterable[Any], rows: int) -> Iterator[tuple[int, list[Any]]]:
+    """`(index of the first item, items)`, `rows` items each but for the last."""
+    iterator, start = iter(items), 0
+    while chunk := list(itertools.islice(iterator, rows)):
+        yield start, chunk
+        start += len(chunk)
+
+
+_task: Task | None = None
+
+
+def _install(task: Task) -> None:
+    global _task
+    _task = task
+
+
+def _run_installed(start: int, chunk: list[Any]) -> ChunkResult:
+    assert _task is not None
+    return _task(start, chunk)
+
+
+@dataclass(frozen=True)
+class RecordTask:
+    """A task on the lines of a Records file (from `read_lines`), made of a function on one Record.
+
+    Attributes:
+      work: `(global index, record) -> (records out, ledger entries)`; an importable function or a picklable
+        object. A dropped record gives no record and a `dropped` entry.
+      stage: named in the ledger for lines that are no Record (reason `not_a_record`).
+    """
+
+    work: Callable[[int, Record], tuple[Iterable[Record], Iterable[Entry]]]
+    stage: str
+
+    def __call__(self, start: int, items: Sequence[tuple[bytes, str]]) -> ChunkResult:
+        result = ChunkResult()
+        for index, (line, where) in enumerate(items, start):
+            try:
+                record = Record.from_json(parse_line(line, where), where)
+            except InputError as e:
+                result.entries.append(Entry(where, "", self.stage, "dropped", "not_a_record", e.what))
+                continue
+            records, entries = self.work(index, record)
+            result.lines.extend(json.dumps(r.to_json(), ensure_ascii=False, allow_nan=False) for r in records)
+            result.entries.extend(entries)
+        return result
+
+
+def run_to_file(
+    engine: Engine,
+    task: Task,
+    items: Iterable[Any],
+    out: str | Path,
+    ledger: Ledger,
+    progress: Callable[[int], None] | None = None,
+    chunk_rows: int = CHUNK_ROWS,
+) -> int:
+    """Runs `task` over `items`, writes its lines to `out` and its entries to `ledger`.
+
+    Args:
+      progress: called with the number of rows written so far.
+
+    Returns:
+      The number of lines written. `out` appears only when it is complete.
+    """
+
+    def lines() -> Iterator[str]:
+        written = 0
+        for result in engine.run(task, items, chunk_rows):
+            for entry in result.entries:
+                ledger.add_entry(entry)
+            yield from result.lines
+            written += len(result.lines)
+            if progress:
+                progress(written)
+
+    return write_lines(out, lines())

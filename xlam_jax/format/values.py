@@ -1,0 +1,52 @@
+"""What calls are made of: tools, calls, and the JSON values inside them. Standard library only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """A call of the tool `name`; `arguments` maps parameter names to JSON values."""
+
+    name: str
+    arguments: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A callable thing; `parameters` is a JSON Schema of type object with `properties` and `required`."""
+
+    name: str
+    description: str
+    parameters: dict[str, Any]
+
+
+def check_json(value: Any, max_depth: int = 64) -> None:
+    """Raises ValueError for what cannot travel as JSON text: non-finite numbers, lone surrogates, depth.
+
+    Nesting beyond `max_depth` is refused because parsers, template engines and grammars all have a
+    recursion limit of their own, each at another depth.
+    """
+    level = [value]
+    for _ in range(max_depth):
+        deeper: list[Any] = []
+        for item in level:
+            if isinstance(item, dict):
+                deeper.extend(item.keys())
+                deeper.extend(item.values())
+            elif isinstance(item, list | tuple):
+                deeper.extend(item)
+            elif isinstance(item, str):
+                if not item.isascii() and any("\ud800" <= c <= "\udfff" for c in item):
+                    raise ValueError("a lone surrogate, which is no Unicode text")
+            elif isinstance(item, float):
+                if item - item != 0.0:
+                    raise ValueError(f"the number {item}, which JSON cannot hold")
+            elif item is not None and not isinstance(item, bool | int):
+                raise ValueError(f"a {type(item).__name__}, which is no JSON value")
+        if not deeper:
+            return
+        level = deeper
+    raise ValueError(f"values nested deeper than {max_depth} levels")
