@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from xlam_jax.errors import InputError
 from xlam_jax.format.record import Record, parse_line, write_lines
@@ -32,10 +32,14 @@ class ChunkResult:
     entries: list[Entry] = field(default_factory=list)
 
 
-class Task(Protocol):
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+
+class Task(Protocol[R_co]):
     """Row-wise work; picklable, and without effects beyond its result."""
 
-    def __call__(self, start: int, items: Sequence[Any]) -> ChunkResult:
+    def __call__(self, start: int, items: Sequence[Any]) -> R_co:
         """Args: `start`, the global index of `items[0]`; `items`, the rows."""
         ...
 
@@ -43,9 +47,7 @@ class Task(Protocol):
 class Engine(Protocol):
     """Runs a task over chunks and yields the results in order, with few chunks in flight."""
 
-    def run(
-        self, task: Task, items: Iterable[Any], chunk_rows: int = CHUNK_ROWS
-    ) -> Iterator[ChunkResult]: ...
+    def run(self, task: Task[R], items: Iterable[Any], chunk_rows: int = CHUNK_ROWS) -> Iterator[R]: ...
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class LocalEngine:
 
     workers: int = 1
 
-    def run(self, task: Task, items: Iterable[Any], chunk_rows: int = CHUNK_ROWS) -> Iterator[ChunkResult]:
+    def run(self, task: Task[R], items: Iterable[Any], chunk_rows: int = CHUNK_ROWS) -> Iterator[R]:
         """See `Engine`; an error in a worker is raised here, and ends the run."""
         workers = self.workers or os.cpu_count() or 1
         if workers == 1:
@@ -63,7 +65,7 @@ class LocalEngine:
         # Spawned, not forked: a fork inherits locks of threads (tokenizers, pyarrow).
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(workers, context, initializer=_install, initargs=(task,)) as pool:
-            waiting: deque[Future[ChunkResult]] = deque()
+            waiting: deque[Future[R]] = deque()
             try:
                 for start, chunk in chunks(items, chunk_rows):
                     waiting.append(pool.submit(_run_installed, start, chunk))
@@ -84,15 +86,15 @@ def chunks(items: Iterable[Any], rows: int) -> Iterator[tuple[int, list[Any]]]:
         start += len(chunk)
 
 
-_task: Task | None = None
+_task: Task[Any] | None = None
 
 
-def _install(task: Task) -> None:
+def _install(task: Task[Any]) -> None:
     global _task
     _task = task
 
 
-def _run_installed(start: int, chunk: list[Any]) -> ChunkResult:
+def _run_installed(start: int, chunk: list[Any]) -> Any:
     assert _task is not None
     return _task(start, chunk)
 
@@ -126,7 +128,7 @@ class RecordTask:
 
 def run_to_file(
     engine: Engine,
-    task: Task,
+    task: Task[ChunkResult],
     items: Iterable[Any],
     out: str | Path,
     ledger: Ledger,
