@@ -10,7 +10,7 @@ import itertools
 import json
 import multiprocessing
 import os
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, field
@@ -26,10 +26,12 @@ CHUNK_ROWS = 256
 
 @dataclass
 class ChunkResult:
-    """What became of a chunk: lines of the output file (JSON, no newline), and ledger entries."""
+    """What became of a chunk: lines of the output file (JSON, no newline), ledger entries, and whatever else
+    is counted."""
 
     lines: list[str] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
 
 
 R = TypeVar("R")
@@ -134,11 +136,13 @@ def run_to_file(
     ledger: Ledger,
     progress: Callable[[int], None] | None = None,
     chunk_rows: int = CHUNK_ROWS,
+    counts: Counter[str] | None = None,
 ) -> int:
     """Runs `task` over `items`, writes its lines to `out` and its entries to `ledger`.
 
     Args:
       progress: called with the number of rows written so far.
+      counts: gets the sum of the chunks' counts.
 
     Returns:
       The number of lines written. `out` appears only when it is complete.
@@ -149,6 +153,8 @@ def run_to_file(
         for result in engine.run(task, items, chunk_rows):
             for entry in result.entries:
                 ledger.add_entry(entry)
+            if counts is not None:
+                counts.update(result.counts)
             yield from result.lines
             written += len(result.lines)
             if progress:
