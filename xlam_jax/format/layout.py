@@ -19,6 +19,7 @@ PROMPT_SECTIONS = (
     "QUERY",
 )
 SECTIONS = (*PROMPT_SECTIONS, "OBSERVATION")
+_ONE_LIST = ToolList()
 _SYSTEM_ORDER = ("TASK INSTRUCTION", "FORMAT INSTRUCTION", "AVAILABLE TOOLS", "FEW-SHOT EXAMPLES", "QUERY")
 
 
@@ -45,7 +46,7 @@ class Layout:
     joint: str = "\n\n"
     tail: str = ""
     order: tuple[str, ...] = PROMPT_SECTIONS
-    tools: ToolList = ToolList()
+    tools: ToolList = _ONE_LIST
     system: bool = False
     default_system: bool = False
     trim: bool = False
