@@ -39,7 +39,7 @@ class BareArray:
             "{%- if not calls and thought -%}{{- thought -}}{%- else -%}{{- '[' -}}"
             "{%- for call in calls -%}"
             "{%- set call = call.function or call -%}"
-            '{{- \'{"name": \' ~ call.name|tojson ~ \', "arguments": \' ~ call.arguments|tojson ~ \'}\' -}}'
+            "{{- '{\"name\": ' ~ call.name|tojson ~ ', \"arguments\": ' ~ call.arguments|tojson ~ '}' -}}"
             "{%- if not loop.last -%}{{- ', ' -}}{%- endif -%}"
             "{%- endfor -%}{{- ']' -}}{%- endif -%}{%- endmacro -%}"
         )

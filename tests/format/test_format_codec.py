@@ -1,6 +1,7 @@
 """The codec: what is rendered is parsed back, prompts are prefixes, and spans point at what was written."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from format_strategies import HOSTILE, calls, records, texts
@@ -152,12 +153,12 @@ def test_other_templates(template, head, tail):
 
 
 def test_empty_sections_leave_no_trace():
-    text = get_codec().prompt(Record(id="1", query="Hi", tools=(), steps=()))
+    bare = Record(id="1", query="Hi", tools=(), steps=(), format_instruction="Reply with JSON.")
+    text = get_codec().prompt(bare)
     assert "AVAILABLE TOOLS" not in text and "FEW-SHOT" not in text and "\n\n\n" not in text
-    shots = Record(id="1", query="Hi", tools=(), steps=(), few_shot_examples=("a", {"b": "é"}))
-    assert '[BEGIN OF FEW-SHOT EXAMPLES]\na\n{"b": "é"}\n[END OF FEW-SHOT EXAMPLES]' in get_codec().prompt(
-        shots
-    )
+    shots = replace(bare, few_shot_examples=("a", {"b": "é"}))
+    wanted = '[BEGIN OF FEW-SHOT EXAMPLES]\na\n{"b": "é"}\n[END OF FEW-SHOT EXAMPLES]'
+    assert wanted in get_codec().prompt(shots)
 
 
 @pytest.mark.parametrize("observation", [0, False, [], {}])

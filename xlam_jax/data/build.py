@@ -133,7 +133,7 @@ class Tokenise:
                 detail = f"the text spells the control token {found!r}"
                 result.entries.append(_dropped(record, "special_token_in_text", detail))
                 continue
-            styled = codec.styled(kept.style) if kept.style else codec
+            styled = codec.styled(kept.style)
             rendered.append((styled.render(kept), styled, f"record {kept.id}"))
             parts.append((part, kept, len(record.tools) - len(kept.tools)))
         encoded = encoder(rendered, config.seq_len)
