@@ -2,7 +2,7 @@
 
 import json
 
-from xlam_jax.format.call_formats import CALL_FORMATS, Answer, Piece
+from xlam_jax.format.call_formats import Answer, Piece
 
 
 class BareArray:
@@ -39,12 +39,7 @@ class BareArray:
             "{%- if not calls and thought -%}{{- thought -}}{%- else -%}{{- '[' -}}"
             "{%- for call in calls -%}"
             "{%- set call = call.function or call -%}"
-            '{{- \'{"name": \' ~ call.name|tojson ~ \', "arguments": \' ~ call.arguments|tojson ~ \'}\' -}}'
+            "{{- '{\"name\": ' ~ call.name|tojson ~ ', \"arguments\": ' ~ call.arguments|tojson ~ '}' -}}"
             "{%- if not loop.last -%}{{- ', ' -}}{%- endif -%}"
             "{%- endfor -%}{{- ']' -}}{%- endif -%}{%- endmacro -%}"
         )
-
-
-CALL_FORMATS.setdefault("bare-array", BareArray())
-# The preset tests need a JSON array under its own name, registered or not.
-CALL_FORMATS.setdefault("json-array", CALL_FORMATS["bare-array"])
