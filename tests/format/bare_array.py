@@ -2,7 +2,7 @@
 
 import json
 
-from xlam_jax.format.call_formats import CALL_FORMATS, Answer, Piece
+from xlam_jax.format.call_formats import Answer, Piece
 
 
 class BareArray:
@@ -43,8 +43,3 @@ class BareArray:
             "{%- if not loop.last -%}{{- ', ' -}}{%- endif -%}"
             "{%- endfor -%}{{- ']' -}}{%- endif -%}{%- endmacro -%}"
         )
-
-
-CALL_FORMATS.setdefault("bare-array", BareArray())
-# The preset tests need a JSON array under its own name, registered or not.
-CALL_FORMATS.setdefault("json-array", CALL_FORMATS["bare-array"])
