@@ -30,8 +30,8 @@ class InputConfig(Config):
     """
 
     path: str
-    epochs: float = pydantic.Field(1.0, gt=0)
-    share: float | None = pydantic.Field(None, gt=0, le=1)
+    epochs: float = pydantic.Field(default=1.0, gt=0)
+    share: float | None = pydantic.Field(default=None, gt=0, le=1)
 
 
 class ValidationConfig(Config):
@@ -42,7 +42,7 @@ class ValidationConfig(Config):
       out: data folder for the validation rows; "" puts them beside `out`, with `-validation` at the end.
     """
 
-    functions: float = pydantic.Field(0.0, ge=0, lt=1)
+    functions: float = pydantic.Field(default=0.0, ge=0, lt=1)
     out: str = ""
 
 

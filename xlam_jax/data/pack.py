@@ -33,7 +33,7 @@ def document(encoded: Encoded) -> Document:
     return Document(encoded.ids[:n], encoded.ids[1 : n + 1], encoded.weights[1 : n + 1])
 
 
-def plan(lengths: Sequence[int], seq_len: int, seed: int) -> list[list[int]]:
+def plan(lengths: Sequence[int] | np.ndarray, seq_len: int, seed: int) -> list[list[int]]:
     """Which documents share a row: lists of indices into `lengths`, every index exactly once.
 
     Raises:

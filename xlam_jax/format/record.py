@@ -139,10 +139,9 @@ class Record:
         if self.lineage:
             obj["lineage"] = list(self.lineage)
         if self.style:
-            style = {"call_format": self.style.call_format, "layout": self.style.layout}
+            sections = list(self.style.sections)
+            style = {"call_format": self.style.call_format, "layout": self.style.layout, "sections": sections}
             obj["style"] = {k: v for k, v in style.items() if v}
-            if self.style.sections:
-                obj["style"]["sections"] = list(self.style.sections)
         return obj
 
 

@@ -190,9 +190,10 @@ def _content(message: dict[str, Any], where: str) -> str:
     content = message.get("content")
     parts = content if isinstance(content, list) else ["" if content is None else content]
     texts = [part.get("text") if isinstance(part, dict) else part for part in parts]
-    if not all(isinstance(text, str) for text in texts):
+    words = [text for text in texts if isinstance(text, str)]
+    if len(words) < len(texts):
         raise InputError("the content of a message is no text", where=where)
-    return "\n".join(texts)
+    return "\n".join(words)
 
 
 def _observation(results: list[dict[str, Any]], ids: list[Any]) -> Any:
