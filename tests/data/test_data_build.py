@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 
 from tests import tiny_run
 from xlam_jax.cli.data_build import register_build
-from xlam_jax.data.build import BuildConfig, build
+from xlam_jax.config import make_config
+from xlam_jax.data.build import BuildConfig, CodecConfig, build
 from xlam_jax.data.loader import PackedSource
 from xlam_jax.data.shards import read_manifest
 from xlam_jax.data.tokenize import encode, load_tokenizer
@@ -175,3 +176,15 @@ def test_command(config, tmp_path):
     assert result.exit_code == 0 and "yields" in result.output
     assert json.loads((tmp_path / "r.json").read_text())["records"] == 30
     assert json.loads((tmp_path / "o/manifest.json").read_text())["seq_len"] == 512
+
+
+def test_a_preset_is_the_codec_of_its_checkpoints(tmp_path):
+    codec = CodecConfig(preset="xlam-1-fc-r").make()
+    assert codec.template == "deepseek-coder" and codec.task_instruction.startswith("You are an expert in")
+    # What the manifest carries makes the same codec again.
+    assert get_codec(**json.loads(json.dumps(codec.settings))) == codec
+    with pytest.raises(InputError, match="leaves no choice of thought"):
+        make_config(CodecConfig, {"preset": "xlam-1-fc-r", "thought": True})
+    with pytest.raises(InputError) as e:
+        CodecConfig(preset="xlam-1-fcr").make()
+    assert e.value.hint == "xlam-1-fc-r"

@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from xlam_jax.cli.common import JsonOption, err, out, print_table, write_json
+from xlam_jax.cli.common import (
+    AddressOption,
+    EngineOption,
+    JsonOption,
+    WorkersOption,
+    err,
+    out,
+    print_table,
+    write_json,
+)
 
 
 def register_build(app: typer.Typer) -> None:
@@ -23,17 +32,27 @@ def build(
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[key=value ...]", help="For example seq_len=1024")
     ] = None,
+    engine: EngineOption = "local",
+    workers: WorkersOption = 1,
+    ray_address: AddressOption = "",
     json_file: JsonOption = None,
 ) -> None:
     """Tokenise Records once, mask, pack, write shards and a manifest; every dropped row is in the ledger."""
     from xlam_jax.config import load_config
     from xlam_jax.data.build import BuildConfig
     from xlam_jax.data.build import build as run
+    from xlam_jax.data.engines import make_engine
 
     settings = load_config(BuildConfig, config, overrides or ())
+    rows = make_engine(engine, workers, ray_address)
     with err.status("tokenising") as status:
-        manifest = run(settings, lambda n, path: status.update(f"{n:,} records kept, reading {path}"))
+        manifest = run(settings, lambda n, path: status.update(f"{n:,} records kept, reading {path}"), rows)
     write_json(json_file, manifest)
+    keys = ("path", "records", "usable", "epochs", "rows_percent", "tokens_percent")
+    print_table("mixture", [{key: facts[key] for key in keys} for facts in manifest["inputs"]])
+    print_table("licences", [{"licence": name, "rows": n} for name, n in manifest["licences"].items()])
+    if held := manifest.get("validation"):
+        print_table("validation, of functions that the training rows never show", [held])
     print_table("yields", manifest["yields"])
     keys = ("rows", "records", "tokens", "target_tokens", "padding", "fill_percent")
     print_table("packed", [{key: manifest[key] for key in keys}])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fnmatch
 import functools
+import itertools
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -36,7 +37,8 @@ from xlam_jax.data.tokenize import (
     tokenizer_hash,
 )
 from xlam_jax.errors import InputError
-from xlam_jax.format.codec import get_codec
+from xlam_jax.format.codec import Codec, get_codec
+from xlam_jax.format.presets import get_preset
 from xlam_jax.format.record import Record, parse_line, read_lines, write_lines
 from xlam_jax.ledger import Entry, Ledger
 
@@ -47,12 +49,33 @@ class CodecConfig(Config):
     """The three choices that compose a codec, and whether answers carry a thought.
 
     A record that was augmented brings a style of its own, which goes before these.
+
+    Attributes:
+      preset: a released family's choices and wordings (a key of `PRESETS`), in place of all others.
     """
 
     call_format: str = "xlam-json"
     template: str = "chatml"
     layout: str = "brackets"
     thought: bool = False
+    preset: str = ""
+
+    @pydantic.model_validator(mode="after")
+    def _one_or_the_other(self) -> CodecConfig:
+        others = sorted(self.model_fields_set - {"preset"})
+        if self.preset and others:
+            raise ValueError(f"a preset leaves no choice of {', '.join(others)}")
+        return self
+
+    def make(self) -> Codec:
+        """The codec.
+
+        Raises:
+          InputError: a name that is not known (the hint is the nearest one).
+        """
+        if self.preset:
+            return get_preset(self.preset).codec
+        return get_codec(self.call_format, self.template, self.layout, self.thought)
 
 
 class BuildConfig(Config):
@@ -116,7 +139,7 @@ class Tokenise:
 
     def __call__(self, start: int, items: Sequence[tuple[bytes, str]]) -> Rows:
         config, result = self.config, Rows()
-        codec = get_codec(**config.codec.model_dump())
+        codec = config.codec.make()
         encoder, specials = _encoder(config.tokenizer)
         holdout = Holdout(config.validation.functions, config.seed)
         rendered, parts = [], []
@@ -168,9 +191,10 @@ def build(
     """
     out, mixture = Path(config.out), config.mixture
     for source in mixture:
-        if not Path(source.path).is_file():
-            raise InputError("input not found", where=source.path, hint="check `inputs`")
-    codec = get_codec(**config.codec.model_dump())
+        if not source.files:
+            hint = f"check `inputs`; a public data set comes in by: xlam data convert SOURCE IN {source.path}"
+            raise InputError("input not found", where=source.path, hint=hint)
+    codec = config.codec.make()
     check_tokenizer(load_tokenizer(config.tokenizer), codec, where=config.tokenizer)
 
     with full_disk_is_bad_input(out), ExitStack() as stack:
@@ -184,7 +208,7 @@ def build(
             licences.append(Counter())
             sources.append(Counter())
             read = 0
-            for result in engine.run(Tokenise(config), read_lines(source.path)):
+            for result in engine.run(Tokenise(config), _lines(source)):
                 for entry in result.entries:
                     ledger.add_entry(entry)
                 read += len(result.entries)
@@ -251,6 +275,10 @@ def _encoder(folder: str) -> tuple[Encoder, tuple[str, ...]]:
     return Encoder(tokenizer, where=folder), special_tokens(tokenizer)
 
 
+def _lines(source: InputConfig) -> Iterator[tuple[bytes, str]]:
+    return itertools.chain.from_iterable(map(read_lines, source.files))
+
+
 def _dropped(record: Record, reason: str, detail: str) -> Entry:
     return Entry(record.id, record.source, STAGE, "dropped", reason, detail)
 
@@ -259,15 +287,16 @@ def _facts(config: BuildConfig) -> dict[str, Any]:
     return {
         "seq_len": config.seq_len,
         "seed": config.seed,
-        "codec": config.codec.model_dump(),
+        "codec": config.codec.make().settings,
         "tokenizer": {"path": config.tokenizer, "sha256": tokenizer_hash(config.tokenizer)},
     }
 
 
 def _input(source: InputConfig, read: int, usable: int) -> dict[str, Any]:
-    path = Path(source.path)
-    facts = {"path": source.path, "records": read, "usable": usable}
-    return {**facts, "bytes": path.stat().st_size, "sha256": file_hash(path)}
+    files = [
+        {"path": str(path), "bytes": path.stat().st_size, "sha256": file_hash(path)} for path in source.files
+    ]
+    return {"path": source.path, "records": read, "usable": usable, "files": files}
 
 
 def _mix(

@@ -6,10 +6,12 @@ that a validation score measures memory. Here functions are held out, and rows f
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pydantic
@@ -23,7 +25,8 @@ class InputConfig(Config):
     """One input of a mixture.
 
     Attributes:
-      path: Records (JSONL, gzip by name).
+      path: Records (JSONL, gzip by name), or a pattern such as `runs/data/agent/*.jsonl.gz`, whose files
+        are one input together: each of their rows is drawn equally often.
       epochs: how often each row is used; 1.5 means every row once and a seeded half of them again. With
         `share`, the most often a row may be used.
       share: wished share of the mixture's rows, 0 to 1. All inputs have one, or none.
@@ -32,6 +35,13 @@ class InputConfig(Config):
     path: str
     epochs: float = pydantic.Field(default=1.0, gt=0)
     share: float | None = pydantic.Field(default=None, gt=0, le=1)
+
+    @property
+    def files(self) -> list[Path]:
+        """The files, in the order of their paths; empty when there are none."""
+        if Path(self.path).is_file():
+            return [Path(self.path)]
+        return sorted(Path(found) for found in glob.glob(self.path, recursive=True) if Path(found).is_file())
 
 
 class ValidationConfig(Config):
