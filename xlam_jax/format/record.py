@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import jsonschema_rs
 
 from xlam_jax.errors import InputError
 from xlam_jax.format.values import Tool, ToolCall, check_json
@@ -92,8 +93,7 @@ class Record:
         """
         from xlam_jax.format.tools import normalise_tool
 
-        for error in _validator().iter_errors(obj):
-            raise _explain(error, where)
+        _check_shape(obj, where)
         if ("id" in obj) == ("unique_trajectory_id" in obj):
             raise InputError("a record needs exactly one of id and unique_trajectory_id", where=where)
         try:
@@ -262,10 +262,23 @@ def _tool_json(tool: Tool) -> dict[str, Any]:
     return obj
 
 
+def _check_shape(obj: Any, where: str) -> None:
+    fast, exact = _validators()
+    try:
+        if fast.is_valid(obj):
+            return
+    except ValueError:  # what cannot travel as JSON, which is told of by name later
+        pass
+    for error in exact.iter_errors(obj):
+        raise _explain(error, where)
+
+
 @functools.cache
-def _validator() -> jsonschema.Draft202012Validator:
+def _validators() -> tuple[Any, jsonschema.Draft202012Validator]:
+    """One that tells yes or no quickly, and one that tells why."""
     text = importlib.resources.files("xlam_jax.format").joinpath("schema/record.json").read_text("utf-8")
-    return jsonschema.Draft202012Validator(json.loads(text))
+    schema = json.loads(text)
+    return jsonschema_rs.Draft202012Validator(schema), jsonschema.Draft202012Validator(schema)
 
 
 def _explain(error: jsonschema.ValidationError, where: str) -> InputError:

@@ -34,6 +34,8 @@ def read_type(text: str) -> tuple[dict[str, Any], bool]:
       >>> read_type("str, optional")
       ({'type': 'string'}, True)
     """
+    if text in _SCHEMA_TYPE:
+        return {"type": _SCHEMA_TYPE[text]}, False
     head, *rest = _split(text, ",")
     optional = any("optional" in part.lower() for part in rest)
     schema = _read(head.strip())

@@ -33,20 +33,30 @@ def check_json(value: Any, max_depth: int = 64) -> None:
     for _ in range(max_depth):
         deeper: list[Any] = []
         for item in level:
-            if isinstance(item, dict):
-                deeper.extend(item.keys())
-                deeper.extend(item.values())
-            elif isinstance(item, list | tuple):
+            kind = item.__class__
+            if kind is str:
+                if not item.isascii():
+                    _check_text(item)
+            elif kind is dict:
                 deeper.extend(item)
-            elif isinstance(item, str):
-                if not item.isascii() and any("\ud800" <= c <= "\udfff" for c in item):
-                    raise ValueError("a lone surrogate, which is no Unicode text")
-            elif isinstance(item, float):
+                deeper.extend(item.values())
+            elif kind is list or kind is tuple:
+                deeper.extend(item)
+            elif kind is float:
                 if item - item != 0.0:
                     raise ValueError(f"the number {item}, which JSON cannot hold")
+            elif isinstance(item, str):
+                _check_text(item)
             elif item is not None and not isinstance(item, bool | int):
-                raise ValueError(f"a {type(item).__name__}, which is no JSON value")
+                raise ValueError(f"a {kind.__name__}, which is no JSON value")
         if not deeper:
             return
         level = deeper
     raise ValueError(f"values nested deeper than {max_depth} levels")
+
+
+def _check_text(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("a lone surrogate, which is no Unicode text") from None
