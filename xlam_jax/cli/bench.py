@@ -64,3 +64,23 @@ def train(
         f"{result['gflops_per_token']:.2f} GFLOP per token (6 N + causal attention); compiled in "
         f"{result['compile_seconds']:.1f} s; {result['device']}, jax {result['versions']['jax']}"
     )
+
+
+@app.command(epilog="Example: xlam bench trajectories configs/demo/records.jsonl --tokenizer runs/demo/base")
+def trajectories(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Files of Records.")],
+    tokenizer: Annotated[Path, typer.Option(help="Folder with the tokenizer.")],
+    template: Annotated[str, typer.Option(help="Chat template.")] = "chatml",
+    thought: Annotated[bool, typer.Option("--thought", help="Write thoughts before the calls.")] = False,
+    seq_len: Annotated[int, typer.Option(min=2, help="Positions of a row.")] = 8192,
+    json_file: JsonOption = None,
+) -> None:
+    """Count the tokens that training whole trajectories saves against one row per assistant turn."""
+    from xlam_jax.bench.trajectories import bench_trajectories
+    from xlam_jax.data.build import CodecConfig
+
+    codec = CodecConfig(template=template, thought=thought)
+    with err.status("tokenising"):
+        results = [bench_trajectories(path, tokenizer, codec, seq_len) for path in paths]
+    write_json(json_file, results)
+    print_table("the same targets, two ways", results)
