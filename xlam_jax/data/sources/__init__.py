@@ -15,6 +15,11 @@ SOURCES = {
     "openai": "openai",
     "sharegpt": "sharegpt",
     "apigen-mt": "apigen_mt",
+    "hermes": "hermes",
+    "toolace": "toolace",
+    "glaive": "glaive",
+    "when2call": "when2call",
+    "instruct": "instruct",
 }
 
 
