@@ -18,7 +18,7 @@ _WORDS = {"true": True, "false": False, "null": None}
 
 
 def literal(text: str) -> Any:
-    """The value of a JSON text or a Python literal; tuples become lists, `true` and the like are read in both.
+    """The value of a JSON text or a Python literal; tuples become lists, `true` and such are read in both.
 
     Raises:
       Refused: `bad_call`.

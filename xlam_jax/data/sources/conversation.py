@@ -1,4 +1,4 @@
-"""Chat messages in OpenAI's manner -> the steps of a Record. Other chat formats are turned into these first."""
+"""Chat messages in OpenAI's manner -> a Record. Other chat formats are turned into these first."""
 
 from __future__ import annotations
 
@@ -210,11 +210,11 @@ class _Reader:
     def _turn_for(self, text: str, calls: bool) -> _Turn:
         """The last turn when this goes on with it, else a new one."""
         last = self.turns[-1] if self.turns else None
-        if last and not last.user and all(result is _NO_RESULT for result in last.results):
-            # Words before calls, or calls one by one; words after calls are a turn that had no result.
-            if not last.calls or (calls and not text.strip()):
-                self._note("joined_turns")
-                return last
+        waits = last and not last.user and all(result is _NO_RESULT for result in last.results)
+        # Words before calls, or calls one by one; words after calls are a turn that had no result.
+        if last and waits and (not last.calls or (calls and not text.strip())):
+            self._note("joined_turns")
+            return last
         self.turns.append(_Turn())
         return self.turns[-1]
 

@@ -28,7 +28,9 @@ def convert(row: Row) -> Record:
             offered, lineage = offered or _tools(value), ("cut_native_prompt",)
         elif role == "assistant" and isinstance(value, str):
             text, inside = tagged(value, "tool_call")
-            messages.append({"role": role, "content": text, "tool_calls": [c for t in inside for c in _calls(t)]})
+            messages.append(
+                {"role": role, "content": text, "tool_calls": [c for t in inside for c in _calls(t)]}
+            )
         elif role == "tool" and isinstance(value, str):
             outside, inside = tagged(value, "tool_response")
             if outside and inside:

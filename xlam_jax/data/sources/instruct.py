@@ -47,7 +47,12 @@ def convert(row: Row) -> Record:
         messages = _dialog(obj, lineage)
     elif obj.get("messages"):
         messages = as_json(obj["messages"])
-        if isinstance(messages, list) and messages and isinstance(messages[0], dict) and "text" in messages[0]:
+        if (
+            isinstance(messages, list)
+            and messages
+            and isinstance(messages[0], dict)
+            and "text" in messages[0]
+        ):
             messages = _provenance(messages, lineage)
     elif obj.get("conversations") or obj.get("conversation"):
         messages = [sharegpt.message(role, said) for role, said in sharegpt.turns(obj)]
@@ -81,7 +86,9 @@ def _alpaca(obj: dict[str, Any]) -> list[dict[str, Any]]:
             raise Refused("bad_message", "history is no list of pairs")
         messages += [{"role": "user", "content": turn[0]}, {"role": "assistant", "content": turn[1]}]
     parts = [obj[asked], obj.get("input") or obj.get("context")]
-    query = "\n\n".join(part for part in parts if part) if all(isinstance(p or "", str) for p in parts) else parts
+    query = (
+        "\n\n".join(part for part in parts if part) if all(isinstance(p or "", str) for p in parts) else parts
+    )
     return [
         *messages,
         {"role": "user", "content": query},
