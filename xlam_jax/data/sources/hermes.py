@@ -28,9 +28,8 @@ def convert(row: Row) -> Record:
             offered, lineage = offered or _tools(value), ("cut_native_prompt",)
         elif role == "assistant" and isinstance(value, str):
             text, inside = tagged(value, "tool_call")
-            messages.append(
-                {"role": role, "content": text, "tool_calls": [c for t in inside for c in _calls(t)]}
-            )
+            calls = [call for part in inside for call in _calls(part)]
+            messages.append({"role": role, "content": text, "tool_calls": calls})
         elif role == "tool" and isinstance(value, str):
             outside, inside = tagged(value, "tool_response")
             if outside and inside:
