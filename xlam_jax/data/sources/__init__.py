@@ -9,7 +9,18 @@ from xlam_jax.data.sources.base import Source
 from xlam_jax.errors import InputError
 
 # name -> module; a module is imported when its source is asked for.
-SOURCES = {"xlam-60k": "xlam_60k"}
+SOURCES = {
+    "xlam-60k": "xlam_60k",
+    "unified-v2": "unified_v2",
+    "openai": "openai",
+    "sharegpt": "sharegpt",
+    "apigen-mt": "apigen_mt",
+    "hermes": "hermes",
+    "toolace": "toolace",
+    "glaive": "glaive",
+    "when2call": "when2call",
+    "instruct": "instruct",
+}
 
 
 def get_source(name: str) -> Source:

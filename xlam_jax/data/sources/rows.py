@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import json
+import zlib
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from xlam_jax.data.sources.json_stream import stream_items
 from xlam_jax.data.sources.values import Row
 from xlam_jax.errors import InputError
 from xlam_jax.format.record import read_lines
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".parquet")
+
+_BROKEN = (gzip.BadGzipFile, zlib.error, EOFError, OSError)
 
 
 def read_rows(path: Path) -> Iterator[Row]:
@@ -20,7 +26,7 @@ def read_rows(path: Path) -> Iterator[Row]:
 
     Files: JSONL (each line a row), JSON (each item of a top-level list a row, streamed; any other value is
     one row), Parquet; each also with `.gz` behind its name. A `.json` file that holds one object a line is
-    read as JSONL.
+    read as JSONL. A byte order mark is skipped.
 
     Raises:
       InputError: nothing to read, an unknown suffix, or a broken file.
@@ -60,23 +66,68 @@ def _read_file(path: Path) -> Iterator[Row]:
     elif kind == ".json":
         yield from _read_json(path)
     else:
+        yield from _read_lines(path)
+
+
+def read_members(path: Path, key: str) -> Iterator[Row] | None:
+    """Rows of a JSON file that holds one object of named rows, streamed; their names are `Row.extra`.
+
+    Returns:
+      None when it is no such file: the first member must be an object that has `key`.
+
+    Raises:
+      InputError: a broken file.
+    """
+    if kind_of(path) != ".json":
+        return None
+    members = _members(path)
+    try:
+        first = next(members, None)
+    except InputError:  # whoever reads it in another way will say what is wrong
+        return None
+    if first is None or not isinstance(first.parsed, dict) or key not in first.parsed:
+        return None
+    return chain([first], members)
+
+
+def _members(path: Path) -> Iterator[Row]:
+    for name, value in _items(path):
+        yield Row(f"{path}[{name!r}]", parsed=value, extra=name)
+
+
+def _read_lines(path: Path) -> Iterator[Row]:
+    try:
         yield from (Row(where, raw=line) for line, where in read_lines(path))
+    except (zlib.error, OSError) as e:
+        raise InputError(f"cannot be read: {e}", where=str(path)) from e
 
 
 def _open(path: Path) -> Any:
-    return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
+    """The file's bytes, unpacked, behind a byte order mark."""
+    file: Any = gzip.GzipFile(path, "rb") if path.suffix == ".gz" else path.open("rb")
+    try:
+        if file.peek(3).startswith(codecs.BOM_UTF8):
+            file.read(3)
+    except _BROKEN as e:
+        file.close()
+        raise InputError(f"cannot be read: {e}", where=str(path)) from e
+    return file
 
 
 def _read_json(path: Path) -> Iterator[Row]:
-    with _open(path) as file:
-        head = file.read(4096).lstrip()
-    if head.startswith(b"["):
-        yield from _read_list(path)
-    elif _is_json_lines(head):
-        yield from (Row(where, raw=line) for line, where in read_lines(path))
-    else:
+    try:
         with _open(path) as file:
-            yield Row(str(path), raw=file.read())
+            head = file.read(4096).lstrip()
+        if head.startswith(b"["):
+            for number, (_, item) in enumerate(_items(path)):
+                yield Row(f"{path}[{number}]", parsed=item)
+        elif _is_json_lines(head):
+            yield from _read_lines(path)
+        else:
+            with _open(path) as file:
+                yield Row(str(path), raw=file.read())
+    except _BROKEN as e:
+        raise InputError(f"cannot be read: {e}", where=str(path)) from e
 
 
 def _is_json_lines(head: bytes) -> bool:
@@ -90,18 +141,13 @@ def _is_json_lines(head: bytes) -> bool:
         return False
 
 
-def _read_list(path: Path) -> Iterator[Row]:
-    try:
-        import ijson
-    except ImportError as e:
-        hint = "pip install 'xlam-jax[data]'"
-        raise InputError("reading a JSON list needs ijson", where=str(path), hint=hint) from e
+def _items(path: Path) -> Iterator[tuple[str, Any]]:
     number = 0
     try:
         with _open(path) as file:
-            for number, item in enumerate(ijson.items(file, "item", use_float=True), 1):
-                yield Row(f"{path}[{number - 1}]", parsed=item)
-    except (ijson.JSONError, UnicodeDecodeError, OSError, EOFError) as e:
+            for number, item in enumerate(stream_items(file), 1):
+                yield item
+    except (ValueError, *_BROKEN) as e:
         raise InputError(f"not valid JSON: {e}", where=f"{path}, after item {number}") from e
 
 
@@ -119,5 +165,5 @@ def _read_parquet(path: Path) -> Iterator[Row]:
                 for value in batch.to_pylist():
                     yield Row(f"{path}[{number}]", parsed=value)
                     number += 1
-    except (pyarrow.ArrowException, OSError) as e:
+    except (pyarrow.ArrowException, *_BROKEN) as e:
         raise InputError(f"not valid Parquet: {e}", where=str(path)) from e
