@@ -17,7 +17,7 @@ Messages = list[dict[str, Any]]
 
 
 class LLMError(WorkError):
-    """An answer that could not be had, after all retries; `code` is the HTTP status, 0 where there is none."""
+    """An answer that could not be had, after all retries; `code` is the HTTP status, 0 without one."""
 
     def __init__(self, what: str, code: int = 0, where: str = ""):
         super().__init__(what, where=where)
