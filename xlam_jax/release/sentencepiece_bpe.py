@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from enum import IntEnum
 from pathlib import Path
 
-from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, processors
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 
 from xlam_jax.errors import InputError
 from xlam_jax.release.tokenizer_files import SpecialTokens, save_tokenizer
@@ -59,12 +59,13 @@ def build_tokenizer(
             byte_fallback=Kind.BYTE in kinds,
         )
     )
-    to_piece: list[normalizers.Normalizer] = [normalizers.Replace(" ", SPACE)]
+    # SentencePiece puts a space before the text, once. A Prepend normaliser, as older conversions have it,
+    # puts one after every special token too, and a chat template's own spaces then stand twice.
+    scheme = "first" if add_prefix_space else "never"
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(SPACE, scheme, split=False)
     to_text: list[decoders.Decoder] = [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
     if add_prefix_space:
-        to_piece.insert(0, normalizers.Prepend(SPACE))
         to_text.append(decoders.Strip(" ", 1, 0))
-    tokenizer.normalizer = normalizers.Sequence(to_piece)
     tokenizer.decoder = decoders.Sequence(to_text)
     for piece, kind in zip(pieces, kinds, strict=True):
         if kind in (Kind.CONTROL, Kind.UNKNOWN):
