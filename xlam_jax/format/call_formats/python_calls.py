@@ -1,7 +1,7 @@
 """Calls as Python writes them: one a line, or a list of them (ToolACE, Llama, BFCL's prompt style).
 
-`search(q="Oslo", limit=3)`; `True`, `False`, `None`; strings as JSON writes them, which are Python literals of
-the same value. Two spellings keep odd names: an argument that is no ASCII identifier is `**{"odd key": 1}`, a
+`search(q="Oslo", limit=3)`; `True`, `False`, `None`; strings as JSON writes them, which are Python literals
+of the same value. Two spellings keep odd names: an argument that is no ASCII identifier is `**{"odd key": 1}`, a
 function that is no dotted identifier is `call("odd name", key=1)`. A thought stands before the calls as
 comment lines. The text is read by an own scanner and `ast`, never evaluated.
 """
@@ -337,7 +337,7 @@ class PythonCalls:
     def grammar(
         self, tools: Sequence[Tool], min_calls: int, max_calls: int | None, with_thought: bool
     ) -> str:
-        body = answer_rule(tools, min_calls, max_calls, '"\\n"', '"pass"', ("", ""))
+        body = answer_rule(tools, min_calls, max_calls, '"\\n"', '"pass"')
         thought = ("thought ", _THOUGHT) if with_thought else ("", "")
         return f"answer: {thought[0]}({body})\n{thought[1]}{_call_rules(tools)}"
 

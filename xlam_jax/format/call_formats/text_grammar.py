@@ -1,7 +1,7 @@
 """Lark fragments of answers whose values are not JSON, in llguidance's dialect.
 
-`Values` turns a JSON Schema into rules for a spelling of JSON values: Python constants, TOML, JSON escaped for
-XML. What `%json` would say about a value (kind, enum, required and optional keys in order, item counts) these
+`Values` turns a JSON Schema into rules for a spelling of JSON values: Python constants, TOML, JSON escaped
+for XML. What `%json` would say about a value (kind, enum, required and optional keys in order, item counts) these
 rules say too.
 """
 
@@ -47,20 +47,31 @@ def literal(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def repeated(item: str, between: str, low: int, high: int | None) -> str:
-    """`low` to `high` items with `between` (a Lark expression, may be empty) in their midst."""
+def repeated(item: str, between: str, low: int, high: int | None, first: str = "") -> str:
+    """`low` to `high` items with `between` (a Lark expression, may be empty) in their midst.
+
+    Args:
+      first: Lark expression of the first item where it differs.
+    """
+    first = first or item
     if high is not None and high <= 0:
         return '""'
     more = f"({between} {item})"
     if high == 1:
-        many = item
+        many = first
     else:
-        many = f"{item} {more}{{{max(low - 1, 0)},{'' if high is None else high - 1}}}"
+        many = f"{first} {more}{{{max(low - 1, 0)},{'' if high is None else high - 1}}}"
     return many if low else f"({many})?"
 
 
 def answer_rule(
-    tools: Sequence[Tool], low: int, high: int | None, between: str, none: str, wrap: tuple[str, str]
+    tools: Sequence[Tool],
+    low: int,
+    high: int | None,
+    between: str,
+    none: str,
+    wrap: tuple[str, str] = ("", ""),
+    first: str = "",
 ) -> str:
     """Lark expression for the calls: alternatives of the rule `call`, or `none` where there are none.
 
@@ -68,6 +79,7 @@ def answer_rule(
       between: Lark expression between calls.
       none: Lark expression of an answer without calls.
       wrap: Lark expressions before and after one or more calls.
+      first: Lark expression of the first call where it differs.
 
     Raises:
       InputError: calls are demanded where there are no tools.
@@ -76,7 +88,7 @@ def answer_rule(
         raise InputError("a call is demanded, but there are no tools", hint="min_calls=0")
     if not tools or high == 0:
         return none
-    calls = f"{wrap[0]} {repeated('call', between, max(low, 1), high)} {wrap[1]}"
+    calls = f"{wrap[0]} {repeated('call', between, max(low, 1), high, first)} {wrap[1]}"
     return calls if low else f"({none}) | ({calls})"
 
 
