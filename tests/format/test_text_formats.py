@@ -87,7 +87,8 @@ def test_hard_values(form):
         deep = {"k": deep} if i % 2 else [deep]
     hard = {
         "deep": deep, "big": 10**400, "minus": -(2**64), "zero": -0.0, "one": 1.0, "e22": 1e22,
-        "tiny": 5e-324, "max": 1.7976931348623157e308, "none": None, "list": [], "dict": {}, "": "", "a b": [{"": None}],
+        "tiny": 5e-324, "max": 1.7976931348623157e308, "none": None, "list": [], "dict": {}, "": "",
+        "a b": [{"": None}],
         "json": '{"name": "f", "arguments": {}}', "é": "\x7f\u2028\x00", "true": True,
     }  # fmt: skip
     calls = (ToolCall("f", hard), ToolCall("g", {}), ToolCall("odd name()", {"class": 1}))

@@ -141,8 +141,8 @@ class KeyValue:
         first = " Begin with a line 'thought: why'." if with_thought else ""
         return (
             f'Reply with calls as text, or "no calls":\n{why}call: tool\n  key = "text"\n  other = 1\nend',
-            f"Write each tool call as a block of lines: 'call:' and the tool's name, one indented 'key = JSON "
-            f"value' for every argument, 'end'.{first} If no tool fits, write 'no calls'.",
+            f"Write each tool call as a block of lines: 'call:' and the tool's name, one indented "
+            f"'key = JSON value' for every argument, 'end'.{first} If no tool fits, write 'no calls'.",
             f"Use plain text for the tool calls, values as JSON, 'no calls' where none is needed.{first} "
             f"Example:\n{why}call: tool_name\n  argument = [1, 2]\nend\ncall: other_tool\nend",
         )

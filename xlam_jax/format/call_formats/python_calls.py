@@ -1,9 +1,9 @@
 """Calls as Python writes them: one a line, or a list of them (ToolACE, Llama, BFCL's prompt style).
 
 `search(q="Oslo", limit=3)`; `True`, `False`, `None`; strings as JSON writes them, which are Python literals
-of the same value. Two spellings keep odd names: an argument that is no ASCII identifier is `**{"odd key": 1}`, a
-function that is no dotted identifier is `call("odd name", key=1)`. A thought stands before the calls as
-comment lines. The text is read by an own scanner and `ast`, never evaluated.
+of the same value. Two spellings keep odd names: an argument that is no ASCII identifier is
+`**{"odd key": 1}`, a function that is no dotted identifier is `call("odd name", key=1)`. A thought stands
+before the calls as comment lines. The text is read by an own scanner and `ast`, never evaluated.
 """
 
 from __future__ import annotations
@@ -31,44 +31,11 @@ from xlam_jax.format.values import Tool, ToolCall
 
 # A fixed list and not the module `keyword`, so that every Python and the Jinja template agree.
 KEYWORDS = frozenset(
-    [
-        "False",
-        "None",
-        "True",
-        "and",
-        "as",
-        "assert",
-        "async",
-        "await",
-        "break",
-        "class",
-        "continue",
-        "def",
-        "del",
-        "elif",
-        "else",
-        "except",
-        "finally",
-        "for",
-        "from",
-        "global",
-        "if",
-        "import",
-        "in",
-        "is",
-        "lambda",
-        "nonlocal",
-        "not",
-        "or",
-        "pass",
-        "raise",
-        "return",
-        "try",
-        "while",
-        "with",
-        "yield",
-        "__debug__",
-    ]
+    re.findall(
+        r"\S+",
+        "False None True and as assert async await break class continue def del elif else except finally for "
+        "from global if import in is lambda nonlocal not or pass raise return try while with yield __debug__",
+    )
 )
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _NAME = re.compile(r"""[^()\[\]{}"'=,:;#`\\\n]*""")

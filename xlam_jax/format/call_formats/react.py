@@ -1,10 +1,10 @@
 """ReAct: `Thought: ...`, `Action: name`, `Action Input: {json}`; the pair repeats for several calls.
 
-Without calls the reply is `Final Answer: text`. A thought's line that begins with a mark or a backslash gets a
-backslash before it. A name that is no single trimmed line is a JSON string. Read leniently: text without any
-mark is a reply, a missing `Thought:` is supplied, a thought before a final answer is dropped for the answer,
-and what follows `Observation:` is the model talking to itself and is ignored. The grammar does not look into
-thoughts: one that holds a line `Final Answer:` passes.
+Without calls the reply is `Final Answer: text`. A thought's line that begins with a mark or a backslash gets
+a backslash before it. A name that is no single trimmed line is a JSON string. Read leniently: text without
+any mark is a reply, a missing `Thought:` is supplied, a thought before a final answer is dropped for the
+answer, and what follows `Observation:` is the model talking to itself and is ignored. The grammar does not
+look into thoughts: one that holds a line `Final Answer:` passes.
 """
 
 from __future__ import annotations
@@ -117,8 +117,8 @@ class React:
         return (
             f'Reply in this form:\n{why}Action: tool\nAction Input: {{"key": value}}\n'
             "Repeat Action and Action Input for more calls. If no tool fits: Final Answer: text",
-            f"Use the ReAct format.{first} For every call write 'Action:' with the tool's name and on the next "
-            f"line 'Action Input:' with its arguments as a JSON object; without a call write 'Final Answer:'.",
+            f"Use the ReAct format.{first} For every call write 'Action:' with the tool's name and on the "
+            f"next line 'Action Input:' with its arguments as a JSON object; else write 'Final Answer: text'.",
             f"Call tools like this:\n{why}Action: tool_name\nAction Input: "
             f'{{"argument": "value"}}\nAnswer without a tool like this:\nFinal Answer: your words',
         )

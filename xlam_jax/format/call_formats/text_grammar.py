@@ -1,8 +1,8 @@
 """Lark fragments of answers whose values are not JSON, in llguidance's dialect.
 
 `Values` turns a JSON Schema into rules for a spelling of JSON values: Python constants, TOML, JSON escaped
-for XML. What `%json` would say about a value (kind, enum, required and optional keys in order, item counts) these
-rules say too.
+for XML. What `%json` would say about a value (kind, enum, required and optional keys in order, item counts)
+these rules say too, but that keys of free objects differ.
 """
 
 from __future__ import annotations
