@@ -8,14 +8,13 @@ before the calls as comment lines. The text is read by an own scanner and `ast`,
 
 from __future__ import annotations
 
-import ast
 import json
 import re
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from xlam_jax.format.call_formats.base import DECODER, Answer, Piece, Writer, dumps
+from xlam_jax.format.call_formats.base import Answer, Piece, Writer, dumps
+from xlam_jax.format.call_formats.python_literals import is_identifier, python_value, read_literal
 from xlam_jax.format.call_formats.text_grammar import Spelling, Values, answer_rule, literal
 from xlam_jax.format.call_formats.text_stream import (
     LINE,
@@ -29,41 +28,16 @@ from xlam_jax.format.call_formats.text_stream import (
 from xlam_jax.format.templates import jinja_source
 from xlam_jax.format.values import Tool, ToolCall
 
-# A fixed list and not the module `keyword`, so that every Python and the Jinja template agree.
-KEYWORDS = frozenset(
-    re.findall(
-        r"\S+",
-        "False None True and as assert async await break class continue def del elif else except finally for "
-        "from global if import in is lambda nonlocal not or pass raise return try while with yield __debug__",
-    )
-)
-_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _NAME = re.compile(r"""[^()\[\]{}"'=,:;#`\\\n]*""")
 _KEY = re.compile(r"""[^()\[\]{}"'=,:;#`\\\n*]*""")
 _VALUE = re.compile(r"""[^()\[\]{}"',#\\]*""")
 _NO_SPACE = re.compile(r"\S+")
-_CONSTANTS = {"true": True, "false": False, "null": None}
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
-
-
-def _identifier(text: str) -> bool:
-    return _IDENTIFIER.fullmatch(text) is not None and text not in KEYWORDS
-
-
-def python_value(value: Any) -> str:
-    """A checked JSON value as a Python literal."""
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{python_value(k)}: {python_value(v)}" for k, v in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(python_value, value)) + "]"
-    if value is None or isinstance(value, bool):
-        return repr(value)
-    return json.dumps(value, ensure_ascii=False)
 
 
 def _write_call(out: Writer, call: ToolCall) -> None:
     dumps(call.arguments, f"arguments of {call.name}")
-    bare = all(map(_identifier, call.name.split(".")))
+    bare = all(map(is_identifier, call.name.split(".")))
     if bare:
         out.add(call.name, "name")
         out.add("(")
@@ -73,7 +47,7 @@ def _write_call(out: Writer, call: ToolCall) -> None:
         out.add(", " if call.arguments else "")
     out.add(
         ", ".join(
-            _argument(k) + python_value(v) + ("" if _identifier(k) else "}")
+            _argument(k) + python_value(v) + ("" if is_identifier(k) else "}")
             for k, v in call.arguments.items()
         ),
         "arguments",
@@ -82,7 +56,7 @@ def _write_call(out: Writer, call: ToolCall) -> None:
 
 
 def _argument(key: str) -> str:
-    return f"{key}=" if _identifier(key) else f"**{{{json.dumps(key, ensure_ascii=False)}: "
+    return f"{key}=" if is_identifier(key) else f"**{{{json.dumps(key, ensure_ascii=False)}: "
 
 
 def _write_thought(out: Writer, thought: str | None) -> None:
@@ -103,13 +77,10 @@ def _comments(source: Source, thoughts: list[str]) -> Wait:
         thoughts.append((yield from source.take(LINE)))
 
 
-def _read_call(source: Source, spaces: bool) -> Wait:
-    """One call, from its name to its closing parenthesis."""
-    name = (yield from source.take(_NAME)).strip()
+def _read_call(source: Source, name: str) -> Wait:
+    """The rest of a call after its name, up to its closing parenthesis."""
     if not name or not (yield from source.accept("(")):
         source.fail("a call is expected: name(key=value)")
-    if not spaces and not _NO_SPACE.fullmatch(name):
-        source.fail("the name of a call has spaces")
     arguments: dict[str, Any] = {}
     first = True
     while True:
@@ -118,18 +89,18 @@ def _read_call(source: Source, spaces: bool) -> Wait:
             return ToolCall(name, arguments)
         mark = yield from source.peek(1)
         if mark in ('"', "'") and first and name == "call":
-            name = _value(source, (yield from _expression(source)))
+            name = read_literal(source, (yield from _expression(source)))
             pairs: dict[str, Any] = {}
         elif mark == "*":
             yield from source.expect("**")
-            pairs = _value(source, (yield from _expression(source)))
+            pairs = read_literal(source, (yield from _expression(source)))
             if not isinstance(pairs, dict):
                 source.fail("** wants a mapping")
         else:
             key = (yield from source.take(_KEY)).strip()
             if not key or not (yield from source.accept("=")):
                 source.fail("an argument is expected: key=value")
-            pairs = {key: _value(source, (yield from _expression(source)))}
+            pairs = {key: read_literal(source, (yield from _expression(source)))}
         if not isinstance(name, str):
             source.fail("the name of a call is no text")
         for key, value in pairs.items():
@@ -177,50 +148,6 @@ def _string(source: Source, quote: str) -> Wait:
             return text + quote * 2
 
 
-def _value(source: Source, text: str) -> Any:
-    text = text.strip()
-    if not text:
-        source.fail("an argument has no value")
-    try:
-        value, end = DECODER.raw_decode(text)
-        if end == len(text):
-            return value
-    except RecursionError:
-        source.fail("values are nested too deeply")
-    except ValueError:
-        pass  # no JSON: Python constants, single quotes, tuples
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # invalid escapes in a model's strings
-            return _literal(ast.parse(f"({text})", mode="eval").body)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as e:
-        source.fail(f"no Python literal: {e}")
-
-
-def _literal(node: ast.expr) -> Any:
-    match node:
-        case ast.Constant(value=None | bool() | str() | int()):
-            return node.value
-        case ast.Constant(value=float() as number) if number - number == 0.0:
-            return number
-        case ast.Name(id=("true" | "false" | "null") as word):
-            return _CONSTANTS[word]
-        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as number)) if (
-            not isinstance(number, bool) and number - number == 0
-        ):
-            return -number
-        case ast.List() | ast.Tuple():
-            return [_literal(item) for item in node.elts]
-        case ast.Dict():
-            out: dict[str, Any] = {}
-            for key, value in zip(node.keys, node.values, strict=True):
-                if not isinstance(key, ast.Constant) or not isinstance(key.value, str) or key.value in out:
-                    raise ValueError("a key that is no text, or is given twice")
-                out[key.value] = _literal(value)
-            return out
-    raise ValueError(f"a {type(node).__name__} is no JSON value")
-
-
 _PYTHON = Spelling(python_value, null="None", true="True", false="False")
 
 
@@ -230,9 +157,9 @@ def _call_rules(tools: Sequence[Tool]) -> str:
     for i, tool in enumerate(tools):
         items = []
         for key, schema, required in values.parameters(tool):
-            end = "" if _identifier(key) else ' "}"'
+            end = "" if is_identifier(key) else ' "}"'
             items.append((f"({literal(_argument(key))} {values.value(schema)}{end})", required))
-        if all(map(_identifier, tool.name.split("."))):
+        if all(map(is_identifier, tool.name.split("."))):
             head = literal(f"{tool.name}(")
             body = values.sequence(items, literal(", ")) if items else ""
         else:
@@ -295,11 +222,12 @@ class PythonCalls:
         return "\n".join(thoughts)
 
     def _call_or_pass(self, source: Source) -> Wait:
-        word = yield from source.peek(5)
-        if word.rstrip() == "pass":
-            source.skip(4)
+        name = (yield from source.take(_NAME)).strip()
+        if name == "pass" and (yield from source.peek(1)) != "(":
             return None
-        return (yield from _read_call(source, spaces=False))
+        if not _NO_SPACE.fullmatch(name):
+            source.fail("a call is expected: name(key=value)")
+        return (yield from _read_call(source, name))
 
     def grammar(
         self, tools: Sequence[Tool], min_calls: int, max_calls: int | None, with_thought: bool
@@ -367,7 +295,8 @@ class PythonList:
         yield from source.expect("[")
         yield from source.take(SPACE)
         while not (yield from source.accept("]")):
-            yield (yield from _read_call(source, spaces=True))
+            name = (yield from source.take(_NAME)).strip()
+            yield (yield from _read_call(source, name))
             yield from source.take(SPACE)
             if (yield from source.accept(",")):
                 yield from source.take(SPACE)

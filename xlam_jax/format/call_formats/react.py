@@ -118,7 +118,7 @@ class React:
             f'Reply in this form:\n{why}Action: tool\nAction Input: {{"key": value}}\n'
             "Repeat Action and Action Input for more calls. If no tool fits: Final Answer: text",
             f"Use the ReAct format.{first} For every call write 'Action:' with the tool's name and on the "
-            f"next line 'Action Input:' with its arguments as a JSON object; else write 'Final Answer: text'.",
+            f"next line 'Action Input:' with its arguments as a JSON object; else 'Final Answer: text'.",
             f"Call tools like this:\n{why}Action: tool_name\nAction Input: "
             f'{{"argument": "value"}}\nAnswer without a tool like this:\nFinal Answer: your words',
         )

@@ -180,9 +180,7 @@ class _Xml:
     ) -> str:
         values = self._values()
         calls = [
-            values.add(
-                f"call_{i}", f"{self._call_rule(values, tool)} {literal(f'</{self.call}>')} {_LINE_FEED}"
-            )
+            values.add(f"call_{i}", self._call_rule(values, tool) + " " + literal(f"</{self.call}>\n"))
             for i, tool in enumerate(tools)
         ]
         if calls:
