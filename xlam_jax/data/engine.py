@@ -10,12 +10,12 @@ import itertools
 import json
 import multiprocessing
 import os
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from xlam_jax.errors import InputError
 from xlam_jax.format.record import Record, parse_line, write_lines
@@ -26,16 +26,22 @@ CHUNK_ROWS = 256
 
 @dataclass
 class ChunkResult:
-    """What became of a chunk: lines of the output file (JSON, no newline), and ledger entries."""
+    """What became of a chunk: lines of the output file (JSON, no newline), ledger entries, and whatever else
+    is counted."""
 
     lines: list[str] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
 
 
-class Task(Protocol):
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+
+class Task(Protocol[R_co]):
     """Row-wise work; picklable, and without effects beyond its result."""
 
-    def __call__(self, start: int, items: Sequence[Any]) -> ChunkResult:
+    def __call__(self, start: int, items: Sequence[Any]) -> R_co:
         """Args: `start`, the global index of `items[0]`; `items`, the rows."""
         ...
 
@@ -43,9 +49,7 @@ class Task(Protocol):
 class Engine(Protocol):
     """Runs a task over chunks and yields the results in order, with few chunks in flight."""
 
-    def run(
-        self, task: Task, items: Iterable[Any], chunk_rows: int = CHUNK_ROWS
-    ) -> Iterator[ChunkResult]: ...
+    def run(self, task: Task[R], items: Iterable[Any], chunk_rows: int = CHUNK_ROWS) -> Iterator[R]: ...
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ class LocalEngine:
 
     workers: int = 1
 
-    def run(self, task: Task, items: Iterable[Any], chunk_rows: int = CHUNK_ROWS) -> Iterator[ChunkResult]:
+    def run(self, task: Task[R], items: Iterable[Any], chunk_rows: int = CHUNK_ROWS) -> Iterator[R]:
         """See `Engine`; an error in a worker is raised here, and ends the run."""
         workers = self.workers or os.cpu_count() or 1
         if workers == 1:
@@ -63,7 +67,7 @@ class LocalEngine:
         # Spawned, not forked: a fork inherits locks of threads (tokenizers, pyarrow).
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(workers, context, initializer=_install, initargs=(task,)) as pool:
-            waiting: deque[Future[ChunkResult]] = deque()
+            waiting: deque[Future[R]] = deque()
             try:
                 for start, chunk in chunks(items, chunk_rows):
                     waiting.append(pool.submit(_run_installed, start, chunk))
@@ -84,15 +88,15 @@ def chunks(items: Iterable[Any], rows: int) -> Iterator[tuple[int, list[Any]]]:
         start += len(chunk)
 
 
-_task: Task | None = None
+_task: Task[Any] | None = None
 
 
-def _install(task: Task) -> None:
+def _install(task: Task[Any]) -> None:
     global _task
     _task = task
 
 
-def _run_installed(start: int, chunk: list[Any]) -> ChunkResult:
+def _run_installed(start: int, chunk: list[Any]) -> Any:
     assert _task is not None
     return _task(start, chunk)
 
@@ -126,17 +130,19 @@ class RecordTask:
 
 def run_to_file(
     engine: Engine,
-    task: Task,
+    task: Task[ChunkResult],
     items: Iterable[Any],
     out: str | Path,
     ledger: Ledger,
     progress: Callable[[int], None] | None = None,
     chunk_rows: int = CHUNK_ROWS,
+    counts: Counter[str] | None = None,
 ) -> int:
     """Runs `task` over `items`, writes its lines to `out` and its entries to `ledger`.
 
     Args:
       progress: called with the number of rows written so far.
+      counts: gets the sum of the chunks' counts.
 
     Returns:
       The number of lines written. `out` appears only when it is complete.
@@ -147,6 +153,8 @@ def run_to_file(
         for result in engine.run(task, items, chunk_rows):
             for entry in result.entries:
                 ledger.add_entry(entry)
+            if counts is not None:
+                counts.update(result.counts)
             yield from result.lines
             written += len(result.lines)
             if progress:
