@@ -11,16 +11,15 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from xlam_jax.format.call_formats.base import Answer, Piece, Writer, dumps
-from xlam_jax.format.call_formats.text_grammar import Values, answer_rule, literal
-from xlam_jax.format.call_formats.text_stream import (
+from xlam_jax.format.call_formats.base import Piece, Writer, dumps
+from xlam_jax.format.call_formats.lark import Values, answer_rule, literal
+from xlam_jax.format.call_formats.reading import (
     BLANK,
     SPACE,
     Reading,
     Source,
-    TextStream,
+    Streamed,
     Wait,
-    parse_text,
 )
 from xlam_jax.format.templates import jinja_source
 from xlam_jax.format.values import Tool, ToolCall
@@ -33,7 +32,7 @@ def _word(text: str) -> str:
     return text if _WORD.fullmatch(text) else dumps(text, "name")
 
 
-class KeyValue:
+class KeyValue(Streamed):
     """`call: f`, `  city = "Oslo"`, `end`."""
 
     name = "key-value"
@@ -56,12 +55,6 @@ class KeyValue:
             out.add("end")
         out.add("" if calls else "no calls")
         return out.piece()
-
-    def parse(self, text: str, stop: str) -> Answer:
-        return parse_text(self._read, text, stop)
-
-    def stream(self, stop: str) -> TextStream:
-        return TextStream(self._read, stop)
 
     def _read(self, source: Source) -> Reading:
         fenced = yield from source.open_fence()

@@ -13,17 +13,16 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from xlam_jax.format.call_formats.base import Answer, Piece, Writer, dumps
+from xlam_jax.format.call_formats.base import Piece, Writer, dumps
+from xlam_jax.format.call_formats.lark import Spelling, Values, answer_rule, literal
 from xlam_jax.format.call_formats.python_literals import is_identifier, python_value, read_literal
-from xlam_jax.format.call_formats.text_grammar import Spelling, Values, answer_rule, literal
-from xlam_jax.format.call_formats.text_stream import (
+from xlam_jax.format.call_formats.reading import (
     LINE,
     SPACE,
     Reading,
     Source,
-    TextStream,
+    Streamed,
     Wait,
-    parse_text,
 )
 from xlam_jax.format.templates import jinja_source
 from xlam_jax.format.values import Tool, ToolCall
@@ -173,7 +172,7 @@ def _call_rules(tools: Sequence[Tool]) -> str:
 _THOUGHT = 'thought: (/# [^\\n]*/ "\\n")*\n'
 
 
-class PythonCalls:
+class PythonCalls(Streamed):
     """One call a line; `pass` where there is none."""
 
     name = "python-calls"
@@ -187,12 +186,6 @@ class PythonCalls:
             _write_call(out, call)
         out.add("" if calls else "pass")
         return out.piece()
-
-    def parse(self, text: str, stop: str) -> Answer:
-        return parse_text(self._read, text, stop)
-
-    def stream(self, stop: str) -> TextStream:
-        return TextStream(self._read, stop)
 
     def _read(self, source: Source) -> Reading:
         fenced = yield from source.open_fence()
@@ -251,7 +244,7 @@ class PythonCalls:
         return jinja_source("python-values") + jinja_source(self.name)
 
 
-class PythonList:
+class PythonList(Streamed):
     """A list of calls `[f(a=1), g()]`; without calls the reply as plain text, or `[]`.
 
     A reply that would read as a list, a comment or a fence begins with a backslash.
@@ -276,19 +269,15 @@ class PythonList:
         out.add("]")
         return out.piece()
 
-    def parse(self, text: str, stop: str) -> Answer:
-        return parse_text(self._read, text, stop)
-
-    def stream(self, stop: str) -> TextStream:
-        return TextStream(self._read, stop)
-
     def _read(self, source: Source) -> Reading:
         # strip() takes more for whitespace than Python's lexer does, and render asks strip().
         blank = yield from source.take(_BLANK)
         mark = yield from source.peek(3)
         if mark[:1] not in ("[", "#") and mark != "```":
-            text = blank + (yield from source.take(_ALL))
-            return text.removeprefix("\\")
+            if not blank:
+                yield from source.accept("\\")
+            yield blank
+            return blank + (yield from source.rest())
         fenced = yield from source.open_fence()
         thoughts: list[str] = []
         yield from _comments(source, thoughts)
@@ -330,4 +319,3 @@ class PythonList:
 
 
 _BLANK = re.compile(r"\s*")
-_ALL = re.compile(r"[\s\S]*")

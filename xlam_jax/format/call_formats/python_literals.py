@@ -9,7 +9,7 @@ import warnings
 from typing import Any
 
 from xlam_jax.format.call_formats.base import DECODER
-from xlam_jax.format.call_formats.text_stream import Source
+from xlam_jax.format.call_formats.reading import Source
 
 # A fixed list and not the module `keyword`, so that every Python and the Jinja template agree.
 KEYWORDS = frozenset(

@@ -9,17 +9,15 @@ look into thoughts: one that holds a line `Final Answer:` passes.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
-from xlam_jax.format.call_formats.base import Answer, Piece, Writer, dumps
+from xlam_jax.format.call_formats.base import Piece, Writer, dumps
+from xlam_jax.format.call_formats.lark import Values, answer_rule, literal
+from xlam_jax.format.call_formats.reading import ALL, SPACE, Reading, Source, Streamed, Wait
 from xlam_jax.format.call_formats.schema import value_schema
-from xlam_jax.format.call_formats.text_grammar import Values, answer_rule, literal
-from xlam_jax.format.call_formats.text_stream import SPACE, Reading, Source, TextStream, Wait, parse_text
 from xlam_jax.format.templates import jinja_source
 from xlam_jax.format.values import Tool, ToolCall
 
-_ALL = re.compile(r"[\s\S]*")
 _ACTION, _FINAL = "Action:", "Final Answer:"
 
 
@@ -33,7 +31,7 @@ def _name(name: str) -> str:
     return dumps(name, "name") if name != name.strip() or "\n" in name or name.startswith('"') else name
 
 
-class React:
+class React(Streamed):
     """`Thought`, `Action`, `Action Input`, `Final Answer`."""
 
     name = "react"
@@ -57,12 +55,6 @@ class React:
             out.add(dumps(call.arguments, f"arguments of {call.name}"), "arguments")
         return out.piece()
 
-    def parse(self, text: str, stop: str) -> Answer:
-        return parse_text(self._read, text, stop)
-
-    def stream(self, stop: str) -> TextStream:
-        return TextStream(self._read, stop)
-
     def _read(self, source: Source) -> Reading:
         fenced = yield from source.open_fence()
         thoughts: list[str] = []
@@ -77,7 +69,7 @@ class React:
                 thoughts.append((yield from _prose(source)))
             elif not count and (yield from source.accept(_FINAL)):
                 yield from source.accept(" ")
-                return (yield from source.take(_ALL))
+                return (yield from source.rest())
             elif not count and not thoughts and not fenced and (yield from source.peek(1)):
                 thoughts.append((yield from _prose(source)).strip())
                 if source.final and not (yield from source.peek(1)):
@@ -87,7 +79,7 @@ class React:
         if not count:
             source.fail("neither an action nor a final answer")
         if (yield from source.accept("Observation:")):
-            yield from source.take(_ALL)
+            yield from source.take(ALL)
         yield from source.finish(fenced)
         return "\n".join(thoughts)
 

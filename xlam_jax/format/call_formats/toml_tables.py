@@ -13,9 +13,9 @@ import tomllib
 from collections.abc import Sequence
 from typing import Any
 
-from xlam_jax.format.call_formats.base import Answer, Piece, Writer, dumps
-from xlam_jax.format.call_formats.text_grammar import Spelling, Values, answer_rule, literal
-from xlam_jax.format.call_formats.text_stream import Reading, Source, TextStream, parse_text
+from xlam_jax.format.call_formats.base import Piece, Writer, dumps
+from xlam_jax.format.call_formats.lark import Spelling, Values, answer_rule, literal
+from xlam_jax.format.call_formats.reading import Reading, Source, Streamed
 from xlam_jax.format.templates import jinja_source
 from xlam_jax.format.values import Tool, ToolCall
 
@@ -40,7 +40,7 @@ def _key(key: str) -> str:
     return key if _BARE.fullmatch(key) else toml_value(key)
 
 
-class Toml:
+class Toml(Streamed):
     """`[[tool_calls]]`, `name = "f"`, `[tool_calls.arguments]`, `city = "Oslo"`."""
 
     name = "toml"
@@ -63,12 +63,6 @@ class Toml:
             out.add("".join(lines), "arguments")
         out.add(_END if calls else "tool_calls = []")
         return out.piece()
-
-    def parse(self, text: str, stop: str) -> Answer:
-        return parse_text(self._read, text, stop)
-
-    def stream(self, stop: str) -> TextStream:
-        return TextStream(self._read, stop)
 
     def _read(self, source: Source) -> Reading:
         fenced = yield from source.open_fence()

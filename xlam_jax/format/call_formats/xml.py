@@ -13,9 +13,9 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from xlam_jax.format.call_formats.base import Answer, Piece, Writer, dumps
-from xlam_jax.format.call_formats.text_grammar import Spelling, Values, answer_rule, literal
-from xlam_jax.format.call_formats.text_stream import SPACE, Reading, Source, TextStream, Wait, parse_text
+from xlam_jax.format.call_formats.base import Piece, Writer, dumps
+from xlam_jax.format.call_formats.lark import Spelling, Values, answer_rule, literal
+from xlam_jax.format.call_formats.reading import SPACE, Reading, Source, Streamed, Wait
 from xlam_jax.format.templates import jinja_source
 from xlam_jax.format.values import Tool, ToolCall
 
@@ -120,7 +120,7 @@ def _add(source: Source, arguments: dict[str, Any], name: str, value: Any) -> No
     arguments[name] = value
 
 
-class _Xml:
+class _Xml(Streamed):
     """What both spellings share: root element, thought, streaming."""
 
     name: str
@@ -150,12 +150,6 @@ class _Xml:
             self._write_call(out, call)
         out.add(f"</{self.root}>")
         return out.piece()
-
-    def parse(self, text: str, stop: str) -> Answer:
-        return parse_text(self._read, text, stop)
-
-    def stream(self, stop: str) -> TextStream:
-        return TextStream(self._read, stop)
 
     def _read(self, source: Source) -> Reading:
         fenced = yield from source.open_fence()

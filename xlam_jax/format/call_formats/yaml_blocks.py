@@ -14,9 +14,9 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from xlam_jax.format.call_formats.base import DECODER, Answer, Piece, Writer, dumps
-from xlam_jax.format.call_formats.text_grammar import Spelling, Values, answer_rule, literal
-from xlam_jax.format.call_formats.text_stream import Reading, Source, TextStream, Wait, parse_text
+from xlam_jax.format.call_formats.base import DECODER, Piece, Writer, dumps
+from xlam_jax.format.call_formats.lark import Spelling, Values, answer_rule, literal
+from xlam_jax.format.call_formats.reading import Reading, Source, Streamed, Wait
 from xlam_jax.format.templates import jinja_source
 from xlam_jax.format.values import Tool, ToolCall
 
@@ -47,7 +47,7 @@ def _word(text: str) -> str:
     return text if _WORD.fullmatch(text) and text.lower() not in _RESERVED else yaml_value(text)
 
 
-class Yaml:
+class Yaml(Streamed):
     """`tool_calls:`, `- name: f`, `  arguments:`, `    city: "Oslo"`, `...`."""
 
     name = "yaml"
@@ -72,12 +72,6 @@ class Yaml:
             out.add("\n")
         out.add("...")
         return out.piece()
-
-    def parse(self, text: str, stop: str) -> Answer:
-        return parse_text(self._read, text, stop)
-
-    def stream(self, stop: str) -> TextStream:
-        return TextStream(self._read, stop)
 
     def _read(self, source: Source) -> Reading:
         yield from source.open_fence()

@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xlam_jax.errors import InputError
-from xlam_jax.format import Answer, ParseError, ToolCall, normalise_tool
-from xlam_jax.format.call_formats.text_formats import TEXT_FORMATS
+from xlam_jax.format import CALL_FORMATS, Answer, ParseError, ToolCall, normalise_tool
 
 STOP = "<|im_end|>"
 MARKS = [
@@ -33,7 +32,7 @@ calls = st.lists(
     st.builds(ToolCall, words.filter(bool), st.dictionaries(words, mixed, max_size=4)), max_size=3
 ).map(tuple)
 thoughts = st.one_of(st.none(), hostile)
-every = pytest.mark.parametrize("form", TEXT_FORMATS, ids=lambda f: f.name)
+every = pytest.mark.parametrize("form", list(CALL_FORMATS.values()), ids=lambda f: f.name)
 
 
 def stopless(calls, thought):
@@ -206,10 +205,14 @@ def test_time_is_linear_in_the_length_of_a_stream(form):
 @every
 def test_fences_and_whitespace_around_the_whole(form):
     calls = (ToolCall("f", {"a": 1, "b": "x"}),)
-    text = form.render(calls, "why").text
-    for wrapped in (f"\n {text}\n \n" if form.name != "yaml" else f"\n{text}\n \n", f"```\n{text}\n```",
-                    f" ```python\n{text}\n``` \n", f"```yaml\n{text}\n```{STOP}"):  # fmt: skip
-        assert form.parse(wrapped, STOP) == Answer("why", calls), wrapped
+    text = form.render(calls, None).text
+    space = "\n" if form.name == "yaml" else "\n "
+    whole = [space + text + "\n \n"]
+    if form.name != "markdown":  # is a fence itself
+        whole += [f"```\n{text}\n```", f" ```json\n{text}\n``` \n", f"```json\n{text}\n```{STOP}"]
+    for wrapped in whole:
+        answer = form.parse(wrapped, STOP)
+        assert answer.tool_calls == calls and not answer.thought.strip(), wrapped
 
 
 # Jinja -----------------------------------------------------------------------------------------------------
@@ -257,7 +260,7 @@ def test_jinja_of_hard_calls(tokenizer, form):
     )
     for thought in ("", "why\n# [f()]\nAction: x\n<b>&"):
         assert by_jinja(tokenizer, form, calls, thought, True) == form.render(calls, thought).text
-    assert by_jinja(tokenizer, form, (), None, True) == form.render((), None).text
+    assert by_jinja(tokenizer, form, (), None, True) == form.render((), "").text
 
 
 # Instructions ----------------------------------------------------------------------------------------------

@@ -1,8 +1,9 @@
-"""Reading text that arrives in chunks, for the textual call formats.
+"""Reading answers that arrive in chunks.
 
 A format's reader is a generator over a `Source`: it takes characters as they come, yields each ToolCall the
-moment its text is complete and None where it needs more input, and returns the thought. Parsing a whole text
-is feeding it in one chunk, so streaming and parsing cannot differ; every character is looked at once.
+moment its text is complete and None where it needs more input, and returns the thought. Pieces of the thought
+that are certain may be yielded as text, for servers that show words as they come. Parsing a whole text is
+feeding it in one chunk, so streaming and parsing cannot differ; every character is looked at once.
 """
 
 from __future__ import annotations
@@ -14,16 +15,22 @@ from typing import Any, NoReturn
 from xlam_jax.format.call_formats.base import DECODER, Answer, ParseError
 from xlam_jax.format.values import ToolCall, check_json
 
-Reading = Generator["ToolCall | None", None, Any]
+Reading = Generator["ToolCall | str | None", None, Any]
 Wait = Generator[None, None, Any]
 
 SPACE = re.compile(r"[ \t\r\n]*")
 BLANK = re.compile(r"[ \t\r]*")
 LINE = re.compile(r"[^\n]*")
+ALL = re.compile(r"[\s\S]*")
 
 
 class Source:
     """The text so far that no one has taken. Methods that return `Wait` are used with `yield from`.
+
+    Args:
+      stop: the stop token; text after it is another turn's and is ignored.
+      cut: the first stop token ends the answer, wherever it stands; otherwise only one that `finish` finds
+        does, so that JSON strings may hold its text.
 
     Attributes:
       head: the first characters of the text, for messages.
@@ -31,17 +38,18 @@ class Source:
       stopped: the stop token was found, so the answer ends where its writer wanted it to.
     """
 
-    def __init__(self, stop: str) -> None:
+    def __init__(self, stop: str, cut: bool = True) -> None:
         self.head = ""
         self.final = False
         self.stopped = False
-        self._stop = stop
+        self._stop = stop if cut else ""
+        self._end = "" if cut else stop
         self._held = ""
         self._text = ""
         self._at = 0
 
     def push(self, chunk: str) -> None:
-        """Adds text; what follows the stop token is another turn's and is ignored."""
+        """Adds text, up to the stop token."""
         if self.final:
             return
         if self._stop:
@@ -51,7 +59,7 @@ class Source:
                 chunk, self._held = chunk[:found], ""
                 self.final = self.stopped = True
             else:
-                keep = _overlap(chunk, self._stop)
+                keep = overlap(chunk, self._stop)
                 self._held = chunk[len(chunk) - keep :]
                 chunk = chunk[: len(chunk) - keep]
         self._add(chunk)
@@ -111,17 +119,28 @@ class Source:
         yield from self.take(SPACE)
         if not (yield from self.accept("```")):
             return False
-        yield from self.line()
+        yield from self.take(_LANGUAGE)
         yield from self.take(SPACE)
         return True
 
     def finish(self, fenced: bool) -> Wait:
-        """Only whitespace and the closing fence may be left."""
+        """Only whitespace, the closing fence and another turn may be left."""
         yield from self.take(SPACE)
         if fenced and (yield from self.accept("```")):
             yield from self.take(SPACE)
+        if self._end and (yield from self.accept(self._end)):
+            yield from self.take(ALL)
         if (yield from self.peek(1)):
             self.fail("text after the calls")
+
+    def rest(self) -> Reading:
+        """All the text that is left, also yielded as it comes."""
+        taken = []
+        while not self.final or self._at < len(self._text):
+            taken.append(self._text[self._at :])
+            self._at = len(self._text)
+            yield taken[-1] or None
+        return "".join(taken)
 
     def balanced(self) -> Wait:
         """The text of a JSON object or list, from its bracket to the matching one."""
@@ -172,11 +191,12 @@ class Source:
         raise ParseError(what, where=f"answer {self.head!r}") from None
 
 
+_LANGUAGE = re.compile(r"[A-Za-z_]*")
 _PLAIN = re.compile(r'[^"{}\[\]]*')
 _IN_QUOTES = {'"': re.compile(r'[^"\\]*'), "'": re.compile(r"[^'\\]*")}
 
 
-def _overlap(text: str, stop: str) -> int:
+def overlap(text: str, stop: str) -> int:
     """Length of the longest end of `text` that may be the beginning of `stop`."""
     for length in range(min(len(stop) - 1, len(text)), 0, -1):
         if text.endswith(stop[:length]):
@@ -184,18 +204,20 @@ def _overlap(text: str, stop: str) -> int:
     return 0
 
 
-class TextStream:
-    """Reads one answer chunk by chunk.
+class AnswerStream:
+    """Reads one answer chunk by chunk; a `StreamParser`.
 
     Args:
       read: the format's reader.
-      stop: the stop token; text after it is ignored.
+      source: the text it reads, still empty.
     """
 
-    def __init__(self, read: Callable[[Source], Reading], stop: str) -> None:
-        self._source = Source(stop)
-        self._reading: Reading | None = read(self._source)
+    def __init__(self, read: Callable[[Source], Reading], source: Source) -> None:
+        self._source = source
+        self._reading: Reading | None = read(source)
         self._calls: list[ToolCall] = []
+        self._words: list[str] = []
+        self._given = 0
         self._thought = ""
         self._error: ParseError | None = None
 
@@ -203,6 +225,12 @@ class TextStream:
         """The calls that this chunk completes; a broken answer is reported by `close`."""
         self._source.push(chunk)
         return self._run()
+
+    def words(self) -> str:
+        """What has become certain of the thought since the last time."""
+        words, self._words = "".join(self._words), []
+        self._given += len(words)
+        return words
 
     def close(self) -> Answer:
         """The whole answer.
@@ -220,15 +248,19 @@ class TextStream:
         done: list[ToolCall] = []
         try:
             while self._reading:
-                call = next(self._reading)
-                if call is None:
+                item = next(self._reading)
+                if item is None:
                     break
-                self._check([call.name, call.arguments])
-                if not call.name:
+                if isinstance(item, str):
+                    self._words.append(item)
+                    continue
+                self._check([item.name, item.arguments])
+                if not item.name:
                     self._source.fail("a call has no name")
-                done.append(call)
+                done.append(item)
         except StopIteration as end:
             self._reading, self._thought = None, end.value
+            self._words = [self._thought[self._given :]]
             try:
                 self._check([self._thought])
             except ParseError as e:
@@ -246,8 +278,22 @@ class TextStream:
             self._source.fail(str(e))
 
 
-def parse_text(read: Callable[[Source], Reading], text: str, stop: str) -> Answer:
-    """The answer that `text` is; raises ParseError and nothing else."""
-    stream = TextStream(read, stop)
-    stream.feed(text)
-    return stream.close()
+class Streamed:
+    """A call format that reads by its generator `_read`.
+
+    Attributes:
+      cut: see `Source`.
+    """
+
+    cut = True
+
+    def _read(self, source: Source) -> Reading:
+        raise NotImplementedError
+
+    def stream(self, stop: str) -> AnswerStream:
+        return AnswerStream(self._read, Source(stop, self.cut))
+
+    def parse(self, text: str, stop: str) -> Answer:
+        stream = self.stream(stop)
+        stream.feed(text)
+        return stream.close()

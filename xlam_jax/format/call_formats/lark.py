@@ -1,4 +1,4 @@
-"""Lark fragments of answers whose values are not JSON, in llguidance's dialect.
+"""Lark fragments of answers, in llguidance's dialect.
 
 `Values` turns a JSON Schema into rules for a spelling of JSON values: Python constants, TOML, JSON escaped
 for XML. What `%json` would say about a value (kind, enum, required and optional keys in order, item counts)
@@ -45,6 +45,11 @@ class Spelling:
 def literal(text: str) -> str:
     """A Lark string; the empty text is an empty string."""
     return json.dumps(text, ensure_ascii=False)
+
+
+def json_value(schema: dict[str, Any]) -> str:
+    """Lark expression for JSON by a schema, with the separators of `json.dumps`."""
+    return f"%json {json.dumps({**schema, **JSON_SEPARATORS}, ensure_ascii=False)}"
 
 
 def repeated(item: str, between: str, low: int, high: int | None, first: str = "") -> str:
@@ -145,7 +150,7 @@ class Values:
     def _body(self, schema: Any) -> str:
         spelling = self._spelling
         if spelling is None:
-            return f"%json {json.dumps({**schema, **JSON_SEPARATORS}, ensure_ascii=False)}"
+            return json_value(schema)
         if not isinstance(schema, dict):
             schema = {}
         if "const" in schema:
