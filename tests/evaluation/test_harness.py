@@ -50,8 +50,8 @@ class Scripted:
     refuse: str = ""
     too_long: str = "\0"
 
-    def grammar_error(self, schema):
-        return "no grammar" if self.refuse and self.refuse in json.dumps(schema) else ""
+    def grammar_error(self, grammar):
+        return "no grammar" if self.refuse and self.refuse in grammar else ""
 
     def generate(self, prompts, *, grammars=None, **kwargs):
         self.prompts, self.grammars, self.kwargs = list(prompts), grammars, kwargs
@@ -136,7 +136,7 @@ def test_constrained_evaluation_lets_the_list_be_empty_unless_a_call_is_required
     assert engine.grammars is None
 
 
-def test_a_schema_without_grammar_fails_its_rows_only():
+def test_a_grammar_that_is_refused_fails_its_rows_only():
     report = evaluate(Scripted(gold, refuse="echo"), RECORDS, CODEC, constrained=True)
     assert [r.outcome for r in report.rows] == ["right", "not_run", "right", "not_run", "not_run"]
     assert report.summary["not_run"] == {"grammar": 3} and report.summary["ast"] == 0.4

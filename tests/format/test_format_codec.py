@@ -219,4 +219,4 @@ def test_default_instructions_stay_short():
     from xlam_jax.format import TASK_INSTRUCTION
 
     assert len(TASK_INSTRUCTION) <= 75
-    assert len(get_codec().format.instruction(False)) <= 85
+    assert len(get_codec().format.instructions(False)[0]) <= 85

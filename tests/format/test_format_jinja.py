@@ -4,7 +4,6 @@ import json
 from dataclasses import replace
 
 import pytest
-from bare_array import BareArray
 from format_strategies import HOSTILE, records
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -50,13 +49,13 @@ def applied(tokenizer, codec, record, *, prompt):
 def codecs(draw):
     """Any template, layout and legal order; a format that knows plain replies, and one that does not."""
     layout = draw(st.sampled_from(sorted(LAYOUTS)))
-    codec = get_codec(
+    return get_codec(
+        draw(st.sampled_from(["xlam-json", "json-array"])),
         template=draw(st.sampled_from(sorted(TEMPLATES))),
         layout=layout,
         thought=draw(st.booleans()),
         sections=draw(st.sampled_from(legal_orders(layout))),
     )
-    return replace(codec, format=BareArray()) if draw(st.booleans()) else codec
 
 
 def plain(record):
@@ -112,10 +111,10 @@ def test_the_hard_record(tokenizer, template, layout):
         few_shot_examples=("Q: é", {"query": "q", "tool_calls": [{"name": "f", "arguments": {}}]}, ["a"]),
     )
     for thought in (True, False):
-        codec = get_codec(template=template, layout=layout, thought=thought)
-        for shown in (record, plain(record)):
-            for written in (codec, replace(codec, format=BareArray())):
-                assert applied(tokenizer, written, shown, prompt=False) == written.render(shown).text
+        for call_format in ("xlam-json", "json-array"):
+            codec = get_codec(call_format, template, layout, thought)
+            for shown in (record, plain(record)):
+                assert applied(tokenizer, codec, shown, prompt=False) == codec.render(shown).text
 
 
 @pytest.mark.parametrize("ascii", [False, True])

@@ -133,5 +133,5 @@ def test_smollm2_writes_its_bos_once():
     assert made["input_ids"] == ids
     prompt = tokenizer(codec.prompt(RECORD, 1), add_special_tokens=False)["input_ids"]
     assert ids[: len(prompt)] == prompt
-    defaults = len(tokenizer(codec.format.instruction(False), add_special_tokens=False)["input_ids"])
+    defaults = len(tokenizer(codec.format.instructions(False)[0], add_special_tokens=False)["input_ids"])
     assert defaults <= 30, "every prompt pays for the default instruction"

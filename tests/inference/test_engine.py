@@ -107,14 +107,13 @@ SCHEMA_TOOLS = [
 def test_constrained_text_of_a_random_model_parses_and_validates(temperature):
     codec = get_codec()
     by_name = {t.name: t.parameters for t in SCHEMA_TOOLS}
-    schema = codec.grammar(SCHEMA_TOOLS, 1)
-    schema["properties"]["tool_calls"]["maxItems"] = 2  # a random model would go on calling
+    grammar = codec.grammar(SCHEMA_TOOLS, 1, max_calls=2)  # a random model would go on calling
     free = engine(batch_size=4).generate(PROMPTS, max_new_tokens=30, temperature=temperature)
     got = engine(batch_size=4).generate(
         PROMPTS * 2,
         max_new_tokens=280,
         temperature=temperature,
-        grammars=[schema] * len(PROMPTS) + [None] * len(PROMPTS),
+        grammars=[grammar] * len(PROMPTS) + [None] * len(PROMPTS),
     )
     for generation in got[: len(PROMPTS)]:
         assert generation.finish_reason == "stop", generation.text

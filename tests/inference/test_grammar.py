@@ -1,7 +1,5 @@
 """What the grammar lets through is what the codec writes, and nothing else."""
 
-import json
-
 import numpy as np
 import pytest
 import tiny_decoders as tiny
@@ -98,16 +96,16 @@ def test_a_call_can_be_demanded():
 def test_ids_beyond_the_tokenizer_are_never_allowed_and_none_allows_all():
     g = grammars()
     beyond = set(range(len(tiny.tokenizer()), tiny.config().vocab_size))
-    matcher = g.matcher({"type": "string"})
+    matcher = g.matcher('answer: %json {"type": "string"}')
     matcher.consume_tokens(ids('"a'))
     options = allowed(g, matcher)
     assert len(options) > 200 and not options & beyond and STOP not in options
     assert beyond <= allowed(g, None)
 
 
-def test_each_schema_is_compiled_once_and_matchers_are_independent():
-    g, schema = grammars(), get_codec().grammar(TOOLS, 0)
-    first, second = g.matcher(schema), g.matcher(json.loads(json.dumps(schema)))
+def test_each_grammar_is_compiled_once_and_matchers_are_independent():
+    g = grammars()
+    first, second = (g.matcher(get_codec().grammar(TOOLS, 0)) for _ in range(2))
     assert g.compiled == 1
     first.consume_tokens(ids('{"tool'))
     assert second.validate_tokens(ids('{"tool_calls": []}')) == len(ids('{"tool_calls": []}'))
@@ -115,8 +113,8 @@ def test_each_schema_is_compiled_once_and_matchers_are_independent():
     assert g.compiled == 2
 
 
-def test_bad_schema_and_foreign_tokenizer_are_input_errors():
+def test_bad_grammar_and_foreign_tokenizer_are_input_errors():
     with pytest.raises(InputError, match="no grammar"):
-        grammars().matcher({"type": "nonsense"})
+        grammars().matcher('answer: %json {"type": "nonsense"}')
     with pytest.raises(InputError, match="tokens, the model 100"):
         Grammars(tiny.tokenizer(), 100, STOP)

@@ -26,7 +26,7 @@ class Generates(Protocol):
     @property
     def generate(self) -> Callable[..., Sequence[Any]]: ...
 
-    def grammar_error(self, schema: dict[str, Any]) -> str: ...
+    def grammar_error(self, grammar: str) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -153,16 +153,16 @@ def evaluate_cases(
     if tool_choice not in ("auto", "required"):
         raise InputError(f"unknown tool_choice {tool_choice!r}", hint="auto, required")
     begin = time.perf_counter()
-    grammars: list[dict[str, Any] | None] = [None] * len(cases)
+    grammars: list[str | None] = [None] * len(cases)
     refused: dict[int, str] = {}
     if constrained:
         for i, case in enumerate(cases):
             fewest = 1 if tool_choice == "required" and case.tools else 0
-            schema = codec.grammar(case.tools, fewest)
-            if reason := engine.grammar_error(schema):
+            grammar = codec.grammar(case.tools, fewest)
+            if reason := engine.grammar_error(grammar):
                 refused[i] = reason
             else:
-                grammars[i] = schema
+                grammars[i] = grammar
     asked = [i for i in range(len(cases)) if i not in refused]
     generations = engine.generate(
         [cases[i].prompt for i in asked],

@@ -18,12 +18,13 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from xlam_jax.errors import InputError
-from xlam_jax.format.call_formats import CALL_FORMATS, Answer, CallFormat, Piece
+from xlam_jax.format.call_formats import CALL_FORMATS, Answer, CallFormat, Piece, StreamParser
 from xlam_jax.format.layout import LAYOUTS, Layout
 from xlam_jax.format.opening import as_text, is_plain_chat, opening
 from xlam_jax.format.record import Record, Step, Style, Tool, ToolCall
 from xlam_jax.format.templates import TEMPLATES, ChatTemplate, chat_template
 from xlam_jax.format.tools import openai_view
+from xlam_jax.format.turn_stream import TurnStream
 
 # Short on purpose: every prompt of every sample pays for it.
 TASK_INSTRUCTION = "Answer the query by calling the tools. Call none if no tool fits."
@@ -97,7 +98,7 @@ class Codec:
     @property
     def format_instruction(self) -> str:
         """The format instruction of records that bring none."""
-        return self.own_format_instruction or _instruction(self.format, self.thought)
+        return self.own_format_instruction or self.format.instructions(self.thought)[0]
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -179,8 +180,8 @@ class Codec:
     def parse(self, text: str) -> Answer:
         """Reads raw model output, with or without the stop token.
 
-        Whitespace around it and a fence of backticks are forgiven, a bare list of calls and arguments
-        given as JSON text are accepted.
+        What the chat template has around an answer is no part of it. Whitespace and a fence of backticks
+        around the whole are forgiven, and what else a call format says it reads.
 
         Raises:
           ParseError: and nothing else, whatever the text.
@@ -189,7 +190,23 @@ class Codec:
           >>> get_codec().parse('{"tool_calls": [{"name": "f", "arguments": {"a": 1}}]}').tool_calls
           (ToolCall(name='f', arguments={'a': 1}),)
         """
-        return self.format.parse(text, self.chat.stop)
+        stream = self.stream()
+        stream.feed(text)
+        return stream.close()
+
+    def stream(self) -> StreamParser:
+        """Reads raw model output that arrives in chunks; the same answer as `parse` for every split.
+
+        Example:
+          >>> stream = get_codec().stream()
+          >>> stream.feed('{"tool_calls": [{"name": "f", "arg')
+          []
+          >>> stream.feed('uments": {}}, {"na')
+          [ToolCall(name='f', arguments={})]
+        """
+        chat = self.chat
+        inner = self.format.stream(chat.stop)
+        return TurnStream(inner, chat) if chat.lead or chat.before_stop else inner
 
     def render_calls(self, calls: Iterable[ToolCall], thought: str = "") -> str:
         """The answer alone, to a record that is no plain chat: no stop token, no turn around it."""
@@ -245,10 +262,8 @@ class Codec:
             with_thought=self.thought,
         )
 
-    def grammar(
-        self, tools: Sequence[Tool], min_calls: int = 1, max_calls: int | None = 10
-    ) -> dict[str, Any]:
-        """JSON Schema of the answers that call these tools, for llguidance.
+    def grammar(self, tools: Sequence[Tool], min_calls: int = 1, max_calls: int | None = 10) -> str:
+        """Lark fragment of the answers that call these tools, for llguidance; its main rule is `answer`.
 
         Args:
           max_calls: at most this many calls, None for no limit; a weak model repeats one on and on.
@@ -263,7 +278,7 @@ class Codec:
             thought = self.sections.words(thought)
             if plain:
                 return Piece(thought, ((0, len(thought), "thought"),))
-            if thought and getattr(self.format, "reply", False):
+            if thought and self.format.reply:
                 return self.format.render(calls, thought)
         return self.format.render(calls, thought if self.thought else None)
 
@@ -356,11 +371,6 @@ def _known(what: str, name: str, table: dict[str, T]) -> T:
         near = difflib.get_close_matches(name, table, n=1, cutoff=0.4)
         raise InputError(f"unknown {what} {name!r}", hint=near[0] if near else "one of " + ", ".join(table))
     return table[name]
-
-
-def _instruction(format: CallFormat, thought: bool) -> str:
-    wordings = getattr(format, "instructions", None)
-    return wordings(thought)[0] if wordings else format.instruction(thought)
 
 
 def _observation(step: Step) -> str | None:

@@ -102,10 +102,10 @@ class Engine:
         """Token ids of a prompt, whose special tokens (the first one too) are part of the text."""
         return self.tokenizer(prompt, add_special_tokens=False)["input_ids"]
 
-    def grammar_error(self, schema: dict[str, Any]) -> str:
-        """Why constrained decoding cannot follow this schema; empty when it can."""
+    def grammar_error(self, grammar: str) -> str:
+        """Why constrained decoding cannot follow this grammar; empty when it can."""
         try:
-            self.grammars.matcher(schema)
+            self.grammars.matcher(grammar)
         except InputError as e:
             return e.what
         return ""
@@ -118,7 +118,7 @@ class Engine:
         temperature: float = 0.0,
         top_p: float = 1.0,
         seed: int = 0,
-        grammars: Sequence[dict[str, Any] | None] | None = None,
+        grammars: Sequence[str | None] | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> list[Generation]:
         """Continues each prompt.
@@ -128,11 +128,11 @@ class Engine:
           temperature: 0 is greedy.
           top_p: mass of the nucleus that is drawn from.
           seed: prompt number i draws with a key made of (seed, i), whatever the batches.
-          grammars: a JSON Schema per prompt that its answer must follow, None for none.
+          grammars: a grammar per prompt (see `Codec.grammar`) that its answer must follow, None for none.
           progress: called with (finished, all) after each sequence.
 
         Raises:
-          InputError: an empty prompt, a schema no grammar can be made from, or lists of unequal length.
+          InputError: an empty prompt, a grammar that cannot be compiled, or lists of unequal length.
         """
         if grammars is not None and len(grammars) != len(prompts):
             raise InputError(f"{len(prompts)} prompts, but {len(grammars)} grammars")
@@ -141,8 +141,8 @@ class Engine:
             ids = self.encode(prompt)
             if not ids:
                 raise InputError("empty prompt", where=f"prompt {number}")
-            schema = grammars[number] if grammars is not None else None
-            matcher = self.grammars.matcher(schema) if schema is not None else None
+            grammar = grammars[number] if grammars is not None else None
+            matcher = self.grammars.matcher(grammar) if grammar is not None else None
             requests.append(Request(number, ids, min(max_new_tokens, self.max_len - len(ids)), matcher))
         finished = 0
 

@@ -1,7 +1,7 @@
-"""Constrained decoding: JSON Schema -> llguidance matcher -> bitmask of allowed tokens per row.
+"""Constrained decoding: grammar of an answer -> llguidance matcher -> bitmask of allowed tokens per row.
 
-Whitespace is pinned to the separators of `json.dumps`, so that constrained text is written the way the
-training text was; a grammar unlike the training text costs accuracy.
+The call formats write their grammars so that constrained text is written the way the training text was; a
+grammar unlike the training text costs accuracy.
 """
 
 from __future__ import annotations
@@ -18,17 +18,9 @@ import numpy as np
 
 from xlam_jax.errors import InputError
 
-# `lenient` skips schema keywords llguidance does not know (tool schemas carry free-form ones) with a warning.
-_JSON_OPTIONS = {
-    "whitespace_flexible": False,
-    "item_separator": ", ",
-    "key_separator": ": ",
-    "lenient": True,
-}
-
 
 class Grammars:
-    """Compiles each distinct schema once for one tokenizer, and hands out matchers.
+    """Compiles each distinct grammar once for one tokenizer, and hands out matchers.
 
     Args:
       tokenizer: a fast Hugging Face tokenizer.
@@ -60,32 +52,30 @@ class Grammars:
 
     @property
     def compiled(self) -> int:
-        """Number of distinct schemas compiled so far."""
+        """Number of distinct grammars compiled so far."""
         return len(self._compiled)
 
-    def matcher(self, schema: dict[str, Any]) -> llguidance.LLMatcher:
+    def matcher(self, grammar: str) -> llguidance.LLMatcher:
         """A fresh matcher at the start of the text.
 
+        Args:
+          grammar: Lark fragment with the rule `answer`, as `Codec.grammar` gives it.
+
         Raises:
-          InputError: llguidance refuses the schema.
+          InputError: llguidance refuses the grammar.
         """
-        key = json.dumps(schema, ensure_ascii=False)  # key order is part of the grammar: do not sort
-        if key not in self._compiled:
+        if grammar not in self._compiled:
+            # The answer is one rule because a template may demand text before and after it.
+            before, after = (json.dumps(t, ensure_ascii=False) if t else "" for t in self._around)
             try:
-                matcher = llguidance.LLMatcher(self._tokenizer, self._lark(schema))
+                matcher = llguidance.LLMatcher(self._tokenizer, f"start: {before} answer {after}\n{grammar}")
                 reason = matcher.get_error() if matcher.is_error() else ""
             except ValueError as e:
                 reason = str(e)
             if reason:
-                raise InputError(f"no grammar from this schema: {reason.strip()[:300]}", where=key[:200])
-            self._compiled[key] = matcher
-        return self._compiled[key].deep_copy()
-
-    def _lark(self, schema: dict[str, Any]) -> str:
-        # The answer is one rule of a Lark grammar because a template may demand text before and after it.
-        schema = {**schema, "x-guidance": {**schema.get("x-guidance", {}), **_JSON_OPTIONS}}
-        before, after = (json.dumps(text, ensure_ascii=False) if text else "" for text in self._around)
-        return f"start: {before} answer {after}\nanswer: %json {json.dumps(schema, ensure_ascii=False)}\n"
+                raise InputError(f"no grammar from this text: {reason.strip()[:300]}", where=grammar[:200])
+            self._compiled[grammar] = matcher
+        return self._compiled[grammar].deep_copy()
 
     def fill(self, matchers: Iterable[llguidance.LLMatcher | None], mask_BW: np.ndarray) -> None:
         """Writes the allowed tokens of each row into `mask_BW`, int32 [B, ceil(V/32)]; None allows all."""

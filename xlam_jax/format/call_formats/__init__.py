@@ -6,9 +6,33 @@ A format is one object with the methods of `CallFormat`, in a module of this pac
 
 from __future__ import annotations
 
-from xlam_jax.format.call_formats.base import Answer, CallFormat, ParseError, Piece
-from xlam_jax.format.call_formats.xlam_json import XlamJson
+from xlam_jax.format.call_formats.base import Answer, CallFormat, ParseError, Piece, StreamParser
+from xlam_jax.format.call_formats.json_formats import JsonLines, OpenAI, XlamJson
+from xlam_jax.format.call_formats.key_value import KeyValue
+from xlam_jax.format.call_formats.prose_formats import Hermes, JsonArray, Markdown, Mistral
+from xlam_jax.format.call_formats.python_calls import PythonCalls, PythonList
+from xlam_jax.format.call_formats.react import React
+from xlam_jax.format.call_formats.toml_tables import Toml
+from xlam_jax.format.call_formats.xml import XmlAttributes, XmlElements
+from xlam_jax.format.call_formats.yaml_blocks import Yaml
 
-__all__ = ["CALL_FORMATS", "Answer", "CallFormat", "ParseError", "Piece"]
+__all__ = ["CALL_FORMATS", "Answer", "CallFormat", "ParseError", "Piece", "StreamParser"]
 
-CALL_FORMATS: dict[str, CallFormat] = {f.name: f for f in (XlamJson(),)}
+_FORMATS: tuple[CallFormat, ...] = (
+    XlamJson(),
+    JsonArray(),
+    OpenAI(),
+    JsonLines(),
+    Hermes(),
+    Mistral(),
+    Markdown(),
+    Yaml(),
+    XmlElements(),
+    XmlAttributes(),
+    PythonCalls(),
+    PythonList(),
+    React(),
+    KeyValue(),
+    Toml(),
+)
+CALL_FORMATS = {form.name: form for form in _FORMATS}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
@@ -32,11 +31,35 @@ class Piece:
     parts: tuple[tuple[int, int, str], ...]
 
 
+class StreamParser(Protocol):
+    """Reads one answer that arrives in chunks, in time linear in its length."""
+
+    def feed(self, chunk: str) -> list[ToolCall]:
+        """The calls that this chunk completes, each as early as its text is complete."""
+        ...
+
+    def words(self) -> str:
+        """What has become certain of the thought or reply since the last time; all of it after `close`."""
+        ...
+
+    def close(self) -> Answer:
+        """What `parse` gives for the whole text; raises ParseError exactly where `parse` does."""
+        ...
+
+
 class CallFormat(Protocol):
-    """One way to write calls. `thought` is None where the codec writes no thoughts."""
+    """One way to write calls. `thought` is None where the codec writes no thoughts.
+
+    Attributes:
+      reply: an answer without calls may be plain words; `render` is given them as `thought` then, whether
+        or not the codec writes thoughts.
+    """
 
     @property
     def name(self) -> str: ...
+
+    @property
+    def reply(self) -> bool: ...
 
     def render(self, calls: Sequence[ToolCall], thought: str | None) -> Piece:
         """Text and parts; raises InputError for arguments that JSON cannot hold."""
@@ -46,14 +69,21 @@ class CallFormat(Protocol):
         """The inverse of `render`; raises ParseError and nothing else."""
         ...
 
-    def grammar(
-        self, tools: Sequence[Tool], min_calls: int, max_calls: int | None, with_thought: bool
-    ) -> dict[str, Any]:
-        """JSON Schema whose instances, written in key order, are exactly the answers."""
+    def stream(self, stop: str) -> StreamParser:
+        """Reads one answer chunk by chunk; for every split the calls equal those of `parse`."""
         ...
 
-    def instruction(self, with_thought: bool) -> str:
-        """The default format instruction."""
+    def grammar(
+        self, tools: Sequence[Tool], min_calls: int, max_calls: int | None, with_thought: bool
+    ) -> str:
+        """Lark fragment, in llguidance's dialect, whose rule `answer` is what `render` writes.
+
+        No rule of it is named `start`. Raises InputError where calls are demanded and there are no tools.
+        """
+        ...
+
+    def instructions(self, with_thought: bool) -> tuple[str, ...]:
+        """Wordings of the format instruction; the first is the default."""
         ...
 
     def jinja(self) -> str:
@@ -93,32 +123,6 @@ def dumps(value: Any, what: str) -> str:
         raise InputError(f"{what} cannot be written as JSON: {e}") from None
 
 
-_FENCE = re.compile(r"```[A-Za-z]*[ \t]*\r?\n?")
-
-
-def read_json(text: str, stop: str) -> Any:
-    """The one JSON value that is `text`, up to fences, surrounding whitespace and the stop token."""
-    start = len(text) - len(text.lstrip())
-    fenced = _FENCE.match(text, start)
-    if fenced:
-        start = fenced.end()
-        start += len(text[start:]) - len(text[start:].lstrip())
-    try:
-        value, end = DECODER.raw_decode(text, start)
-        check_json(value)
-    except RecursionError:
-        fail("JSON is nested too deeply", text)
-    except ValueError as e:
-        fail(f"not JSON: {e}", text)
-    rest = text[end:].lstrip()
-    if fenced:
-        rest = rest.removeprefix("```").lstrip()
-    # Text after the stop token is another turn's; before it, it means that the answer was no JSON value.
-    if rest and not (stop and rest.startswith(stop)):
-        fail("text after the JSON value", text)
-    return value
-
-
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON number")
 
@@ -131,20 +135,3 @@ def _finite(text: str) -> float:
 
 
 DECODER = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite)
-
-
-def read_call(item: Any, text: str) -> ToolCall:
-    if not isinstance(item, dict):
-        fail("a call is no object", text)
-    name, arguments = item.get("name"), item.get("arguments")
-    if not isinstance(name, str) or not name:
-        fail("a call has no name", text)
-    if isinstance(arguments, str):  # OpenAI's spelling: arguments as JSON text
-        arguments = read_json(arguments, "")
-    if not isinstance(arguments, dict):
-        fail(f"arguments of {name[:80]} are no object", text)
-    return ToolCall(name, arguments)
-
-
-def fail(what: str, text: str) -> NoReturn:
-    raise ParseError(what, where=f"answer {text[:120]!r}") from None

@@ -1,0 +1,245 @@
+"""Formats that are JSON as a whole: xLAM-1's object, OpenAI's message, and a call a line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from xlam_jax.format.call_formats.base import Piece, Writer, dumps
+from xlam_jax.format.call_formats.json_reading import (
+    call_of,
+    call_rules,
+    read_calls,
+    read_members,
+    read_object,
+    write_call,
+    write_calls,
+)
+from xlam_jax.format.call_formats.lark import Spelling, Values, answer_rule, json_value, literal
+from xlam_jax.format.call_formats.reading import SPACE, Reading, Source, Streamed
+from xlam_jax.format.call_formats.schema import value_schema
+from xlam_jax.format.templates import jinja_source
+from xlam_jax.format.values import Tool, ToolCall
+
+_TEXT = {"type": "string"}
+
+
+class XlamJson(Streamed):
+    """xLAM's JSON object `{"thought": ..., "tool_calls": [{"name": ..., "arguments": {...}}]}`.
+
+    A bare list of calls is accepted, and so are further keys.
+    """
+
+    name = "xlam-json"
+    reply = False
+    cut = False
+
+    def render(self, calls: Sequence[ToolCall], thought: str | None) -> Piece:
+        out = Writer()
+        out.add("{")
+        if thought is not None:
+            out.add('"thought": ')
+            out.add_string(thought, "thought")
+            out.add(", ")
+        out.add('"tool_calls": ')
+        write_calls(out, calls)
+        out.add("}")
+        return out.piece()
+
+    def _read(self, source: Source) -> Reading:
+        fenced = yield from source.open_fence()
+        members: dict[str, Any] = {"tool_calls": []}
+        if (yield from source.peek(1)) == "[":
+            yield from read_calls(source)
+        else:
+            members = yield from read_members(source, "thought")
+        yield from source.finish(fenced)
+        if members.get("tool_calls") != []:
+            source.fail("tool_calls is no list" if "tool_calls" in members else "there is no key tool_calls")
+        thought = members.get("thought") or ""
+        if not isinstance(thought, str):
+            source.fail("thought is no text")
+        return thought
+
+    def grammar(
+        self, tools: Sequence[Tool], min_calls: int, max_calls: int | None, with_thought: bool
+    ) -> str:
+        values = Values(None)
+        call_rules(values, tools)
+        body = answer_rule(tools, min_calls, max_calls, '", "', '""')
+        head = f'"{{\\"thought\\": " {values.value(_TEXT)} ", "' if with_thought else '"{"'
+        return f'answer: {head} "\\"tool_calls\\": [" ({body}) "]}}"\n{values.text}'
+
+    def instructions(self, with_thought: bool) -> tuple[str, ...]:
+        why = '"thought": "why", ' if with_thought else ""
+        first = " Say in thought why." if with_thought else ""
+        form = f'{{{why}"tool_calls": [{{"name": "tool", "arguments": {{"key": value}}}}]}}'
+        return (
+            f"Reply with JSON: {form}",
+            f"Write one JSON object with the list of tool calls, in the order to run them; leave the list "
+            f"empty if no tool fits.{first}\n{form}",
+            f"Your answer must be valid JSON in exactly this form, with no text around it:\n{form}\nNo call "
+            f"is needed? Then tool_calls is [].",
+        )
+
+    def jinja(self) -> str:
+        return jinja_source("json-calls") + jinja_source(self.name)
+
+
+def _escaped(text: str) -> str:
+    """What stands for `text` inside a JSON string."""
+    return json.dumps(text, ensure_ascii=False)[1:-1]
+
+
+# A string of the arguments inside the string that they are: every quote and backslash doubled once more.
+_IN_TEXT = r'\\"([^"\\\x00-\x1f]|\\\\(\\"|\\\\|[\/bfnrt]|u00[01][0-9a-f]))*\\"'
+
+
+class OpenAI(Streamed):
+    """OpenAI's message `{"content": null, "tool_calls": [{"type": "function", "function": {...}}]}`.
+
+    Arguments are JSON text. The thought is the content; without calls the content is the reply and there is
+    no key `tool_calls`. Call ids and further keys are read over, arguments may be objects.
+    """
+
+    name = "openai"
+    reply = True
+    cut = False
+
+    def render(self, calls: Sequence[ToolCall], thought: str | None) -> Piece:
+        out = Writer()
+        out.add('{"content": ')
+        if thought:
+            out.add_string(thought, "thought")
+        else:
+            out.add("null")
+        for i, call in enumerate(calls):
+            out.add(", " if i else ', "tool_calls": [')
+            out.add('{"type": "function", "function": {"name": ')
+            out.add_string(call.name, "name")
+            out.add(', "arguments": ')
+            out.add_string(dumps(call.arguments, f"arguments of {call.name}"), "arguments")
+            out.add("}}")
+        out.add("]}" if calls else "}")
+        return out.piece()
+
+    def _read(self, source: Source) -> Reading:
+        fenced = yield from source.open_fence()
+        members = yield from read_members(source, "content", _function)
+        yield from source.finish(fenced)
+        content = members.get("content", "")
+        if not members.keys() & {"content", "tool_calls"} or members.get("tool_calls"):
+            source.fail("neither content nor tool_calls")
+        if content is not None and not isinstance(content, str):
+            source.fail("content is no text")
+        return content or ""
+
+    def grammar(
+        self, tools: Sequence[Tool], min_calls: int, max_calls: int | None, with_thought: bool
+    ) -> str:
+        spelling = Spelling(lambda value: _escaped(json.dumps(value, ensure_ascii=False)), string=_IN_TEXT)
+        values = Values(spelling)
+        calls = []
+        for i, tool in enumerate(tools):
+            head = f'{{"type": "function", "function": {{"name": "{_escaped(tool.name)}", "arguments": "'
+            arguments = values.value(value_schema(tool.parameters))
+            calls.append(values.add(f"call_{i}", f"{literal(head)} {arguments} {literal(chr(34) + '}}')}"))
+        if calls:
+            values.add("call", " | ".join(calls))
+        values.add("text", json_value(_TEXT))
+        content = '("null" | text)' if with_thought else '"null"'
+        head = f'"{{\\"content\\": " {content}'
+        wrap = (f'{head} ", \\"tool_calls\\": ["', '"]}"')
+        none = '"{\\"content\\": " ("null" | text) "}"'
+        body = answer_rule(tools, min_calls, max_calls, '", "', none, wrap)
+        return f"answer: {body}\n{values.text}"
+
+    def instructions(self, with_thought: bool) -> tuple[str, ...]:
+        content = '"why"' if with_thought else "null"
+        first = " Say why in content." if with_thought else ""
+        call = '{"type": "function", "function": {"name": "tool", "arguments": "{\\"key\\": 1}"}}'
+        form = f'{{"content": {content}, "tool_calls": [{call}]}}'
+        return (
+            f"Reply with an OpenAI message as JSON, arguments as JSON text:\n{form}",
+            f"Write the assistant message of OpenAI's API as one JSON object; the arguments of a function "
+            f'are a string that holds JSON.{first} Without a call: {{"content": "your words"}}.\n{form}',
+            f"Your answer is a single JSON object in the form of an OpenAI chat message:\n{form}\n"
+            f"If no tool fits, leave tool_calls out and answer in content.",
+        )
+
+    def jinja(self) -> str:
+        return jinja_source(self.name)
+
+
+def _function(source: Source, item: dict[str, Any]) -> ToolCall:
+    function = item.get("function", item)
+    if not isinstance(function, dict) or item.get("type", "function") != "function":
+        source.fail("a call is no function")
+    return call_of(source, function)
+
+
+class JsonLines(Streamed):
+    """A call object a line; `null` where there is none, before them `{"thought": "..."}`."""
+
+    name = "json-lines"
+    reply = False
+    cut = False
+
+    def render(self, calls: Sequence[ToolCall], thought: str | None) -> Piece:
+        out = Writer()
+        if thought:
+            out.add('{"thought": ')
+            out.add_string(thought, "thought")
+            out.add("}\n")
+        for i, call in enumerate(calls):
+            out.add("\n" if i else "")
+            write_call(out, call)
+        out.add("" if calls else "null")
+        return out.piece()
+
+    def _read(self, source: Source) -> Reading:
+        fenced = yield from source.open_fence()
+        thought = ""
+        if not (yield from source.accept("null")):
+            item = yield from read_object(source)
+            if item.keys() == {"thought"}:
+                thought = item["thought"]
+                if not isinstance(thought, str):
+                    source.fail("thought is no text")
+                yield thought
+                yield from source.take(SPACE)
+                item = None if (yield from source.accept("null")) else (yield from read_object(source))
+            while item is not None:
+                yield call_of(source, item)
+                yield from source.take(SPACE)
+                item = (yield from read_object(source)) if (yield from source.peek(1)) == "{" else None
+        yield from source.finish(fenced)
+        return thought
+
+    def grammar(
+        self, tools: Sequence[Tool], min_calls: int, max_calls: int | None, with_thought: bool
+    ) -> str:
+        values = Values(None)
+        call_rules(values, tools)
+        none, first = '"null"', "call"
+        if with_thought:
+            values.add("thought", f'"\\"thought\\": " {values.value(_TEXT)} "}}\\n"')
+            none, first = '("{" thought)? "null"', '"{" (thought "{")? body'
+        body = answer_rule(tools, min_calls, max_calls, '"\\n"', none, first=first)
+        return f"answer: {body}\n{values.text}"
+
+    def instructions(self, with_thought: bool) -> tuple[str, ...]:
+        why = '{"thought": "why"}\n' if with_thought else ""
+        first = ' Begin with the line {"thought": "why"}.' if with_thought else ""
+        form = f'{why}{{"name": "tool", "arguments": {{"key": value}}}}'
+        return (
+            f"Reply with one JSON object a line for each call, or null:\n{form}",
+            f"Write the tool calls as JSON Lines, one call object on each line, and nothing else.{first} "
+            f"If no tool fits, write null.\n{form}",
+            f"Each line of your answer is a JSON object with name and arguments of a call:\n{form}\n"
+            f"A single null says that no call is needed.",
+        )
+
+    def jinja(self) -> str:
+        return jinja_source("json-calls") + jinja_source(self.name)

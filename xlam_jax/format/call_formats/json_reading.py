@@ -1,0 +1,133 @@
+"""JSON calls: written, read as they arrive, and their rules for a grammar."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from xlam_jax.format.call_formats.base import Writer, dumps
+from xlam_jax.format.call_formats.lark import Values, literal
+from xlam_jax.format.call_formats.reading import SPACE, Reading, Source, Wait
+from xlam_jax.format.call_formats.schema import value_schema
+from xlam_jax.format.values import Tool, ToolCall
+
+_BARE = re.compile(r"[A-Za-z0-9+.\-]*")
+
+
+def write_call(out: Writer, call: ToolCall) -> None:
+    """`{"name": "f", "arguments": {...}}`."""
+    out.add('{"name": ')
+    out.add_string(call.name, "name")
+    out.add(', "arguments": ')
+    out.add(dumps(call.arguments, f"arguments of {call.name}"), "arguments")
+    out.add("}")
+
+
+def write_calls(out: Writer, calls: Sequence[ToolCall]) -> None:
+    """The calls as a JSON list."""
+    out.add("[")
+    for i, call in enumerate(calls):
+        out.add(", " if i else "")
+        write_call(out, call)
+    out.add("]")
+
+
+def call_rules(values: Values, tools: Sequence[Tool]) -> None:
+    """Adds the rule `call`, and `body` for what follows the brace of a call."""
+    bodies = []
+    for i, tool in enumerate(tools):
+        head = literal(f'"name": {json.dumps(tool.name, ensure_ascii=False)}, "arguments": ')
+        arguments = values.value(value_schema(tool.parameters))
+        bodies.append(values.add(f"body_{i}", f'{head} {arguments} "}}"'))
+    if bodies:
+        values.add("body", " | ".join(bodies))
+        values.add("call", '"{" body')
+
+
+def call_of(source: Source, item: dict[str, Any]) -> ToolCall:
+    """The call that an object is; arguments may be JSON text, as OpenAI writes them."""
+    name, arguments = item.get("name"), item.get("arguments")
+    if not isinstance(name, str) or not name:
+        source.fail("a call has no name")
+    if isinstance(arguments, str):
+        arguments = source.json(arguments)
+    if not isinstance(arguments, dict):
+        source.fail(f"arguments of {name[:80]} are no object")
+    return ToolCall(name, arguments)
+
+
+def read_object(source: Source) -> Wait:
+    """The JSON object that comes next."""
+    if (yield from source.peek(1)) != "{":
+        source.fail("not JSON: a call is no object")
+    return source.json((yield from source.balanced()))
+
+
+def read_calls(source: Source, call: Callable[[Source, dict[str, Any]], ToolCall] = call_of) -> Reading:
+    """Yields the calls of a JSON list."""
+    yield from _mark(source, "[")
+    yield from source.take(SPACE)
+    yield from read_items(source, call)
+
+
+def read_items(source: Source, call: Callable[[Source, dict[str, Any]], ToolCall] = call_of) -> Reading:
+    """Yields the calls of a JSON list whose bracket, and blanks after it, have been taken."""
+    if (yield from source.accept("]")):
+        return
+    while True:
+        yield call(source, (yield from read_object(source)))
+        yield from source.take(SPACE)
+        if (yield from source.accept("]")):
+            return
+        yield from _mark(source, ",")
+        yield from source.take(SPACE)
+
+
+def read_members(
+    source: Source, said: str, call: Callable[[Source, dict[str, Any]], ToolCall] = call_of
+) -> Reading:
+    """Reads the object around a list `tool_calls`: yields its calls, and the text of the member `said`.
+
+    Returns the other members; `tool_calls` among them tells that there was a list.
+    """
+    members: dict[str, Any] = {}
+    yield from _mark(source, "{")
+    yield from source.take(SPACE)
+    if (yield from source.accept("}")):
+        return members
+    while True:
+        key = yield from _read_value(source)
+        if not isinstance(key, str) or key in members:
+            source.fail("not JSON: a key is no text, or is given twice")
+        yield from source.take(SPACE)
+        yield from _mark(source, ":")
+        yield from source.take(SPACE)
+        if key == "tool_calls" and (yield from source.peek(1)) == "[":
+            yield from read_calls(source, call)
+            members[key] = []
+        else:
+            members[key] = yield from _read_value(source)
+            if key == said and isinstance(members[key], str):
+                yield members[key]
+        yield from source.take(SPACE)
+        if (yield from source.accept("}")):
+            return members
+        yield from _mark(source, ",")
+        yield from source.take(SPACE)
+
+
+def _read_value(source: Source) -> Wait:
+    start = yield from source.peek(1)
+    if start in ("{", "["):
+        return source.json((yield from source.balanced()))
+    if start == '"':
+        source.skip(1)
+        return source.json(start + (yield from source.quoted(start)))
+    return source.json((yield from source.take(_BARE)))
+
+
+def _mark(source: Source, mark: str) -> Wait:
+    if not (yield from source.accept(mark)):
+        source.fail(f"not JSON: {mark!r} is missing")

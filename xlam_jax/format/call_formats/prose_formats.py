@@ -1,0 +1,294 @@
+"""Formats whose answers are words around JSON calls: a bare list, Hermes, Mistral, Markdown.
+
+Words come first and are written as they are, but that a mark which would begin the calls gets a backslash
+inside it, and a backslash that stands there already is doubled. An answer without calls is words alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from xlam_jax.format.call_formats.base import Piece, Writer, dumps
+from xlam_jax.format.call_formats.json_reading import (
+    call_of,
+    call_rules,
+    read_calls,
+    read_items,
+    read_object,
+    write_call,
+)
+from xlam_jax.format.call_formats.lark import Values, answer_rule, literal
+from xlam_jax.format.call_formats.reading import SPACE, Reading, Source, Streamed, overlap
+from xlam_jax.format.templates import jinja_source
+from xlam_jax.format.values import Tool, ToolCall
+
+_BLANKS = " \t\r\n"
+_LANGUAGE = re.compile(r"[A-Za-z_]*")
+
+
+class _Prose(Streamed):
+    """Words, then calls.
+
+    Attributes:
+      mark: what begins the calls after words; there a backslash goes in after `split` characters.
+      joint: text between words and mark.
+      opening, between, closing: texts around and between the calls. The opening has the mark in it.
+      none: an answer with neither words nor calls.
+    """
+
+    name: str
+    reply = True
+    mark: str
+    split: int
+    joint: str
+    opening: str
+    between = ", "
+    closing: str
+    none: str
+
+    def render(self, calls: Sequence[ToolCall], thought: str | None) -> Piece:
+        out = Writer()
+        if thought:
+            dumps(thought, "thought")
+            out.add(self._escape(thought), "thought")
+        elif not calls:
+            out.add(self.none)
+        if calls:
+            out.add((self.joint if thought else "") + self.opening)
+            for i, call in enumerate(calls):
+                out.add(self.between if i else "")
+                write_call(out, call)
+            out.add(self.closing)
+        return out.piece()
+
+    def _escape(self, words: str) -> str:
+        first, rest = self.mark[: self.split], self.mark[self.split :]
+        return words.replace("\\" + rest, "\\\\" + rest).replace(self.mark, first + "\\" + rest)
+
+    def _words(self, source: Source, before: str = "", show: bool = True) -> Reading:
+        """The words up to the mark or the end, without the joint before the mark.
+
+        Args:
+          before: words that have been taken already, which hold no escapes.
+          show: the words are yielded as they become certain.
+        """
+        first, rest = self.mark[: self.split], self.mark[self.split :]
+        run = re.compile(f"[^{re.escape(self.mark[0])}\\\\]*")
+        words: list[str] = []
+        held, last = before, before[-2:]
+        while True:
+            text = yield from source.take(run)
+            sign = yield from source.peek(1)
+            found = sign == self.mark[0] and (yield from source.peek(len(self.mark))) == self.mark
+            if sign and not found:
+                source.skip(1)
+                escape = sign == "\\" and (last + text).endswith((sign, first))
+                if escape and (yield from source.peek(len(rest))) == rest:
+                    last = sign
+                else:
+                    last = (last + text + sign)[-2:]
+                    text += sign
+            held += text
+            if found:
+                words.append(held.removesuffix(self.joint))
+            else:
+                kept = overlap(held, self.joint + self.mark[0]) if sign else 0
+                words.append(held[: len(held) - kept])
+                held = held[len(held) - kept :]
+            if show and words[-1]:
+                yield words[-1]
+            if found or not sign:
+                return "".join(words)
+
+    def _read(self, source: Source) -> Reading:
+        # A fence right before the calls is no words if another one comes after them.
+        before = yield from source.take(SPACE)
+        if (yield from source.accept("```")):
+            before += "```" + (yield from source.take(_LANGUAGE)) + (yield from source.take(SPACE))
+        if (yield from source.peek(len(self.mark))) == self.mark:
+            words = before.removesuffix(self.joint)
+        else:
+            words = yield from self._words(source, before)
+        if (yield from source.peek(1)):
+            yield from self._read_marked(source)
+            yield from source.take(SPACE)
+            if words.strip() and before.startswith(words) and (yield from source.accept("```")):
+                words = ""
+            yield from source.finish(False)
+        return words
+
+    def _read_marked(self, source: Source) -> Reading:
+        """The calls with their marks."""
+        raise NotImplementedError
+
+    def grammar(
+        self, tools: Sequence[Tool], min_calls: int, max_calls: int | None, with_thought: bool
+    ) -> str:
+        values = Values(None)
+        call_rules(values, tools)
+        mark = re.escape(self.mark).replace("\\\n", "\\n")
+        values.add("WORDS", f"/{self._first_letter}(?s:.*)/ & ~/(?s:.*{mark}.*)/")
+        opening = literal(self.opening)
+        first = f"{opening} call"
+        if with_thought and tools:
+            # The end of the words and the brace of the first call are one lexeme: no lexer looks back.
+            values.add("THOUGHT", f"WORDS {literal(self.joint + self.opening + '{')}")
+            first = f"({first} | THOUGHT body)"
+        none = f"{literal(self.none)} | WORDS"
+        wrap = ("", literal(self.closing))
+        body = answer_rule(tools, min_calls, max_calls, literal(self.between), none, wrap, first)
+        return f"answer: {body}\n{values.text}"
+
+    _first_letter = "(?s:.)"
+
+    def jinja(self) -> str:
+        return jinja_source("json-calls") + jinja_source(self.name)
+
+
+class JsonArray(_Prose):
+    """A bare list `[{"name": ..., "arguments": {...}}]`; without calls the reply alone, or `[]`.
+
+    After words the list stands at the start of a line. Words that begin like a list, a fence or with a
+    backslash get a backslash before them.
+    """
+
+    name = "json-array"
+    mark, split, joint = "\n[{", 1, "\n"
+    opening, closing = "[", "]"
+    none = "[]"
+    _first_letter = r"[^\[`\\\s]"
+
+    def _escape(self, words: str) -> str:
+        words = super()._escape(words)
+        start = words.lstrip(_BLANKS + "`").removeprefix("json").lstrip(_BLANKS)
+        listed = start[:1] == "[" and start[1:].lstrip(_BLANKS)[:1] in ("", "{", "]")
+        return "\\" + words if not start or listed or words[0] == "\\" else words
+
+    def _read(self, source: Source) -> Reading:
+        before = yield from source.take(SPACE)
+        fenced = yield from source.accept("```")
+        if fenced:
+            before += "```" + ("json" if (yield from source.accept("json")) else "")
+            before += yield from source.take(SPACE)
+        if (yield from source.accept("[")):
+            blank = yield from source.take(SPACE)
+            if (yield from source.peek(1)) in ("{", "]"):
+                yield from read_items(source)
+                yield from source.finish(fenced)
+                return ""
+            before += "[" + blank
+        if not before:
+            yield from source.accept("\\")
+        words = yield from self._words(source, before)
+        if (yield from source.accept("\n")):
+            yield from read_calls(source)
+            yield from source.finish(False)
+        return words
+
+    def instructions(self, with_thought: bool) -> tuple[str, ...]:
+        why = "why\n" if with_thought else ""
+        first = " Say why in a line before it." if with_thought else ""
+        form = f'{why}[{{"name": "tool", "arguments": {{"key": value}}}}]'
+        return (
+            f"Reply with a JSON list of calls, or with words if no tool fits:\n{form}",
+            f"If tools fit, answer with one JSON array of calls, each with name and arguments.{first} "
+            f"Otherwise answer in plain text.\n{form}",
+            f"Make all calls in a single JSON array, in this form:\n{form}\nWhen no call is needed, write to "
+            f"the user instead.",
+        )
+
+
+class Hermes(_Prose):
+    """`<tool_call>` tags around call objects, as Hermes and Qwen write them.
+
+    A call whose closing tag is missing is read where nothing but another call follows.
+    """
+
+    name = "hermes"
+    mark, split, joint = "<tool_call>", 1, "\n"
+    opening, between, closing = "<tool_call>\n", "\n</tool_call>\n<tool_call>\n", "\n</tool_call>"
+    none = ""
+
+    def _read_marked(self, source: Source) -> Reading:
+        while (yield from source.accept(self.mark)):
+            yield from source.take(SPACE)
+            yield call_of(source, (yield from read_object(source)))
+            yield from source.take(SPACE)
+            yield from source.accept("</tool_call>")
+            yield from source.take(SPACE)
+
+    def instructions(self, with_thought: bool) -> tuple[str, ...]:
+        why = "why\n" if with_thought else ""
+        first = " Before the first one say why." if with_thought else ""
+        form = f'{why}<tool_call>\n{{"name": "tool", "arguments": {{"key": value}}}}\n</tool_call>'
+        return (
+            f"Reply with calls in tags, or with words if no tool fits:\n{form}",
+            f"For each function call return a JSON object with function name and arguments within "
+            f"<tool_call></tool_call> XML tags.{first}\n{form}",
+            f"Put every call into its own pair of tags:\n{form}\nWithout a call, answer in plain text.",
+        )
+
+
+class Mistral(_Prose):
+    """Mistral's `[TOOL_CALLS]` and a list of calls; the mark is one special token of its tokenizers."""
+
+    name = "mistral"
+    mark, split, joint = "[TOOL_CALLS]", 1, ""
+    opening, closing = "[TOOL_CALLS][", "]"
+    none = "[TOOL_CALLS][]"
+
+    def _read_marked(self, source: Source) -> Reading:
+        yield from source.expect(self.mark)
+        yield from source.take(SPACE)
+        yield from read_calls(source)
+
+    def instructions(self, with_thought: bool) -> tuple[str, ...]:
+        why = "why" if with_thought else ""
+        first = " Say why before it." if with_thought else ""
+        form = f'{why}[TOOL_CALLS][{{"name": "tool", "arguments": {{"key": value}}}}]'
+        return (
+            f"Reply with calls after the mark, or with words if no tool fits:\n{form}",
+            f"To call tools write [TOOL_CALLS] and after it a JSON list of the calls.{first} Otherwise "
+            f"answer in plain text.\n{form}",
+            f"Write all calls as one JSON list that follows [TOOL_CALLS]:\n{form}\nIf no call is needed, "
+            f"write an ordinary answer.",
+        )
+
+
+class Markdown(_Prose):
+    """A block ```` ```json ```` with the list of calls; words before it, and read leniently after it too.
+
+    Several blocks, and blocks that hold one call object, are read as well.
+    """
+
+    name = "markdown"
+    mark, split, joint = "```json", 2, "\n\n"
+    opening, closing = "```json\n[", "]\n```"
+    none = "```json\n[]\n```"
+
+    def _read(self, source: Source) -> Reading:
+        words = yield from self._words(source)
+        while (yield from source.accept(self.mark)):
+            yield from source.take(SPACE)
+            if (yield from source.peek(1)) == "[":
+                yield from read_calls(source)
+            else:
+                yield call_of(source, (yield from read_object(source)))
+            yield from source.take(SPACE)
+            if not (yield from source.accept("```")) and (yield from source.peek(1)):
+                source.fail("text after the calls of a block")
+            after = (yield from self._words(source, show=False)).strip()
+            words += ("\n" if words and after else "") + after
+        return words
+
+    def instructions(self, with_thought: bool) -> tuple[str, ...]:
+        why = "why\n\n" if with_thought else ""
+        first = " Say why before it." if with_thought else ""
+        form = f'{why}```json\n[{{"name": "tool", "arguments": {{"key": value}}}}]\n```'
+        return (
+            f"Reply with calls in a block, or with words if no tool fits:\n{form}",
+            f"Write the calls as a JSON list in a fenced json block.{first} If no tool fits, answer in words "
+            f"and without such a block.\n{form}",
+            f"Use Markdown: one json code block that lists all calls with name and arguments.{first}\n{form}",
+        )

@@ -1,0 +1,141 @@
+"""ReAct: `Thought: ...`, `Action: name`, `Action Input: {json}`; the pair repeats for several calls.
+
+Without calls the reply is `Final Answer: text`. A thought's line that begins with a mark or a backslash gets
+a backslash before it. A name that is no single trimmed line is a JSON string. Read leniently: text without
+any mark is a reply, a missing `Thought:` is supplied, a thought before a final answer is dropped for the
+answer, and what follows `Observation:` is the model talking to itself and is ignored. The grammar does not
+look into thoughts: one that holds a line `Final Answer:` passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from xlam_jax.format.call_formats.base import Piece, Writer, dumps
+from xlam_jax.format.call_formats.lark import Values, answer_rule, literal
+from xlam_jax.format.call_formats.reading import ALL, SPACE, Reading, Source, Streamed, Wait
+from xlam_jax.format.call_formats.schema import value_schema
+from xlam_jax.format.templates import jinja_source
+from xlam_jax.format.values import Tool, ToolCall
+
+_ACTION, _FINAL = "Action:", "Final Answer:"
+
+
+def _escape(thought: str) -> str:
+    for mark in ("\\", _ACTION, _FINAL):
+        thought = thought.replace(f"\n{mark}", f"\n\\{mark}")
+    return thought
+
+
+def _name(name: str) -> str:
+    return dumps(name, "name") if name != name.strip() or "\n" in name or name.startswith('"') else name
+
+
+class React(Streamed):
+    """`Thought`, `Action`, `Action Input`, `Final Answer`."""
+
+    name = "react"
+    reply = True
+
+    def render(self, calls: Sequence[ToolCall], thought: str | None) -> Piece:
+        out = Writer()
+        dumps([thought, [call.name for call in calls]], "text")
+        if not calls:
+            out.add(_FINAL + (" " if thought else ""))
+            out.add(thought or "", "thought" if thought else "")
+            return out.piece()
+        if thought:
+            out.add("Thought: ")
+            out.add(_escape(thought), "thought")
+            out.add("\n")
+        for i, call in enumerate(calls):
+            out.add("\nAction: " if i else "Action: ")
+            out.add(_name(call.name), "name")
+            out.add("\nAction Input: ")
+            out.add(dumps(call.arguments, f"arguments of {call.name}"), "arguments")
+        return out.piece()
+
+    def _read(self, source: Source) -> Reading:
+        fenced = yield from source.open_fence()
+        thoughts: list[str] = []
+        count = 0
+        while True:
+            yield from source.take(SPACE)
+            if (yield from source.accept(_ACTION)):
+                yield (yield from _read_call(source))
+                count += 1
+            elif (yield from source.accept("Thought:")):
+                yield from source.accept(" ")
+                thoughts.append((yield from _prose(source)))
+            elif not count and (yield from source.accept(_FINAL)):
+                yield from source.accept(" ")
+                return (yield from source.rest())
+            elif not count and not thoughts and not fenced and (yield from source.peek(1)):
+                thoughts.append((yield from _prose(source)).strip())
+                if source.final and not (yield from source.peek(1)):
+                    return thoughts[0]
+            else:
+                break
+        if not count:
+            source.fail("neither an action nor a final answer")
+        if (yield from source.accept("Observation:")):
+            yield from source.take(ALL)
+        yield from source.finish(fenced)
+        return "\n".join(thoughts)
+
+    def grammar(
+        self, tools: Sequence[Tool], min_calls: int, max_calls: int | None, with_thought: bool
+    ) -> str:
+        values = Values(None)
+        bodies = []
+        for i, tool in enumerate(tools):
+            head = literal(f"{_name(tool.name)}\nAction Input: ")
+            bodies.append(values.add(f"body_{i}", f"{head} {values.value(value_schema(tool.parameters))}"))
+        if bodies:
+            values.add("body", " | ".join(bodies))
+            values.add("call", '"Action: " body')
+        first = ""
+        if with_thought and bodies:
+            # A thought ends with the mark of the first action, so that mark belongs to its lexeme.
+            values.add('thought[suffix="\\nAction: "]', "/(?s:.*)/")
+            first = '("Thought: " thought body | call)'
+        final = f'"{_FINAL}" | "{_FINAL} " /(?s:.+)/'
+        body = answer_rule(tools, min_calls, max_calls, '"\\n"', final, first=first)
+        return f"answer: {body}\n{values.text}"
+
+    def instructions(self, with_thought: bool) -> tuple[str, ...]:
+        why = "Thought: why\n" if with_thought else ""
+        first = " Think first, in a line 'Thought: ...'." if with_thought else ""
+        return (
+            f'Reply in this form:\n{why}Action: tool\nAction Input: {{"key": value}}\n'
+            "Repeat Action and Action Input for more calls. If no tool fits: Final Answer: text",
+            f"Use the ReAct format.{first} For every call write 'Action:' with the tool's name and on the "
+            f"next line 'Action Input:' with its arguments as a JSON object; else 'Final Answer: text'.",
+            f"Call tools like this:\n{why}Action: tool_name\nAction Input: "
+            f'{{"argument": "value"}}\nAnswer without a tool like this:\nFinal Answer: your words',
+        )
+
+    def jinja(self) -> str:
+        return jinja_source(self.name)
+
+
+def _read_call(source: Source) -> Wait:
+    name = (yield from source.line()).strip()
+    if name.startswith('"'):
+        name = source.json(name)
+    yield from source.take(SPACE)
+    yield from source.expect("Action Input:")
+    yield from source.take(SPACE)
+    if (yield from source.peek(1)) != "{":
+        source.fail("the action input is no JSON object")
+    return ToolCall(name, source.json((yield from source.balanced())))
+
+
+def _prose(source: Source) -> Wait:
+    """Lines up to one that begins with a mark, without the line feed before it."""
+    lines = [(yield from source.line())]
+    while True:
+        start = yield from source.peek(len(_FINAL))
+        if not start or start.startswith(_ACTION) or start == _FINAL:
+            return "\n".join([lines[0], *(line.removeprefix("\\") for line in lines[1:])])
+        lines.append((yield from source.line()))

@@ -1,0 +1,299 @@
+"""Reading answers that arrive in chunks.
+
+A format's reader is a generator over a `Source`: it takes characters as they come, yields each ToolCall the
+moment its text is complete and None where it needs more input, and returns the thought. Pieces of the thought
+that are certain may be yielded as text, for servers that show words as they come. Parsing a whole text is
+feeding it in one chunk, so streaming and parsing cannot differ; every character is looked at once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Generator
+from typing import Any, NoReturn
+
+from xlam_jax.format.call_formats.base import DECODER, Answer, ParseError
+from xlam_jax.format.values import ToolCall, check_json
+
+Reading = Generator["ToolCall | str | None", None, Any]
+Wait = Generator[None, None, Any]
+
+SPACE = re.compile(r"[ \t\r\n]*")
+BLANK = re.compile(r"[ \t\r]*")
+LINE = re.compile(r"[^\n]*")
+ALL = re.compile(r"[\s\S]*")
+
+
+class Source:
+    """The text so far that no one has taken. Methods that return `Wait` are used with `yield from`.
+
+    Args:
+      stop: the stop token; text after it is another turn's and is ignored.
+      cut: the first stop token ends the answer, wherever it stands; otherwise only one that `finish` finds
+        does, so that JSON strings may hold its text.
+
+    Attributes:
+      head: the first characters of the text, for messages.
+      final: no more text will come.
+      stopped: the stop token was found, so the answer ends where its writer wanted it to.
+    """
+
+    def __init__(self, stop: str, cut: bool = True) -> None:
+        self.head = ""
+        self.final = False
+        self.stopped = False
+        self._stop = stop if cut else ""
+        self._end = "" if cut else stop
+        self._held = ""
+        self._text = ""
+        self._at = 0
+
+    def push(self, chunk: str) -> None:
+        """Adds text, up to the stop token."""
+        if self.final:
+            return
+        if self._stop:
+            chunk = self._held + chunk
+            found = chunk.find(self._stop)
+            if found >= 0:
+                chunk, self._held = chunk[:found], ""
+                self.final = self.stopped = True
+            else:
+                keep = overlap(chunk, self._stop)
+                self._held = chunk[len(chunk) - keep :]
+                chunk = chunk[: len(chunk) - keep]
+        self._add(chunk)
+
+    def end(self) -> None:
+        self._add(self._held)
+        self._held = ""
+        self.final = True
+
+    def _add(self, chunk: str) -> None:
+        if len(self.head) < 120:
+            self.head += chunk[: 120 - len(self.head)]
+        self._text = self._text[self._at :] + chunk
+        self._at = 0
+
+    def peek(self, count: int) -> Wait:
+        """The next `count` characters, fewer only at the end of the text."""
+        while len(self._text) - self._at < count and not self.final:
+            yield
+        return self._text[self._at : self._at + count]
+
+    def skip(self, count: int) -> None:
+        """Drops characters that were peeked at."""
+        self._at += count
+
+    def take(self, run: re.Pattern[str]) -> Wait:
+        """The longest run of a pattern of the form `[...]*`."""
+        taken = []
+        while True:
+            match = run.match(self._text, self._at)
+            assert match is not None
+            taken.append(match.group())
+            self._at = match.end()
+            if self._at < len(self._text) or self.final:
+                return "".join(taken)
+            yield
+
+    def accept(self, literal: str) -> Wait:
+        """Takes `literal` if it comes next and tells whether it did."""
+        if (yield from self.peek(len(literal))) != literal:
+            return False
+        self._at += len(literal)
+        return True
+
+    def expect(self, literal: str) -> Wait:
+        if not (yield from self.accept(literal)):
+            self.fail(f"{literal.strip()!r} is missing")
+
+    def line(self) -> Wait:
+        """The rest of the line without its line feed."""
+        text = yield from self.take(LINE)
+        yield from self.accept("\n")
+        return text
+
+    def open_fence(self) -> Wait:
+        """Skips whitespace and an opening fence of backticks; tells whether there was one."""
+        yield from self.take(SPACE)
+        if not (yield from self.accept("```")):
+            return False
+        yield from self.take(_LANGUAGE)
+        yield from self.take(SPACE)
+        return True
+
+    def finish(self, fenced: bool) -> Wait:
+        """Only whitespace, the closing fence and another turn may be left."""
+        yield from self.take(SPACE)
+        if fenced and (yield from self.accept("```")):
+            yield from self.take(SPACE)
+        if self._end and (yield from self.accept(self._end)):
+            yield from self.take(ALL)
+        if (yield from self.peek(1)):
+            self.fail("text after the calls")
+
+    def rest(self) -> Reading:
+        """All the text that is left, also yielded as it comes."""
+        taken = []
+        while not self.final or self._at < len(self._text):
+            taken.append(self._text[self._at :])
+            self._at = len(self._text)
+            yield taken[-1] or None
+        return "".join(taken)
+
+    def balanced(self) -> Wait:
+        """The text of a JSON object or list, from its bracket to the matching one."""
+        taken, depth = [], 0
+        while True:
+            taken.append((yield from self.take(_PLAIN)))
+            mark = yield from self.peek(1)
+            self.skip(1)
+            taken.append(mark)
+            if mark == '"':
+                taken.append((yield from self.quoted(mark)))
+            elif mark in ("{", "["):
+                depth += 1
+            elif not mark:
+                self.fail("the text ends inside brackets")
+            else:
+                depth -= 1
+                if depth <= 0:
+                    return "".join(taken)
+
+    def quoted(self, quote: str) -> Wait:
+        """The rest of a string with backslash escapes, its closing quote included."""
+        taken = []
+        run = _IN_QUOTES[quote]
+        while True:
+            taken.append((yield from self.take(run)))
+            mark = yield from self.peek(1)
+            if mark == "\\":
+                mark = yield from self.peek(2)
+            if not mark:
+                self.fail("the text ends inside a string")
+            self.skip(len(mark))
+            taken.append(mark)
+            if mark == quote:
+                return "".join(taken)
+
+    def json(self, text: str) -> Any:
+        """The one JSON value that is `text`; ParseError otherwise."""
+        try:
+            value, end = DECODER.raw_decode(text := text.strip())
+        except (ValueError, RecursionError) as e:
+            self.fail(f"not JSON: {e}")
+        if end != len(text):
+            self.fail("text after a JSON value")
+        return value
+
+    def fail(self, what: str) -> NoReturn:
+        raise ParseError(what, where=f"answer {self.head!r}") from None
+
+
+_LANGUAGE = re.compile(r"[A-Za-z_]*")
+_PLAIN = re.compile(r'[^"{}\[\]]*')
+_IN_QUOTES = {'"': re.compile(r'[^"\\]*'), "'": re.compile(r"[^'\\]*")}
+
+
+def overlap(text: str, stop: str) -> int:
+    """Length of the longest end of `text` that may be the beginning of `stop`."""
+    for length in range(min(len(stop) - 1, len(text)), 0, -1):
+        if text.endswith(stop[:length]):
+            return length
+    return 0
+
+
+class AnswerStream:
+    """Reads one answer chunk by chunk; a `StreamParser`.
+
+    Args:
+      read: the format's reader.
+      source: the text it reads, still empty.
+    """
+
+    def __init__(self, read: Callable[[Source], Reading], source: Source) -> None:
+        self._source = source
+        self._reading: Reading | None = read(source)
+        self._calls: list[ToolCall] = []
+        self._words: list[str] = []
+        self._given = 0
+        self._thought = ""
+        self._error: ParseError | None = None
+
+    def feed(self, chunk: str) -> list[ToolCall]:
+        """The calls that this chunk completes; a broken answer is reported by `close`."""
+        self._source.push(chunk)
+        return self._run()
+
+    def words(self) -> str:
+        """What has become certain of the thought since the last time."""
+        words, self._words = "".join(self._words), []
+        self._given += len(words)
+        return words
+
+    def close(self) -> Answer:
+        """The whole answer.
+
+        Raises:
+          ParseError: the text is no answer in this format.
+        """
+        self._source.end()
+        self._run()
+        if self._error:
+            raise self._error
+        return Answer(self._thought, tuple(self._calls))
+
+    def _run(self) -> list[ToolCall]:
+        done: list[ToolCall] = []
+        try:
+            while self._reading:
+                item = next(self._reading)
+                if item is None:
+                    break
+                if isinstance(item, str):
+                    self._words.append(item)
+                    continue
+                self._check([item.name, item.arguments])
+                if not item.name:
+                    self._source.fail("a call has no name")
+                done.append(item)
+        except StopIteration as end:
+            self._reading, self._thought = None, end.value
+            self._words = [self._thought[self._given :]]
+            try:
+                self._check([self._thought])
+            except ParseError as e:
+                self._error = e
+        except ParseError as e:
+            self._reading, self._error = None, e
+        self._calls += done
+        return done
+
+    def _check(self, values: list[Any]) -> None:
+        try:
+            for value in values:
+                check_json(value)
+        except ValueError as e:
+            self._source.fail(str(e))
+
+
+class Streamed:
+    """A call format that reads by its generator `_read`.
+
+    Attributes:
+      cut: see `Source`.
+    """
+
+    cut = True
+
+    def _read(self, source: Source) -> Reading:
+        raise NotImplementedError
+
+    def stream(self, stop: str) -> AnswerStream:
+        return AnswerStream(self._read, Source(stop, self.cut))
+
+    def parse(self, text: str, stop: str) -> Answer:
+        stream = self.stream(stop)
+        stream.feed(text)
+        return stream.close()
