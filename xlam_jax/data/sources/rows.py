@@ -142,7 +142,8 @@ def _two_lines(file: Any) -> tuple[bytes, bytes]:
             lines.append(line)
         if line.startswith(b"["):
             break
-    return (*lines, b"", b"")[:2]  # type: ignore[return-value]
+    lines += [b"", b""]
+    return lines[0], lines[1]
 
 
 def _is_object(line: bytes) -> bool:
