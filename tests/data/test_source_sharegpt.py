@@ -145,8 +145,8 @@ def test_hermes_python_and_json_in_tags():
                     "gpt",
                     "<scratch_pad>two</scratch_pad>\n"
                     "<tool_call>\n{'arguments': {'city': 'Oslo'}, 'name': 'get_weather'}\n</tool_call>\n"
-                    '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Rome", "deep": {"a": [true, null]}}}'
-                    "\n"
+                    '<tool_call>\n{"name": "get_weather", "arguments": '
+                    '{"city": "Rome", "deep": {"a": [true, null]}}}\n'
                     "</tool_call>\n",
                 ),
                 (

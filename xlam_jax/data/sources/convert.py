@@ -51,8 +51,14 @@ class ConvertTask:
                 result.lines.append(line)
                 result.entries.append(Entry(name, self.source, STAGE, "pass"))
                 continue
-            result.entries.append(Entry(row.where, self.source, STAGE, "dropped", reason, detail[:300]))
+            where, detail = _printable(row.where), _printable(detail[:300])
+            result.entries.append(Entry(where, self.source, STAGE, "dropped", reason, detail))
         return result
+
+
+def _printable(text: str) -> str:
+    """What the ledger, which is UTF-8, can hold: a detail may quote the very text that is wrong."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _check(value: Any) -> None:
