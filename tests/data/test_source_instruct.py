@@ -81,7 +81,7 @@ def test_dialogstudio_files_are_objects_of_dialogues(tmp_path):
     source = get_source("instruct")
     rows = list(source.rows(tmp_path))
     assert [r.extra for r in rows] == ["SET--train--1", "SET--train--2", None]
-    assert [source.convert(rows[i]).id for i in (0, 2)][0] == "instruct-SET--train--1"
+    assert source.convert(rows[0]).id == "instruct-SET--train--1"
     assert source.convert(rows[2]).query == "Hi"
 
 

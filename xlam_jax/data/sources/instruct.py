@@ -94,7 +94,7 @@ def _alpaca(obj: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _provenance(items: list[Any], lineage: list[str]) -> list[dict[str, Any]]:
     """Walks from the first message to its best answer, that one's best answer, and so on."""
-    if not all(isinstance(item, dict) and isinstance(item.get("text"), str) for item in items):
+    if not items or not all(isinstance(item, dict) and isinstance(item.get("text"), str) for item in items):
         raise Refused("unknown_shape", "a list of other things than messages with text")
     messages, at = [], 0
     while at is not None:
