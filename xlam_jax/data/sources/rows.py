@@ -98,7 +98,10 @@ def _members(path: Path) -> Iterator[Row]:
 
 def _read_lines(path: Path) -> Iterator[Row]:
     try:
-        yield from (Row(where, raw=line) for line, where in read_lines(path))
+        for line, where in read_lines(path):
+            line = line.removeprefix(codecs.BOM_UTF8)
+            if line.strip():
+                yield Row(where, raw=line)
     except (zlib.error, OSError) as e:
         raise InputError(f"cannot be read: {e}", where=str(path)) from e
 
@@ -124,7 +127,7 @@ def _read_json(path: Path) -> Iterator[Row]:
                 yield Row(f"{path}[{number}]", parsed=item)
         elif then.startswith(b"{") and _is_object(first):
             yield from _read_lines(path)
-        else:
+        elif first:
             with _open(path) as file:
                 yield Row(str(path), raw=file.read())
     except _BROKEN as e:
