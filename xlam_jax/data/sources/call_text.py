@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 from xlam_jax.data.sources.values import Refused
+from xlam_jax.format.values import check_json
 
 # What a text must look like to be a list of calls and not, say, a footnote: `[name(` ... `)]`.
 _CALL_LIST = re.compile(r"\[\s*[^\[\]{}()'\"=]+\(.*\)\s*,?\s*\]", re.DOTALL)
@@ -24,19 +25,16 @@ def literal(text: str) -> Any:
       Refused: `bad_call`.
     """
     try:
-        return json.loads(text, parse_constant=_no_number)
-    except (ValueError, RecursionError):
-        pass
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # "\d" in a plain string: Python warns, the value is clear
-            return _value(ast.parse(text.strip(), mode="eval").body)
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # "\d" in a plain string: Python warns, the value is clear
+                value = _value(ast.parse(text.strip(), mode="eval").body)
+        check_json(value)
+        return value
     except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as e:
         raise Refused("bad_call", f"{text.strip()[:80]!r}: {e}") from None
-
-
-def _no_number(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON number")
 
 
 def _value(node: ast.expr) -> Any:
@@ -57,8 +55,6 @@ def _value(node: ast.expr) -> Any:
     if isinstance(node, ast.Constant) and (
         node.value is None or isinstance(node.value, str | bool | int | float)
     ):
-        if isinstance(node.value, float) and node.value - node.value != 0.0:
-            raise ValueError("a number beyond JSON's")
         return node.value
     raise ValueError(f"{type(node).__name__} is no value")
 

@@ -79,9 +79,10 @@ def text_of(content: Any) -> str:
         return content
     parts = content if isinstance(content, list) else [content]
     texts = [p.get("text") if isinstance(p, dict) and p.get("type", "text") == "text" else p for p in parts]
-    if not all(isinstance(text, str) for text in texts):
+    strings = [text for text in texts if isinstance(text, str)]
+    if len(strings) < len(texts):
         raise Refused("not_text", str(content)[:80])
-    return "\n".join(texts)
+    return "\n".join(strings)
 
 
 @dataclass

@@ -16,6 +16,7 @@ from xlam_jax.data.sources.values import Refused, Row
 from xlam_jax.errors import InputError
 from xlam_jax.format.pair import Pair
 from xlam_jax.format.record import Record
+from xlam_jax.format.values import check_json
 from xlam_jax.ledger import Entry, Ledger
 
 STAGE = "convert"
@@ -34,8 +35,8 @@ class ConvertTask:
                 made = source.convert(row)
                 # Written here, so that what cannot travel as JSON is refused with the row it came from.
                 value = made if isinstance(made, dict) else made.to_json()
+                _check(value)
                 line = json.dumps(value, ensure_ascii=False, allow_nan=False)
-                line.encode("utf-8")
                 name = value.get("id") or value["name"]
                 if not isinstance(made, dict):
                     result.counts.update(count_calls(made.chosen if isinstance(made, Pair) else made))
@@ -50,8 +51,21 @@ class ConvertTask:
                 result.lines.append(line)
                 result.entries.append(Entry(name, self.source, STAGE, "pass"))
                 continue
-            result.entries.append(Entry(row.where, self.source, STAGE, "dropped", reason, detail[:300]))
+            where, detail = _printable(row.where), _printable(detail[:300])
+            result.entries.append(Entry(where, self.source, STAGE, "dropped", reason, detail))
         return result
+
+
+def _printable(text: str) -> str:
+    """What the ledger, which is UTF-8, can hold: a detail may quote the very text that is wrong."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _check(value: Any) -> None:
+    try:
+        check_json(value)
+    except ValueError as e:
+        raise Refused("not_json", str(e)) from None
 
 
 def count_calls(record: Record) -> Counter[str]:

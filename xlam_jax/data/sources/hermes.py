@@ -9,6 +9,7 @@ from xlam_jax.data.sources.base import Refused, Row, Source, as_json, row_id, to
 from xlam_jax.data.sources.call_text import literal, tagged
 from xlam_jax.data.sources.conversation import record_from_messages
 from xlam_jax.format.record import Record
+from xlam_jax.format.values import Tool
 
 
 def convert(row: Row) -> Record:
@@ -47,13 +48,15 @@ def convert(row: Row) -> Record:
     )
 
 
-def _tools(system: str) -> Any:
+def _tools(system: str) -> tuple[Tool, ...]:
     # The text may speak of the tags before it uses them: the last pair that holds anything is the list.
     inside = [t for t in tagged(system, "tools")[1] if t]
     if not inside:
         return ()
-    found = literal(inside[-1])
-    return tools(found)
+    try:
+        return tools(literal(inside[-1]))
+    except Refused as e:
+        raise Refused("bad_tool", e.detail) from None
 
 
 def _calls(text: str) -> list[Any]:

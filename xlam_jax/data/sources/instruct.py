@@ -47,12 +47,8 @@ def convert(row: Row) -> Record:
         messages = _dialog(obj, lineage)
     elif obj.get("messages"):
         messages = as_json(obj["messages"])
-        if (
-            isinstance(messages, list)
-            and messages
-            and isinstance(messages[0], dict)
-            and "text" in messages[0]
-        ):
+        first = messages[0] if isinstance(messages, list) and messages else None
+        if isinstance(first, dict) and "text" in first:
             messages = _provenance(messages, lineage)
     elif obj.get("conversations") or obj.get("conversation"):
         messages = [sharegpt.message(role, said) for role, said in sharegpt.turns(obj)]
@@ -86,9 +82,9 @@ def _alpaca(obj: dict[str, Any]) -> list[dict[str, Any]]:
             raise Refused("bad_message", "history is no list of pairs")
         messages += [{"role": "user", "content": turn[0]}, {"role": "assistant", "content": turn[1]}]
     parts = [obj[asked], obj.get("input") or obj.get("context")]
-    query = (
-        "\n\n".join(part for part in parts if part) if all(isinstance(p or "", str) for p in parts) else parts
-    )
+    if not all(isinstance(part or "", str) for part in parts):
+        raise Refused("not_text", str(parts)[:80])
+    query = "\n\n".join(part for part in parts if part)
     return [
         *messages,
         {"role": "user", "content": query},
@@ -98,7 +94,7 @@ def _alpaca(obj: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _provenance(items: list[Any], lineage: list[str]) -> list[dict[str, Any]]:
     """Walks from the first message to its best answer, that one's best answer, and so on."""
-    if not all(isinstance(item, dict) and isinstance(item.get("text"), str) for item in items):
+    if not items or not all(isinstance(item, dict) and isinstance(item.get("text"), str) for item in items):
         raise Refused("unknown_shape", "a list of other things than messages with text")
     messages, at = [], 0
     while at is not None:

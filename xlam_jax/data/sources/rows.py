@@ -18,6 +18,7 @@ from xlam_jax.format.record import read_lines
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".parquet")
 
+_HEAD = 4096
 _BROKEN = (gzip.BadGzipFile, zlib.error, EOFError, OSError)
 
 
@@ -97,7 +98,10 @@ def _members(path: Path) -> Iterator[Row]:
 
 def _read_lines(path: Path) -> Iterator[Row]:
     try:
-        yield from (Row(where, raw=line) for line, where in read_lines(path))
+        for line, where in read_lines(path):
+            line = line.removeprefix(codecs.BOM_UTF8)
+            if line.strip():
+                yield Row(where, raw=line)
     except (zlib.error, OSError) as e:
         raise InputError(f"cannot be read: {e}", where=str(path)) from e
 
@@ -117,27 +121,38 @@ def _open(path: Path) -> Any:
 def _read_json(path: Path) -> Iterator[Row]:
     try:
         with _open(path) as file:
-            head = file.read(4096).lstrip()
-        if head.startswith(b"["):
+            first, then = _two_lines(file)
+        if first.startswith(b"["):
             for number, (_, item) in enumerate(_items(path)):
                 yield Row(f"{path}[{number}]", parsed=item)
-        elif _is_json_lines(head):
+        elif then.startswith(b"{") and _is_object(first):
             yield from _read_lines(path)
-        else:
+        elif first:
             with _open(path) as file:
                 yield Row(str(path), raw=file.read())
     except _BROKEN as e:
         raise InputError(f"cannot be read: {e}", where=str(path)) from e
 
 
-def _is_json_lines(head: bytes) -> bool:
-    """Whether the first line is an object by itself and another follows."""
-    first, newline, rest = head.partition(b"\n")
-    if not newline:  # one long first line: an object that goes on for more than the head is judged by its end
-        return False
+def _two_lines(file: Any) -> tuple[bytes, bytes]:
+    """The first lines that are not blank; of a list and of the second line their beginning."""
+    lines: list[bytes] = []
+    while len(lines) < 2 and (line := file.readline(_HEAD)):
+        line = line.lstrip()
+        if line.startswith(b"{") and not lines:  # a row may be long: only the whole line tells
+            line += b"" if line.endswith(b"\n") else file.readline()
+        if line:
+            lines.append(line)
+        if line.startswith(b"["):
+            break
+    lines += [b"", b""]
+    return lines[0], lines[1]
+
+
+def _is_object(line: bytes) -> bool:
     try:
-        return isinstance(json.loads(first), dict) and rest.lstrip()[:1] == b"{"
-    except ValueError:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
         return False
 
 
@@ -145,8 +160,9 @@ def _items(path: Path) -> Iterator[tuple[str, Any]]:
     number = 0
     try:
         with _open(path) as file:
-            for number, item in enumerate(stream_items(file), 1):
+            for item in stream_items(file):
                 yield item
+                number += 1
     except (ValueError, *_BROKEN) as e:
         raise InputError(f"not valid JSON: {e}", where=f"{path}, after item {number}") from e
 

@@ -41,7 +41,7 @@ def turns(obj: dict[str, Any]) -> list[tuple[str, Any]]:
 
 
 def message(role: str, value: Any) -> dict[str, Any]:
-    """A turn as a chat message; the value of a call is one call or a list of calls, or the JSON text of it."""
+    """A turn as a chat message; the value of a call is one or a list of them, or JSON text."""
     if role != "call":
         return {"role": role, "content": value}
     calls = as_json(value)

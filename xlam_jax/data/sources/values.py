@@ -40,7 +40,7 @@ class Row:
         if self.raw is None:
             return self.parsed
         try:
-            return json.loads(self.raw.decode("utf-8-sig"))  # the first line may bear a byte order mark
+            return json.loads(self.raw.decode("utf-8"))
         except UnicodeDecodeError as e:
             raise Refused("bad_utf8", str(e)) from None
         except (ValueError, RecursionError) as e:
