@@ -9,7 +9,19 @@ from xlam_jax.data.sources.base import Source
 from xlam_jax.errors import InputError
 
 # name -> module; a module is imported when its source is asked for.
-SOURCES = {"xlam-60k": "xlam_60k"}
+SOURCES = {
+    "xlam-60k": "xlam_60k",
+    "agentboard": "agentboard",
+    "api-bank": "api_bank",
+    "bfcl": "bfcl",
+    "mcp": "mcp",
+    "openapi": "openapi",
+    "seal-tools": "seal_tools",
+    "tool-alpaca": "tool_alpaca",
+    "toolbench": "toolbench",
+    "toolbench-tools": "toolbench_tools",
+    "webshop": "webshop",
+}
 
 
 def get_source(name: str) -> Source:
