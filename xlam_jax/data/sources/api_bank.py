@@ -98,7 +98,11 @@ def convert(row: Row) -> Record:
         query, steps = _task(text)
         names = []
     else:
-        turns = [Row(f"{row.where}:{i}", raw=line).obj for i, line in enumerate(row.raw.splitlines(), 1) if line.strip()]
+        turns = [
+            Row(f"{row.where}:{i}", raw=line).obj
+            for i, line in enumerate(row.raw.splitlines(), 1)
+            if line.strip()
+        ]
         if not turns:
             raise Refused("empty_dialogue")
         query, steps = _dialogue(turns, row.extra)
@@ -172,7 +176,9 @@ def _observation(result: dict[str, Any]) -> Any:
 
 def _task(text: str) -> tuple[str, list[Step]]:
     parts = re.fullmatch(
-        r"\s*Scene:.*?First Utter[ae]nce:(.*?)\n(\W*Key Info:.*?)\n[- ]*(?:GT )?API Calls?:(.*)", text, re.DOTALL
+        r"\s*Scene:.*?First Utter[ae]nce:(.*?)\n(\W*Key Info:.*?)\n[- ]*(?:GT )?API Calls?:(.*)",
+        text,
+        re.DOTALL,
     )
     if not parts:
         raise Refused("bad_task", text[:80])

@@ -51,7 +51,9 @@ def rows(path: Path) -> Iterator[Row]:
 
 def _catalogue(path: Path) -> Catalogue:
     if not path.is_file():
-        raise InputError("the tools of Seal-Tools not found", where=str(path), hint=f"keep {CATALOGUE} beside it")
+        raise InputError(
+            "the tools of Seal-Tools not found", where=str(path), hint=f"keep {CATALOGUE} beside it"
+        )
     tools: dict[str, dict[str, Any]] = {}
     areas: dict[str, list[str]] = {}
     for row in read_rows(path):
