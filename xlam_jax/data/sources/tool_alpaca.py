@@ -1,9 +1,12 @@
 """ToolAlpaca: APIs with instructions, and golden answers (evaluation) or simulated runs (training).
 
 A file is a list of APIs, each with its OpenAPI document as text, the functions' places in it
-(`Function_Projection`), and one row an instruction. Golden answers name the calls only and become one step.
-Training instances carry the calls with what came back (`intermediate_steps`) and become a step each, the
-`output` the last one. A catalogue of public APIs (`public_apis.json`) has links, no queries, and no rows.
+(`Function_Projection`), and one row an instruction. Golden answers name the calls only and become one step;
+a value from an earlier call (`${id from search}`) stays as it is written, a call marked `[Optional]` is left
+out, and an answer that leaves a value open (`${start date}`) is refused. Training instances carry the calls
+with what came back (`intermediate_steps`) and become a step each, the `output` the last one. All are offered
+`getDetails`, with which ToolAlpaca's agents ask the user. A catalogue of public APIs (`public_apis.json`) has
+links, no queries, and no rows.
 """
 
 from __future__ import annotations
@@ -21,6 +24,17 @@ from xlam_jax.format.record import Record, Step
 from xlam_jax.format.values import Tool, ToolCall
 
 CATALOGUE = "public_apis.json"
+ASK = Tool(
+    "getDetails",
+    "Asks the user for details that the request lacks.",
+    {
+        "type": "object",
+        "properties": {"Question": {"type": "string", "description": "What to ask."}},
+        "required": ["Question"],
+    },
+)
+_REFERENCE = re.compile(r"(?<!\")\$\{[\w ]+ from \w+\}")
+_OPEN_VALUE = re.compile(r"(?<!\")\$\{|\"\{[\w ]+\}\"")
 
 
 def rows(path: Path) -> Iterator[Row]:
@@ -54,7 +68,8 @@ def _instructions(api: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def convert(row: Row) -> Record:
     """One instruction.
 
-    Refused: `no_instructions`, `empty_query`, `no_answer`, `bad_document`, `bad_tool`, `bad_call`.
+    Refused: `no_instructions`, `empty_query`, `no_answer`, `open_value`, `bad_json`, `bad_document`, `bad_tool`,
+    `bad_call`.
     """
     item = row.obj
     if row.extra is None or not item:
@@ -63,14 +78,15 @@ def convert(row: Row) -> Record:
     if not isinstance(query, str) or not query.strip():
         raise Refused("empty_query")
     if item.get("golden"):
-        steps = (Step(tool_calls=tuple(_call(c["Action"], c["Action_Input"]) for c in item["golden"])),)
+        due = [c for c in item["golden"] if not c["Action"].startswith("[Optional]")]
+        steps = (Step(tool_calls=tuple(_call(c["Action"], _filled(c["Action_Input"])) for c in due)),)
     elif item.get("intermediate_steps") and item.get("output"):
         steps = (*map(_step, item["intermediate_steps"]), Step(item["output"]))
     else:
         raise Refused("no_answer", str(item.get("error") or ""))
     return Record(
         id=row_id(SOURCE.name, row),
-        query=query,
+        query=query.rpartition("\nHint: ")[0] or query,  # the hint told the simulator which functions to use
         tools=_tools(row.extra),
         steps=steps,
         source=SOURCE.name,
@@ -79,9 +95,18 @@ def convert(row: Row) -> Record:
 
 
 def _step(item: Any) -> Step:
-    """`[[name, arguments, log], observation]`; the log only repeats name and arguments."""
-    (name, arguments, *_), observation = item
-    return Step(tool_calls=(_call(name, arguments),), next_observation=observation)
+    """`[[name, arguments, log], observation]`; the log is the thought, then name and arguments again."""
+    (name, arguments, *log), observation = item
+    thought = str(log[0]).partition("\nAction:")[0].strip() if log else ""
+    return Step(thought, (_call(name, arguments),), observation)
+
+
+def _filled(arguments: str) -> str:
+    """References to earlier results as JSON text. Refused: `open_value`."""
+    arguments = _REFERENCE.sub(lambda found: json.dumps(found[0]), arguments)
+    if _OPEN_VALUE.search(arguments):
+        raise Refused("open_value", arguments)
+    return arguments
 
 
 def _call(name: str, arguments: Any) -> ToolCall:
@@ -93,9 +118,9 @@ def _call(name: str, arguments: Any) -> ToolCall:
 
 def _tools(api: dict[str, Any]) -> tuple[Tool, ...]:
     document = as_json(api["Documentation"])
-    if not is_openapi(document):
+    if not is_openapi(document) or not isinstance(api["Function_Projection"], dict):
         raise Refused("bad_document", str(api["Name"]))
-    found = []
+    found = [ASK]
     for name, (path, method) in api["Function_Projection"].items():
         # Some documents write the path without its slash where the projection has it, or the reverse.
         known = next((p for p in (path, f"/{path}", path.lstrip("/")) if p in document["paths"]), path)
