@@ -3,9 +3,10 @@
 Levels 1 and 2: a file is a dialogue, a line a turn of User, AI or API. What the AI says before a call is the
 thought of that call's step, what it says to the user a step of its own. An argument stands there twice: as
 text in the turn, and typed as it was executed (`result.input`); the latter is taken unless the API is
-described as taking text. Offered are the APIs in the file's name and those that are called; the level of the tool searcher offers that too. The table
-describes an older state of the APIs than the dialogues ran on (`schedule_id` where the calls say `content`),
-so what the tool searcher says in any of the dialogues comes first.
+described as taking text. Offered are the APIs in the file's name and those that are called; the level of the
+tool searcher offers that too. The table describes an older state of the APIs than the dialogues ran on
+(`schedule_id` where the calls say `content`), so what the tool searcher says in any of the dialogues comes
+first.
 
 Level 3: a file is a task: scene, first words, facts, and the calls in their order. The facts (tokens, dates)
 follow the first words, since the calls need them, and all calls make one step.

@@ -15,7 +15,7 @@ from xlam_jax.format.tools import openai_view
 
 
 def rows(path: Path) -> Iterator[Row]:
-    """One row a tool, the server's other fields as `extra`; a server without tools is one row, to be refused."""
+    """One row a tool, the server's other fields as `extra`; one without tools is a row to be refused."""
     for row in read_rows(path):
         try:
             server = row.obj

@@ -12,6 +12,8 @@ links, no queries, and no rows.
 from __future__ import annotations
 
 import dataclasses
+import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -68,8 +70,8 @@ def _instructions(api: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def convert(row: Row) -> Record:
     """One instruction.
 
-    Refused: `no_instructions`, `empty_query`, `no_answer`, `open_value`, `bad_json`, `bad_document`, `bad_tool`,
-    `bad_call`.
+    Refused: `no_instructions`, `empty_query`, `no_answer`, `open_value`, `bad_json`, `bad_document`,
+    `bad_tool`, `bad_call`.
     """
     item = row.obj
     if row.extra is None or not item:

@@ -3,8 +3,8 @@
 An answer file is one search; its last list of `train_messages` is the chain that ended it. `Finish` is no
 tool of anyone's: its `final_answer` becomes the reply of a last step without calls, and the tool is taken
 from the list (lineage `finish_to_reply`). What the search told the model about branches it had tried before
-("This is not the first time you try this task") is no turn of a user and is left out (`retry_prompt_dropped`).
-Rows of instruction files have no answer.
+("This is not the first time you try this task") is no turn of a user and is left out
+(`retry_prompt_dropped`). Rows of instruction files have no answer.
 """
 
 from __future__ import annotations
