@@ -1,9 +1,10 @@
 """AgentBoard's tool-query runs: weather, movie and academia logs of `Action: f with Action Input: {...}`.
 
 A log is one object after another, indented. `trajectory` maps `Interaction Turn 0, 1, ...` to `Action`,
-`Observation` and `Progress Rate` (or is the list of such parts with ids). Text before `Action:` is the thought.
-Logs do not say which tools there were; those of the environment named by `task_name` are offered, unless the
-row brings `tools`. `finish` is one of them, as in the environment. Only solved runs become Records.
+`Observation` and `Progress Rate` (or is the list of such parts with ids). Text before `Action:` is the
+thought. Logs do not say which tools there were; those of the environment named by `task_name` are offered,
+unless the row brings `tools`. `finish` is one of them, as in the environment. Only solved runs become
+Records.
 """
 
 from __future__ import annotations

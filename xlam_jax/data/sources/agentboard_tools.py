@@ -30,6 +30,7 @@ _MEANING: dict[str, tuple[str | None, str]] = {
 }
 
 _PLACE = ("latitude", "longitude")
+_TWO_PLACES = ("latitude1", "longitude1", "latitude2", "longitude2")
 _SPAN = (*_PLACE, "start_date", "end_date")
 _TODAY = (*_PLACE, "current_date")
 
@@ -63,9 +64,7 @@ TOOLS: dict[str, tuple[Tool, ...]] = {
         _tool("get_temp_forecast", "Temperature of coming days at a place.", *_SPAN),
         _tool("get_rain_forecast", "Rain of coming days at a place.", *_SPAN),
         _tool("get_current_rain", "Today's rain at a place.", *_TODAY),
-        _tool(
-            "get_distance", "Distance of two places.", "latitude1", "longitude1", "latitude2", "longitude2"
-        ),
+        _tool("get_distance", "Distance of two places.", *_TWO_PLACES),
         _tool("get_historical_air_quality_index", "Air quality of past days at a place.", *_SPAN),
         _tool("get_current_air_quality_index", "Today's air quality at a place.", *_TODAY),
         _tool("get_air_quality_level", "What an air quality index means.", "air_quality_index"),

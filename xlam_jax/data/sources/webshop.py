@@ -2,8 +2,8 @@
 
 Reads the human demonstrations (`il_trajs_finalized_images.jsonl`: `states`, `actions`, or `action_idxs` into
 `available_actions`) and ReAct traces in the same manner (`observations` for the pages that came back, `goal`
-or `instruction`, `thoughts`, and actions `think[...]`, which become the next step's thought). Each action is a
-call of one of two tools; what it led to is the next page. Without a goal of its own, the row's first page
+or `instruction`, `thoughts`, and actions `think[...]`, which become the next step's thought). Each action is
+a call of one of two tools; what it led to is the next page. Without a goal of its own, the row's first page
 tells it.
 """
 
@@ -23,12 +23,8 @@ def _tool(name: str, description: str, parameter: str, meaning: str) -> Tool:
 
 
 TOOLS = (
-    _tool(
-        "search", "Searches the shop; only where the page has a search bar.", "keywords", "What to look for."
-    ),
-    _tool(
-        "click", "Clicks a button, link or option of the page.", "value", "Its text, as the page shows it."
-    ),
+    _tool("search", "Searches the shop, where the page has a search bar.", "keywords", "What to look for."),
+    _tool("click", "Clicks a button, link or option of the page.", "value", "Its text on the page."),
 )
 _ARGUMENT = {"search": "keywords", "click": "value"}
 _ACTION = re.compile(r"(search|click|think)\[(.*)\]", re.DOTALL)
