@@ -11,9 +11,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from xlam_jax.data.sources.bfcl import question
 from xlam_jax.errors import InputError
 from xlam_jax.evaluation.harness import Case
-from xlam_jax.format import TASK_INSTRUCTION, Codec, Record, normalise_tool
+from xlam_jax.format import Codec, Record
 
 # category of the files -> (category of the checker, language)
 CATEGORIES = {
@@ -98,21 +99,7 @@ def _lines(path: Path, keys: tuple[str, ...]):
 
 
 def _record(row: dict[str, Any], where: str) -> Record:
-    """Users' turns become the query, system turns follow the task instruction (as the xLAM handler does)."""
-    turns = row["question"]
-    if turns and isinstance(turns[0], list):  # v3 and later: a list of turns, each a list of messages
-        turns = turns[0]
-    said = lambda role: [m["content"] for m in turns if m["role"] == role]  # noqa: E731
-    system = said("system")
-    functions = row["function"] if isinstance(row["function"], list) else [row["function"]]
     try:
-        tools = tuple(normalise_tool(f) for f in functions)
+        return question(row)
     except InputError as e:
         raise InputError(e.what, where=where, hint=e.hint) from e
-    return Record(
-        id=row["id"],
-        query="\n".join(said("user")),
-        tools=tools,
-        steps=(),
-        task_instruction="\n".join([TASK_INSTRUCTION, *system]) if system else "",
-    )

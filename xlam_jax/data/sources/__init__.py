@@ -10,16 +10,26 @@ from xlam_jax.errors import InputError
 
 # name -> module; a module is imported when its source is asked for.
 SOURCES = {
-    "xlam-60k": "xlam_60k",
-    "unified-v2": "unified_v2",
-    "openai": "openai",
-    "sharegpt": "sharegpt",
+    "agentboard": "agentboard",
+    "api-bank": "api_bank",
     "apigen-mt": "apigen_mt",
-    "hermes": "hermes",
-    "toolace": "toolace",
+    "bfcl": "bfcl",
     "glaive": "glaive",
-    "when2call": "when2call",
+    "hermes": "hermes",
     "instruct": "instruct",
+    "mcp": "mcp",
+    "openai": "openai",
+    "openapi": "openapi",
+    "seal-tools": "seal_tools",
+    "sharegpt": "sharegpt",
+    "tool-alpaca": "tool_alpaca",
+    "toolace": "toolace",
+    "toolbench": "toolbench",
+    "toolbench-tools": "toolbench_tools",
+    "unified-v2": "unified_v2",
+    "webshop": "webshop",
+    "when2call": "when2call",
+    "xlam-60k": "xlam_60k",
 }
 
 

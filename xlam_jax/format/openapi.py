@@ -1,0 +1,218 @@
+"""OpenAPI 3 and Swagger 2 documents: one tool an operation.
+
+A tool's parameters are the operation's path, query and header parameters and, lifted to the same level, the
+properties of its request body. References are resolved in place; one that leads back into itself is cut to
+a plain object. Written from the OpenAPI 3.0/3.1 and Swagger 2.0 specifications.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from xlam_jax.errors import InputError
+from xlam_jax.format.tools import normalise_tool
+from xlam_jax.format.values import Tool
+
+METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
+# The specification says that parameters of these names are to be ignored.
+_OWN_HEADERS = ("accept", "content-type", "authorization")
+_KEPT = (
+    *("type", "description", "enum", "default", "format", "pattern", "const", "required", "uniqueItems"),
+    *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
+    *("minLength", "maxLength", "minItems", "maxItems"),
+)
+_NUMBERS = ("default", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
+_DEPTH = 12  # of nested references: a schema deeper than this teaches a model nothing
+
+
+def operations(document: Any) -> Iterator[tuple[str, str]]:
+    """`(path, method)` of every operation, in the order of the document.
+
+    Raises:
+      InputError: no OpenAPI or Swagger document.
+    """
+    if not is_openapi(document):
+        raise InputError("not an OpenAPI document: no openapi or swagger version beside paths")
+    for path, item in document["paths"].items():
+        item = _follow(document, item)
+        yield from ((str(path), method) for method in METHODS if isinstance(item.get(method), dict))
+
+
+def is_openapi(document: Any) -> bool:
+    """Whether this is an OpenAPI 3 or Swagger 2 document with paths."""
+    if not isinstance(document, dict) or not isinstance(document.get("paths"), dict):
+        return False
+    return "openapi" in document or "swagger" in document
+
+
+def operation_tool(document: dict[str, Any], path: str, method: str) -> Tool:
+    """The tool of one operation, named by its `operationId`, else `method_path`.
+
+    Raises:
+      InputError: no such operation.
+    """
+    item = _follow(document, document["paths"].get(path))
+    operation = item.get(method)
+    if not isinstance(operation, dict):
+        raise InputError("no such operation", where=f"{method.upper()} {path}")
+    found: dict[str, tuple[dict[str, Any], bool]] = {}
+    body: dict[str, Any] | None = None
+    for parameter in _parameters(document, item, operation):
+        if parameter["in"] == "body":  # Swagger 2
+            body = parameter
+        else:
+            found[parameter["name"]] = _parameter(document, parameter)
+    if isinstance(operation.get("requestBody"), dict):
+        body = _follow(document, operation["requestBody"])
+    if body is not None:
+        # A parameter of the same name came first and keeps it.
+        found = {**_body(document, body), **found}
+    schema = {
+        "type": "object",
+        "properties": {name: schema for name, (schema, _) in found.items()},
+        "required": [name for name, (_, required) in found.items() if required],
+    }
+    texts = [str(operation.get(key) or "").strip() for key in ("summary", "description")]
+    text = texts[1] if texts[0] in texts[1] else "\n".join(filter(None, texts))
+    return normalise_tool({"name": _name(operation, path, method), "description": text, "parameters": schema})
+
+
+def _name(operation: dict[str, Any], path: str, method: str) -> str:
+    own = str(operation.get("operationId") or "").strip()
+    return re.sub(r"\s+", "_", own) if own else re.sub(r"\W+", "_", f"{method}_{path}").strip("_")
+
+
+def _parameters(
+    document: dict[str, Any], item: dict[str, Any], operation: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Of the path and of the operation, which wins under the same name and place."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for given in [*(item.get("parameters") or []), *(operation.get("parameters") or [])]:
+        parameter = _follow(document, given)
+        name, place = parameter.get("name"), parameter.get("in")
+        if not isinstance(name, str) or place not in ("path", "query", "header", "formData", "body"):
+            continue
+        if place == "header" and name.lower() in _OWN_HEADERS:
+            continue
+        found[name, place] = parameter
+    return list(found.values())
+
+
+def _parameter(document: dict[str, Any], parameter: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+    given = parameter.get("schema")
+    if given is None and isinstance(parameter.get("content"), dict):
+        given = _media(parameter["content"])
+    # Swagger 2 writes the schema's keys into the parameter, where `required` is about the parameter.
+    if given is None:
+        given = {k: v for k, v in parameter.items() if k != "required"}
+    schema = _schema(document, given, ())
+    if parameter.get("description"):
+        schema["description"] = parameter["description"]
+    return schema, parameter.get("required") is True or parameter["in"] == "path"
+
+
+def _body(document: dict[str, Any], body: dict[str, Any]) -> dict[str, tuple[dict[str, Any], bool]]:
+    """The properties of an object body; any other body is one parameter, `body`."""
+    given = _media(body["content"]) if isinstance(body.get("content"), dict) else body.get("schema")
+    schema = _schema(document, given, ())
+    if isinstance(schema.get("properties"), dict):
+        required = schema.get("required") or ()
+        return {name: (inner, name in required) for name, inner in schema["properties"].items()}
+    if body.get("description"):
+        schema.setdefault("description", body["description"])
+    return {"body": (schema, body.get("required") is True)}
+
+
+def _media(content: dict[str, Any]) -> Any:
+    """The schema of the JSON variant, else of the first one."""
+    media = [v for k, v in content.items() if "json" in k.lower()] or list(content.values())
+    return media[0].get("schema") if media and isinstance(media[0], dict) else None
+
+
+def _schema(document: dict[str, Any], node: Any, trail: tuple[str, ...]) -> dict[str, Any]:
+    """The schema with its references put in; what only documents a response or an example is left out."""
+    if not isinstance(node, dict):
+        return {}
+    reference = node.get("$ref")
+    if isinstance(reference, str):
+        if reference in trail or len(trail) >= _DEPTH:
+            return {"type": "object"}
+        # OpenAPI 3.1 lets a description stand beside a reference.
+        beside = {"description": node["description"]} if node.get("description") else {}
+        return {**_schema(document, _point(document, reference), (*trail, reference)), **beside}
+    out = {key: node[key] for key in _KEPT if key in node}
+    for key in ("exclusiveMinimum", "exclusiveMaximum"):  # a flag beside the bound before OpenAPI 3.1
+        if isinstance(out.get(key), bool):
+            bound = "minimum" if key == "exclusiveMinimum" else "maximum"
+            if out.pop(key) and bound in out:
+                out[key] = out.pop(bound)
+    if not isinstance(out.get("required", []), list):
+        del out["required"]
+    if out.get("type") in ("integer", "number"):
+        out.update({key: _number(out[key]) for key in _NUMBERS if isinstance(out.get(key), str)})
+    if isinstance(node.get("properties"), dict):
+        out["type"] = "object"
+        out["properties"] = {
+            str(name): _schema(document, inner, trail)
+            for name, inner in node["properties"].items()
+            if not (isinstance(inner, dict) and inner.get("readOnly") is True)
+        }
+    for key in ("items", "additionalProperties"):
+        if isinstance(node.get(key), dict):
+            out[key] = _schema(document, node[key], trail)
+    if node.get("additionalProperties") is False:
+        out["additionalProperties"] = False
+    for key in ("anyOf", "oneOf"):
+        if isinstance(node.get(key), list):
+            out[key] = [_schema(document, inner, trail) for inner in node[key]]
+    for inner in node["allOf"] if isinstance(node.get("allOf"), list) else ():
+        out = _merge(_schema(document, inner, trail), out)
+    if node.get("nullable") is True and isinstance(out.get("type"), str):
+        out["type"] = [out["type"], "null"]
+        if "enum" in out and None not in out["enum"]:
+            out["enum"] = [*out["enum"], None]
+    return out
+
+
+def _number(text: str) -> Any:
+    """Bounds and defaults of numbers written as text, as they often are, read as numbers."""
+    for read in (int, float):
+        try:
+            return read(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Both schemas as one: properties and required names united, of other keys those of `above` win."""
+    out = {**below, **above}
+    if "properties" in below and "properties" in above:
+        out["properties"] = {**below["properties"], **above["properties"]}
+    if "required" in below and "required" in above:
+        out["required"] = list(dict.fromkeys([*below["required"], *above["required"]]))
+    return out
+
+
+def _follow(document: dict[str, Any], node: Any) -> dict[str, Any]:
+    """`node`, or what it refers to."""
+    for _ in range(_DEPTH):
+        if not isinstance(node, dict):
+            return {}
+        if not isinstance(node.get("$ref"), str):
+            return node
+        node = _point(document, node["$ref"])
+    return {}
+
+
+def _point(document: dict[str, Any], reference: str) -> Any:
+    """What a pointer into this document finds; None for other documents and for nothing there."""
+    if not reference.startswith("#/"):
+        return None
+    node: Any = document
+    for part in reference[2:].split("/"):
+        part = part.replace("~1", "/").replace("~0", "~")
+        node = node.get(part) if isinstance(node, dict) else None
+    return node
