@@ -67,7 +67,7 @@ def convert(row: Row) -> Record:
     goal = obj.get("goal")
     if not isinstance(goal, str) or not goal.strip():
         raise Refused("no_goal")
-    task = obj.get("task_name")
+    task = str(obj.get("task_name") or "")
     if not obj.get("tools") and task not in TOOLS:
         raise Refused("unknown_task", f"{task}; known: {', '.join(TOOLS)}")
     steps = tuple(_step(turn) for turn in _turns(obj.get("trajectory")) if turn.get("Action"))

@@ -70,6 +70,7 @@ def convert(row: Row) -> dict[str, Any]:
         }
     )
     return {
+        "id": f"{SOURCE.name}-{tool_name}/{made.name}",
         **openai_view(made)["function"],
         "namespace": tool_name,
         "category": api.get("category_name") or "",
