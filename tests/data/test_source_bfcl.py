@@ -52,7 +52,12 @@ def row(id, **extra):
 
 def test_published_answers_become_calls(tmp_path):
     accepted = {"side": [2.0, 3], "unit": ["m", ""], "style": [{"fill": ["red", "blue"], "line": ["", 1]}]}
-    write(tmp_path, "simple", [row("simple_0"), row("simple_1")], [{"id": "simple_0", "ground_truth": [{"geo.area": accepted}]}])
+    write(
+        tmp_path,
+        "simple",
+        [row("simple_0"), row("simple_1")],
+        [{"id": "simple_0", "ground_truth": [{"geo.area": accepted}]}],
+    )
     record, refused = outcomes("bfcl", tmp_path)
     assert (record.id, record.query, record.license) == ("bfcl-simple_0", "Area?", "Apache-2.0")
     assert record.tools == (Tool("geo.area", "Area.", SCHEMA),)
