@@ -7,6 +7,7 @@ a plain object. Written from the OpenAPI 3.0/3.1 and Swagger 2.0 specifications.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -81,7 +82,7 @@ def operation_tool(document: dict[str, Any], path: str, method: str) -> Tool:
 
 def _name(operation: dict[str, Any], path: str, method: str) -> str:
     own = str(operation.get("operationId") or "").strip()
-    return re.sub(r"\s+", "_", own) if own else re.sub(r"\W+", "_", f"{method}_{path}").strip("_")
+    return re.sub(r"\s+", "_", own) if own else re.sub(r"[\W_]+", "_", f"{method}_{path}").strip("_")
 
 
 def _parameters(
@@ -167,8 +168,9 @@ def _schema(document: dict[str, Any], node: Any, trail: tuple[str, ...]) -> dict
     for key in ("anyOf", "oneOf"):
         if isinstance(node.get(key), list):
             out[key] = [_schema(document, inner, trail) for inner in node[key]]
-    for inner in node["allOf"] if isinstance(node.get("allOf"), list) else ():
-        out = _merge(_schema(document, inner, trail), out)
+    if isinstance(node.get("allOf"), list):
+        parts = [_schema(document, inner, trail) for inner in node["allOf"]]
+        out = functools.reduce(_merge, [*parts, out])
     if node.get("nullable") is True and isinstance(out.get("type"), str):
         out["type"] = [out["type"], "null"]
         if "enum" in out and None not in out["enum"]:
