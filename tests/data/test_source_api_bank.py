@@ -128,7 +128,7 @@ def test_refusals(tmp_path):
     codes = ["empty_dialogue", "no_answer", "unknown_api", "bad_json", "bad_task"]
     assert outcomes("api-bank", write(tmp_path, files)) == codes
     (tmp_path / "all_apis.csv").unlink()
-    with pytest.raises(InputError, match="all_apis.csv not found"):
+    with pytest.raises(InputError, match=r"all_apis\.csv not found"):
         outcomes("api-bank", tmp_path)
 
 
