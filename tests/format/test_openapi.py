@@ -170,3 +170,12 @@ def test_what_is_no_document():
         list(operations({"paths": {}}))
     with pytest.raises(InputError, match="no such operation"):
         operation_tool(v3({}), "/a", "get")
+
+
+def test_references_upon_references_end():
+    # Each of thirty schemas refers to all others: written out to the depth of ten, that is 30^10 nodes.
+    names = [f"S{i}" for i in range(30)]
+    schemas = {n: {"type": "object", "properties": {m: ref(m) for m in names}} for n in names}
+    tool = operation_tool(v3({"/a": {"post": body(ref("S0"))}}, **schemas), "/a", "post")
+    assert list(tool.parameters["properties"]) == names
+    assert len(str(tool.parameters)) < 200_000

@@ -36,7 +36,8 @@ def rows(path: Path) -> Iterator[Row]:
                 yield row
                 continue
             shared = {"tool_name": value.get("tool_name"), "category_name": file.parent.name}
-            for number, api in enumerate(value.get("api_list") or ()):
+            listed = value.get("api_list")
+            for number, api in enumerate(listed if isinstance(listed, list) else ()):
                 api = {**shared, **api} if isinstance(api, dict) else api
                 yield Row(f"{row.where}.api_list[{number}]", parsed=api)
 
