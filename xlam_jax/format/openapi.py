@@ -7,8 +7,10 @@ a plain object. Written from the OpenAPI 3.0/3.1 and Swagger 2.0 specifications.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from xlam_jax.errors import InputError
@@ -25,6 +27,7 @@ _KEPT = (
 )
 _NUMBERS = ("default", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
 _DEPTH = 12  # of nested references: a schema deeper than this teaches a model nothing
+_NODES = 2000  # of one tool's schemas
 
 
 def operations(document: Any) -> Iterator[tuple[str, str]]:
@@ -57,18 +60,19 @@ def operation_tool(document: dict[str, Any], path: str, method: str) -> Tool:
     operation = item.get(method)
     if not isinstance(operation, dict):
         raise InputError("no such operation", where=f"{method.upper()} {path}")
+    schemas = _Schemas(document)
     found: dict[str, tuple[dict[str, Any], bool]] = {}
     body: dict[str, Any] | None = None
     for parameter in _parameters(document, item, operation):
         if parameter["in"] == "body":  # Swagger 2
             body = parameter
         else:
-            found[parameter["name"]] = _parameter(document, parameter)
+            found[parameter["name"]] = _parameter(schemas, parameter)
     if isinstance(operation.get("requestBody"), dict):
         body = _follow(document, operation["requestBody"])
     if body is not None:
         # A parameter of the same name came first and keeps it.
-        found = {**_body(document, body), **found}
+        found = {**_body(schemas, body), **found}
     schema = {
         "type": "object",
         "properties": {name: schema for name, (schema, _) in found.items()},
@@ -81,7 +85,7 @@ def operation_tool(document: dict[str, Any], path: str, method: str) -> Tool:
 
 def _name(operation: dict[str, Any], path: str, method: str) -> str:
     own = str(operation.get("operationId") or "").strip()
-    return re.sub(r"\s+", "_", own) if own else re.sub(r"\W+", "_", f"{method}_{path}").strip("_")
+    return re.sub(r"\s+", "_", own) if own else re.sub(r"[\W_]+", "_", f"{method}_{path}").strip("_")
 
 
 def _parameters(
@@ -100,23 +104,23 @@ def _parameters(
     return list(found.values())
 
 
-def _parameter(document: dict[str, Any], parameter: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+def _parameter(schemas: _Schemas, parameter: dict[str, Any]) -> tuple[dict[str, Any], bool]:
     given = parameter.get("schema")
     if given is None and isinstance(parameter.get("content"), dict):
         given = _media(parameter["content"])
     # Swagger 2 writes the schema's keys into the parameter, where `required` is about the parameter.
     if given is None:
         given = {k: v for k, v in parameter.items() if k != "required"}
-    schema = _schema(document, given, ())
+    schema = schemas.read(given)
     if parameter.get("description"):
         schema["description"] = parameter["description"]
     return schema, parameter.get("required") is True or parameter["in"] == "path"
 
 
-def _body(document: dict[str, Any], body: dict[str, Any]) -> dict[str, tuple[dict[str, Any], bool]]:
+def _body(schemas: _Schemas, body: dict[str, Any]) -> dict[str, tuple[dict[str, Any], bool]]:
     """The properties of an object body; any other body is one parameter, `body`."""
     given = _media(body["content"]) if isinstance(body.get("content"), dict) else body.get("schema")
-    schema = _schema(document, given, ())
+    schema = schemas.read(given)
     if isinstance(schema.get("properties"), dict):
         required = schema.get("required") or ()
         return {name: (inner, name in required) for name, inner in schema["properties"].items()}
@@ -131,48 +135,66 @@ def _media(content: dict[str, Any]) -> Any:
     return media[0].get("schema") if media and isinstance(media[0], dict) else None
 
 
-def _schema(document: dict[str, Any], node: Any, trail: tuple[str, ...]) -> dict[str, Any]:
-    """The schema with its references put in; what only documents a response or an example is left out."""
-    if not isinstance(node, dict):
-        return {}
-    reference = node.get("$ref")
-    if isinstance(reference, str):
-        if reference in trail or len(trail) >= _DEPTH:
-            return {"type": "object"}
-        # OpenAPI 3.1 lets a description stand beside a reference.
-        beside = {"description": node["description"]} if node.get("description") else {}
-        return {**_schema(document, _point(document, reference), (*trail, reference)), **beside}
+@dataclass
+class _Schemas:
+    """Reads the schemas of one tool; `left` nodes more, for references upon references grow without end."""
+
+    document: dict[str, Any]
+    left: int = _NODES
+
+    def read(self, node: Any, trail: tuple[str, ...] = ()) -> dict[str, Any]:
+        """The schema with its references put in, without what only documents a response or an example.
+
+        `trail` are the references that lead here.
+        """
+        if not isinstance(node, dict):
+            return {}
+        self.left -= 1
+        reference = node.get("$ref")
+        if isinstance(reference, str):
+            if reference in trail or len(trail) >= _DEPTH or self.left < 0:
+                return {"type": "object"}
+            # OpenAPI 3.1 lets a description stand beside a reference.
+            beside = {"description": node["description"]} if node.get("description") else {}
+            return {**self.read(_point(self.document, reference), (*trail, reference)), **beside}
+        out = _own_keys(node)
+        if self.left < 0:
+            return out
+        if isinstance(node.get("properties"), dict):
+            out["type"] = "object"
+            out["properties"] = {
+                str(name): self.read(inner, trail)
+                for name, inner in node["properties"].items()
+                if not (isinstance(inner, dict) and inner.get("readOnly") is True)
+            }
+        for key in ("items", "additionalProperties"):
+            if isinstance(node.get(key), dict):
+                out[key] = self.read(node[key], trail)
+        for key in ("anyOf", "oneOf"):
+            if isinstance(node.get(key), list):
+                out[key] = [self.read(inner, trail) for inner in node[key]]
+        if isinstance(node.get("allOf"), list):
+            out = functools.reduce(_merge, [*(self.read(inner, trail) for inner in node["allOf"]), out])
+        if node.get("nullable") is True and isinstance(out.get("type"), str):
+            out["type"] = [out["type"], "null"]
+            if isinstance(out.get("enum"), list) and None not in out["enum"]:
+                out["enum"] = [*out["enum"], None]
+        return out
+
+
+def _own_keys(node: dict[str, Any]) -> dict[str, Any]:
+    """The node's keywords that hold no schemas, as JSON Schema has them."""
     out = {key: node[key] for key in _KEPT if key in node}
-    for key in ("exclusiveMinimum", "exclusiveMaximum"):  # a flag beside the bound before OpenAPI 3.1
-        if isinstance(out.get(key), bool):
-            bound = "minimum" if key == "exclusiveMinimum" else "maximum"
-            if out.pop(key) and bound in out:
-                out[key] = out.pop(bound)
+    for key, bound in (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")):
+        # A flag beside the bound before OpenAPI 3.1.
+        if isinstance(out.get(key), bool) and out.pop(key) and bound in out:
+            out[key] = out.pop(bound)
     if not isinstance(out.get("required", []), list):
         del out["required"]
     if out.get("type") in ("integer", "number"):
         out.update({key: _number(out[key]) for key in _NUMBERS if isinstance(out.get(key), str)})
-    if isinstance(node.get("properties"), dict):
-        out["type"] = "object"
-        out["properties"] = {
-            str(name): _schema(document, inner, trail)
-            for name, inner in node["properties"].items()
-            if not (isinstance(inner, dict) and inner.get("readOnly") is True)
-        }
-    for key in ("items", "additionalProperties"):
-        if isinstance(node.get(key), dict):
-            out[key] = _schema(document, node[key], trail)
     if node.get("additionalProperties") is False:
         out["additionalProperties"] = False
-    for key in ("anyOf", "oneOf"):
-        if isinstance(node.get(key), list):
-            out[key] = [_schema(document, inner, trail) for inner in node[key]]
-    for inner in node["allOf"] if isinstance(node.get("allOf"), list) else ():
-        out = _merge(_schema(document, inner, trail), out)
-    if node.get("nullable") is True and isinstance(out.get("type"), str):
-        out["type"] = [out["type"], "null"]
-        if "enum" in out and None not in out["enum"]:
-            out["enum"] = [*out["enum"], None]
     return out
 
 

@@ -12,14 +12,17 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from xlam_jax.data.sources.agentboard_tools import TOOLS
 from xlam_jax.data.sources.base import Refused, Row, Source, row_id, tools
+from xlam_jax.data.sources.checked import checked
 from xlam_jax.data.sources.python_text import python_value
 from xlam_jax.data.sources.rows import data_files
+from xlam_jax.errors import InputError
 from xlam_jax.format.record import Record, Step
 from xlam_jax.format.values import ToolCall
 
@@ -31,11 +34,14 @@ def rows(path: Path) -> Iterator[Row]:
     """The objects of each log, however they are spread over lines; what follows a broken one is one row.
 
     Raises:
-      InputError: nothing to read.
+      InputError: nothing to read, or no whole gzip file.
     """
     decoder = json.JSONDecoder()
     for file in data_files(path):
-        data = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+        try:
+            data = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+        except (OSError, EOFError, zlib.error) as e:
+            raise InputError(f"cannot be read: {e}", where=str(file)) from e
         text = data.decode("utf-8", "replace")
         place, number = _start(text, 0), 0
         while place < len(text):
@@ -67,19 +73,21 @@ def convert(row: Row) -> Record:
     goal = obj.get("goal")
     if not isinstance(goal, str) or not goal.strip():
         raise Refused("no_goal")
-    task = obj.get("task_name")
+    task = str(obj.get("task_name") or "")
     if not obj.get("tools") and task not in TOOLS:
         raise Refused("unknown_task", f"{task}; known: {', '.join(TOOLS)}")
     steps = tuple(_step(turn) for turn in _turns(obj.get("trajectory")) if turn.get("Action"))
     if not steps:
         raise Refused("no_actions")
-    return Record(
-        id=row_id(SOURCE.name, row, f"{task}-{obj['id']}" if task and "id" in obj else None),
-        query=goal.strip(),
-        tools=tools(obj["tools"]) if obj.get("tools") else TOOLS[task],
-        steps=steps,
-        source=SOURCE.name,
-        license=SOURCE.license,
+    return checked(
+        Record(
+            id=row_id(SOURCE.name, row, f"{task}-{obj['id']}" if task and "id" in obj else None),
+            query=goal.strip(),
+            tools=tools(obj["tools"]) if obj.get("tools") else TOOLS[task],
+            steps=steps,
+            source=SOURCE.name,
+            license=SOURCE.license,
+        )
     )
 
 

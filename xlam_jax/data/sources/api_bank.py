@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from xlam_jax.data.sources.base import Refused, Row, Source, row_id, tool
+from xlam_jax.data.sources.checked import checked
 from xlam_jax.data.sources.python_text import python_call
 from xlam_jax.errors import InputError
 from xlam_jax.format.record import Record, Step
@@ -113,19 +114,21 @@ def convert(row: Row) -> Record:
     if not steps:
         raise Refused("no_answer", "no turn of the AI")
     names += [call.name for step in steps for call in step.tool_calls]
-    return Record(
-        id=row_id(SOURCE.name, row, f"{Path(row.where).parent.name}/{name}"),
-        query=query,
-        tools=tuple(_tool(name, row.extra) for name in dict.fromkeys(names)),
-        steps=tuple(steps),
-        source=SOURCE.name,
-        license=SOURCE.license,
+    return checked(
+        Record(
+            id=row_id(SOURCE.name, row, f"{Path(row.where).parent.name}/{name}"),
+            query=query,
+            tools=tuple(_tool(name, row.extra) for name in dict.fromkeys(names)),
+            steps=tuple(steps),
+            source=SOURCE.name,
+            license=SOURCE.license,
+        )
     )
 
 
 def _tool(name: str, catalogue: dict[str, dict[str, Any]]) -> Tool:
     if name not in catalogue:
-        raise Refused("unknown_api", name)
+        raise Refused("unknown_api", str(name))
     api = catalogue[name]
     given = api.get("input_parameters")
     # An API without parameters is written as None or {None}.

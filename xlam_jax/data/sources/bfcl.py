@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from xlam_jax.data.sources.base import Refused, Row, Source, row_id
+from xlam_jax.data.sources.checked import checked
 from xlam_jax.data.sources.python_text import python_call
 from xlam_jax.data.sources.rows import data_files
 from xlam_jax.errors import InputError
@@ -46,7 +47,9 @@ def rows(path: Path) -> Iterator[Row]:
         answers = {}
         for line, where in read_lines(beside) if beside.is_file() else ():
             answer = parse_line(line, where)
-            answers[answer["id"]] = answer["ground_truth"]
+            if not isinstance(answer, dict) or not isinstance(answer.get("id"), str):
+                raise InputError("not a published answer: no id", where=where)
+            answers[answer["id"]] = answer.get("ground_truth")
         for line, where in read_lines(file):
             # The id alone is cut out of the line, so that workers parse the rest.
             own = re.search(rb'"id":\s*"([^"]*)"', line)
@@ -74,15 +77,17 @@ def convert(row: Row) -> Record:
     else:
         calls = _answer_calls(obj, category, answer)
     language = category if category in _WRITERS else "python"
-    return dataclasses.replace(
-        record,
-        id=row_id(SOURCE.name, row, obj["id"]),
-        tools=tuple(_source_tool(f, language) for f in _functions(obj))
-        if language in _WORDS
-        else record.tools,
-        steps=(Step(tool_calls=tuple(calls)),),
-        source=SOURCE.name,
-        license=SOURCE.license,
+    return checked(
+        dataclasses.replace(
+            record,
+            id=row_id(SOURCE.name, row, obj["id"]),
+            tools=tuple(_source_tool(f, language) for f in _functions(obj))
+            if language in _WORDS
+            else record.tools,
+            steps=(Step(tool_calls=tuple(calls)),),
+            source=SOURCE.name,
+            license=SOURCE.license,
+        )
     )
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from xlam_jax.data.sources.base import Refused, Row, Source, row_id, tool
+from xlam_jax.data.sources.checked import checked
 from xlam_jax.data.sources.rows import data_files, read_rows
 from xlam_jax.errors import InputError
 from xlam_jax.format.record import Record, Step
@@ -57,8 +58,14 @@ def _catalogue(path: Path) -> Catalogue:
     tools: dict[str, dict[str, Any]] = {}
     areas: dict[str, list[str]] = {}
     for row in read_rows(path):
-        tools[row.obj["api_name"]] = row.obj
-        areas.setdefault(_area(row.obj), []).append(row.obj["api_name"])
+        try:
+            obj = row.obj
+        except Refused as e:
+            raise InputError(f"not a tool: {e}", where=row.where) from None
+        if not isinstance(obj.get("api_name"), str):
+            raise InputError("a tool without api_name", where=row.where)
+        tools[obj["api_name"]] = obj
+        areas.setdefault(_area(obj), []).append(obj["api_name"])
     return Catalogue(tools, areas)
 
 
@@ -80,15 +87,17 @@ def convert(row: Row) -> Record:
     gold = list(dict.fromkeys(call.name for call in calls))
     for name in gold:
         if name not in catalogue.tools:
-            raise Refused("unknown_tool", name)
+            raise Refused("unknown_tool", str(name))
     names = _offered(str(obj["id"]), gold, catalogue)
-    return Record(
-        id=row_id(SOURCE.name, row, obj["id"]),
-        query=obj["query"],
-        tools=tuple(_tool(catalogue.tools[name]) for name in names),
-        steps=(Step(tool_calls=calls),),
-        source=SOURCE.name,
-        license=SOURCE.license,
+    return checked(
+        Record(
+            id=row_id(SOURCE.name, row, obj["id"]),
+            query=obj["query"],
+            tools=tuple(_tool(catalogue.tools[name]) for name in names),
+            steps=(Step(tool_calls=calls),),
+            source=SOURCE.name,
+            license=SOURCE.license,
+        )
     )
 
 

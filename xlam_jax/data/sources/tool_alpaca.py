@@ -12,6 +12,7 @@ links, no queries, and no rows.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import re
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from xlam_jax.data.sources.base import Refused, Row, Source, as_json, row_id
+from xlam_jax.data.sources.checked import checked
 from xlam_jax.data.sources.rows import data_files, read_rows
 from xlam_jax.errors import InputError
 from xlam_jax.format.openapi import is_openapi, operation_tool
@@ -62,9 +64,12 @@ def _instructions(api: dict[str, Any]) -> Iterator[dict[str, Any]]:
     if isinstance(api.get("Instances"), list):
         yield from (item if isinstance(item, dict) else {"input": item} for item in api["Instances"])
         return
-    golden = api.get("Golden_Answers") or []
-    for number, text in enumerate(api.get("Instructions") or []):
-        yield {"input": text, "golden": golden[number] if number < len(golden) else None}
+    texts, golden = (
+        value if isinstance(value, list) else []
+        for value in (api.get("Instructions"), api.get("Golden_Answers"))
+    )
+    for text, answer in itertools.zip_longest(texts, golden[: len(texts)]):
+        yield {"input": text, "golden": answer}
 
 
 def convert(row: Row) -> Record:
@@ -86,13 +91,16 @@ def convert(row: Row) -> Record:
         steps = (*map(_step, item["intermediate_steps"]), Step(item["output"]))
     else:
         raise Refused("no_answer", str(item.get("error") or ""))
-    return Record(
-        id=row_id(SOURCE.name, row),
-        query=query.rpartition("\nHint: ")[0] or query,  # the hint told the simulator which functions to use
-        tools=_tools(row.extra),
-        steps=steps,
-        source=SOURCE.name,
-        license=SOURCE.license,
+    return checked(
+        Record(
+            id=row_id(SOURCE.name, row),
+            query=query.rpartition("\nHint: ")[0]
+            or query,  # the hint told the simulator which functions to use
+            tools=_tools(row.extra),
+            steps=steps,
+            source=SOURCE.name,
+            license=SOURCE.license,
+        )
     )
 
 
@@ -107,7 +115,7 @@ def _filled(arguments: str) -> str:
     """References to earlier results as JSON text. Refused: `open_value`."""
     arguments = _REFERENCE.sub(lambda found: json.dumps(found[0]), arguments)
     if _OPEN_VALUE.search(arguments):
-        raise Refused("open_value", arguments)
+        raise Refused("open_value", str(arguments))
     return arguments
 
 

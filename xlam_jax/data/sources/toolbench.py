@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from xlam_jax.data.sources.base import Refused, Row, Source, call, row_id, tools
+from xlam_jax.data.sources.checked import checked
 from xlam_jax.data.sources.rows import data_files, read_rows
 from xlam_jax.format.record import Record, Step
 
@@ -44,15 +45,19 @@ def convert(row: Row) -> Record:
     chat = answer["train_messages"][-1]
     retried = sum(message["role"] == "user" for message in chat) > 1
     file = Path(row.where)
-    return Record(
-        # The file's name is the query's number; a search out of some list has only its content.
-        id=row_id(SOURCE.name, row, f"{file.parent.name}/{file.stem}" if file.suffix == ".json" else None),
-        query=answer["query"].strip(),
-        tools=tools([_function(f) for f in answer["function"] if f["name"] != FINISH]),
-        steps=_steps(chat),
-        source=SOURCE.name,
-        license=SOURCE.license,
-        lineage=("finish_to_reply", "retry_prompt_dropped") if retried else ("finish_to_reply",),
+    return checked(
+        Record(
+            # The file's name is the query's number; a search out of some list has only its content.
+            id=row_id(
+                SOURCE.name, row, f"{file.parent.name}/{file.stem}" if file.suffix == ".json" else None
+            ),
+            query=answer["query"].strip(),
+            tools=tools([_function(f) for f in answer["function"] if f["name"] != FINISH]),
+            steps=_steps(chat),
+            source=SOURCE.name,
+            license=SOURCE.license,
+            lineage=("finish_to_reply", "retry_prompt_dropped") if retried else ("finish_to_reply",),
+        )
     )
 
 
@@ -85,7 +90,7 @@ def _steps(chat: list[dict[str, Any]]) -> tuple[Step, ...]:
             steps.append(Step(thought, (made,)))
             thought = ""
         elif role not in ("system", "user"):
-            raise Refused("bad_role", role)
+            raise Refused("bad_role", str(role))
     raise Refused("no_finish")
 
 

@@ -36,7 +36,8 @@ def rows(path: Path) -> Iterator[Row]:
                 yield row
                 continue
             shared = {"tool_name": value.get("tool_name"), "category_name": file.parent.name}
-            for number, api in enumerate(value.get("api_list") or ()):
+            listed = value.get("api_list")
+            for number, api in enumerate(listed if isinstance(listed, list) else ()):
                 api = {**shared, **api} if isinstance(api, dict) else api
                 yield Row(f"{row.where}.api_list[{number}]", parsed=api)
 
@@ -70,6 +71,7 @@ def convert(row: Row) -> dict[str, Any]:
         }
     )
     return {
+        "id": f"{SOURCE.name}-{tool_name}/{made.name}",
         **openai_view(made)["function"],
         "namespace": tool_name,
         "category": api.get("category_name") or "",

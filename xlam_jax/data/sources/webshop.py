@@ -13,6 +13,7 @@ import re
 from typing import Any
 
 from xlam_jax.data.sources.base import Refused, Row, Source, row_id
+from xlam_jax.data.sources.checked import checked
 from xlam_jax.format.record import Record, Step
 from xlam_jax.format.values import Tool, ToolCall
 
@@ -43,13 +44,15 @@ def convert(row: Row) -> Record:
         raise Refused("no_actions")
     if isinstance(obj.get("reward"), int | float) and obj["reward"] < 1:
         raise Refused("low_reward", str(obj["reward"]))
-    return Record(
-        id=row_id(SOURCE.name, row, obj.get("id")),
-        query=_goal(obj),
-        tools=TOOLS,
-        steps=_steps(actions, _pages(obj, len(actions)), obj.get("thoughts") or [""] * len(actions)),
-        source=SOURCE.name,
-        license=SOURCE.license,
+    return checked(
+        Record(
+            id=row_id(SOURCE.name, row, obj.get("id")),
+            query=_goal(obj),
+            tools=TOOLS,
+            steps=_steps(actions, _pages(obj, len(actions)), obj.get("thoughts") or [""] * len(actions)),
+            source=SOURCE.name,
+            license=SOURCE.license,
+        )
     )
 
 
