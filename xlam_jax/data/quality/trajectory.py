@@ -1,0 +1,150 @@
+"""Faults of steps among each other: references to nothing, errors left standing, turns taken twice."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from xlam_jax.format.record import Record, Step
+from xlam_jax.format.values import ToolCall
+
+# Seal-Tools' API_call_0, plans' $call_1.result and ${step_2}, ReWOO's #E1; not prices such as $500.
+_REFERENCE = re.compile(
+    r"\bAPI_call_(\d+)\b"
+    r"|\$\{?(?:api_call|call|step|result|output|response|ref|var|tool)s?[._\[]?(\d+)\b"
+    r"|\$\{?(\d+)(?=[.\[][A-Za-z_\"'])"
+    r"|(?<!\w)#E(\d+)\b"
+)
+_ERROR_TEXT = re.compile(
+    r"\W*(?:\w+ )?(?:(?:\w*(?:error|exception))\b(?!-free| rate| bar| margin|s? (?:found|detected)\b)"
+    r"|traceback \(most|failed\b|failure\b|invalid \w+|unauthori[sz]ed\b|forbidden\b|access denied"
+    r"|not found\b|bad request|request (?:timed out|failed)|timed? ?out\b|rate limit exceeded|too many requests"
+    r"|internal server|service unavailable|http/?(?:\d\.\d)? ?[45]\d\d\b|[45]\d\d (?:client|server|bad|not|un)"
+    r"|unknown (?:function|tool|argument)|no such (?:function|tool|api))",
+    re.IGNORECASE,
+)
+_BAD_WORDS = ("error", "fail", "failed", "failure", "exception")
+
+
+def undefined_references(record: Record) -> Iterator[tuple[int, str, str]]:
+    """`(step, argument, reference)` of values that point at the result of a call not made before.
+
+    A reference is defined when something said or returned so far names it, or when so many calls went before
+    (numbers may start at 0 or 1). Several results may come of one call, so that a call whose tool says how
+    many `responses` it has counts for as many.
+    """
+    before = 0
+    said = ""
+    for i, step in enumerate(record.steps):
+        for call in step.tool_calls:
+            for name, value in call.arguments.items():
+                text = value if isinstance(value, str) else json.dumps(value) if _nested(value) else ""
+                if "$" not in text and "API_call_" not in text and "#E" not in text:
+                    continue
+                for match in _REFERENCE.finditer(text):
+                    number = int(next(group for group in match.groups() if group is not None))
+                    if number > before or (number == before and (before == 0 or "API_call" in match[0])):
+                        said = said or f"{record.query}\n{record.task_instruction}"
+                        if match[0].rstrip("}") not in said:
+                            yield i, name, match[0]
+            before += 1
+        said = ""
+        if i + 1 < len(record.steps):
+            said = _spoken(record, i)
+
+
+def _nested(value: Any) -> bool:
+    return isinstance(value, dict | list)
+
+
+def _spoken(record: Record, last: int) -> str:
+    parts = [record.query, record.task_instruction]
+    for step in record.steps[: last + 1]:
+        parts += [_text(step.next_observation), step.user_input]
+    return "\n".join(parts)
+
+
+def _text(observation: Any) -> str:
+    return observation if isinstance(observation, str) else json.dumps(observation, ensure_ascii=False)
+
+
+def is_error(observation: Any) -> bool:
+    """Whether an observation reports that its call failed: by its keys, its status, or its first words."""
+    if isinstance(observation, str):
+        text = observation.strip()
+        if text[:1] in ("{", "["):
+            try:
+                return is_error(json.loads(text))
+            except (ValueError, RecursionError):
+                return bool(re.match(r"\W*error\b['\"]?\s*:\s*['\"]?\w", text[:60], re.IGNORECASE))
+        return bool(_ERROR_TEXT.match(text[:120]))
+    if isinstance(observation, list):
+        return bool(observation) and all(
+            isinstance(o, dict | str | list) and is_error(o) for o in observation
+        )
+    if not isinstance(observation, dict):
+        return False
+    for key, value in observation.items():
+        name = key.lower()
+        if name in ("error", "errors", "exception", "traceback", "error_message") and value not in (
+            None, "", False, 0, [], {}, "null", "none", "None",
+        ):  # fmt: skip
+            return True
+        if name in ("status", "result", "outcome") and isinstance(value, str) and value.lower() in _BAD_WORDS:
+            return True
+        if (
+            name in ("status", "status_code", "statuscode", "code")
+            and type(value) is int
+            and 400 <= value < 600
+        ):
+            return True
+        if name in ("success", "ok") and value is False:
+            return True
+    return False
+
+
+def unrecovered_errors(record: Record) -> Iterator[tuple[int, str]]:
+    """`(step, observation)` of failed calls that no later step made good by calling the function again."""
+    failed: dict[str, tuple[int, str]] = {}
+    for i, step in enumerate(record.steps):
+        if not step.tool_calls or step.next_observation in ("", None):
+            continue
+        for call, bad in _outcomes(step):
+            if bad:
+                failed[call.name] = (i, _text(step.next_observation)[:80])
+            else:
+                failed.pop(call.name, None)
+    yield from sorted(set(failed.values()))
+
+
+def _outcomes(step: Step) -> Iterator[tuple[ToolCall, bool]]:
+    """Each call with its verdict: its own where observations come one a call, else the common one."""
+    seen = step.next_observation
+    if isinstance(seen, str) and seen.lstrip()[:1] == "[":
+        try:
+            seen = json.loads(seen)
+        except (ValueError, RecursionError):
+            seen = step.next_observation
+    if isinstance(seen, list) and len(seen) == len(step.tool_calls):
+        yield from ((call, is_error(one)) for call, one in zip(step.tool_calls, seen, strict=True))
+    else:
+        bad = is_error(seen)
+        yield from ((call, bad) for call in step.tool_calls)
+
+
+def repeated_turns(record: Record) -> Iterator[tuple[int, str]]:
+    """`(step, what)` of steps that only repeat the one before: the same calls, or the same words.
+
+    A call made again after an error, or because the user spoke in between, is no repetition.
+    """
+    for i in range(1, len(record.steps)):
+        last, step = record.steps[i - 1], record.steps[i]
+        if last.tool_calls != step.tool_calls or last.user_input:
+            continue
+        if step.tool_calls:
+            if not is_error(last.next_observation):
+                yield i, step.tool_calls[0].name
+        elif step.thought and step.thought == last.thought:
+            yield i, step.thought[:60]
