@@ -8,11 +8,9 @@ from collections.abc import Iterator
 
 from xlam_jax.format.record import Record
 
-_PLACEHOLDER = re.compile(
-    r"\W*(?:n/?a|none|null|nil|todo|tbd|thought|thoughts?:?|thinking|undefined|\.+)?\W*", re.I
-)
+_PLACEHOLDER = re.compile(r"\W*(?:n/?a|none|null|nil|todo|tbd|thoughts?:?|thinking|undefined)?\W*", re.I)
 _REFUSAL = re.compile(
-    r"\bas an ai (?:language )?(?:model|assistant)\b|\bi(?: am|'m) (?:just|only) an ai\b", re.I
+    r"\bas an ai (?:language )?(?:model|assistant)\b|\bi(?:'m| am) (?:just|only) an ai\b", re.I
 )
 _NO_CALL = re.compile(
     r"\b(?:none of the (?:\w+ )?(?:tools|functions|apis)|no (?:tool|function|api)s?(?: calls?)?) "
@@ -22,6 +20,7 @@ _NO_CALL = re.compile(
     re.I,
 )
 _NAME = re.compile(r"[A-Za-z_][\w.]*[\w]")
+_CALLED = re.compile(r"\b(?:call|use|invoke|(?:function|tool|api)(?: here)? is) (?:the )?\W?([\w.]*\w)", re.I)
 MIN_WORDS = 3
 
 

@@ -20,11 +20,13 @@ _REFERENCE = re.compile(
 _ERROR_TEXT = re.compile(
     r"\W*(?:\w+ )?(?:(?:\w*(?:error|exception))\b(?!-free| rate| bar| margin|s? (?:found|detected)\b)"
     r"|traceback \(most|failed\b|failure\b|invalid \w+|unauthori[sz]ed\b|forbidden\b|access denied"
-    r"|not found\b|bad request|request (?:timed out|failed)|timed? ?out\b|rate limit exceeded|too many requests"
-    r"|internal server|service unavailable|http/?(?:\d\.\d)? ?[45]\d\d\b|[45]\d\d (?:client|server|bad|not|un)"
+    r"|not found\b|bad request|request (?:timed out|failed)|timed? ?out\b|rate limit exceeded|too many req"
+    r"|internal server|service unavailable|http/?(?:\d\.\d)? ?[45]\d\d\b"
+    r"|[45]\d\d (?:client|server|bad|not|un)"
     r"|unknown (?:function|tool|argument)|no such (?:function|tool|api))",
     re.IGNORECASE,
 )
+_BAD_STATUS = range(400, 600)
 _BAD_WORDS = ("error", "fail", "failed", "failure", "exception")
 
 
@@ -32,8 +34,7 @@ def undefined_references(record: Record) -> Iterator[tuple[int, str, str]]:
     """`(step, argument, reference)` of values that point at the result of a call not made before.
 
     A reference is defined when something said or returned so far names it, or when so many calls went before
-    (numbers may start at 0 or 1). Several results may come of one call, so that a call whose tool says how
-    many `responses` it has counts for as many.
+    (numbers may start at 0 or 1).
     """
     before = 0
     said = ""
