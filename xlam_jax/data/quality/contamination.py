@@ -38,7 +38,7 @@ class EvaluationIndex:
         return cls(tuple(names), queries, runs)
 
     def find(self, record: Record) -> tuple[str, str] | None:
-        """`(name of the set, the words shared)` of the first user turn that overlaps, None for a clean row."""
+        """`(name of the set, the words shared)` of the first turn that overlaps, None for a clean row."""
         for text in (record.query, *(step.user_input for step in record.steps)):
             if not text:
                 continue
@@ -83,10 +83,8 @@ def _user_turns(question: Any) -> Iterator[str]:
     elif isinstance(question, list):
         for turn in question:
             yield from _user_turns(turn)
-    elif isinstance(question, dict) and question.get("role") == "user" and isinstance(
-        question.get("content"), str
-    ):  # fmt: skip
-        yield question["content"]
+    elif isinstance(question, dict) and question.get("role") == "user":
+        yield str(question.get("content") or "")
 
 
 def evaluation_index(paths: Iterable[Path]) -> EvaluationIndex:

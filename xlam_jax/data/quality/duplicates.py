@@ -100,7 +100,7 @@ class Seen:
             return "duplicate", self._ids[first]
         signature = print_.signature
         keys = [] if signature is None else list(_band_keys(signature))
-        for row in {self._bands[key] for key in keys if key in self._bands}:
+        for row in sorted({self._bands[key] for key in keys if key in self._bands}):
             other = np.frombuffer(self._signatures, np.uint32, PERMUTATIONS, 4 * PERMUTATIONS * row)
             similarity = float((other == signature).mean())
             del other  # a buffer in use cannot grow

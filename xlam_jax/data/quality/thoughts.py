@@ -52,9 +52,7 @@ def thought_faults(record: Record, required: bool = False) -> Iterator[tuple[int
             yield i, f"says that no call is needed: {thought[:60]!r}"
         elif (named := _names(thought, offered)) and not named & {call.name for call in step.tool_calls}:
             yield i, f"names {sorted(named)[0]}, calls {step.tool_calls[0].name}"
-        elif (first := seen.setdefault(thought, i)) != i and record.steps[
-            first
-        ].tool_calls != step.tool_calls:
+        elif record.steps[first := seen.setdefault(thought, i)].tool_calls != step.tool_calls:
             yield i, f"the same as in step {first + 1}"
 
 
@@ -68,8 +66,10 @@ def _circles(words: list[str]) -> bool:
 
 
 def _names(thought: str, offered: set[str]) -> set[str]:
-    """Offered functions that a thought names; plain words such as `search` are no names."""
+    """Offered functions that a thought names; a plain word such as `search` is one only after `call`."""
+    called = {match[1] for match in _CALLED.finditer(thought)}
     return {
-        word for word in _NAME.findall(thought)
-        if word in offered and ("_" in word or "." in word or not word.islower())
-    }  # fmt: skip
+        word
+        for word in _NAME.findall(thought)
+        if word in offered and (word in called or "_" in word or "." in word or not word.islower())
+    }
