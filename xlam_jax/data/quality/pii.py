@@ -12,7 +12,7 @@ from xlam_jax.format.values import ToolCall
 
 _EMAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)*\.[A-Za-z]{2,}")
 # RFC 2606 and common usage keep these for examples.
-_EXAMPLE_HOST = re.compile(r"@(?:[\w-]+\.)*(?:example(?:\.\w+)?|\w+\.(?:test|invalid|localhost))\Z", re.I)
+_EXAMPLE_HOST = re.compile(
     r"@(?:[\w-]+\.)*(?:example(?:\.\w+)?|\w+\.(?:test|invalid|localhost))\Z", re.IGNORECASE
 )
 _SSN = re.compile(r"(?<![\w-])(?!000|666|9\d\d)\d{3}-(?!00)\d\d-(?!0000)\d{4}(?![\w-])")

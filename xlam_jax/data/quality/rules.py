@@ -13,6 +13,7 @@ from xlam_jax.data.quality.schema_check import check_call
 from xlam_jax.format.record import Record
 
 STAGE = "rules"
+On = frozenset[str]
 Check = Literal["off", "flag", "drop"]
 Fix = Literal["off", "flag", "drop", "repair"]
 
@@ -66,33 +67,13 @@ class Finding:
     detail: str
 
 
-def find(record: Record, config: RuleConfig, size: int | None = None) -> list[Finding]:
-    """Everything the rules find in a record, in the order of the codes in `Actions`.
-
-    Args:
-      size: bytes of the record as JSON, where the caller knows it.
-    """
-    on = _switched_on(config.actions)
-    return [finding for code, rule in _RULES if code & on for finding in rule(record, config, size, on)]
+SCHEMA_CODES = (
+    "undefined_function", "undefined_argument", "missing_required", "wrong_type", "not_in_enum",
+    "out_of_bounds",
+)  # fmt: skip
 
 
-_SCHEMA = frozenset(
-    (
-        "undefined_function",
-        "undefined_argument",
-        "missing_required",
-        "wrong_type",
-        "not_in_enum",
-        "out_of_bounds",
-    )
-)
-
-
-def _switched_on(actions: Actions) -> frozenset[str]:
-    return _on(actions)
-
-
-def _text(record: Record, config: RuleConfig, size: int | None, on: frozenset[str]) -> Iterator[Finding]:
+def _text(record: Record, config: RuleConfig, size: int | None, on: On) -> Iterator[Finding]:
     if "empty_query" in on and not record.query.strip():
         yield Finding("empty_query", "the query has no words")
     if "too_long" in on:
@@ -102,7 +83,7 @@ def _text(record: Record, config: RuleConfig, size: int | None, on: frozenset[st
             yield Finding("too_long", f"about {size // 4} tokens")
 
 
-def _schema(record: Record, config: RuleConfig, size: int | None, on: frozenset[str]) -> Iterator[Finding]:
+def _schema(record: Record, config: RuleConfig, size: int | None, on: On) -> Iterator[Finding]:
     tools = {tool.name: tool for tool in record.tools}
     for i, step in enumerate(record.steps):
         for call in step.tool_calls:
@@ -111,9 +92,7 @@ def _schema(record: Record, config: RuleConfig, size: int | None, on: frozenset[
                     yield Finding(fault.code, f"step {i + 1}, {call.name}: {fault.detail}")
 
 
-def _trajectory(
-    record: Record, config: RuleConfig, size: int | None, on: frozenset[str]
-) -> Iterator[Finding]:
+def _trajectory(record: Record, config: RuleConfig, size: int | None, on: On) -> Iterator[Finding]:
     if "undefined_reference" in on:
         for i, name, reference in trajectory.undefined_references(record):
             yield Finding("undefined_reference", f"step {i + 1}, {name}: {reference}")
@@ -125,12 +104,12 @@ def _trajectory(
             yield Finding("repeated_turn", f"step {i + 1}: {what}")
 
 
-def _thoughts(record: Record, config: RuleConfig, size: int | None, on: frozenset[str]) -> Iterator[Finding]:
+def _thoughts(record: Record, config: RuleConfig, size: int | None, on: On) -> Iterator[Finding]:
     for i, what in thoughts.thought_faults(record, config.thoughts_required):
         yield Finding("low_quality_thought", f"step {i + 1}: {what}")
 
 
-def _grounding(record: Record, config: RuleConfig, size: int | None, on: frozenset[str]) -> Iterator[Finding]:
+def _grounding(record: Record, config: RuleConfig, size: int | None, on: On) -> Iterator[Finding]:
     for i, call, name, value, score in argument_scores(record):
         if score < config.grounding_threshold:
             text = json.dumps(value, ensure_ascii=False)[:60]
@@ -162,47 +141,95 @@ def argument_scores(record: Record) -> Iterator[tuple[int, str, str, Any, float]
             said = None
 
 
-def _pii(record: Record, config: RuleConfig, size: int | None, on: frozenset[str]) -> Iterator[Finding]:
+def _pii(record: Record, config: RuleConfig, size: int | None, on: On) -> Iterator[Finding]:
     for kind, text in pii.find_pii("\n".join(pii.record_texts(record))):
         yield Finding("pii", f"{kind}: {text[:4]}...")
 
 
-Rule = Callable[[Record, RuleConfig, "int | None", frozenset[str]], Iterator[Finding]]
+Rule = Callable[[Record, RuleConfig, "int | None", On], Iterator[Finding]]
 _RULES: tuple[tuple[frozenset[str], Rule], ...] = (
     (frozenset(("empty_query", "too_long")), _text),
-    (_SCHEMA, _schema),
+    (frozenset(SCHEMA_CODES), _schema),
     (frozenset(("undefined_reference", "error_observation", "repeated_turn")), _trajectory),
     (frozenset(("low_quality_thought",)), _thoughts),
     (frozenset(("ungrounded_argument",)), _grounding),
     (frozenset(("pii",)), _pii),
 )
-_ORDER = {code: i for i, code in enumerate(Actions.model_fields)}
+_ROW_CODES = frozenset(code for codes, _ in _RULES for code in codes)
 
 
-def _on(actions: Actions) -> frozenset[str]:
-    return frozenset(code for code in Actions.model_fields if getattr(actions, code) != "off")
+class Rules:
+    """The rules with one config: `find` what is wrong, `apply` what the actions say.
 
+    Example:
+      >>> from xlam_jax.format import Record, Step, Tool, ToolCall
+      >>> tool = Tool("add", "", {"type": "object", "properties": {"a": {"type": "integer"}}, "required": []})
+      >>> row = Record("1", "Add 5.", (tool,), (Step(tool_calls=(ToolCall("add", {"a": "5"}),)),))
+      >>> fixed, entry = Rules(RuleConfig()).apply(row)
+      >>> fixed.steps[0].tool_calls[0].arguments, entry.verdict, entry.reason
+      ({'a': 5}, 'repaired', 'wrong_type')
+    """
 
-def repair(record: Record, config: RuleConfig) -> tuple[Record, list[Finding]]:
-    """The record with personal data masked and values cast where the actions say so, and what was done."""
-    done: list[Finding] = []
-    if config.actions.pii == "repair":
-        record, kinds = pii.mask(record)
-        done += [Finding("pii", f"{kind} masked") for kind in kinds]
-    fixes = {code for code in ("wrong_type", "not_in_enum") if getattr(config.actions, code) == "repair"}
-    if not fixes:
+    def __init__(self, config: RuleConfig):
+        self.config = config
+        actions = config.actions
+        self._on = frozenset(code for code in _ROW_CODES if getattr(actions, code) != "off")
+        self._fixes = frozenset(c for c in ("wrong_type", "not_in_enum") if getattr(actions, c) == "repair")
+
+    def find(self, record: Record, size: int | None = None) -> list[Finding]:
+        """Everything the rules find in a record, in the order of the rules.
+
+        Args:
+          size: bytes of the record as JSON, where the caller knows it.
+        """
+        config, on = self.config, self._on
+        return [f for codes, rule in _RULES if codes & on for f in rule(record, config, size, on)]
+
+    def apply(self, record: Record, size: int | None = None) -> tuple[Record | None, Entry]:
+        """The record as it goes on (None when it is dropped), and its entry in the ledger.
+
+        The reason is the first finding that decides; the detail has all of them. Flags and repairs are noted
+        in the lineage. Applied to its own output, nothing changes any more.
+        """
+        fixed, done = self.repair(record)
+        found = self.find(fixed, size)
+        actions = self.config.actions
+        detail = "; ".join(f"{f.code}: {f.detail}" for f in (*done, *found))[:500]
+        for finding in found:
+            # What is still wrong after the repair is beyond it.
+            if getattr(actions, finding.code) in ("drop", "repair"):
+                return None, Entry(record.id, record.source, STAGE, "dropped", finding.code, detail)
+        notes = [f"repaired:{f.code}" for f in done] + [f"flagged:{f.code}" for f in found]
+        fixed = noted(fixed, notes)
+        if done:
+            return fixed, Entry(record.id, record.source, STAGE, "repaired", done[0].code, detail)
+        return fixed, Entry(record.id, record.source, STAGE, "pass", found[0].code if found else "", detail)
+
+    def repair(self, record: Record) -> tuple[Record, list[Finding]]:
+        """The record with personal data masked and values cast as the actions say, and what was done."""
+        done: list[Finding] = []
+        if self.config.actions.pii == "repair":
+            record, kinds = pii.mask(record)
+            done += [Finding("pii", f"{kind} masked") for kind in kinds]
+        if not self._fixes:
+            return record, done
+        tools = {tool.name: tool for tool in record.tools}
+        for i, step in enumerate(record.steps):
+            for j, call in enumerate(step.tool_calls):
+                codes = {fault.code for fault in check_call(call, tools)} & self._fixes
+                if not codes:
+                    continue
+                call, casts = cast_call(call, tools[call.name])
+                if casts:
+                    code = "wrong_type" if "wrong_type" in codes else "not_in_enum"
+                    done += [Finding(code, f"step {i + 1}, {call.name}.{cast}") for cast in casts]
+                    calls = (*record.steps[i].tool_calls[:j], call, *step.tool_calls[j + 1 :])
+                    fixed = replace(step, tool_calls=calls)
+                    record = replace(record, steps=(*record.steps[:i], fixed, *record.steps[i + 1 :]))
         return record, done
-    tools = {tool.name: tool for tool in record.tools}
-    steps = []
-    for i, step in enumerate(record.steps):
-        calls = []
-        for call in step.tool_calls:
-            codes = {fault.code for fault in check_call(call, tools)} & fixes
-            if codes:
-                call, casts = _cast(call, tools[call.name], codes)
-                done += [
-                    Finding(min(codes, key=_ORDER.__getitem__), f"step {i + 1}, {cast}") for cast in casts
-                ]
-            calls.append(call)
-        steps.append(step if calls == list(step.tool_calls) else replace(step, tool_calls=tuple(calls)))
-    return (replace(record, steps=tuple(steps)) if done else record), done
+
+
+def noted(record: Record, notes: list[str]) -> Record:
+    """The record with notes in its lineage, each once."""
+    new = [note for note in dict.fromkeys(notes) if note not in record.lineage]
+    return replace(record, lineage=(*record.lineage, *new)) if new else record

@@ -56,6 +56,11 @@ def undefined_references(record: Record) -> Iterator[tuple[int, str, str]]:
             said = _spoken(record, i)
 
 
+def is_reference(value: Any) -> bool:
+    """Whether a value is, or holds, a reference to the result of a call."""
+    return isinstance(value, str) and bool(_REFERENCE.search(value))
+
+
 def _nested(value: Any) -> bool:
     return isinstance(value, dict | list)
 
