@@ -9,8 +9,10 @@ from typing import Any, Literal
 
 from xlam_jax.config import Config
 from xlam_jax.data.quality import grounding, pii, thoughts, trajectory
+from xlam_jax.data.quality.cast import cast_call
 from xlam_jax.data.quality.schema_check import check_call
 from xlam_jax.format.record import Record
+from xlam_jax.ledger import Entry
 
 STAGE = "rules"
 On = frozenset[str]
