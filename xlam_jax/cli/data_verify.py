@@ -35,7 +35,7 @@ JudgeUrl = Annotated[
 JudgeModel = Annotated[str, typer.Option("--judge-model", help="The judge's name at the endpoint.")]
 JudgeCache = Annotated[
     str,
-    typer.Option("--judge-cache", help="JSONL of the judge's answers; a rerun asks only what is missing."),
+    typer.Option("--judge-cache", help="JSONL of answers; a rerun asks only what is missing."),
 ]
 
 
@@ -61,7 +61,7 @@ def verify(
     ray_address: AddressOption = "",
     json_file: JsonOption = None,
 ) -> None:
-    """Check, repair and filter Records: rules, contamination, duplicates, judge; every row is in the ledger."""
+    """Check, repair and filter Records by rules, contamination, duplicates and a judge, with a ledger."""
     import time
 
     from rich.progress import Progress, SpinnerColumn, TextColumn

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import re
 from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -55,22 +57,22 @@ def fingerprint(record: Record, near: bool) -> Fingerprint:
 
 
 def _signature(words: list[str]) -> np.ndarray:
-    try:
-        from datasketch import MinHash
-    except ImportError as e:
-        hint = "pip install 'xlam-jax[data]'"
-        raise InputError("near duplicates need datasketch", where="near_duplicate", hint=hint) from e
     runs = max(1, len(words) - SHINGLE_WORDS + 1)
     shingles = {" ".join(words[i : i + SHINGLE_WORDS]).encode() for i in range(runs)}
-    global _permutations
-    if _permutations is None:
-        _permutations = MinHash(PERMUTATIONS).permutations
-    made = MinHash(PERMUTATIONS, permutations=_permutations, hashfunc=_hash32)
-    made.update_batch(sorted(shingles))
+    # A copy, because making the permutations anew costs more than all the rest.
+    made = _empty_signature().copy()
+    made.update_batch(list(shingles))
     return made.hashvalues.astype(np.uint32)
 
 
-_permutations: np.ndarray | None = None
+@functools.cache
+def _empty_signature() -> Any:
+    try:
+        from datasketch import MinHash
+    except ImportError as e:
+        hint = "pip install 'xlam-jax[data]', or rules.actions.near_duplicate=off"
+        raise InputError("near duplicates need datasketch", where="near_duplicate", hint=hint) from e
+    return MinHash(PERMUTATIONS, hashfunc=_hash32)
 
 
 def _hash32(data: bytes) -> int:

@@ -25,8 +25,7 @@ class VerifyConfig(Config):
     """What is checked, and what becomes of a row.
 
     Attributes:
-      rules: actions and thresholds; the actions `contaminated`, `duplicate` and `near_duplicate` belong to the
-        later stages.
+      rules: actions and thresholds; the actions on contamination and duplicates belong to later stages.
       near_threshold: estimated Jaccard similarity of word shingles from which rows are near duplicates.
       against: files of evaluation sets (Records, or BFCL's question rows).
       judge: an endpoint that judges what is left; none without it.
