@@ -309,7 +309,8 @@ def undefined_reference(record: Record, rng: Rng, pool: Pool) -> Record | None:
     place = _pick(rng, places)
     if place is None:
         return None
-    number = len(_calls(record)) + int(rng.integers(20, 40))
+    # Beyond all values that the calls may return, where one call returns several.
+    number = 20 * len(_calls(record)) + int(rng.integers(20))
     styles = (f"API_call_{number}", f"$call_{number}.result", f"${{step_{number}}}", f"#E{number}")
     return _with_value(record, place, _pick(rng, styles))
 
