@@ -21,7 +21,7 @@ STAGE = "judge"
 _SYSTEM = (
     "You check training data for models that call functions. Judge strictly, by what is written only. "
     'Answer with one JSON object and nothing else: {"score": 1-5, "pass": true or false, "reasons": '
-    '["..."]}. Score 5: flawless. 4: small blemishes. 3: usable. 2: an error that misleads. 1: wrong.'
+    '["..."]}. Score 5: flawless. 4: blemishes. 3: usable. 2: an error that misleads. 1: wrong.'
 )
 _TRAJECTORY = (
     "Judge the whole trajectory: do the calls solve what the user asks, with the right functions; is every "

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from xlam_jax.config import Config
-from xlam_jax.data.quality import grounding, pii, thoughts, trajectory
+from xlam_jax.data.quality import grounding, pii, references, thoughts, trajectory
 from xlam_jax.data.quality.cast import cast_call
 from xlam_jax.data.quality.schema_check import check_call
 from xlam_jax.format.record import Record
@@ -96,7 +96,7 @@ def _schema(record: Record, config: RuleConfig, size: int | None, on: On) -> Ite
 
 def _trajectory(record: Record, config: RuleConfig, size: int | None, on: On) -> Iterator[Finding]:
     if "undefined_reference" in on:
-        for i, name, reference in trajectory.undefined_references(record):
+        for i, name, reference in references.undefined_references(record):
             yield Finding("undefined_reference", f"step {i + 1}, {name}: {reference}")
     if "error_observation" in on:
         for i, text in trajectory.unrecovered_errors(record):
@@ -136,7 +136,7 @@ def argument_scores(record: Record) -> Iterator[tuple[int, str, str, Any, float]
                 said = grounding.Said(grounding.words_of(*parts))
             for name, value in call.arguments.items():
                 schema = schemas.get(name)
-                if isinstance(schema, dict) and not trajectory.is_reference(value):
+                if isinstance(schema, dict) and not references.is_reference(value):
                     yield i, call.name, name, value, grounding.score(value, schema, said)
         if step.next_observation or step.user_input:
             parts += [step.next_observation, step.user_input]

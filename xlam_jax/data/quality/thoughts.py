@@ -28,15 +28,16 @@ def thought_faults(record: Record, required: bool = False) -> Iterator[tuple[int
     """`(step, what)` of thoughts before calls that say nothing, go in circles, or contradict the calls.
 
     Args:
-      required: every step with calls needs a thought; else only where other steps of the record have one.
+      required: every step with calls needs a thought; else an empty one is no fault, since chat APIs leave it
+        empty before most calls.
     """
     calling = [i for i, step in enumerate(record.steps) if step.tool_calls]
-    if not required and not any(record.steps[i].thought for i in calling):
-        return
     offered = {tool.name for tool in record.tools}
     seen: dict[str, int] = {}
     for i in calling:
         step, thought = record.steps[i], record.steps[i].thought.strip()
+        if not thought and not required:
+            continue
         if _PLACEHOLDER.fullmatch(thought):
             yield i, f"empty: {thought!r}" if thought else "empty"
             continue

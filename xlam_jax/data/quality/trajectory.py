@@ -10,17 +10,6 @@ from typing import Any
 from xlam_jax.format.record import Record, Step
 from xlam_jax.format.values import ToolCall
 
-# Seal-Tools' API_call_0, plans' $call_1.result and ${step_2}, ReWOO's #E1, ToolAlpaca's ${id from search};
-# not prices such as $500.
-_REFERENCE = re.compile(
-    r"\bAPI_call_(\d+)\b"
-    r"|\$\{?(?:api_call|call|step|result|output|response|ref|var|tool)s?[._\[]?(\d+)\b"
-    r"|\$\{?(\d+)(?=[.\[][A-Za-z_\"'])"
-    r"|(?<!\w)#E(\d+)\b"
-    r"|\$\{[\w ]+ from (?P<name>\w+)\}"
-)
-# Seal-Tools numbers the values that calls return, and a call may return several.
-_VALUES_OF_A_CALL = 16
 _ERROR_TEXT = re.compile(
     r"\W*(?:\w+ )?(?:(?:\w*(?:error|exception))\b(?!-free| rate| bar| margin|s? (?:found|detected)\b)"
     r"|traceback \(most|failed\b|failure\b|invalid \w+|unauthori[sz]ed\b|forbidden\b|access denied"
@@ -31,56 +20,10 @@ _ERROR_TEXT = re.compile(
     re.IGNORECASE,
 )
 _BAD_STATUS = range(400, 600)
+_ERROR_KEYS = ("error", "errors", "exception", "traceback", "error_message")
+_NO_ERROR = (None, "", False, 0, [], {}, "null", "none", "None")
+_DATA_KEYS = ("response", "result", "results", "data")
 _BAD_WORDS = ("error", "fail", "failed", "failure", "exception")
-
-
-def undefined_references(record: Record) -> Iterator[tuple[int, str, str]]:
-    """`(step, argument, reference)` of values that point at the result of a call not made before.
-
-    A reference is defined when something said or returned so far names it, or when so many calls went before
-    (numbers may start at 0 or 1).
-    """
-    before: list[str] = []
-    for i, step in enumerate(record.steps):
-        for call in step.tool_calls:
-            for name, value in call.arguments.items():
-                text = value if isinstance(value, str) else json.dumps(value) if _nested(value) else ""
-                if "$" not in text and "API_call_" not in text and "#E" not in text:
-                    continue
-                for match in _REFERENCE.finditer(text):
-                    if not _is_defined(match, before) and match[0].rstrip("}") not in _spoken(record, i):
-                        yield i, name, match[0]
-            before.append(call.name)
-
-
-def _is_defined(match: re.Match[str], before: list[str]) -> bool:
-    if match["name"]:
-        return match["name"] in before
-    number = int(next(group for group in match.groups() if group is not None))
-    if match[0].startswith("API_call_"):
-        return number < _VALUES_OF_A_CALL * len(before)
-    return number <= len(before) and len(before) > 0
-
-
-def _nested(value: Any) -> bool:
-    return isinstance(value, dict | list)
-
-
-def _spoken(record: Record, step: int) -> str:
-    """What was said and returned before a step."""
-    parts = [record.query, record.task_instruction]
-    for earlier in record.steps[:step]:
-        parts += [_text(earlier.next_observation), earlier.user_input]
-    return "\n".join(parts)
-
-
-def _text(observation: Any) -> str:
-    return observation if isinstance(observation, str) else json.dumps(observation, ensure_ascii=False)
-
-
-def is_reference(value: Any) -> bool:
-    """Whether a value is, or holds, a reference to the result of a call."""
-    return isinstance(value, str) and bool(_REFERENCE.search(value))
 
 
 def is_error(observation: Any) -> bool:
@@ -101,10 +44,9 @@ def is_error(observation: Any) -> bool:
         return False
     for key, value in observation.items():
         name = key.lower()
-        if name in ("error", "errors", "exception", "traceback", "error_message") and value not in (
-            None, "", False, 0, [], {}, "null", "none", "None",
-        ):  # fmt: skip
-            return True
+        if name in _ERROR_KEYS and value not in _NO_ERROR:
+            # ToolBench sends data together with a complaint about its length.
+            return not any(observation.get(key) for key in _DATA_KEYS)
         if name in ("status", "result", "outcome") and isinstance(value, str) and value.lower() in _BAD_WORDS:
             return True
         if (
