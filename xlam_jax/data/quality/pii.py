@@ -10,7 +10,8 @@ from typing import Any
 from xlam_jax.format.record import Record, Step
 from xlam_jax.format.values import ToolCall
 
-_EMAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)*\.[A-Za-z]{2,}")
+# git@host:path is an address of a repository.
+_EMAIL = re.compile(r"(?!git@)[\w.+-]+@[\w-]+(?:\.[\w-]+)*\.[A-Za-z]{2,}")
 # RFC 2606 and common usage keep these for examples.
 _EXAMPLE_HOST = re.compile(
     r"@(?:[\w-]+\.)*(?:example(?:\.\w+)?|\w+\.(?:test|invalid|localhost))\Z", re.IGNORECASE

@@ -63,9 +63,5 @@ def _spoken(record: Record, step: int) -> str:
     """What was said and returned before a step."""
     parts = [record.query, record.task_instruction]
     for earlier in record.steps[:step]:
-        parts += [_text(earlier.next_observation), earlier.user_input]
+        parts += [json.dumps(earlier.next_observation, ensure_ascii=False), earlier.user_input]
     return "\n".join(parts)
-
-
-def _text(observation: Any) -> str:
-    return observation if isinstance(observation, str) else json.dumps(observation, ensure_ascii=False)

@@ -74,6 +74,10 @@ def unrecovered_errors(record: Record) -> Iterator[tuple[int, str]]:
     yield from sorted(set(failed.values()))
 
 
+def _text(observation: Any) -> str:
+    return observation if isinstance(observation, str) else json.dumps(observation, ensure_ascii=False)
+
+
 def _outcomes(step: Step) -> Iterator[tuple[ToolCall, bool]]:
     """Each call with its verdict: its own where observations come one a call, else the common one."""
     seen = step.next_observation
