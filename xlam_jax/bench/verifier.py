@@ -51,8 +51,8 @@ def bench_verifier(
     """Injects each class of error into clean records and counts what the verifier finds.
 
     For each class, as many clean records stand beside the corrupted ones. A corrupted record counts as found
-    when its code is among the findings; `first` is the share where it is also the first, which names the row's
-    fate in the ledger. Grounding is no rule of yes and no: its curve goes over thresholds, and its clean side
+    when its code is among the findings; `first` is the share where it is also the first, which names the
+    row's fate in the ledger. Grounding is no rule of yes and no: its curve goes over thresholds, and its clean side
     has all records that the other rules pass.
 
     Args:

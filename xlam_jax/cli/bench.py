@@ -69,7 +69,7 @@ def train(
 @app.command(epilog="Example: xlam bench verifier configs/demo/records.jsonl --per-class 50")
 def verifier(
     records: Annotated[
-        list[Path], typer.Argument(metavar="RECORDS...", help="Records files with gold calls.")
+        list[Path], typer.Argument(metavar="RECORDS...", help="Records with gold calls.")
     ],
     per_class: Annotated[int, typer.Option(min=1, help="Corrupted records of each class.")] = 1000,
     seed: Annotated[int, typer.Option(help="Seed of the corruptions.")] = 0,

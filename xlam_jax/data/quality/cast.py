@@ -67,7 +67,7 @@ def cast(value: Any, schema: Mapping[str, Any]) -> Any:
     """
     schema = settled(schema)
     if isinstance(schema.get("enum"), list) and schema["enum"]:
-        return _choice(value, schema["enum"])
+        return _choice(value, schema["enum"], schema)
     kind = schema.get("type")
     if isinstance(kind, list):
         return _only([{**schema, "type": k} for k in kind], value)
@@ -94,9 +94,14 @@ def _only(schemas: list[Any], value: Any) -> Any:
     return found[0]
 
 
-def _choice(value: Any, choices: list[Any]) -> Any:
+def _choice(value: Any, choices: list[Any], schema: Mapping[str, Any]) -> Any:
     if isinstance(value, bool | list | dict) or value is None:
         raise NoCast
+    if (reader := _READERS.get(str(schema.get("type")))) and schema["type"] in ("integer", "number"):
+        read = reader(value, schema)
+        if read not in choices:
+            raise NoCast
+        return read
     folded = _fold(value)
     same = [c for c in choices if not isinstance(c, bool) and _fold(c) == folded]
     if len(same) != 1:

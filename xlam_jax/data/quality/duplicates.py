@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,8 @@ import numpy as np
 from xlam_jax.errors import InputError
 from xlam_jax.format.record import Record
 
-PERMUTATIONS, BANDS = 64, 8
+# 10 bands of 6: a pair of similarity 0.85 shares a band with probability 0.99.
+PERMUTATIONS, BANDS, BAND_ROWS = 64, 10, 6
 SHINGLE_WORDS = 3
 _WORD = re.compile(r"\w+")
 
@@ -34,15 +35,19 @@ class Fingerprint:
     signature: np.ndarray | None = None
 
 
-def words_of(record: Record) -> list[str]:
-    """The words a row is compared by: what the user said, then the calls, in lower case."""
+def texts_of(record: Record) -> tuple[str, str]:
+    """What rows are compared by, as words in lower case: what the user said, and the calls."""
     said = [record.query, *(step.user_input for step in record.steps)]
     calls = [
         f"{call.name} {json.dumps(call.arguments, sort_keys=True, ensure_ascii=False)}"
         for step in record.steps
         for call in step.tool_calls
     ]
-    return _WORD.findall(" ".join([*said, *calls]).lower())
+    return _words(said), _words(calls)
+
+
+def _words(texts: list[str]) -> str:
+    return " ".join(_WORD.findall(" ".join(texts).lower()))
 
 
 def fingerprint(record: Record, near: bool) -> Fingerprint:
@@ -51,18 +56,23 @@ def fingerprint(record: Record, near: bool) -> Fingerprint:
     Raises:
       InputError: near duplicates are asked for, and datasketch is not installed.
     """
-    words = words_of(record)
-    digest = hashlib.blake2b(" ".join(words).encode(), digest_size=8).digest()
-    return Fingerprint(int.from_bytes(digest, "big"), _signature(words) if near else None)
+    texts = texts_of(record)
+    digest = hashlib.blake2b("\n".join(texts).encode(), digest_size=8).digest()
+    return Fingerprint(int.from_bytes(digest, "big"), _signature(texts) if near else None)
 
 
-def _signature(words: list[str]) -> np.ndarray:
-    runs = max(1, len(words) - SHINGLE_WORDS + 1)
-    shingles = {" ".join(words[i : i + SHINGLE_WORDS]).encode() for i in range(runs)}
+def _signature(texts: tuple[str, str]) -> np.ndarray:
+    # No shingle spans both texts: a word of thanks would else change three.
+    shingles = {shingle for text in texts for shingle in _shingles(text.split(" "))}
     # A copy, because making the permutations anew costs more than all the rest.
     made = _empty_signature().copy()
-    made.update_batch(list(shingles))
+    made.update_batch(shingles)
     return made.hashvalues.astype(np.uint32)
+
+
+def _shingles(words: list[str]) -> Iterator[bytes]:
+    for i in range(max(1, len(words) - SHINGLE_WORDS + 1)):
+        yield " ".join(words[i : i + SHINGLE_WORDS]).encode()
 
 
 @functools.cache
@@ -119,6 +129,5 @@ class Seen:
 
 
 def _band_keys(signature: np.ndarray) -> Iterable[int]:
-    rows = PERMUTATIONS // BANDS
     for band in range(BANDS):
-        yield hash((band, signature[band * rows : (band + 1) * rows].tobytes()))
+        yield hash((band, signature[band * BAND_ROWS : (band + 1) * BAND_ROWS].tobytes()))

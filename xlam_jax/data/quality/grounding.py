@@ -13,82 +13,14 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from xlam_jax.data.quality.spoken import CURRENCIES, MONTHS, RELATIVE, SCALES, WORD_NUMBERS
+
 _WORD = re.compile(r"[^\W_]+")
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?|\.\d+")
 _EXAMPLES = re.compile(r"\(?\b(?:e\.\s?g\.|for example|for instance|such as)[^.;)]*", re.IGNORECASE)
-_UNITS = [
-    "zero",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-    "thirteen",
-    "fourteen",
-    "fifteen",
-    "sixteen",
-    "seventeen",
-    "eighteen",
-    "nineteen",
-]
-_TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
-_ORDINALS = [
-    "zeroth",
-    "first",
-    "second",
-    "third",
-    "fourth",
-    "fifth",
-    "sixth",
-    "seventh",
-    "eighth",
-    "ninth",
-    "tenth",
-    "eleventh",
-    "twelfth",
-]
-_AMOUNTS = {
-    "a": 1,
-    "an": 1,
-    "single": 1,
-    "once": 1,
-    "both": 2,
-    "pair": 2,
-    "twice": 2,
-    "double": 2,
-    "couple": 2,
-}
-_AMOUNTS |= {"half": 0.5, "quarter": 0.25, "triple": 3, "dozen": 12}
-_WORD_NUMBERS: dict[str, float] = {
-    **{word: n for n, word in enumerate(_UNITS)},
-    **{word: 10 * (n + 2) for n, word in enumerate(_TENS)},
-    **{word: n for n, word in enumerate(_ORDINALS)},
-    **_AMOUNTS,
-}
-_SCALES = {"hundred": 100, "k": 1e3, "thousand": 1e3, "m": 1e6, "million": 1e6, "mn": 1e6}
-_SCALES |= {"b": 1e9, "bn": 1e9, "billion": 1e9, "trillion": 1e12, "lakh": 1e5, "crore": 1e7}
-_MONTHS = [
-    "january",
-    "february",
-    "march",
-    "april",
-    "may",
-    "june",
-    "july",
-    "august",
-    "september",
-    "october",
-    "november",
-    "december",
-]
+_RELATIVE_SCORE = 0.5
+_TIME = re.compile(r"(\d\d?):(\d\d)(?::\d\d)?\s*(?:[ap]\.?m\.?)?\Z", re.IGNORECASE)
 _DATE = re.compile(r"(\d{4})-(\d\d?)-(\d\d?)(?:[T ]\d\d:\d\d.*)?\Z|(\d\d?)[/.](\d\d?)[/.](\d{4})\Z")
 
 
@@ -130,9 +62,9 @@ class Said:
             rest = self.lower[match.end() : match.end() + 12].lstrip(" -").split(" ", 1)[0].strip(".,;?!")
             if rest.startswith(("%", "percent")):
                 found.add(value / 100)
-            if rest in _SCALES:
-                found.add(value * _SCALES[rest])
-        if not self.words.isdisjoint(_WORD_NUMBERS):
+            if rest in SCALES:
+                found.add(value * SCALES[rest])
+        if not self.words.isdisjoint(WORD_NUMBERS):
             found.update(_spelled(self.joined.split()))
         return frozenset(found)
 
@@ -141,16 +73,16 @@ def _spelled(words: list[str]) -> Iterator[float]:
     """Numbers in words: `twenty five`, `three hundred`, `second`."""
     total, current, open_ = 0.0, 0.0, False
     for word in [*words, ""]:
-        if word in _WORD_NUMBERS:
-            value = _WORD_NUMBERS[word]
+        if word in WORD_NUMBERS:
+            value = WORD_NUMBERS[word]
             yield value
             current = current + value if open_ and current % 10 == 0 and value < 10 else value
             open_ = True
-        elif word in _SCALES and open_:
+        elif word in SCALES and open_:
             if word == "hundred":
                 current *= 100
             else:
-                total, current = total + current * _SCALES[word], 0.0
+                total, current = total + current * SCALES[word], 0.0
             yield total + current
         elif word == "and" and open_:
             continue
@@ -207,34 +139,29 @@ def _scalar(value: Any, said: Said) -> float:
         return _text(value, said)
     if f" {value} " in said.joined or value in said.numbers or -value in said.numbers:
         return 1.0
-    return _derived(float(value), said.numbers)
-
-
-def _derived(value: float, numbers: frozenset[float]) -> float:
-    """1 where a number is another one in other units: percent, thousands, minutes, months of a year."""
-    for factor in (100.0, 1000.0, 60.0, 12.0, 24.0, 7.0):
-        for candidate in (value * factor, value / factor):
-            if candidate in numbers or round(candidate, 9) in numbers:
-                return 1.0
+    # '19 says 2019.
+    if type(value) is int and 1950 <= value < 2050 and f"'{value % 100:02d}" in said.lower:
+        return 1.0
     return 0.0
 
 
 def _text(value: str, said: Said) -> float:
     lower = value.lower()
     if lower in said.lower:
-        # Inside a longer word it says nothing: "art" in "start".
+        # Inside a longer word it says nothing: "art" in "start". Scripts without blanks have no such words.
         at = said.lower.find(lower)
-        end = at + len(lower)
-        whole = not (at and said.lower[at - 1].isalnum()) or not lower[0].isalnum()
-        if whole and not (end < len(said.lower) and said.lower[end].isalnum() and lower[-1].isalnum()):
+        around = (said.lower[at - 1 : at] + lower[0], lower[-1] + said.lower[at + len(lower) :][:1])
+        if not any(len(pair) == 2 and pair.isascii() and pair.isalnum() for pair in around):
             return 1.0
     words = _WORD.findall(_CAMEL.sub(" ", value).lower())
     if not words:
         return 1.0 if lower.strip() in said.lower else 0.0
     if f" {' '.join(words)} " in said.joined:
         return 1.0
-    if (date := _DATE.match(value)) and _is_date_said(date, said):
-        return 1.0
+    if date := _DATE.match(value):
+        return 1.0 if _is_date_said(date, said) else _RELATIVE_SCORE * (not said.words.isdisjoint(RELATIVE))
+    if time := _TIME.match(value):
+        return 1.0 if _is_time_said(time, said) else _RELATIVE_SCORE * (not said.words.isdisjoint(RELATIVE))
     known = sum(_word(word, said) for word in words)
     return known / len(words)
 
@@ -244,11 +171,13 @@ def _word(word: str, said: Said) -> float:
         return 1.0
     if word.isdigit():
         return 1.0 if float(word) in said.numbers else 0.0
-    if word in _WORD_NUMBERS and _WORD_NUMBERS[word] in said.numbers:
+    if word in WORD_NUMBERS and WORD_NUMBERS[word] in said.numbers:
         return 1.0
     if len(word) >= 4 and (word in said.lower or any(len(w) >= 4 and w in word for w in said.words)):
         return 0.75
-    if 2 <= len(word) <= 5 and word in said.initials:
+    if word in CURRENCIES and any(sign in said.lower for sign in CURRENCIES[word]):
+        return 1.0
+    if 2 <= len(word) <= 5 and (word in said.initials or f" {word}" in said.joined):
         return 0.5
     return 0.0
 
@@ -263,9 +192,15 @@ def _is_date_said(date: re.Match[str], said: Said) -> bool:
             month = int(date[5])
     if not 1 <= month <= 12:
         return False
-    name = _MONTHS[month - 1]
+    name = MONTHS[month - 1]
     named = name in said.words or name[:3] in said.words or float(month) in said.numbers
     return named and any(float(day) in said.numbers for day in days)
+
+
+def _is_time_said(time: re.Match[str], said: Said) -> bool:
+    hour, minute = int(time[1]), int(time[2])
+    hours = {float(hour), float(hour % 12 or 12)}
+    return not hours.isdisjoint(said.numbers) and (minute == 0 or float(minute) in said.numbers)
 
 
 def words_of(*parts: Any) -> str:

@@ -25,8 +25,8 @@ _SYSTEM = (
 )
 _TRAJECTORY = (
     "Judge the whole trajectory: do the calls solve what the user asks, with the right functions; is every "
-    "argument value given by the user or by an earlier result, and none invented; are the thoughts sound, and "
-    "do they lead to the calls; does the end follow from the results?"
+    "argument value given by the user or by an earlier result, and none invented; are the thoughts sound, "
+    "and do they lead to the calls; does the end follow from the results?"
 )
 _STEP = (
     "Judge only the last step: is it the right next step; is every argument value given by the user or by an "

@@ -18,13 +18,22 @@ _REFERENCE = re.compile(
     r"|(?<!\w)#E(\d+)\b"
     r"|\$\{[\w ]+ from (?P<name>\w+)\}"
 )
+_PATH = re.compile(r"[\w.\[\]'\"-]*\}?")
 # Seal-Tools numbers the values that calls return, and a call may return several.
 _VALUES_OF_A_CALL = 16
 
 
 def is_reference(value: Any) -> bool:
-    """Whether a value is, or holds, a reference to the result of a call."""
-    return isinstance(value, str) and bool(_REFERENCE.search(value))
+    """Whether a value is a reference to the result of a call, and nothing beside it."""
+    if not isinstance(value, str):
+        return False
+    match = _REFERENCE.match(value)
+    return match is not None and _PATH.fullmatch(value, match.end()) is not None
+
+
+def holds_reference(value: Any) -> bool:
+    """Whether a text has a reference in it."""
+    return isinstance(value, str) and _REFERENCE.search(value) is not None
 
 
 def undefined_references(record: Record) -> Iterator[tuple[int, str, str]]:

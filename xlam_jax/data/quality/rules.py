@@ -57,7 +57,7 @@ class RuleConfig(Config):
 
     actions: Actions = Actions()
     max_tokens: int = 32768
-    grounding_threshold: float = 0.3
+    grounding_threshold: float = 0.5
     thoughts_required: bool = False
 
 
@@ -136,7 +136,7 @@ def argument_scores(record: Record) -> Iterator[tuple[int, str, str, Any, float]
                 said = grounding.Said(grounding.words_of(*parts))
             for name, value in call.arguments.items():
                 schema = schemas.get(name)
-                if isinstance(schema, dict) and not references.is_reference(value):
+                if isinstance(schema, dict) and not references.holds_reference(value):
                     yield i, call.name, name, value, grounding.score(value, schema, said)
         if step.next_observation or step.user_input:
             parts += [step.next_observation, step.user_input]

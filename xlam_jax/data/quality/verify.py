@@ -32,7 +32,7 @@ class VerifyConfig(Config):
     """
 
     rules: RuleConfig = RuleConfig()
-    near_threshold: float = 0.85
+    near_threshold: float = 0.8
     against: tuple[str, ...] = ()
     judge: JudgeConfig | None = None
 
