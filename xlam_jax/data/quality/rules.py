@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator
 
 from xlam_jax.config import Config
 from xlam_jax.data.quality import grounding, pii, references, thoughts, trajectory
@@ -16,8 +18,10 @@ from xlam_jax.ledger import Entry
 
 STAGE = "rules"
 On = frozenset[str]
-Check = Literal["off", "flag", "drop"]
-Fix = Literal["off", "flag", "drop", "repair"]
+# YAML reads a bare `off` as false.
+_Off = BeforeValidator(lambda value: "off" if value is False else value)
+Check = Annotated[Literal["off", "flag", "drop"], _Off]
+Fix = Annotated[Literal["off", "flag", "drop", "repair"], _Off]
 
 
 class Actions(Config):

@@ -25,8 +25,8 @@ SCALES: dict[str, float] = {
 _MONTHS = "january february march april may june july august september october november december"
 MONTHS = _MONTHS.split()
 _RELATIVE = (
-    "today tomorrow yesterday tonight now next this last past coming upcoming weekend week weekly month monthly "
-    "year day days weeks months ago morning noon afternoon evening night midnight monday tuesday wednesday "
+    "today tomorrow yesterday tonight now next this last past coming upcoming weekend week weekly month "
+    "monthly year day days weeks months ago morning noon afternoon evening night midnight monday tuesday wednesday "
     "thursday friday saturday sunday"
 )
 RELATIVE = frozenset(_RELATIVE.split())
