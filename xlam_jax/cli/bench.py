@@ -84,3 +84,24 @@ def trajectories(
         results = [bench_trajectories(path, tokenizer, codec, seq_len) for path in paths]
     write_json(json_file, results)
     print_table("the same targets, two ways", results)
+
+
+@app.command(epilog="Example: xlam bench verifier configs/demo/records.jsonl --per-class 50")
+def verifier(
+    records: Annotated[list[Path], typer.Argument(metavar="RECORDS...", help="Records with gold calls.")],
+    per_class: Annotated[int, typer.Option(min=1, help="Corrupted records of each class.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Seed of the corruptions.")] = 0,
+    json_file: JsonOption = None,
+) -> None:
+    """Inject every class of error into clean records: precision and recall of the verifier, and its speed."""
+    from xlam_jax.bench.verifier import bench_verifier
+
+    with err.status("reading") as status:
+        result = bench_verifier(records, per_class, seed, status.update)
+    write_json(json_file, result)
+    excluded = [{"code": code, "records": n} for code, n in result["excluded"].items()]
+    print_table(f"{result['clean']} clean of {result['records']} records; left out", excluded)
+    hidden = ("missed", "code")
+    print_table("classes", [{k: v for k, v in row.items() if k not in hidden} for row in result["classes"]])
+    print_table("grounding by threshold", result["grounding"])
+    print_table("records a second, one process", [result["speed"]])

@@ -11,6 +11,7 @@ import typer
 from xlam_jax.cli.common import JsonOption, out, write_json
 from xlam_jax.cli.data_build import register_build
 from xlam_jax.cli.data_convert import register_convert
+from xlam_jax.cli.data_verify import register_verify
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -34,6 +35,7 @@ _STYLES = {
 
 register_build(app)
 register_convert(app)
+register_verify(app)
 
 
 @app.command(epilog="Example: xlam data show configs/demo/records.jsonl --limit 1")

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from xlam_jax.data.quality.schema_check import check_value, plainly_valid
+from xlam_jax.data.quality.schema_check import check_value, plainly_valid, settled
 from xlam_jax.format.values import Tool, ToolCall
 
 _INTEGER = re.compile(r"[+-]?\d{1,18}(\.0*)?")
@@ -58,15 +58,16 @@ def cast(value: Any, schema: Mapping[str, Any]) -> Any:
     | number | `"2.5"`, `"1e3"` | `"1,5"`, `"a lot"` |
     | boolean | `"true"`, `"False"` | 1, `"yes"` |
     | string | 5, 2.5 | true, null, lists |
-    | array | JSON or Python text of a list, `"[v1, v2]"` for lists of text, one number or object | plain text |
+    | array | text of a list (JSON, Python, `"[v1, v2]"` for texts), one number or object | plain text |
     | object | JSON or Python text of an object | others |
     | enum | the one choice that differs in capitals, blanks or type only | others |
 
     Raises:
       NoCast: the value has no such reading; a value that needs none is returned as it is.
     """
+    schema = settled(schema)
     if isinstance(schema.get("enum"), list) and schema["enum"]:
-        return _choice(value, schema["enum"])
+        return _choice(value, schema["enum"], schema)
     kind = schema.get("type")
     if isinstance(kind, list):
         return _only([{**schema, "type": k} for k in kind], value)
@@ -93,9 +94,14 @@ def _only(schemas: list[Any], value: Any) -> Any:
     return found[0]
 
 
-def _choice(value: Any, choices: list[Any]) -> Any:
+def _choice(value: Any, choices: list[Any], schema: Mapping[str, Any]) -> Any:
     if isinstance(value, bool | list | dict) or value is None:
         raise NoCast
+    if (reader := _READERS.get(str(schema.get("type")))) and schema["type"] in ("integer", "number"):
+        read = reader(value, schema)
+        if read not in choices:
+            raise NoCast
+        return read
     folded = _fold(value)
     same = [c for c in choices if not isinstance(c, bool) and _fold(c) == folded]
     if len(same) != 1:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from xlam_jax.data.quality.references import holds_reference
 from xlam_jax.format.record import Record, Step
 from xlam_jax.format.values import Tool, ToolCall
 
@@ -42,6 +43,8 @@ class Pool:
             for step in record.steps:
                 for call in step.tool_calls:
                     for name, value in call.arguments.items():
+                        if holds_reference(value):
+                            continue
                         key = json.dumps(value, sort_keys=True)
                         kind, named = values.setdefault(json_type(value), {}), names.setdefault(name, {})
                         if len(kind) < limit:
@@ -108,13 +111,14 @@ def _calls(record: Record) -> list[Place]:
 
 
 def _arguments(record: Record) -> list[Place]:
-    """Every argument whose tool and parameter are known."""
+    """Every argument whose tool and parameter are known, and whose value is no reference to a result."""
     tools = {tool.name: tool.parameters.get("properties", {}) for tool in record.tools}
     return [
         replace(place, name=name, schema=schema)
         for place in _calls(record)
-        for name in place.of(record).arguments
-        if isinstance(schema := tools.get(place.of(record).name, {}).get(name), dict)
+        for name, value in place.of(record).arguments.items()
+        if not holds_reference(value)
+        and isinstance(schema := tools.get(place.of(record).name, {}).get(name), dict)
     ]
 
 
@@ -309,7 +313,8 @@ def undefined_reference(record: Record, rng: Rng, pool: Pool) -> Record | None:
     place = _pick(rng, places)
     if place is None:
         return None
-    number = len(_calls(record)) + int(rng.integers(20, 40))
+    # Beyond all values that the calls may return, where one call returns several.
+    number = 20 * len(_calls(record)) + int(rng.integers(20))
     styles = (f"API_call_{number}", f"$call_{number}.result", f"${{step_{number}}}", f"#E{number}")
     return _with_value(record, place, _pick(rng, styles))
 

@@ -11,6 +11,7 @@ from typing import Any
 import jsonschema
 from jsonschema.validators import extend
 
+from xlam_jax.data.quality.references import is_reference
 from xlam_jax.format.values import Tool, ToolCall
 
 
@@ -48,7 +49,8 @@ def check_call(call: ToolCall, tools: Mapping[str, Tool]) -> list[Fault]:
     ]
     for name, value in arguments.items():
         if name in properties:
-            if not plainly_valid(value, properties[name]):
+            # A reference stands for a value that nobody knows yet.
+            if not plainly_valid(value, properties[name]) and not is_reference(value):
                 faults.extend(check_value(name, value, properties[name], schema))
         elif not schema.get("additionalProperties"):
             faults.append(Fault("undefined_argument", name, f"{call.name} has no {name}"))
@@ -104,8 +106,30 @@ def plainly_valid(value: Any, schema: Any) -> bool:
     return True
 
 
+def settled(schema: Any) -> Any:
+    """A schema whose type and choices contradict each other, read as it was meant; any other as it is.
+
+    Choices of a list that are no lists are the choices of its items; choices of a number that are texts are
+    those numbers.
+    """
+    if not isinstance(schema, dict) or not isinstance(choices := schema.get("enum"), list) or not choices:
+        return schema
+    kind = schema.get("type")
+    if kind == "array" and not any(isinstance(c, list) for c in choices):
+        rest = {k: v for k, v in schema.items() if k != "enum"}
+        items = rest.get("items") if isinstance(rest.get("items"), dict) else {}
+        return {**rest, "items": {**items, "enum": choices}}
+    if kind in ("integer", "number") and all(isinstance(c, str) for c in choices):
+        try:
+            return {**schema, "enum": [int(c) if kind == "integer" else float(c) for c in choices]}
+        except ValueError:
+            return schema
+    return schema
+
+
 def check_value(name: str, value: Any, schema: Any, root: Mapping[str, Any]) -> Iterator[Fault]:
-    """The first fault of the value of argument `name`; `root` is the whole schema of the tool's parameters."""
+    """The first fault of the value of argument `name`; `root` is the schema of all parameters of the tool."""
+    schema = settled(schema)
     # Definitions stand at the root, and a parameter's schema may point there.
     shared = {k: root[k] for k in ("$defs", "definitions") if k in root}
     validator = _validator(json.dumps({**schema, **shared} if isinstance(schema, dict) else schema))

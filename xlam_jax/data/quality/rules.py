@@ -1,0 +1,241 @@
+"""The rules on one record: what is found, what is repaired, and what becomes of the row."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator
+
+from xlam_jax.config import Config
+from xlam_jax.data.quality import grounding, pii, references, thoughts, trajectory
+from xlam_jax.data.quality.cast import cast_call
+from xlam_jax.data.quality.schema_check import check_call
+from xlam_jax.format.record import Record
+from xlam_jax.ledger import Entry
+
+STAGE = "rules"
+On = frozenset[str]
+# YAML reads a bare `off` as false.
+_Off = BeforeValidator(lambda value: "off" if value is False else value)
+Check = Annotated[Literal["off", "flag", "drop"], _Off]
+Fix = Annotated[Literal["off", "flag", "drop", "repair"], _Off]
+
+
+class Actions(Config):
+    """What each finding does to its row: nothing, a flag in its lineage, its end, or a repair.
+
+    A row that a repair cannot save is dropped under the same code. The paper's argument hallucination of
+    type 1 is `undefined_function` and `undefined_argument`, of type 2 `ungrounded_argument`.
+    """
+
+    empty_query: Check = "drop"
+    too_long: Check = "drop"
+    undefined_function: Check = "drop"
+    undefined_argument: Check = "drop"
+    missing_required: Check = "drop"
+    wrong_type: Fix = "repair"
+    not_in_enum: Fix = "repair"
+    out_of_bounds: Check = "drop"
+    undefined_reference: Check = "drop"
+    error_observation: Check = "drop"
+    repeated_turn: Check = "drop"
+    low_quality_thought: Check = "flag"
+    ungrounded_argument: Check = "flag"
+    pii: Fix = "flag"
+    contaminated: Check = "drop"
+    duplicate: Check = "drop"
+    near_duplicate: Check = "drop"
+
+
+class RuleConfig(Config):
+    """Actions and thresholds of the rules.
+
+    Attributes:
+      max_tokens: of a row as JSON, tools included, at about four bytes a token.
+      grounding_threshold: least score of an argument (see `grounding.score`).
+      thoughts_required: every step with calls must have a thought, also in rows without any.
+    """
+
+    actions: Actions = Actions()
+    max_tokens: int = 32768
+    grounding_threshold: float = 0.5
+    thoughts_required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing found: its code, and where (`step 2, get_weather: ...`)."""
+
+    code: str
+    detail: str
+
+
+SCHEMA_CODES = (
+    "undefined_function", "undefined_argument", "missing_required", "wrong_type", "not_in_enum",
+    "out_of_bounds",
+)  # fmt: skip
+
+
+def _text(record: Record, config: RuleConfig, size: int | None, on: On) -> Iterator[Finding]:
+    if "empty_query" in on and not record.query.strip():
+        yield Finding("empty_query", "the query has no words")
+    if "too_long" in on:
+        if size is None:
+            size = len(json.dumps(record.to_json(), ensure_ascii=False).encode())
+        if size > 4 * config.max_tokens:
+            yield Finding("too_long", f"about {size // 4} tokens")
+
+
+def _schema(record: Record, config: RuleConfig, size: int | None, on: On) -> Iterator[Finding]:
+    tools = {tool.name: tool for tool in record.tools}
+    for i, step in enumerate(record.steps):
+        for call in step.tool_calls:
+            for fault in check_call(call, tools):
+                if fault.code in on:
+                    yield Finding(fault.code, f"step {i + 1}, {call.name}: {fault.detail}")
+
+
+def _trajectory(record: Record, config: RuleConfig, size: int | None, on: On) -> Iterator[Finding]:
+    if "undefined_reference" in on:
+        for i, name, reference in references.undefined_references(record):
+            yield Finding("undefined_reference", f"step {i + 1}, {name}: {reference}")
+    if "error_observation" in on:
+        for i, text in trajectory.unrecovered_errors(record):
+            yield Finding("error_observation", f"step {i + 1}: {text}")
+    if "repeated_turn" in on and len(record.steps) > 1:
+        for i, what in trajectory.repeated_turns(record):
+            yield Finding("repeated_turn", f"step {i + 1}: {what}")
+
+
+def _thoughts(record: Record, config: RuleConfig, size: int | None, on: On) -> Iterator[Finding]:
+    for i, what in thoughts.thought_faults(record, config.thoughts_required):
+        yield Finding("low_quality_thought", f"step {i + 1}: {what}")
+
+
+def _grounding(record: Record, config: RuleConfig, size: int | None, on: On) -> Iterator[Finding]:
+    for i, call, name, value, score in argument_scores(record):
+        if score < config.grounding_threshold:
+            text = json.dumps(value, ensure_ascii=False)[:60]
+            yield Finding("ungrounded_argument", f"step {i + 1}, {call}.{name}: {text} ({score:.2f})")
+
+
+def argument_scores(record: Record) -> Iterator[tuple[int, str, str, Any, float]]:
+    """`(step, function, argument, value, score)` of each argument of an offered function.
+
+    A value may come from the instructions, the examples, the query, and what users and tools said before its
+    step; references to results need no ground.
+    """
+    properties = {tool.name: tool.parameters.get("properties") or {} for tool in record.tools}
+    parts = [record.task_instruction, *record.few_shot_examples, record.query]
+    said: grounding.Said | None = None
+    for i, step in enumerate(record.steps):
+        for call in step.tool_calls:
+            schemas = properties.get(call.name)
+            if not schemas or not call.arguments:
+                continue
+            if said is None:
+                said = grounding.Said(grounding.words_of(*parts))
+            for name, value in call.arguments.items():
+                schema = schemas.get(name)
+                if isinstance(schema, dict) and not references.holds_reference(value):
+                    yield i, call.name, name, value, grounding.score(value, schema, said)
+        if step.next_observation or step.user_input:
+            parts += [step.next_observation, step.user_input]
+            said = None
+
+
+def _pii(record: Record, config: RuleConfig, size: int | None, on: On) -> Iterator[Finding]:
+    for kind, text in pii.find_pii("\n".join(pii.record_texts(record))):
+        yield Finding("pii", f"{kind}: {text[:4]}...")
+
+
+Rule = Callable[[Record, RuleConfig, "int | None", On], Iterator[Finding]]
+_RULES: tuple[tuple[frozenset[str], Rule], ...] = (
+    (frozenset(("empty_query", "too_long")), _text),
+    (frozenset(SCHEMA_CODES), _schema),
+    (frozenset(("undefined_reference", "error_observation", "repeated_turn")), _trajectory),
+    (frozenset(("low_quality_thought",)), _thoughts),
+    (frozenset(("ungrounded_argument",)), _grounding),
+    (frozenset(("pii",)), _pii),
+)
+_ROW_CODES = frozenset(code for codes, _ in _RULES for code in codes)
+
+
+class Rules:
+    """The rules with one config: `find` what is wrong, `apply` what the actions say.
+
+    Example:
+      >>> from xlam_jax.format import Record, Step, Tool, ToolCall
+      >>> tool = Tool("add", "", {"type": "object", "properties": {"a": {"type": "integer"}}, "required": []})
+      >>> row = Record("1", "Add 5.", (tool,), (Step(tool_calls=(ToolCall("add", {"a": "5"}),)),))
+      >>> fixed, entry = Rules(RuleConfig()).apply(row)
+      >>> fixed.steps[0].tool_calls[0].arguments, entry.verdict, entry.reason
+      ({'a': 5}, 'repaired', 'wrong_type')
+    """
+
+    def __init__(self, config: RuleConfig):
+        self.config = config
+        actions = config.actions
+        self._on = frozenset(code for code in _ROW_CODES if getattr(actions, code) != "off")
+        self._fixes = frozenset(c for c in ("wrong_type", "not_in_enum") if getattr(actions, c) == "repair")
+
+    def find(self, record: Record, size: int | None = None) -> list[Finding]:
+        """Everything the rules find in a record, in the order of the rules.
+
+        Args:
+          size: bytes of the record as JSON, where the caller knows it.
+        """
+        config, on = self.config, self._on
+        return [f for codes, rule in _RULES if codes & on for f in rule(record, config, size, on)]
+
+    def apply(self, record: Record, size: int | None = None) -> tuple[Record | None, Entry]:
+        """The record as it goes on (None when it is dropped), and its entry in the ledger.
+
+        The reason is the first finding that decides; the detail has all of them. Flags and repairs are noted
+        in the lineage. Applied to its own output, nothing changes any more.
+        """
+        fixed, done = self.repair(record)
+        found = self.find(fixed, size)
+        actions = self.config.actions
+        detail = "; ".join(f"{f.code}: {f.detail}" for f in (*done, *found))[:500]
+        for finding in found:
+            # What is still wrong after the repair is beyond it.
+            if getattr(actions, finding.code) in ("drop", "repair"):
+                return None, Entry(record.id, record.source, STAGE, "dropped", finding.code, detail)
+        notes = [f"repaired:{f.code}" for f in done] + [f"flagged:{f.code}" for f in found]
+        fixed = noted(fixed, notes)
+        if done:
+            return fixed, Entry(record.id, record.source, STAGE, "repaired", done[0].code, detail)
+        return fixed, Entry(record.id, record.source, STAGE, "pass", found[0].code if found else "", detail)
+
+    def repair(self, record: Record) -> tuple[Record, list[Finding]]:
+        """The record with personal data masked and values cast as the actions say, and what was done."""
+        done: list[Finding] = []
+        if self.config.actions.pii == "repair":
+            record, kinds = pii.mask(record)
+            done += [Finding("pii", f"{kind} masked") for kind in kinds]
+        if not self._fixes:
+            return record, done
+        tools = {tool.name: tool for tool in record.tools}
+        for i, step in enumerate(record.steps):
+            for j, call in enumerate(step.tool_calls):
+                codes = {fault.code for fault in check_call(call, tools)} & self._fixes
+                if not codes:
+                    continue
+                call, casts = cast_call(call, tools[call.name])
+                if casts:
+                    code = "wrong_type" if "wrong_type" in codes else "not_in_enum"
+                    done += [Finding(code, f"step {i + 1}, {call.name}.{cast}") for cast in casts]
+                    calls = (*record.steps[i].tool_calls[:j], call, *step.tool_calls[j + 1 :])
+                    fixed = replace(step, tool_calls=calls)
+                    record = replace(record, steps=(*record.steps[:i], fixed, *record.steps[i + 1 :]))
+        return record, done
+
+
+def noted(record: Record, notes: list[str]) -> Record:
+    """The record with notes in its lineage, each once."""
+    new = [note for note in dict.fromkeys(notes) if note not in record.lineage]
+    return replace(record, lineage=(*record.lineage, *new)) if new else record
