@@ -16,9 +16,12 @@ Weights = dict[str, Annotated[float, Field(gt=0.0)]]
 class Rates(Config):
     """Probability of each transform on each copy, in the order in which they are tried.
 
-    The xLAM paper names the kinds without numbers; Hammer's are masking 2/3 and about 10 % irrelevance.
+    The xLAM paper (arXiv 2409.03215, 3.2) names the kinds without numbers; Hammer's (arXiv 2410.04587) are
+    masking 2/3 and about 10 % irrelevance. The two `rephrase_` ones need `AugmentConfig.rephrase`.
     """
 
+    rephrase_query: Rate = 0.0
+    rephrase_task: Rate = 0.0
     add_distractors: Rate = 0.2
     irrelevance: Rate = 0.1
     remove_tool: Rate = 0.05
@@ -27,13 +30,32 @@ class Rates(Config):
     mask_parameters: Rate = 0.3
     move_defaults: Rate = 0.3
     shuffle_tools: Rate = 0.5
-    shuffle_tool_fields: Rate = 0.3
     shuffle_parameters: Rate = 0.5
+    shuffle_tool_fields: Rate = 0.3
     shuffle_tool_calls: Rate = 0.5
     layout: Rate = 0.5
     shuffle_sections: Rate = 0.3
     call_format: Rate = 0.5
     task_instruction: Rate = 0.5
+
+
+class RephraseConfig(Config):
+    """The model that rewrites texts and then answers them; any OpenAI-compatible endpoint.
+
+    Attributes:
+      cache: file of answers, so that a second run asks nothing twice.
+      temperature: of the rewriting; answers are always asked for at 0.
+      task_wordings: how many rewrites of one task instruction are asked for.
+    """
+
+    base_url: str
+    model: str
+    api_key_env: str = "OPENAI_API_KEY"
+    cache: Path | None = None
+    temperature: Annotated[float, Field(ge=0.0)] = 0.7
+    max_tokens: Annotated[int, Field(ge=1)] = 1024
+    concurrency: Annotated[int, Field(ge=1)] = 8
+    task_wordings: Annotated[int, Field(ge=1)] = 8
 
 
 class AugmentConfig(Config):
@@ -48,10 +70,11 @@ class AugmentConfig(Config):
         against them, since an order of sections is legal for a layout and an instruction right for a format.
       max_distractors: at most so many tools are added.
       pool_size: tools kept from the first pass over the input, to draw other tools from.
-      rewrites: a file of `xlam_jax.data.augment.rephrase`; empty: the wordings that ship.
+      refusal_text: whether a row that loses its tools answers with a refusal, or with no words at all.
+      rephrase: the model for the two `rephrase_` transforms.
     """
 
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
     copies: Annotated[int, Field(ge=0)] = 1
     keep_original: bool = True
     rates: Rates = Rates()
@@ -62,4 +85,5 @@ class AugmentConfig(Config):
     thought: bool = False
     max_distractors: Annotated[int, Field(ge=1)] = 4
     pool_size: Annotated[int, Field(ge=0)] = 1000
-    rewrites: Path | None = None
+    refusal_text: bool = True
+    rephrase: RephraseConfig | None = None

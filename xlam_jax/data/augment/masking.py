@@ -1,8 +1,8 @@
 """Hammer's masking: names that say nothing, so that descriptions must be read (arXiv 2410.04587).
 
-A name is masked only where a description remains to tell what the thing does. Mentions are renamed where
-they can only mean the thing named (`get_weather`, not `weather`); observations are what the world said and
-stay. Records with few-shot examples are left alone: the examples show the old names.
+A name is masked only where a description remains to tell what the thing does. One name gets one mask, in the
+whole record: tools, calls, few-shot examples, observations, and wherever a text can only mean the thing named
+(`get_weather`, not `weather`). A name that cannot be followed everywhere is left as it is.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 import re
 import string
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from xlam_jax.data.augment.context import Context
 from xlam_jax.data.augment.words import is_identifier, mention
 from xlam_jax.format.record import Record, Step
 from xlam_jax.format.values import Tool, ToolCall
@@ -24,85 +25,88 @@ FUNCTION_LENGTH = (5, 15)
 PARAMETER_LENGTH = (4, 10)
 _FIRST = string.ascii_letters
 _REST = string.ascii_letters + string.digits + "_"
+# Other keywords (dependentRequired, allOf, ...) may speak of parameters by name.
+_PLAIN = {"type", "properties", "required", "additionalProperties", "description", "title"}
 
 
-def mask_functions(record: Record, rng: np.random.Generator) -> Record | None:
-    """Random names of 5 to 15 characters for the described tools, in tools, calls and texts."""
-    if record.few_shot_examples:
-        return None
-    names = [tool.name for tool in record.tools if tool.description]
-    if len(set(names)) != len(names):
-        return None
-    values = _text([c.arguments for s in record.steps for c in s.tool_calls])
-    seen = _text([s.next_observation for s in record.steps])
-    # A later argument that repeats a name out of an observation could no longer be found there.
-    names = [n for n in names if not (n in seen and n in values)]
+def mask_functions(record: Record, rng: np.random.Generator, context: Context) -> Record | str:
+    """Random names of 5 to 15 characters for the described tools."""
+    described = [tool.name for tool in record.tools if tool.description]
+    if not described:
+        return "no_description"
+    if len({tool.name for tool in record.tools}) != len(record.tools):
+        return "ambiguous_names"
+    shown = _shown(record)
+    parameters = {p for tool in record.tools for p in _properties(tool)}
+    names = [n for n in described if n not in parameters and (is_identifier(n) or n not in shown)]
     if not names:
-        return None
-    taken = {tool.name for tool in record.tools}
+        return "name_in_texts"
+    taken = {tool.name for tool in record.tools} | parameters
     new = {name: random_name(rng, FUNCTION_LENGTH, taken) for name in names}
-    # A parameter of the same name makes its mentions ambiguous.
-    parameters = {p for t in record.tools for p in t.parameters.get("properties") or {}}
-    rename = _renamer({old: name for old, name in new.items() if old not in parameters})
+    rename = _renamer(new)
+    masked = _with_texts(record, rename)
+    return replace(
+        masked,
+        tools=tuple(
+            Tool(new.get(t.name, t.name), rename(t.description), _walk(t.parameters, rename))
+            for t in record.tools
+        ),
+        steps=tuple(
+            replace(s, tool_calls=tuple(ToolCall(new.get(c.name, c.name), c.arguments) for c in s.tool_calls))
+            for s in masked.steps
+        ),
+    )
+
+
+def mask_parameters(record: Record, rng: np.random.Generator, context: Context) -> Record | str:
+    """Random names of 4 to 10 characters for the parameters that every tool which has them describes."""
+    if len({tool.name for tool in record.tools}) != len(record.tools):
+        return "ambiguous_names"
+    offered, shown = {tool.name for tool in record.tools}, _shown(record)
+    described: dict[str, bool] = {}
+    for tool in record.tools:
+        plain = not set(tool.parameters) - _PLAIN
+        for name, schema in _properties(tool).items():
+            told = plain and isinstance(schema, dict) and bool(schema.get("description"))
+            described[name] = told and described.get(name, True)
+    names = [name for name, told in described.items() if told and name not in offered]
+    if not names:
+        return "no_description"
+    names = [name for name in names if name not in shown]
+    if not names:
+        return "name_in_texts"
+    taken = set(described) | offered
+    new = {name: random_name(rng, PARAMETER_LENGTH, taken) for name in names}
+    rename = _renamer(new)
+
+    def tool(old: Tool) -> Tool:
+        schema = dict(old.parameters)
+        schema["properties"] = {new.get(n, n): _described(s, rename) for n, s in _properties(old).items()}
+        if isinstance(schema.get("required"), list):
+            schema["required"] = [new.get(n, n) for n in schema["required"]]
+        return Tool(old.name, rename(old.description), schema)
 
     def step(old: Step) -> Step:
-        calls = tuple(ToolCall(new.get(c.name, c.name), _walk(c.arguments, rename)) for c in old.tool_calls)
-        return replace(
-            old, thought=rename(old.thought), tool_calls=calls, user_input=rename(old.user_input)
+        calls = tuple(
+            ToolCall(c.name, {new.get(k, k): v for k, v in c.arguments.items()}) for c in old.tool_calls
         )
+        return replace(old, thought=rename(old.thought), tool_calls=calls, user_input=rename(old.user_input))
 
     return replace(
         record,
         query=rename(record.query),
         task_instruction=rename(record.task_instruction),
-        tools=tuple(
-            Tool(new.get(t.name, t.name), rename(t.description), _walk(t.parameters, rename))
-            for t in record.tools
-        ),
+        tools=tuple(map(tool, record.tools)),
         steps=tuple(map(step, record.steps)),
     )
 
 
-def mask_parameters(record: Record, rng: np.random.Generator) -> Record | None:
-    """Random names of 4 to 10 characters for the described parameters of every tool, in tools and calls."""
-    if record.few_shot_examples or len({t.name for t in record.tools}) != len(record.tools):
-        return None
-    offered = {tool.name for tool in record.tools}
-    tools, maps = [], {}
-    for tool in record.tools:
-        properties = tool.parameters.get("properties") or {}
-        names = [n for n, s in properties.items() if isinstance(s, dict) and s.get("description")]
-        # Other keywords (dependentRequired, allOf, ...) may speak of the parameters, too.
-        if not names or set(tool.parameters) - {"type", "properties", "required", "additionalProperties"}:
-            tools.append(tool)
-            continue
-        taken = set(properties)
-        new = {name: random_name(rng, PARAMETER_LENGTH, taken) for name in names}
-        rename = _renamer({old: name for old, name in new.items() if old not in offered})
-        schema = {
-            **tool.parameters,
-            "properties": {new.get(n, n): _described(s, rename) for n, s in properties.items()},
-            "required": [new.get(n, n) for n in tool.parameters.get("required") or ()],
-        }
-        tools.append(Tool(tool.name, rename(tool.description), schema))
-        maps[tool.name] = new
-    if not maps:
-        return None
-
-    def call(old: ToolCall) -> ToolCall:
-        new = maps.get(old.name, {})
-        return ToolCall(old.name, {new.get(k, k): v for k, v in old.arguments.items()})
-
-    steps = tuple(replace(s, tool_calls=tuple(map(call, s.tool_calls))) for s in record.steps)
-    return replace(record, tools=tuple(tools), steps=steps)
-
-
-def move_defaults(record: Record, rng: np.random.Generator) -> Record | None:
-    """Defaults become a sentence of the parameter's description, in one of three wordings."""
+def move_defaults(record: Record, rng: np.random.Generator, context: Context) -> Record | str:
+    """Defaults of optional parameters become a sentence of the description, in one of three wordings."""
     wordings = ("Default: {}.", "Defaults to {}.", "If omitted, {} is used.")
     words = wordings[int(rng.integers(len(wordings)))]
     tools = tuple(replace(tool, parameters=_told(tool.parameters, words)) for tool in record.tools)
-    return replace(record, tools=tools) if tools != record.tools else None
+    return replace(record, tools=tools) if tools != record.tools else "no_defaults"
 
 
 def random_name(rng: np.random.Generator, length: tuple[int, int], taken: set[str]) -> str:
@@ -116,19 +120,63 @@ def random_name(rng: np.random.Generator, length: tuple[int, int], taken: set[st
             return name
 
 
+def _with_texts(record: Record, rename: Callable[[str], str]) -> Record:
+    """Mentions renamed in everything but the tools and the names of calls."""
+
+    def step(old: Step) -> Step:
+        return Step(
+            rename(old.thought),
+            tuple(ToolCall(c.name, _walk(c.arguments, rename)) for c in old.tool_calls),
+            _walk(old.next_observation, rename),
+            rename(old.user_input),
+        )
+
+    return replace(
+        record,
+        query=rename(record.query),
+        task_instruction=rename(record.task_instruction),
+        few_shot_examples=tuple(_walk(example, rename) for example in record.few_shot_examples),
+        steps=tuple(map(step, record.steps)),
+    )
+
+
+def _shown(record: Record) -> set[str]:
+    """Words that the examples and the observations hold; there a plain word may be a name."""
+    texts = [*_strings(record.few_shot_examples, True)]
+    for step in record.steps:
+        # Keys of an observation are fields of a result, whatever parameters are called.
+        texts.extend(_strings(step.next_observation, False))
+    return {word for text in texts for word in (text, *re.findall(r"\w+", text))}
+
+
+def _strings(value: Any, keys: bool) -> Iterator[str]:
+    if isinstance(value, dict):
+        if keys:
+            yield from value
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from _strings(item, keys)
+    elif isinstance(value, str):
+        yield value
+
+
 def _told(schema: dict[str, Any], words: str) -> dict[str, Any]:
-    properties = schema.get("properties") or {}
     required = schema.get("required") or ()
     out = {}
-    for name, child in properties.items():
+    for name, child in (schema.get("properties") or {}).items():
         if isinstance(child, dict) and "default" in child and name not in required:
             value = json.dumps(child["default"], ensure_ascii=False)
             text = str(child.get("description", "")).rstrip()
             text += "." if text and text[-1] not in ".!?:;" else ""
-            rest = {k: v for k, v in child.items() if k != "default"}
+            rest = {k: v for k, v in child.items() if k not in ("default", "description")}
             child = {**rest, "description": f"{text} {words.format(value)}".lstrip()}
         out[name] = child
     return {**schema, "properties": out}
+
+
+def _properties(tool: Tool) -> dict[str, Any]:
+    return tool.parameters.get("properties") or {}
 
 
 def _described(schema: Any, rename: Callable[[str], str]) -> Any:
@@ -146,15 +194,9 @@ def _renamer(new: Mapping[str, str]) -> Callable[[str], str]:
 
 
 def _walk(value: Any, rename: Callable[[str], str]) -> Any:
-    """Renames inside all strings but keys and the lists of required ones."""
+    """Renames inside all strings, keys too: a name that is a parameter's is not among the renamed."""
     if isinstance(value, dict):
-        return {
-            k: v if k == "required" and isinstance(v, list) else _walk(v, rename) for k, v in value.items()
-        }
+        return {rename(k): _walk(v, rename) for k, v in value.items()}
     if isinstance(value, list):
         return [_walk(v, rename) for v in value]
     return rename(value) if isinstance(value, str) else value
-
-
-def _text(values: list[Any]) -> str:
-    return json.dumps(values, ensure_ascii=False)
