@@ -16,7 +16,7 @@ def score_against(tools: Sequence[Tool], gold: Sequence[ToolCall], calls: Sequen
     calls hold its default (`answers_of`).
 
     Example:
-      >>> tool = Tool("f", "", {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]})
+      >>> tool = Tool("f", "", {"properties": {"a": {"type": "integer"}}, "required": ["a"]})
       >>> score_against([tool], [ToolCall("f", {"a": 1})], [ToolCall("f", {"a": 2})]).error_type
       'cannot_find_match'
     """

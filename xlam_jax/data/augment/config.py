@@ -78,8 +78,8 @@ class AugmentConfig(Config):
     copies: Annotated[int, Field(ge=0)] = 1
     keep_original: bool = True
     rates: Rates = Rates()
-    layouts: Weights = {}
-    call_formats: Weights = {}
+    layouts: Weights = Field(default_factory=dict)
+    call_formats: Weights = Field(default_factory=dict)
     base_layout: str = "brackets"
     base_call_format: str = "xlam-json"
     thought: bool = False

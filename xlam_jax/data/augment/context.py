@@ -33,7 +33,7 @@ class Context:
     """
 
     config: AugmentConfig = field(default_factory=AugmentConfig)
-    pool: ToolPool = ToolPool()
+    pool: ToolPool = field(default_factory=ToolPool)
     rewrites: Mapping[tuple[str, int, int], Rewrite] = field(default_factory=dict)
     place: tuple[int, int] = (0, 1)
 

@@ -89,7 +89,7 @@ def augment_file(
       InputError: missing input, unknown names in the config, a rate of rephrasing without a model.
     """
     rates: dict[str, float] = config.rates.model_dump()
-    context = Context(config)
+    Context(config)  # names in the config are checked before anything is read
     needs_pool = config.copies and (rates["add_distractors"] or rates["irrelevance"])
     pool = collect_pool(read_lines(source), config.pool_size, config.seed) if needs_pool else ToolPool()
     ledger_path = Path(f"{out}.ledger.jsonl")

@@ -8,93 +8,13 @@ from xlam_jax.format.values import Tool
 
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+|[^\W\d_a-zA-Z]+")
 _COMMON = frozenset(
-    [
-        "the",
-        "and",
-        "for",
-        "from",
-        "with",
-        "this",
-        "that",
-        "given",
-        "function",
-        "functions",
-        "return",
-        "returns",
-        "get",
-        "gets",
-        "set",
-        "list",
-        "data",
-        "info",
-        "information",
-        "details",
-        "detail",
-        "based",
-        "specific",
-        "using",
-        "use",
-        "api",
-        "tool",
-        "tools",
-        "provided",
-        "all",
-        "any",
-        "which",
-        "can",
-        "are",
-        "into",
-        "not",
-        "has",
-        "have",
-        "its",
-        "value",
-        "values",
-        "parameter",
-        "parameters",
-        "retrieve",
-        "retrieves",
-        "fetch",
-        "fetches",
-        "a",
-        "an",
-        "of",
-        "to",
-        "in",
-        "on",
-        "is",
-        "by",
-        "or",
-        "if",
-        "as",
-        "it",
-        "be",
-        "at",
-        "name",
-        "names",
-        "number",
-        "string",
-        "item",
-        "items",
-        "type",
-        "one",
-        "two",
-        "new",
-        "user",
-        "users",
-        "you",
-        "your",
-        "what",
-        "how",
-        "calculate",
-        "calculates",
-        "compute",
-        "find",
-        "finds",
-        "check",
-        "checks",
-        "create",
-    ]
+    (
+        "the and for from with this that given function functions return returns get gets set list data "
+        "info information details detail based specific using use api tool tools provided all any which can "
+        "are into not has have its value values parameter parameters retrieve retrieves fetch fetches a an "
+        "of to in on is by or if as it be at name names number string item items type one two new user "
+        "users you your what how calculate calculates compute find finds check checks create"
+    ).split()
 )
 
 
@@ -115,7 +35,7 @@ def tool_topics(tool: Tool) -> frozenset[str]:
 
 
 def related(a: Tool, b: Tool) -> bool:
-    """Whether two tools may do the same: their names share a topic, or their descriptions a quarter of them."""
+    """Whether two tools may do the same: their names share a topic, or all their words a quarter."""
     if a.name == b.name or topics(a.name) & topics(b.name):
         return True
     one, other = tool_topics(a), tool_topics(b)
