@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jsonschema
+from jsonschema.validators import extend
 
 from xlam_jax.format.values import Tool, ToolCall
 
@@ -30,27 +31,81 @@ class Fault:
 
 
 def check_call(call: ToolCall, tools: Mapping[str, Tool]) -> list[Fault]:
-    """Everything wrong with a call, given the tools by name; an optional argument may be left out."""
+    """Everything wrong with a call, given the tools by name; an optional argument may be left out.
+
+    An integral float such as 5.0 is no integer here: functions and scoring rules tell them apart.
+    """
     tool = tools.get(call.name)
     if tool is None:
         near = [name for name in tools if name.lower() == call.name.lower()]
         return [Fault("undefined_function", "", f"{call.name} (offered: {near[0]})" if near else call.name)]
-    schema = tool.parameters
+    schema, arguments = tool.parameters, call.arguments
     properties = schema.get("properties") or {}
     faults = [
         Fault("missing_required", name, f"{call.name} needs {name}")
         for name in schema.get("required") or ()
-        if name not in call.arguments
+        if name not in arguments
     ]
-    for name, value in call.arguments.items():
+    for name, value in arguments.items():
         if name in properties:
-            faults.extend(_check_value(name, value, properties[name], schema))
+            if not plainly_valid(value, properties[name]):
+                faults.extend(check_value(name, value, properties[name], schema))
         elif not schema.get("additionalProperties"):
             faults.append(Fault("undefined_argument", name, f"{call.name} has no {name}"))
     return faults
 
 
-def _check_value(name: str, value: Any, schema: Any, root: dict[str, Any]) -> Iterator[Fault]:
+_TYPES: dict[str, tuple[type, ...]] = {
+    "string": (str,),
+    "integer": (int,),
+    "number": (int, float),
+    "boolean": (bool,),
+    "array": (list,),
+    "object": (dict,),
+    "null": (type(None),),
+}
+_SILENT = frozenset(("description", "default", "title", "examples", "example", "format"))
+
+
+def plainly_valid(value: Any, schema: Any) -> bool:
+    """Whether a value keeps a schema of common words, without the cost of a validator.
+
+    False means "ask `check_value`": the value is wrong, or the schema says more than this reads.
+    """
+    if not isinstance(schema, dict):
+        return False
+    for word, rule in schema.items():
+        if word in _SILENT:
+            continue
+        if word == "type":
+            # `type(value)` and not isinstance: True is no integer.
+            if not isinstance(rule, str) or type(value) not in _TYPES.get(rule, ()):
+                return False
+        elif word == "enum":
+            if type(value) is not str or value not in rule:
+                return False
+        elif word == "items" and type(value) is list:
+            if not all(plainly_valid(item, rule) for item in value):
+                return False
+        elif word == "properties" and type(value) is dict:
+            if not all(name not in rule or plainly_valid(v, rule[name]) for name, v in value.items()):
+                return False
+        elif word == "required" and type(value) is dict and type(rule) is list:
+            if not all(name in value for name in rule):
+                return False
+        elif word == "minimum" and type(value) in (int, float) and type(rule) in (int, float):
+            if value < rule:
+                return False
+        elif word == "maximum" and type(value) in (int, float) and type(rule) in (int, float):
+            if value > rule:
+                return False
+        else:
+            return False
+    return True
+
+
+def check_value(name: str, value: Any, schema: Any, root: Mapping[str, Any]) -> Iterator[Fault]:
+    """The first fault of the value of argument `name`; `root` is the whole schema of the tool's parameters."""
     # Definitions stand at the root, and a parameter's schema may point there.
     shared = {k: root[k] for k in ("$defs", "definitions") if k in root}
     validator = _validator(json.dumps({**schema, **shared} if isinstance(schema, dict) else schema))
@@ -65,7 +120,17 @@ def _check_value(name: str, value: Any, schema: Any, root: dict[str, Any]) -> It
         if code is None:
             shape = ("type", "anyOf", "oneOf", "allOf", "required", "additionalProperties")
             code = "wrong_type" if error.validator in shape else "out_of_bounds"
-        yield Fault(code, name, error.message[:160])
+        yield Fault(code, name, f"{name}: {error.message[:160]}")
+
+
+def _is_integer(_: Any, value: Any) -> bool:
+    return type(value) is int
+
+
+_Strict = extend(
+    jsonschema.Draft202012Validator,
+    type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine("integer", _is_integer),
+)
 
 
 @functools.lru_cache(maxsize=65536)
@@ -76,4 +141,4 @@ def _validator(schema: str) -> Any:
         jsonschema.Draft202012Validator.check_schema(parsed)
     except jsonschema.SchemaError:
         return None
-    return jsonschema.Draft202012Validator(parsed)
+    return _Strict(parsed)

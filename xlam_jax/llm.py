@@ -1,0 +1,177 @@
+"""A client for any OpenAI-compatible endpoint that never asks the same thing twice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from xlam_jax.errors import InputError, WorkError
+
+Messages = list[dict[str, Any]]
+
+
+class LLMError(WorkError):
+    """An answer that could not be had, after all retries; `code` is the HTTP status, 0 without one."""
+
+    def __init__(self, what: str, code: int = 0, where: str = ""):
+        super().__init__(what, where=where)
+        self.code = code
+
+
+class LLM:
+    """Chat completions with a cache, retries and threads.
+
+    Args:
+      base_url: of the endpoint, such as `http://localhost:8000/v1`.
+      model: the name the endpoint knows it by.
+      api_key_env: environment variable that holds the key; local servers need none.
+      cache: append-only JSONL of answers, keyed by model, messages, settings and sample; a rerun reads it
+        and asks only for what is missing. None keeps answers in memory.
+      concurrency: requests in flight in `complete_many`.
+      retries: of a request that failed with 408, 409, 429, 5xx or no connection, after growing pauses.
+
+    Raises:
+      InputError: the `openai` package is not installed.
+
+    Example:
+      >>> llm = LLM("http://localhost:8000/v1", "judge", cache=Path("judge.jsonl"))  # doctest: +SKIP
+      >>> llm.complete([{"role": "user", "content": "Hello"}])  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        model: str,
+        api_key_env: str = "OPENAI_API_KEY",
+        cache: str | os.PathLike[str] | None = None,
+        temperature: float = 0.0,
+        max_tokens: int = 1024,
+        concurrency: int = 8,
+        retries: int = 5,
+    ):
+        try:
+            import openai
+        except ImportError as e:
+            hint = "pip install 'xlam-jax[apigen]'"
+            raise InputError("asking an endpoint needs the openai client", where=base_url, hint=hint) from e
+        self.base_url, self.model = base_url, model
+        self.temperature, self.max_tokens, self.concurrency = temperature, max_tokens, concurrency
+        self.asked = 0
+        self._openai = openai
+        key = os.environ.get(api_key_env) or "none"
+        self._client = openai.OpenAI(base_url=base_url, api_key=key, max_retries=retries)
+        self._path = Path(cache) if cache else None
+        self._answers = _load(self._path) if self._path else {}
+        self._lock = threading.Lock()
+
+    def complete(self, messages: Messages, *, json_mode: bool = False, sample: int = 0) -> str:
+        """The answer's text.
+
+        Args:
+          json_mode: asks the endpoint for a JSON object.
+          sample: number of the draw; another number asks anew where the cache has an answer.
+
+        Raises:
+          LLMError: no answer.
+        """
+        key = self._key(messages, json_mode, sample)
+        if key not in self._answers:
+            self._keep(key, self._ask(messages, json_mode))
+        return self._answers[key]
+
+    def complete_many(
+        self,
+        batch: Sequence[Messages],
+        *,
+        json_mode: bool = False,
+        sample: int = 0,
+        progress: Callable[[int], None] | None = None,
+    ) -> list[str | LLMError]:
+        """One answer or error for each of the batch, in its order; equal messages are asked once.
+
+        Args:
+          progress: called with the number of requests answered so far.
+        """
+        keys = [self._key(messages, json_mode, sample) for messages in batch]
+        open_ = {k: m for k, m in zip(keys, batch, strict=True) if k not in self._answers}
+        futures: dict[str, Future[str]] = {}
+        with ThreadPoolExecutor(max(1, min(self.concurrency, len(open_)))) as pool:
+            for key, messages in open_.items():
+                futures[key] = pool.submit(self.complete, messages, json_mode=json_mode, sample=sample)
+            try:
+                for done, future in enumerate(futures.values(), 1):
+                    future.exception()
+                    if progress:
+                        progress(done)
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        return [_value(futures[key]) if key in futures else self._answers[key] for key in keys]
+
+    def _ask(self, messages: Messages, json_mode: bool) -> str:
+        settings: dict[str, Any] = {"temperature": self.temperature, "max_tokens": self.max_tokens}
+        if json_mode:
+            settings["response_format"] = {"type": "json_object"}
+        with self._lock:
+            self.asked += 1
+        try:
+            answer = self._client.chat.completions.create(
+                model=self.model,
+                messages=messages,
+                **settings,  # type: ignore[arg-type]
+            )
+            return answer.choices[0].message.content or ""
+        except self._openai.APIStatusError as e:
+            raise LLMError(f"HTTP {e.status_code}: {str(e)[:200]}", e.status_code, self.base_url) from e
+        except (self._openai.OpenAIError, ValueError, AttributeError, IndexError, TypeError) as e:
+            # An endpoint that answers with something else than a completion gives the latter ones.
+            raise LLMError(f"{type(e).__name__}: {str(e)[:200]}", 0, self.base_url) from e
+
+    def _key(self, messages: Messages, json_mode: bool, sample: int) -> str:
+        settings = [self.model, messages, self.temperature, self.max_tokens, json_mode, sample]
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+    def _keep(self, key: str, answer: str) -> None:
+        with self._lock:
+            self._answers[key] = answer
+            if self._path:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                with self._path.open("ab") as file:
+                    file.write(json.dumps({"key": key, "answer": answer}).encode() + b"\n")
+
+
+def _value(future: Future[str]) -> str | LLMError:
+    error = future.exception()
+    if error is None:
+        return future.result()
+    if isinstance(error, LLMError):
+        return error
+    raise error
+
+
+def _load(path: Path) -> dict[str, str]:
+    """Answers of an earlier run; a last line that a kill cut short is cut off."""
+    if not path.exists():
+        return {}
+    answers = {}
+    with path.open("r+b") as file:
+        end = 0
+        for number, line in enumerate(file, 1):
+            if not line.endswith(b"\n"):
+                file.truncate(end)
+                break
+            end += len(line)
+            try:
+                entry = json.loads(line)
+                answers[entry["key"]] = entry["answer"]
+            except (ValueError, TypeError, KeyError) as e:
+                raise InputError(
+                    "not an answer of this cache", where=f"{path}:{number}", hint="delete the file"
+                ) from e
+    return answers
