@@ -139,13 +139,12 @@ def _refusal(rng: np.random.Generator, context: Context) -> Step:
 _BEGIN = r"(?:in|at|for|from|to|on|named|called|using|during)"
 _NEXT = r"(?=[.,;?!](?:\s|$)|\s*$|\s+(?:in|at|for|from|to|on|with|by|using|during|starting|please)\b)"
 # Words that keep the preposition after them: "look for", "equal to", "based on", "up to", "from 3 to 5".
-_HOLDS = frozenset(
-    (
-        "look looking search searching ask asking wait listen belong go going up equal equals similar close "
-        "compared according due is are be was were belongs sum between and or number numbers based "
-        "depending convert converted converting change changed set add added apply subscribe reply respond"
-    ).split()
+_HOLDS_WORDS = (
+    "look looking search searching ask asking wait listen belong go going up equal equals similar close "
+    "compared according due is are be was were belongs sum between and or number numbers based "
+    "depending convert converted converting change changed set add added apply subscribe reply respond"
 )
+_HOLDS = frozenset(_HOLDS_WORDS.split())
 
 
 def _without(record: Record, value: Any, others: list[Any]) -> str:

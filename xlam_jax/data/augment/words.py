@@ -7,15 +7,14 @@ import re
 from xlam_jax.format.values import Tool
 
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+|[^\W\d_a-zA-Z]+")
-_COMMON = frozenset(
-    (
-        "the and for from with this that given function functions return returns get gets set list data "
-        "info information details detail based specific using use api tool tools provided all any which can "
-        "are into not has have its value values parameter parameters retrieve retrieves fetch fetches a an "
-        "of to in on is by or if as it be at name names number string item items type one two new user "
-        "users you your what how calculate calculates compute find finds check checks create"
-    ).split()
+_COMMON_WORDS = (
+    "the and for from with this that given function functions return returns get gets set list data "
+    "info information details detail based specific using use api tool tools provided all any which can "
+    "are into not has have its value values parameter parameters retrieve retrieves fetch fetches a an "
+    "of to in on is by or if as it be at name names number string item items type one two new user "
+    "users you your what how calculate calculates compute find finds check checks create"
 )
+_COMMON = frozenset(_COMMON_WORDS.split())
 
 
 def name_words(name: str) -> str:
