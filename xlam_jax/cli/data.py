@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from xlam_jax.cli.common import JsonOption, out, write_json
+from xlam_jax.cli.data_augment import register_augment
 from xlam_jax.cli.data_build import register_build
 from xlam_jax.cli.data_convert import register_convert
 from xlam_jax.cli.data_verify import register_verify
@@ -33,6 +34,7 @@ _STYLES = {
 }
 
 
+register_augment(app)
 register_build(app)
 register_convert(app)
 register_verify(app)

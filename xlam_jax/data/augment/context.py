@@ -1,0 +1,68 @@
+"""What a transform may look at beside its record."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from xlam_jax.data.augment.config import AugmentConfig
+from xlam_jax.data.augment.pool import ToolPool
+from xlam_jax.errors import InputError
+from xlam_jax.format import CALL_FORMATS, LAYOUTS, Record
+
+
+@dataclass(frozen=True)
+class Rewrite:
+    """A verified text, or why there is none."""
+
+    text: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Context:
+    """Settings and material of one run; picklable.
+
+    Attributes:
+      pool: other tools, for distractors and irrelevance.
+      rewrites: `(transform, global row index, copy number)` -> what the model made of the text.
+      place: global row index and copy number of the copy being made.
+    """
+
+    config: AugmentConfig = field(default_factory=AugmentConfig)
+    pool: ToolPool = field(default_factory=ToolPool)
+    rewrites: Mapping[tuple[str, int, int], Rewrite] = field(default_factory=dict)
+    place: tuple[int, int] = (0, 1)
+
+    def __post_init__(self) -> None:
+        """Raises InputError for layouts and call formats that are not known."""
+        config = self.config
+        _check_names("layout", [*config.layouts, config.base_layout], LAYOUTS)
+        _check_names("call format", [*config.call_formats, config.base_call_format], CALL_FORMATS)
+
+
+# The changed record, or a code that says why the transform is not applicable.
+Transform = Callable[[Record, np.random.Generator, Context], Record | str]
+
+
+def generator(seed: int, name: str, index: int, copy: int) -> np.random.Generator:
+    """The source of randomness of one transform on one copy of one row, whatever ran before."""
+    return np.random.default_rng([seed, zlib.crc32(name.encode()), index, copy])
+
+
+def drawn(context: Context, name: str, index: int, copy: int) -> np.random.Generator | None:
+    """The transform's generator where the rate's draw fell on this copy, else None."""
+    rate = getattr(context.config.rates, name)
+    if not rate:
+        return None
+    rng = generator(context.config.seed, name, index, copy)
+    return rng if rng.random() < rate else None
+
+
+def _check_names(what: str, names: Iterable[str], known: Iterable[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise InputError(f"unknown {what} {name!r}", hint="one of " + ", ".join(known))

@@ -1,0 +1,165 @@
+"""Rows whose right answer is no call: irrelevance (Hammer), tool or argument removed (When2Call).
+
+The label is right by construction, so each is applicable only where the construction holds: no tool that
+remains may do what the called one did, and a query without its argument must still read as a sentence.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from xlam_jax.data.augment.context import Context
+from xlam_jax.data.augment.wordings import QUESTIONS, REFUSALS
+from xlam_jax.data.augment.words import name_words, related, tool_topics, topics
+from xlam_jax.format.record import Record, Step
+from xlam_jax.format.values import Tool
+
+
+def add_distractors(record: Record, rng: np.random.Generator, context: Context) -> Record | str:
+    """One to `max_distractors` tools of the pool at random places, unrelated to the tools of the record."""
+    if not record.tools:
+        return "no_tools"
+    wanted = int(rng.integers(1, context.config.max_distractors + 1))
+    added = context.pool.draw(rng, wanted, lambda tool: not any(related(tool, own) for own in record.tools))
+    if not added:
+        return "no_unrelated_tools"
+    tools = list(record.tools)
+    for tool in added:
+        tools.insert(int(rng.integers(len(tools) + 1)), tool)
+    return replace(record, tools=tuple(tools))
+
+
+def irrelevance(record: Record, rng: np.random.Generator, context: Context) -> Record | str:
+    """The called tools are replaced by others of the pool, and the answer is a refusal.
+
+    Neither the replacements nor the tools that stay are related to a removed one, and replacements share at
+    most one topic with the query. The conversation ends with the refusal.
+    """
+    cut = _cut(record)
+    if isinstance(cut, str):
+        return cut
+    about = topics(record.query)
+
+    def fits(tool: Tool) -> bool:
+        if any(tool.name == other.name for other in record.tools) or len(tool_topics(tool) & about) > 1:
+            return False
+        return not topics(tool.name) & about and not any(related(tool, other) for other in cut.removed)
+
+    drawn = context.pool.draw(rng, len(cut.removed), fits)
+    if len(drawn) < len(cut.removed):
+        return "no_unrelated_tools"
+    replacements = iter(drawn)
+    names = {tool.name for tool in cut.removed}
+    tools = tuple(next(replacements) if tool.name in names else tool for tool in record.tools)
+    return replace(record, tools=tools, steps=(*cut.before, _refusal(rng, context)))
+
+
+def remove_tool(record: Record, rng: np.random.Generator, context: Context) -> Record | str:
+    """The called tools are gone, at least one other stays, and the answer is a refusal."""
+    cut = _cut(record)
+    if isinstance(cut, str):
+        return cut
+    if not cut.kept:
+        return "no_other_tool"
+    return replace(record, tools=cut.kept, steps=(*cut.before, _refusal(rng, context)))
+
+
+def remove_argument(record: Record, rng: np.random.Generator, context: Context) -> Record | str:
+    """The query loses the value of a required argument, and the answer asks for it.
+
+    Only where the first step makes one call, and the value stands once in the query, as a phrase of its own
+    ("in Paris", "for 4"), and nowhere else in what the model is shown or in the other arguments.
+    """
+    if not record.steps or len(record.steps[0].tool_calls) != 1:
+        return "not_one_call"
+    if record.few_shot_examples:
+        return "few_shot_examples"
+    call = record.steps[0].tool_calls[0]
+    tool = next((t for t in record.tools if t.name == call.name), None)
+    if tool is None:
+        return "unknown_tool"
+    found = []
+    properties = tool.parameters.get("properties") or {}
+    for name in tool.parameters.get("required") or ():
+        schema = properties.get(name)
+        if (
+            name not in call.arguments
+            or not isinstance(schema, dict)
+            or {"default", "enum", "const"} & set(schema)
+        ):
+            continue
+        others = [v for k, v in call.arguments.items() if k != name]
+        if query := _without(record, call.arguments[name], others):
+            found.append((name, query))
+    if not found:
+        return "no_removable_value"
+    name, query = found[int(rng.integers(len(found)))]
+    words = QUESTIONS[int(rng.integers(len(QUESTIONS)))].format(what=name_words(name) or name)
+    return replace(record, query=query, steps=(Step(thought=words),))
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """Steps before the first call, tools called anywhere, tools never called."""
+
+    before: tuple[Step, ...]
+    removed: tuple[Tool, ...]
+    kept: tuple[Tool, ...]
+
+
+def _cut(record: Record) -> _Cut | str:
+    """Where the label "no call" is right, for no tool that stays could stand in for one that goes."""
+    first = next((i for i, step in enumerate(record.steps) if step.tool_calls), None)
+    if first is None:
+        return "no_calls"
+    if record.few_shot_examples:
+        return "few_shot_examples"
+    called = {call.name for step in record.steps for call in step.tool_calls}
+    removed = tuple(tool for tool in record.tools if tool.name in called)
+    kept = tuple(tool for tool in record.tools if tool.name not in called)
+    if not removed:
+        return "unknown_tool"
+    if any(related(a, b) for a in removed for b in kept):
+        return "related_tools"
+    return _Cut(record.steps[:first], removed, kept)
+
+
+def _refusal(rng: np.random.Generator, context: Context) -> Step:
+    if not context.config.refusal_text:
+        return Step()
+    return Step(thought=REFUSALS[int(rng.integers(len(REFUSALS)))])
+
+
+# What may begin a phrase that a sentence can lose, and what may follow it.
+_BEGIN = r"(?:in|at|for|from|to|on|named|called|using|during)"
+_NEXT = r"(?=[.,;?!](?:\s|$)|\s*$|\s+(?:in|at|for|from|to|on|with|by|using|during|starting|please)\b)"
+# Words that keep the preposition after them: "look for", "equal to", "based on", "up to", "from 3 to 5".
+_HOLDS_WORDS = (
+    "look looking search searching ask asking wait listen belong go going up equal equals similar close "
+    "compared according due is are be was were belongs sum between and or number numbers based "
+    "depending convert converted converting change changed set add added apply subscribe reply respond"
+)
+_HOLDS = frozenset(_HOLDS_WORDS.split())
+
+
+def _without(record: Record, value: Any, others: list[Any]) -> str:
+    """The query without the phrase that holds `value`; empty where there is no such phrase."""
+    if isinstance(value, bool | list | dict) or value is None:
+        return ""
+    text = value if isinstance(value, str) else json.dumps(value)
+    query, low = record.query, text.lower()
+    elsewhere = json.dumps([others, record.task_instruction], ensure_ascii=False).lower()
+    if not text.strip() or query.lower().count(low) != 1 or low in elsewhere:
+        return ""
+    quote = "[\"'\u2018\u2019\u201c\u201d]?"
+    phrase = rf"(\S+)\s+{_BEGIN}\s+(?:the\s+)?{quote}{re.escape(text)}{quote}{_NEXT}"
+    found = re.search(phrase, query, re.IGNORECASE)
+    if not found or found[1].lower().strip(",.;") in _HOLDS:
+        return ""
+    rest = query[: found.end(1)] + query[found.end() :]
+    return rest if len(rest.split()) >= 4 else ""
