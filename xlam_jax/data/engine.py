@@ -10,14 +10,18 @@ import itertools
 import json
 import multiprocessing
 import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import pickle
+import signal
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
-from xlam_jax.errors import InputError
+from xlam_jax.errors import InputError, WorkError
 from xlam_jax.format.record import Record, parse_line, write_lines
 from xlam_jax.ledger import Entry, Ledger
 
@@ -26,16 +30,22 @@ CHUNK_ROWS = 256
 
 @dataclass
 class ChunkResult:
-    """What became of a chunk: lines of the output file (JSON, no newline), and ledger entries."""
+    """What became of a chunk: lines of the output file (JSON, no newline), ledger entries, and whatever else
+    is counted."""
 
     lines: list[str] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
 
 
-class Task(Protocol):
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+
+class Task(Protocol[R_co]):
     """Row-wise work; picklable, and without effects beyond its result."""
 
-    def __call__(self, start: int, items: Sequence[Any]) -> ChunkResult:
+    def __call__(self, start: int, items: Sequence[Any]) -> R_co:
         """Args: `start`, the global index of `items[0]`; `items`, the rows."""
         ...
 
@@ -44,8 +54,8 @@ class Engine(Protocol):
     """Runs a task over chunks and yields the results in order, with few chunks in flight."""
 
     def run(
-        self, task: Task, items: Iterable[Any], chunk_rows: int = CHUNK_ROWS
-    ) -> Iterator[ChunkResult]: ...
+        self, task: Task[R], items: Iterable[Any], chunk_rows: int = CHUNK_ROWS
+    ) -> Generator[R, None, None]: ...
 
 
 @dataclass(frozen=True)
@@ -54,16 +64,22 @@ class LocalEngine:
 
     workers: int = 1
 
-    def run(self, task: Task, items: Iterable[Any], chunk_rows: int = CHUNK_ROWS) -> Iterator[ChunkResult]:
-        """See `Engine`; an error in a worker is raised here, and ends the run."""
-        workers = self.workers or os.cpu_count() or 1
+    def run(
+        self, task: Task[R], items: Iterable[Any], chunk_rows: int = CHUNK_ROWS
+    ) -> Generator[R, None, None]:
+        """See `Engine`; an error in a worker is raised here, and ends the run.
+
+        Raises:
+          WorkError: a worker process was killed (by the system for want of memory, or by a crash).
+        """
+        workers = self.workers or available_cores()
         if workers == 1:
             yield from (task(start, chunk) for start, chunk in chunks(items, chunk_rows))
             return
         # Spawned, not forked: a fork inherits locks of threads (tokenizers, pyarrow).
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(workers, context, initializer=_install, initargs=(task,)) as pool:
-            waiting: deque[Future[ChunkResult]] = deque()
+            waiting: deque[Future[R]] = deque()
             try:
                 for start, chunk in chunks(items, chunk_rows):
                     waiting.append(pool.submit(_run_installed, start, chunk))
@@ -71,9 +87,35 @@ class LocalEngine:
                         yield waiting.popleft().result()
                 while waiting:
                     yield waiting.popleft().result()
+            except BrokenProcessPool as e:
+                raise WorkError(
+                    "a worker process died in the middle of its work",
+                    hint="if memory ran out, use fewer workers; --workers 1 shows a crash where it happens",
+                ) from e
             finally:
                 for future in waiting:
                     future.cancel()
+
+
+def get_engine(name: str = "local", workers: int = 1) -> Engine:
+    """The engine of a `--engine` option: `local`, `ray`, or `ray:ADDRESS` (see `RayEngine`).
+
+    Args:
+      workers: processes of the local engine, 0 for one a core; a Ray cluster has as many as it has.
+    """
+    kind, _, address = name.partition(":")
+    if name == "local":
+        return LocalEngine(workers)
+    if kind == "ray":
+        from xlam_jax.data.ray_engine import RayEngine
+
+        return RayEngine(address or "auto")
+    raise InputError(f"unknown engine {name!r}", hint="local, ray, ray:local or ray:HOST:PORT")
+
+
+def available_cores() -> int:
+    """Cores this process may use, which in a container are fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def chunks(items: Iterable[Any], rows: int) -> Iterator[tuple[int, list[Any]]]:
@@ -84,17 +126,37 @@ def chunks(items: Iterable[Any], rows: int) -> Iterator[tuple[int, list[Any]]]:
         start += len(chunk)
 
 
-_task: Task | None = None
+_task: Task[Any] | None = None
 
 
-def _install(task: Task) -> None:
+def _install(task: Task[Any]) -> None:
     global _task
     _task = task
+    # Ctrl-C reaches the whole process group: workers go quietly, and the parent cleans up.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def _run_installed(start: int, chunk: list[Any]) -> ChunkResult:
+def _run_installed(start: int, chunk: list[Any]) -> Any:
     assert _task is not None
-    return _task(start, chunk)
+    try:
+        return _task(start, chunk)
+    except Exception as e:
+        if (error := portable(e)) is e:
+            raise
+        raise error from e
+
+
+def portable(error: Exception) -> Exception:
+    """The error itself if it survives pickling, else a WorkError that says the same.
+
+    An error whose constructor wants more than its message cannot be read on the other side, and there
+    would pass for a dead worker.
+    """
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return WorkError(f"{type(error).__name__}: {error}")
+    return error
 
 
 @dataclass(frozen=True)
@@ -126,17 +188,19 @@ class RecordTask:
 
 def run_to_file(
     engine: Engine,
-    task: Task,
+    task: Task[ChunkResult],
     items: Iterable[Any],
     out: str | Path,
     ledger: Ledger,
     progress: Callable[[int], None] | None = None,
     chunk_rows: int = CHUNK_ROWS,
+    counts: Counter[str] | None = None,
 ) -> int:
     """Runs `task` over `items`, writes its lines to `out` and its entries to `ledger`.
 
     Args:
       progress: called with the number of rows written so far.
+      counts: gets the sum of the chunks' counts.
 
     Returns:
       The number of lines written. `out` appears only when it is complete.
@@ -147,9 +211,13 @@ def run_to_file(
         for result in engine.run(task, items, chunk_rows):
             for entry in result.entries:
                 ledger.add_entry(entry)
+            if counts is not None:
+                counts.update(result.counts)
             yield from result.lines
             written += len(result.lines)
             if progress:
                 progress(written)
 
-    return write_lines(out, lines())
+    # Closed at once when writing fails: a traceback that keeps the generator alive would keep its workers.
+    with closing(engine.run(task, items, chunk_rows)) as results:
+        return write_lines(out, lines())

@@ -1,0 +1,119 @@
+"""The engine for more than one machine: chunks as Ray tasks, results in order.
+
+Ray Core rather than Ray Data: a chunk must carry the global index of its first row and keep its place, which
+a task does by itself, while a dataset re-blocks rows and converts them to Arrow on the way. Tasks are pure,
+so Ray may run one again when its worker or its node is lost; only one result is ever taken.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import deque
+from collections.abc import Generator, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from xlam_jax.data.engine import CHUNK_ROWS, R, Task, chunks, portable
+from xlam_jax.errors import InputError, WorkError
+
+# A chunk is given up when this many machines or processes in a row died with it: then the chunk kills them.
+RETRIES = 5
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """An error of the task itself, which running it again would not mend."""
+
+    error: Exception
+
+
+@dataclass(frozen=True)
+class RayEngine:
+    """A Ray cluster, whose nodes need this package installed (`pip install 'xlam-jax[ray]'`).
+
+    A connection of this process to a cluster is used as it is; one made here stays until the process ends.
+
+    Attributes:
+      address: `auto` (the cluster this machine is part of), `local` (a fresh one on this machine alone), or
+        `host:port` of the head.
+      in_flight: chunks in work or waiting to be taken, which bounds memory; 0 for twice the cluster's CPUs.
+    """
+
+    address: str = "auto"
+    in_flight: int = 0
+
+    def run(
+        self, task: Task[R], items: Iterable[Any], chunk_rows: int = CHUNK_ROWS
+    ) -> Generator[R, None, None]:
+        """See `Engine`; a lost worker or node costs time only.
+
+        Raises:
+          InputError: Ray is not installed, or no cluster answers at `address`.
+          WorkError: a chunk was lost more than `RETRIES` times.
+          Exception: whatever the task raised.
+        """
+        ray = _connected(self.address)
+        in_flight = self.in_flight or 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))
+        run_chunk = ray.remote(num_cpus=1, max_retries=RETRIES)(_run_chunk)
+        # In a list, because Ray would fetch and unpickle a bare reference for every chunk.
+        shared = [ray.put(task)]
+        waiting: deque[Any] = deque()
+        try:
+            for start, chunk in chunks(items, chunk_rows):
+                waiting.append(run_chunk.remote(shared, start, chunk))
+                if len(waiting) >= in_flight:
+                    yield _result(ray, waiting.popleft())
+            while waiting:
+                yield _result(ray, waiting.popleft())
+        finally:
+            for ref in waiting:
+                ray.cancel(ref)
+
+
+def _connected(address: str) -> Any:
+    """The ray module, connected."""
+    try:
+        import ray
+    except ImportError as e:
+        raise InputError("Ray is not installed", hint="pip install 'xlam-jax[ray]'") from e
+    if ray.is_initialized():
+        return ray
+    alone = {"include_dashboard": False} if address == "local" else {}
+    try:
+        ray.init(address=address, logging_level="ERROR", log_to_driver=False, **alone)
+    except ConnectionError as e:
+        raise InputError(
+            "no Ray cluster answers",
+            where=f"address {address}",
+            hint="start one with `ray start --head`, or use --engine ray:local for this machine alone",
+        ) from e
+    return ray
+
+
+def _run_chunk(shared: list[Any], start: int, chunk: list[Any]) -> Any:
+    try:
+        return _task(shared[0])(start, chunk)
+    except Exception as e:
+        return _Failure(portable(e))
+
+
+@functools.lru_cache(maxsize=1)
+def _task(ref: Any) -> Task[Any]:
+    """Once a worker process: a task may load a tokenizer and keep it."""
+    import ray
+
+    return ray.get(ref)
+
+
+def _result(ray: Any, ref: Any) -> Any:
+    try:
+        result = ray.get(ref)
+    except ray.exceptions.RayError as e:
+        what = (str(e).splitlines() or [""])[0]
+        raise WorkError(
+            f"the cluster lost a chunk {RETRIES + 1} times ({type(e).__name__}: {what})",
+            hint="the rows of the chunk may exhaust memory or crash the worker; try --engine local",
+        ) from e
+    if isinstance(result, _Failure):
+        raise result.error
+    return result
