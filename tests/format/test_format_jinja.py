@@ -1,13 +1,25 @@
 """`tokenizer.apply_chat_template` of transformers writes, byte for byte, what the codec writes."""
 
 import json
+from dataclasses import replace
 
 import pytest
+from bare_array import BareArray
 from format_strategies import HOSTILE, records
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xlam_jax.format import TEMPLATES, Record, Step, ToolCall, get_codec, normalise_tool
+from xlam_jax.format import (
+    LAYOUTS,
+    TEMPLATES,
+    Record,
+    Step,
+    ToolCall,
+    get_codec,
+    legal_orders,
+    normalise_tool,
+)
+from xlam_jax.format.tool_views import TOOL_VIEWS, ToolList
 
 transformers = pytest.importorskip("transformers")
 
@@ -34,13 +46,29 @@ def applied(tokenizer, codec, record, *, prompt):
     )
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.sampled_from(sorted(TEMPLATES)), st.booleans(), records)
-def test_equal_text(tokenizer, template, thought, record):
-    codec = get_codec(template=template, thought=thought)
+@st.composite
+def codecs(draw):
+    """Any template, layout and legal order; a format that knows plain replies, and one that does not."""
+    layout = draw(st.sampled_from(sorted(LAYOUTS)))
+    codec = get_codec(
+        template=draw(st.sampled_from(sorted(TEMPLATES))),
+        layout=layout,
+        thought=draw(st.booleans()),
+        sections=draw(st.sampled_from(legal_orders(layout))),
+    )
+    return replace(codec, format=BareArray()) if draw(st.booleans()) else codec
+
+
+def plain(record):
+    return replace(record, tools=(), format_instruction="")
+
+
+@settings(max_examples=150, deadline=None)
+@given(codecs(), records | records.map(plain))
+def test_equal_text(tokenizer, codec, record):
     assert applied(tokenizer, codec, record, prompt=False) == codec.render(record).text
     for k in range(len(record.steps) + 1):
-        before = Record(**{**vars(record), "steps": record.steps[:k]})
+        before = replace(record, steps=record.steps[:k])
         assert applied(tokenizer, codec, before, prompt=True) == codec.prompt(record, k)
 
 
@@ -62,8 +90,9 @@ TOOL = normalise_tool(
 )
 
 
+@pytest.mark.parametrize("layout", sorted(LAYOUTS))
 @pytest.mark.parametrize("template", sorted(TEMPLATES))
-def test_the_hard_record(tokenizer, template):
+def test_the_hard_record(tokenizer, template, layout):
     record = Record(
         id="1",
         query="".join(HOSTILE),
@@ -82,8 +111,22 @@ def test_the_hard_record(tokenizer, template):
         format_instruction='As "JSON" <only>\n',
         few_shot_examples=("Q: é", {"query": "q", "tool_calls": [{"name": "f", "arguments": {}}]}, ["a"]),
     )
-    codec = get_codec(template=template, thought=True)
-    assert applied(tokenizer, codec, record, prompt=False) == codec.render(record).text
+    for thought in (True, False):
+        codec = get_codec(template=template, layout=layout, thought=thought)
+        for shown in (record, plain(record)):
+            for written in (codec, replace(codec, format=BareArray())):
+                assert applied(tokenizer, written, shown, prompt=False) == written.render(shown).text
+
+
+@pytest.mark.parametrize("ascii", [False, True])
+@pytest.mark.parametrize("view", sorted(TOOL_VIEWS))
+def test_tool_views(tokenizer, view, ascii):
+    codec = get_codec()
+    codec = replace(codec, sections=replace(codec.sections, tools=ToolList(view, ascii=ascii)))
+    record = Record("1", "q", (TOOL, normalise_tool({"name": "now"})), ())
+    text = codec.prompt(record)
+    assert applied(tokenizer, codec, record, prompt=True) == text
+    assert ("東京" in text) != ascii
 
 
 def test_openai_spellings_are_understood(tokenizer):

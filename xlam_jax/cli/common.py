@@ -64,3 +64,11 @@ def need_dir(path: Path, what: str) -> Path:
     if not path.is_dir():
         raise InputError(f"{what} not found", where=str(path), hint="check the path")
     return path
+
+
+EngineOption = Annotated[str, typer.Option("--engine", help="Where rows are worked on: local or ray.")]
+WorkersOption = Annotated[int, typer.Option("--workers", min=0, help="Processes; 0 is one a core.")]
+AddressOption = Annotated[
+    str,
+    typer.Option("--ray-address", help="A running Ray cluster, such as 10.0.0.1:6379; else one is started."),
+]

@@ -1,22 +1,35 @@
-"""Records -> packed shards: render, tokenise once, mask, pack, write; every dropped row is in the ledger."""
+"""Records -> packed shards: mix, render, tokenise once, mask, pack; every dropped row is in the ledger.
+
+Tokenised rows wait in a file beside the output, so memory hardly grows with their number.
+"""
 
 from __future__ import annotations
 
+import fnmatch
+import functools
+import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
+import numpy as np
 import pydantic
 
 from xlam_jax.config import Config
 from xlam_jax.data.batch import Batch
+from xlam_jax.data.engine import Engine, LocalEngine
+from xlam_jax.data.mixture import Holdout, InputConfig, ValidationConfig, choose, epochs_of
 from xlam_jax.data.pack import Document, document, fill, plan
-from xlam_jax.data.shards import file_hash, write_shards
+from xlam_jax.data.shards import file_hash, full_disk_is_bad_input, write_shards
+from xlam_jax.data.spool import Spool
 from xlam_jax.data.tokenize import (
     EncodeError,
+    Encoder,
     check_tokenizer,
-    encode,
     load_tokenizer,
     special_token_in,
     special_tokens,
@@ -24,14 +37,17 @@ from xlam_jax.data.tokenize import (
 )
 from xlam_jax.errors import InputError
 from xlam_jax.format.codec import get_codec
-from xlam_jax.format.record import Record, read_records
-from xlam_jax.ledger import Ledger
+from xlam_jax.format.record import Record, parse_line, read_lines, write_lines
+from xlam_jax.ledger import Entry, Ledger
 
 STAGE = "tokenise"
 
 
 class CodecConfig(Config):
-    """The three choices that compose a codec, and whether answers carry a thought."""
+    """The three choices that compose a codec, and whether answers carry a thought.
+
+    A record that was augmented brings a style of its own, which goes before these.
+    """
 
     call_format: str = "xlam-json"
     template: str = "chatml"
@@ -43,109 +59,262 @@ class BuildConfig(Config):
     """What `xlam data build` reads.
 
     Attributes:
-      inputs: Record files (JSONL, gzip by name).
+      inputs: Record files (JSONL, gzip by name), each as a path or with its `epochs` and `share`.
+      rows: rows of the whole mixture when inputs have shares; left out, as many as the shares allow.
       tokenizer: folder with the tokenizer, usually the model's.
       out: the data folder to write; the ledger goes to `out.ledger.jsonl`.
       seq_len: positions in a packed row.
+      validation: functions to hold out, and where their rows go.
+      deny_licences: shell patterns; a row whose licence matches one is dropped. `*-NC-*` keeps
+        non-commercial data out of a release.
     """
 
-    inputs: list[str] = pydantic.Field(min_length=1)
+    inputs: list[str | InputConfig] = pydantic.Field(min_length=1)
     tokenizer: str
     out: str
     codec: CodecConfig = CodecConfig()
     seq_len: int = pydantic.Field(1024, ge=8)
+    rows: int | None = pydantic.Field(None, ge=1)
+    validation: ValidationConfig = ValidationConfig()
+    deny_licences: list[str] = pydantic.Field(default=[])
     seed: int = 0
     rows_per_shard: int = pydantic.Field(4096, ge=1)
 
+    @property
+    def mixture(self) -> list[InputConfig]:
+        """The inputs, each in its long form."""
+        return [InputConfig(path=i) if isinstance(i, str) else i for i in self.inputs]
 
-def build(config: BuildConfig, progress: Callable[[int, str], None] | None = None) -> dict:
-    """Writes the data folder and returns its manifest, with the ledger's `yields` in it.
+    @property
+    def validation_out(self) -> Path:
+        """Where validation rows go, if there are any."""
+        return Path(self.validation.out or self.out.rstrip("/") + "-validation")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A tokenised record on its way to a spool."""
+
+    part: str
+    record: Record
+    document: Document
+
+
+@dataclass
+class Rows:
+    """What became of a chunk: its tokenised rows and its ledger entries."""
+
+    rows: list[Row] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Tokenise:
+    """A task: lines of a Records file -> `Rows`."""
+
+    config: BuildConfig
+
+    def __call__(self, start: int, items: Sequence[tuple[bytes, str]]) -> Rows:
+        config, result = self.config, Rows()
+        codec = get_codec(**config.codec.model_dump())
+        encoder, specials = _encoder(config.tokenizer)
+        holdout = Holdout(config.validation.functions, config.seed)
+        rendered, parts = [], []
+        for line, where in items:
+            record = Record.from_json(parse_line(line, where), where)
+            if any(fnmatch.fnmatch(record.license, pattern) for pattern in config.deny_licences):
+                result.entries.append(_dropped(record, "licence_denied", record.license))
+                continue
+            part, kept = holdout.assign(record)
+            if part == "straddles":
+                result.entries.append(_dropped(record, "straddles_validation", "calls both kinds"))
+                continue
+            if found := special_token_in(kept, specials):
+                detail = f"the text spells the control token {found!r}"
+                result.entries.append(_dropped(record, "special_token_in_text", detail))
+                continue
+            styled = codec.styled(kept.style)
+            rendered.append((styled.render(kept), styled, f"record {kept.id}"))
+            parts.append((part, kept, len(record.tools) - len(kept.tools)))
+        encoded = encoder(rendered, config.seq_len)
+        for (part, record, removed), row in zip(parts, encoded, strict=True):
+            if isinstance(row, EncodeError):
+                result.entries.append(_dropped(record, row.code, row.what))
+                continue
+            result.rows.append(Row(part, record, document(row)))
+            if removed:
+                detail = f"{removed} tools kept for validation were taken away"
+                entry = Entry(record.id, record.source, STAGE, "repaired", "held_out_tool", detail)
+            else:
+                entry = Entry(record.id, record.source, STAGE, "pass")
+            result.entries.append(entry)
+        return result
+
+
+def build(
+    config: BuildConfig,
+    progress: Callable[[int, str], None] | None = None,
+    engine: Engine = LocalEngine(),
+) -> dict:
+    """Writes the data folder (and the one for validation) and returns its manifest.
 
     Args:
-      progress: called with (records read, current file).
+      progress: called with (records kept, current file).
+      engine: where rows are rendered and tokenised; every engine gives the same bytes.
 
     Raises:
       InputError: a missing or malformed input (with file:line), a tokenizer that lacks the stop token,
-        or no row left to train on.
+        shares that cannot be met, or no row left to train on.
     """
-    out = Path(config.out)
-    for path in config.inputs:
-        if not Path(path).is_file():
-            raise InputError("input not found", where=path, hint="check `inputs`")
+    out, mixture = Path(config.out), config.mixture
+    for source in mixture:
+        if not Path(source.path).is_file():
+            raise InputError("input not found", where=source.path, hint="check `inputs`")
     codec = get_codec(**config.codec.model_dump())
-    tokenizer = load_tokenizer(config.tokenizer)
-    check_tokenizer(tokenizer, codec, where=config.tokenizer)
-    specials = special_tokens(tokenizer)
+    check_tokenizer(load_tokenizer(config.tokenizer), codec, where=config.tokenizer)
 
-    docs: list[Document] = []
-    ids: list[str] = []
-    licences: Counter[str] = Counter()
-    sources: Counter[str] = Counter()
-    inputs: list[dict[str, Any]] = []
-    with Ledger(out.with_name(out.name + ".ledger.jsonl")) as ledger:
-        for path in config.inputs:
+    with full_disk_is_bad_input(out), ExitStack() as stack:
+        ledger = stack.enter_context(Ledger(out.with_name(out.name + ".ledger.jsonl")))
+        spool = stack.enter_context(Spool(out.with_name(out.name + ".spool")))
+        held = _Validation(config, stack)
+        firsts, inputs = [0], []
+        licences: list[Counter[str]] = []
+        sources: list[Counter[str]] = []
+        for source in mixture:
+            licences.append(Counter())
+            sources.append(Counter())
             read = 0
-            for record in read_records(path):
-                read += 1
+            for result in engine.run(Tokenise(config), read_lines(source.path)):
+                for entry in result.entries:
+                    ledger.add_entry(entry)
+                read += len(result.entries)
+                for row in result.rows:
+                    if row.part == "validation":
+                        held.add(row)
+                        continue
+                    spool.add(row.document, row.record.id)
+                    licences[-1][row.record.license or "unknown"] += 1
+                    sources[-1][row.record.source or "unknown"] += 1
                 if progress:
-                    progress(len(ids), path)
-                try:
-                    docs.append(_document(record, codec, tokenizer, specials, config.seq_len))
-                except EncodeError as e:
-                    ledger.add(record.id, record.source, STAGE, "dropped", e.code, e.what)
-                    continue
-                ledger.add(record.id, record.source, STAGE, "pass")
-                ids.append(record.id)
-                licences[record.license or "unknown"] += 1
-                sources[record.source or "unknown"] += 1
-            size = Path(path).stat().st_size
-            inputs.append({"path": path, "records": read, "bytes": size, "sha256": file_hash(Path(path))})
+                    progress(len(spool), source.path)
+            firsts.append(len(spool))
+            inputs.append(_input(source, read, firsts[-1] - firsts[-2]))
         yields = ledger.table()
-    if not docs:
-        raise _nothing_left(inputs, yields, config)
+        if not len(spool):
+            ledger.close()  # the one thing to keep: it says why
+            raise _nothing_left(inputs, yields, config)
+        used = _mix(config, mixture, inputs, firsts, spool)
+        manifest = {
+            **_facts(config),
+            "inputs": inputs,
+            "licences": _weighted(licences, inputs),
+            "sources": _weighted(sources, inputs),
+            "yields": yields,
+        }
+        if config.validation.functions:
+            manifest["validation"] = held.write()
+        return write_shards(out, _packed(spool, used, config), manifest, config.rows_per_shard)
 
-    manifest = {
+
+class _Validation:
+    """The held-out rows: packed like the training rows, and kept as Records for evaluation."""
+
+    def __init__(self, config: BuildConfig, stack: ExitStack):
+        self._config, self._out = config, config.validation_out
+        self.spool = stack.enter_context(Spool(self._out.with_name(self._out.name + ".spool")))
+        self._records = stack.enter_context(TemporaryFile("w+", encoding="utf-8"))  # noqa: SIM115
+        self._functions: set[str] = set()
+
+    def add(self, row: Row) -> None:
+        self.spool.add(row.document, row.record.id)
+        self._records.write(json.dumps(row.record.to_json(), ensure_ascii=False, allow_nan=False) + "\n")
+        self._functions.update(call.name for step in row.record.steps for call in step.tool_calls)
+
+    def write(self) -> dict[str, Any]:
+        facts = {"functions": len(self._functions), "records": len(self.spool), "out": str(self._out)}
+        if not len(self.spool):
+            return facts
+        self._records.seek(0)
+        lines = (line.rstrip("\n") for line in self._records)
+        write_lines(self._out.with_name(self._out.name + ".jsonl"), lines)
+        manifest = {**_facts(self._config), "functions": sorted(self._functions)}
+        everything = np.arange(len(self.spool))
+        rows = _packed(self.spool, everything, self._config)
+        write_shards(self._out, rows, manifest, self._config.rows_per_shard)
+        return facts
+
+
+@functools.lru_cache(maxsize=2)
+def _encoder(folder: str) -> tuple[Encoder, tuple[str, ...]]:
+    """Once a process: loading a tokenizer takes a second."""
+    tokenizer = load_tokenizer(folder)
+    return Encoder(tokenizer, where=folder), special_tokens(tokenizer)
+
+
+def _dropped(record: Record, reason: str, detail: str) -> Entry:
+    return Entry(record.id, record.source, STAGE, "dropped", reason, detail)
+
+
+def _facts(config: BuildConfig) -> dict[str, Any]:
+    return {
         "seq_len": config.seq_len,
         "seed": config.seed,
         "codec": config.codec.model_dump(),
         "tokenizer": {"path": config.tokenizer, "sha256": tokenizer_hash(config.tokenizer)},
-        "inputs": inputs,
-        "licences": dict(licences.most_common()),
-        "sources": dict(sources.most_common()),
-        "yields": yields,
     }
 
-    def rows() -> Iterator[tuple[Batch, list[str]]]:
-        for members in plan([len(d.tokens) for d in docs], config.seq_len, config.seed):
-            yield fill([docs[i] for i in members], config.seq_len), [ids[i] for i in members]
 
-    return write_shards(out, rows(), manifest, config.rows_per_shard)
+def _input(source: InputConfig, read: int, usable: int) -> dict[str, Any]:
+    path = Path(source.path)
+    facts = {"path": source.path, "records": read, "usable": usable}
+    return {**facts, "bytes": path.stat().st_size, "sha256": file_hash(path)}
 
 
-def _document(
-    record: Record, codec: Any, tokenizer: Any, specials: tuple[str, ...], seq_len: int
-) -> Document:
-    where = f"record {record.id}"
-    if found := special_token_in(record, specials):
-        raise EncodeError(
-            "special_token_in_text", f"the text spells the control token {found!r}", where=where
-        )
-    return document(encode(codec.render(record), tokenizer, bos=codec.bos, max_len=seq_len, where=where))
+def _mix(
+    config: BuildConfig, mixture: list[InputConfig], inputs: list[dict], firsts: list[int], spool: Spool
+) -> np.ndarray:
+    """Indices of the documents to pack, with repetitions; fills each input's share into `inputs`."""
+    usable = [i["usable"] for i in inputs]
+    epochs = epochs_of(mixture, usable, config.rows)
+    used = [
+        first + choose(n, e, config.seed + k)
+        for k, (first, n, e) in enumerate(zip(firsts, usable, epochs, strict=False))
+    ]
+    lengths = np.asarray(spool.lengths)
+    rows, tokens = sum(map(len, used)), sum(int(lengths[u].sum()) for u in used)
+    for facts, chosen, epoch in zip(inputs, used, epochs, strict=True):
+        facts["epochs"] = round(epoch, 4)
+        facts["rows_percent"] = round(100 * len(chosen) / max(1, rows), 2)
+        facts["tokens_percent"] = round(100 * int(lengths[chosen].sum()) / max(1, tokens), 2)
+    return np.concatenate(used)
+
+
+def _weighted(counts: list[Counter[str]], inputs: list[dict]) -> dict[str, int]:
+    """Rows by key over the mixture, each input's times its epochs."""
+    total: Counter[str] = Counter()
+    for count, facts in zip(counts, inputs, strict=True):
+        total.update({key: round(n * facts["epochs"]) for key, n in count.items()})
+    return dict(total.most_common())
+
+
+def _packed(spool: Spool, used: np.ndarray, config: BuildConfig) -> Iterator[tuple[Batch, list[str]]]:
+    lengths = np.asarray(spool.lengths)[used]
+    for members in plan(lengths, config.seq_len, config.seed):
+        documents, ids = zip(*(spool[int(used[i])] for i in members), strict=True)
+        yield fill(documents, config.seq_len), list(ids)
 
 
 def _nothing_left(inputs: list[dict], yields: list[dict], config: BuildConfig) -> InputError:
     total = sum(i["records"] for i in inputs)
     reasons = yields[0]["reasons"] if yields else {}
+    where = ", ".join(i["path"] for i in inputs)
     if not total:
-        return InputError("the inputs hold no record", where=", ".join(config.inputs))
+        return InputError("the inputs hold no record", where=where)
     counts = ", ".join(f"{code} {n}" for code, n in reasons.items())
     hint = (
         f"raise seq_len (now {config.seq_len})"
         if "too_long" in reasons
         else "read the ledger for each row's reason"
     )
-    return InputError(
-        f"nothing left to train on: all {total} rows were refused ({counts})",
-        where=", ".join(config.inputs),
-        hint=hint,
-    )
+    what = f"nothing left to train on: all {total} rows were refused ({counts or 'held out'})"
+    return InputError(what, where=where, hint=hint)

@@ -8,6 +8,7 @@ their own, because the packing leaves the long documents in front.
 from __future__ import annotations
 
 import bisect
+from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -46,7 +47,7 @@ def plan(lengths: Sequence[int], seq_len: int, seed: int) -> list[list[int]]:
 
     rows: list[list[int]] = []
     rooms: list[int] = []  # the distinct free sizes, ascending
-    by_room: dict[int, list[int]] = {}  # free size -> rows, oldest first
+    by_room: dict[int, deque[int]] = {}  # free size -> rows, oldest first
     for i in order:
         need = int(lengths[i])
         at = bisect.bisect_left(rooms, need)
@@ -55,7 +56,7 @@ def plan(lengths: Sequence[int], seq_len: int, seed: int) -> list[list[int]]:
             rows.append([])
         else:
             room = rooms[at]
-            row = by_room[room].pop(0)
+            row = by_room[room].popleft()
             if not by_room[room]:
                 del by_room[room], rooms[at]
         rows[row].append(int(i))
@@ -63,7 +64,7 @@ def plan(lengths: Sequence[int], seq_len: int, seed: int) -> list[list[int]]:
         if left:
             if left not in by_room:
                 bisect.insort(rooms, left)
-            by_room.setdefault(left, []).append(row)
+            by_room.setdefault(left, deque()).append(row)
     return [rows[k] for k in np.random.default_rng([seed, 1]).permutation(len(rows))]
 
 

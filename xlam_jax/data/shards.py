@@ -118,23 +118,31 @@ def replacing(folder: Path) -> Iterator[Path]:
         )
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     try:
-        yield partial
-        old = folder.with_name(folder.name + ".old")
-        if folder.exists():
+        with full_disk_is_bad_input(folder):
+            partial.mkdir(parents=True)
+            yield partial
+            old = folder.with_name(folder.name + ".old")
+            if folder.exists():
+                shutil.rmtree(old, ignore_errors=True)
+                os.replace(folder, old)
+            os.replace(partial, folder)
             shutil.rmtree(old, ignore_errors=True)
-            os.replace(folder, old)
-        os.replace(partial, folder)
-        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def full_disk_is_bad_input(folder: Path) -> Iterator[None]:
+    """Turns the many shapes of "no space left" into one InputError that names `folder`."""
+    try:
+        yield
     except (OSError, RuntimeError) as e:  # ArrayRecord reports every failed write as a RuntimeError
         codes = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         if getattr(e, "errno", None) not in codes and not any(os.strerror(code) in str(e) for code in codes):
             raise
         hint = "free some space or choose another disk; nothing was kept"
         raise InputError("the disk is full", where=str(folder), hint=hint) from e
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def file_hash(path: Path) -> str:

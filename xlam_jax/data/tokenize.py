@@ -17,8 +17,10 @@ Every refusal is an `EncodeError` with a code that goes into the ledger:
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -126,10 +128,96 @@ def encode(
     text = rendered.text
     out = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     ids = np.asarray(out["input_ids"], np.int32)
-    starts, ends = _cover(out["offset_mapping"])
-    _check_bos(ids, tokenizer, bos, where)
+    starts, ends = _cover(np.asarray(out["offset_mapping"], np.int64).reshape(-1, 2))
+    _check_bos(ids, tokenizer.bos_token_id, single_id(tokenizer, bos) if bos else None, bos, where)
+    weights, turns = _weigh(rendered, ids, starts, ends, where)
+    for step, start, first in turns:
+        prompt = tokenizer(text[:start], add_special_tokens=False)["input_ids"]
+        _check_prefix(prompt, ids[:first], step, where)
+    return _fitting(Encoded(ids, weights), max_len, where)
 
+
+@dataclass
+class Encoder:
+    """`encode` for many rows at once, on all cores.
+
+    What `encode` does with the whole prompt of each turn, this does with what follows the last special token
+    before the turn: tokenizers cut the text at special tokens first, so what stands before one cannot change
+    the ids after it.
+
+    Raises:
+      InputError: as `check_tokenizer`, for each codec when it is first used.
+    """
+
+    tokenizer: Any
+    where: str = ""
+
+    def __post_init__(self) -> None:
+        self._backend = copy.deepcopy(self.tokenizer.backend_tokenizer)
+        self._backend.no_truncation()
+        self._backend.no_padding()
+        special = [i for i, t in self.tokenizer.added_tokens_decoder.items() if t.special]
+        self._special = np.asarray(sorted(special), np.int32)
+        self._bos: dict[str, int | None] = {}
+
+    def __call__(
+        self, rows: Sequence[tuple[Rendered, Codec, str]], max_len: int | None = None
+    ) -> list[Encoded | EncodeError]:
+        """Args: `rows`, (rendered, its codec, where) each. A refused row's place holds its error."""
+        texts = [rendered.text for rendered, _, _ in rows]
+        encodings = self._backend.encode_batch(texts, add_special_tokens=False)
+        results: list[Encoded | EncodeError] = []
+        tails: list[str] = []
+        owners: list[tuple[int, int, np.ndarray]] = []
+        for i, ((rendered, codec, where), encoding) in enumerate(zip(rows, encodings, strict=True)):
+            ids = np.asarray(encoding.ids, np.int32)
+            starts, ends = _cover(np.asarray(encoding.offsets, np.int64).reshape(-1, 2))
+            try:
+                _check_bos(ids, self.tokenizer.bos_token_id, self._bos_of(codec), codec.bos, where)
+                weights, turns = _weigh(rendered, ids, starts, ends, where)
+                results.append(_fitting(Encoded(ids, weights), max_len, where))
+            except EncodeError as e:
+                results.append(e)
+                continue
+            for step, start, first in turns:
+                cuts = np.flatnonzero(np.isin(ids[:first], self._special))
+                at = int(cuts[-1]) if len(cuts) else 0
+                tails.append(rendered.text[int(starts[at]) if len(cuts) else 0 : start])
+                owners.append((i, step, ids[at:first]))
+        prompts = self._backend.encode_batch_fast(tails, add_special_tokens=False)
+        for (i, step, wanted), prompt in zip(owners, prompts, strict=True):
+            try:
+                _check_prefix(prompt.ids, wanted, step, rows[i][2])
+            except EncodeError as e:
+                results[i] = e
+        return results
+
+    def _bos_of(self, codec: Codec) -> int | None:
+        if codec.template not in self._bos:
+            check_tokenizer(self.tokenizer, codec, self.where)
+            self._bos[codec.template] = single_id(self.tokenizer, codec.bos) if codec.bos else None
+        return self._bos[codec.template]
+
+
+def one_row_per_turn(encoded: Encoded) -> list[Encoded]:
+    """The rows that training one assistant turn at a time would need: a turn's row ends with that turn, and
+    what the model said before is context without loss. Together they train what `encoded` trains."""
+    edges = np.flatnonzero(np.diff(encoded.weights != 0, prepend=False, append=False)).reshape(-1, 2)
+    rows = []
+    for start, end in edges:
+        weights = np.zeros(end, np.float32)
+        weights[start:] = encoded.weights[start:end]
+        rows.append(Encoded(encoded.ids[:end], weights))
+    return rows
+
+
+def _weigh(
+    rendered: Rendered, ids: np.ndarray, starts: np.ndarray, ends: np.ndarray, where: str
+) -> tuple[np.ndarray, list[tuple[int, int, int]]]:
+    """Weights `[n]`, and of each trained turn (step, first character, first token)."""
+    text = rendered.text
     weights = np.zeros(len(ids), np.float32)
+    turns = []
     stops = [s for s in rendered.spans if s.kind == "stop"]
     for span in (s for s in rendered.spans if s.kind == "assistant"):
         empty = starts == ends
@@ -152,44 +240,45 @@ def encode(
             raise EncodeError(
                 "no_stop_token", f"assistant turn {span.step} does not end with the stop token", where=where
             )
-        prompt = tokenizer(text[: span.start], add_special_tokens=False)["input_ids"]
-        if len(prompt) != trained[0] or not np.array_equal(prompt, ids[: trained[0]]):
-            raise EncodeError(
-                "prefix_mismatch",
-                f"the prompt of turn {span.step} tokenises differently alone than in the whole row",
-                where=where,
-            )
         weights[inside] = 1.0
-
-    if not weights.any():
+        turns.append((span.step, span.start, int(trained[0])))
+    if not turns:
         raise EncodeError(
             "no_label", "no token would be trained", where=where, hint="the record has no answer"
         )
-    needed = int(np.flatnonzero(weights)[-1])
+    return weights, turns
+
+
+def _check_prefix(prompt: Sequence[int], wanted: np.ndarray, step: int, where: str) -> None:
+    if len(prompt) != len(wanted) or not np.array_equal(prompt, wanted):
+        raise EncodeError(
+            "prefix_mismatch",
+            f"the prompt of turn {step} tokenises differently alone than in the whole row",
+            where=where,
+        )
+
+
+def _fitting(encoded: Encoded, max_len: int | None, where: str) -> Encoded:
+    needed = int(np.flatnonzero(encoded.weights)[-1])
     if max_len is not None and needed > max_len:
         raise EncodeError(
             "too_long", f"needs {needed} positions, a row has {max_len}", where=where, hint="raise seq_len"
         )
-    return Encoded(ids, weights)
+    return encoded
 
 
-def _cover(offsets: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
+def _cover(offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Offsets that leave no gap: byte-level tokenizers trim the leading blank off a token's offsets, and a
     blank that belongs to a token must count when borders are compared."""
-    starts, ends, reached = [], [], 0
-    for start, end in offsets:
-        starts.append(min(start, reached))
-        ends.append(max(end, starts[-1]))
-        reached = max(reached, end)
-    return np.asarray(starts, np.int64), np.asarray(ends, np.int64)
+    reached = np.maximum.accumulate(offsets[:, 1])
+    starts = np.minimum(offsets[:, 0], np.concatenate([[0], reached[:-1]])) if len(offsets) else reached
+    return starts, np.maximum(offsets[:, 1], starts)
 
 
-def _check_bos(ids: np.ndarray, tokenizer: Any, bos: str, where: str) -> None:
-    if bos:
-        bos_id = single_id(tokenizer, bos)
-        if len(ids) == 0 or ids[0] != bos_id:
-            raise EncodeError("missing_bos", f"the row does not begin with {bos!r}", where=where)
-    else:
-        bos_id = tokenizer.bos_token_id
-    if bos_id is not None and len(ids) > 1 and ids[0] == bos_id and ids[1] == bos_id:
+def _check_bos(ids: np.ndarray, tokenizer_bos: int | None, bos_id: int | None, bos: str, where: str) -> None:
+    """`bos_id` is the id of the template's `bos`; without one the tokenizer's own may not stand twice."""
+    if bos and (len(ids) == 0 or ids[0] != bos_id):
+        raise EncodeError("missing_bos", f"the row does not begin with {bos!r}", where=where)
+    twice = bos_id if bos else tokenizer_bos
+    if twice is not None and len(ids) > 1 and ids[0] == twice and ids[1] == twice:
         raise EncodeError("double_bos", "the row begins with two BOS tokens", where=where)

@@ -2,7 +2,7 @@
 
 from xlam_jax.format.call_formats import CALL_FORMATS, Answer, CallFormat, ParseError
 from xlam_jax.format.codec import TASK_INSTRUCTION, Codec, Rendered, Span, get_codec
-from xlam_jax.format.layout import LAYOUTS, Layout
+from xlam_jax.format.layout import LAYOUTS, MARKER_STYLES, PROMPT_SECTIONS, Layout, legal_orders
 from xlam_jax.format.pair import Pair, read_pairs, write_pairs
 from xlam_jax.format.record import (
     Record,
@@ -19,6 +19,8 @@ from xlam_jax.format.values import Tool, ToolCall, check_json
 __all__ = [
     "CALL_FORMATS",
     "LAYOUTS",
+    "MARKER_STYLES",
+    "PROMPT_SECTIONS",
     "TASK_INSTRUCTION",
     "TEMPLATES",
     "Answer",
@@ -37,6 +39,7 @@ __all__ = [
     "ToolCall",
     "check_json",
     "get_codec",
+    "legal_orders",
     "normalise_tool",
     "openai_view",
     "python_type",

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import difflib
 import functools
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -21,9 +20,10 @@ from typing import Any, TypeVar
 from xlam_jax.errors import InputError
 from xlam_jax.format.call_formats import CALL_FORMATS, Answer, CallFormat, Piece
 from xlam_jax.format.layout import LAYOUTS, Layout
-from xlam_jax.format.record import Record, Step, Tool, ToolCall
+from xlam_jax.format.opening import as_text, is_plain_chat, opening
+from xlam_jax.format.record import Record, Step, Style, Tool, ToolCall
 from xlam_jax.format.templates import TEMPLATES, ChatTemplate, chat_template
-from xlam_jax.format.tools import openai_view, xlam_view
+from xlam_jax.format.tools import openai_view
 
 # Short on purpose: every prompt of every sample pays for it.
 TASK_INSTRUCTION = "Answer the query by calling the tools. Call none if no tool fits."
@@ -35,7 +35,7 @@ class Span:
 
     `kind` is `assistant` (all that the model writes in a turn, stop token included) or a part of it:
     `content` (the answer), `thought`, `name`, `arguments` (inside the answer), `stop`. Text inside JSON
-    strings is in its escaped form. `step` counts from 0.
+    strings is in its escaped form; a plain reply is `content` and `thought` alike. `step` counts from 0.
     """
 
     start: int
@@ -54,12 +54,18 @@ class Rendered:
 
 @dataclass(frozen=True)
 class Codec:
-    """Renders and parses; make one with `get_codec`."""
+    """Renders and parses; make one with `get_codec`.
+
+    A record without tools and without format instruction is an ordinary chat: its task instruction is the
+    system text, and its answers without calls are plain text, whatever `thought` says.
+    """
 
     format: CallFormat
     chat: ChatTemplate
     sections: Layout
     thought: bool = False
+    task_instruction: str = TASK_INSTRUCTION
+    own_format_instruction: str = ""
 
     @property
     def call_format(self) -> str:
@@ -79,7 +85,58 @@ class Codec:
     @property
     def name(self) -> str:
         """All choices in one word, for manifests."""
-        return "/".join((self.call_format, self.template, self.layout)) + ("+thought" if self.thought else "")
+        order = "" if self.order == LAYOUTS[self.layout].order else "(" + ", ".join(self.order).lower() + ")"
+        name = "/".join((self.call_format, self.template, self.layout)) + order
+        return name + ("+thought" if self.thought else "")
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """The order of the prompt's sections."""
+        return self.sections.order
+
+    @property
+    def format_instruction(self) -> str:
+        """The format instruction of records that bring none."""
+        return self.own_format_instruction or _instruction(self.format, self.thought)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What `get_codec` takes to make this codec again."""
+        out: dict[str, Any] = {
+            "call_format": self.call_format,
+            "template": self.template,
+            "layout": self.layout,
+            "thought": self.thought,
+        }
+        if self.order != LAYOUTS[self.layout].order:
+            out["sections"] = self.order
+        if self.task_instruction != TASK_INSTRUCTION:
+            out["task_instruction"] = self.task_instruction
+        if self.own_format_instruction:
+            out["format_instruction"] = self.own_format_instruction
+        return out
+
+    def styled(self, style: Style | None) -> Codec:
+        """The codec that writes a record of this style: what the style leaves empty stays as it is.
+
+        A format instruction of the codec's own goes when the call format changes, and an order of sections
+        when the layout does.
+
+        Raises:
+          InputError: unknown names, or an order that the layout cannot write.
+        """
+        if style is None:
+            return self
+        changed = self.settings
+        if style.call_format and style.call_format != self.call_format:
+            changed["call_format"] = style.call_format
+            changed.pop("format_instruction", None)
+        if style.layout and style.layout != self.layout:
+            changed["layout"] = style.layout
+            changed.pop("sections", None)
+        if style.sections:
+            changed["sections"] = style.sections
+        return get_codec(**changed)
 
     @property
     def stop(self) -> str:
@@ -135,7 +192,7 @@ class Codec:
         return self.format.parse(text, self.chat.stop)
 
     def render_calls(self, calls: Iterable[ToolCall], thought: str = "") -> str:
-        """The answer alone: no stop token, no turn around it."""
+        """The answer alone, to a record that is no plain chat: no stop token, no turn around it."""
         return self._piece(tuple(calls), thought).text
 
     def messages(self, record: Record) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -183,8 +240,8 @@ class Codec:
             self.chat,
             self.sections,
             self.format.jinja(),
-            task_instruction=TASK_INSTRUCTION,
-            format_instruction=self.format.instruction(self.thought),
+            task_instruction=self.task_instruction,
+            format_instruction=self.format_instruction,
             with_thought=self.thought,
         )
 
@@ -201,25 +258,23 @@ class Codec:
         """
         return self.format.grammar(tools, min_calls, max_calls, self.thought)
 
-    def _piece(self, calls: Sequence[ToolCall], thought: str) -> Piece:
+    def _piece(self, calls: Sequence[ToolCall], thought: str, plain: bool = False) -> Piece:
+        if not calls:
+            thought = self.sections.words(thought)
+            if plain:
+                return Piece(thought, ((0, len(thought), "thought"),))
+            if thought and getattr(self.format, "reply", False):
+                return self.format.render(calls, thought)
         return self.format.render(calls, thought if self.thought else None)
 
     def _opening(self, record: Record) -> str:
-        bodies = {
-            "TASK INSTRUCTION": record.task_instruction or TASK_INSTRUCTION,
-            "AVAILABLE TOOLS": _dumps([xlam_view(tool) for tool in record.tools]) if record.tools else "",
-            "FORMAT INSTRUCTION": record.format_instruction or self.format.instruction(self.thought),
-            "FEW-SHOT EXAMPLES": "\n".join(map(_text, record.few_shot_examples)),
-            "QUERY": record.query,
-        }
-        begin, end = self.chat.user
-        return self.chat.bos + self.chat.preamble + begin + self.sections.join(bodies) + end
+        return opening(record, self.chat, self.sections, self.task_instruction, self.format_instruction)
 
     def _turn(self, record: Record, step: Step, index: int, offset: int) -> tuple[str, list[Span]]:
         """Text of one step from the assistant's opening to the next user words; spans moved by `offset`."""
         chat = self.chat
         try:
-            piece = self._piece(step.tool_calls, step.thought)
+            piece = self._piece(step.tool_calls, step.thought, is_plain_chat(record))
         except InputError as e:
             raise InputError(e.what, where=f"record {record.id}, step {index + 1}", hint=e.hint) from None
         start = offset + len(chat.assistant)
@@ -240,30 +295,56 @@ class Codec:
             else:
                 text += chat.user[0] + self.sections.section("OBSERVATION", observation) + chat.user[1]
         if step.user_input:
-            text += chat.user[0] + step.user_input + chat.user[1]
+            text += chat.user[0] + self.sections.words(step.user_input) + chat.user[1]
         return text, spans
 
 
-@functools.cache
 def get_codec(
-    call_format: str = "xlam-json", template: str = "chatml", layout: str = "brackets", thought: bool = False
+    call_format: str = "xlam-json",
+    template: str = "chatml",
+    layout: str = "brackets",
+    thought: bool = False,
+    *,
+    sections: Sequence[str] = (),
+    task_instruction: str = TASK_INSTRUCTION,
+    format_instruction: str = "",
 ) -> Codec:
-    """The codec of these choices.
+    """The codec of these choices; equal choices give the same object.
 
     Args:
       call_format: a key of `CALL_FORMATS`.
       template: a key of `TEMPLATES`.
       layout: a key of `LAYOUTS`.
       thought: whether answers carry the thought before the calls.
+      sections: order of the prompt's sections, one of `legal_orders(layout)`; empty for the layout's own.
+      task_instruction: for records that bring none.
+      format_instruction: for records that bring none; empty for the call format's own.
 
     Raises:
-      InputError: unknown name; the hint is the nearest known one.
+      InputError: unknown name (the hint is the nearest known one), or an order no prompt can have.
     """
+    return _make(
+        call_format, template, layout, thought, tuple(sections), task_instruction, format_instruction
+    )
+
+
+@functools.lru_cache(maxsize=4096)
+def _make(
+    call_format: str,
+    template: str,
+    layout: str,
+    thought: bool,
+    sections: tuple[str, ...],
+    task_instruction: str,
+    format_instruction: str,
+) -> Codec:
     return Codec(
         _known("call format", call_format, CALL_FORMATS),
         _known("chat template", template, TEMPLATES),
-        _known("layout", layout, LAYOUTS),
+        _known("layout", layout, LAYOUTS).ordered(sections),
         thought,
+        task_instruction,
+        format_instruction,
     )
 
 
@@ -277,15 +358,12 @@ def _known(what: str, name: str, table: dict[str, T]) -> T:
     return table[name]
 
 
+def _instruction(format: CallFormat, thought: bool) -> str:
+    wordings = getattr(format, "instructions", None)
+    return wordings(thought)[0] if wordings else format.instruction(thought)
+
+
 def _observation(step: Step) -> str | None:
     """The observation as text, or None where there is none; 0, False, [] and {} are observations."""
     value = step.next_observation
-    return None if value is None or value == "" else _text(value)
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else _dumps(value)
-
-
-def _dumps(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    return None if value is None or value == "" else as_text(value)

@@ -6,6 +6,7 @@ the codec renders with, so the two cannot drift apart. The Jinja body is `jinja/
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib.resources
 import json
@@ -22,8 +23,9 @@ class ChatTemplate:
     Attributes:
       bos: beginning-of-sequence token, written once at the head; empty where the template writes none.
       preamble: constant text after `bos`.
-      user, tool: texts before and after a turn. Without `tool` (empty texts) a tool's result becomes a user
-        turn that holds an OBSERVATION section of the layout.
+      system, user, tool: texts before and after a turn. Without `system` (empty texts) the system text stands
+        before the first user text, a blank line between; without `tool` a tool's result becomes a user turn
+        that holds an OBSERVATION section of the layout.
       assistant: text before the answer; it belongs to the prompt.
       lead: text the model itself writes before its answer. A space must stand here and not in `assistant`:
         a prompt that ends in a space tokenises unlike the same prompt followed by an answer.
@@ -37,6 +39,7 @@ class ChatTemplate:
     stop: str
     bos: str = ""
     preamble: str = ""
+    system: tuple[str, str] = ("", "")
     tool: tuple[str, str] = ("", "")
     assistant: str = ""
     lead: str = ""
@@ -56,6 +59,7 @@ TEMPLATES = {
     for template in (
         ChatTemplate(
             name="chatml",
+            system=("<|im_start|>system\n", "<|im_end|>\n"),
             user=("<|im_start|>user\n", "<|im_end|>\n"),
             tool=("<|im_start|>tool\n", "<|im_end|>\n"),
             assistant="<|im_start|>assistant\n",
@@ -77,7 +81,17 @@ TEMPLATES = {
         ChatTemplate(name="mistral-v1", bos="<s>", user=(" [INST] ", " [/INST]"), lead=" ", stop="</s>"),
         ChatTemplate(name="mistral-v3", bos="<s>", user=("[INST] ", "[/INST]"), lead=" ", stop="</s>"),
         ChatTemplate(
+            name="llama-3",
+            bos="<|begin_of_text|>",
+            system=("<|start_header_id|>system<|end_header_id|>\n\n", "<|eot_id|>"),
+            user=("<|start_header_id|>user<|end_header_id|>\n\n", "<|eot_id|>"),
+            tool=("<|start_header_id|>ipython<|end_header_id|>\n\n", "<|eot_id|>"),
+            assistant="<|start_header_id|>assistant<|end_header_id|>\n\n",
+            stop="<|eot_id|>",
+        ),
+        ChatTemplate(
             name="plain",
+            system=("System: ", "\n"),
             user=("User: ", "\n"),
             tool=("Tool: ", "\n"),
             assistant="Assistant:",
@@ -99,11 +113,10 @@ def chat_template(template: ChatTemplate, layout: Layout, answer: str, **default
     """
     settings = {
         "chat": {f: getattr(template, f) for f in template.__dataclass_fields__ if f != "name"},
-        "marks": layout.marks,
-        "joint": layout.joint,
+        "layout": {k: v for k, v in dataclasses.asdict(layout).items() if k != "name"},
         "defaults": defaults,
     }
-    # JSON of strings, booleans, lists and mappings is also a Jinja literal.
+    # JSON of strings, numbers, booleans, lists and mappings is also a Jinja literal.
     head = "".join(f"{{%- set {k} = {json.dumps(v, ensure_ascii=False)} -%}}\n" for k, v in settings.items())
     return head + answer.rstrip() + "\n" + jinja_source("chat").rstrip() + "\n"
 

@@ -1,0 +1,27 @@
+"""The engine of a name, as commands take it."""
+
+from __future__ import annotations
+
+from xlam_jax.data.engine import Engine, LocalEngine
+from xlam_jax.errors import InputError
+
+ENGINES = ("local", "ray")
+
+
+def make_engine(name: str = "local", workers: int = 1, address: str = "") -> Engine:
+    """The engine `name`.
+
+    Args:
+      workers: processes of the local engine, tasks in flight of Ray's; 0 is one a core.
+      address: of a running Ray cluster, such as `10.0.0.1:6379`; empty starts one on this machine.
+
+    Raises:
+      InputError: unknown name, or Ray is not installed.
+    """
+    if name == "local":
+        return LocalEngine(workers)
+    if name == "ray":
+        from xlam_jax.data.ray_engine import RayEngine
+
+        return RayEngine(workers, address)
+    raise InputError(f"unknown engine {name!r}", hint=" or ".join(ENGINES))

@@ -1,0 +1,128 @@
+"""Mixtures: how often each input's rows are used; and the split that keeps functions unseen.
+
+A random split of function-calling rows leaves almost every validation function in the training set too, so
+that a validation score measures memory. Here functions are held out, and rows follow them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pydantic
+
+from xlam_jax.config import Config
+from xlam_jax.errors import InputError
+from xlam_jax.format.record import Record
+
+
+class InputConfig(Config):
+    """One input of a mixture.
+
+    Attributes:
+      path: Records (JSONL, gzip by name).
+      epochs: how often each row is used; 1.5 means every row once and a seeded half of them again. With
+        `share`, the most often a row may be used.
+      share: wished share of the mixture's rows, 0 to 1. All inputs have one, or none.
+    """
+
+    path: str
+    epochs: float = pydantic.Field(1.0, gt=0)
+    share: float | None = pydantic.Field(None, gt=0, le=1)
+
+
+class ValidationConfig(Config):
+    """Rows whose functions the training rows never show.
+
+    Attributes:
+      functions: fraction of the function names to hold out; 0 makes no validation set.
+      out: data folder for the validation rows; "" puts them beside `out`, with `-validation` at the end.
+    """
+
+    functions: float = pydantic.Field(0.0, ge=0, lt=1)
+    out: str = ""
+
+
+@dataclass(frozen=True)
+class Holdout:
+    """Which functions are held out: a hash of the name decides, so every input and run agrees."""
+
+    fraction: float
+    seed: int = 0
+
+    def __contains__(self, name: str) -> bool:
+        # Spelling variants of a name are one function: getWeather, get_weather, Get Weather.
+        plain = re.sub(r"[\W_]", "", name).lower() or name
+        digest = hashlib.blake2b(f"{self.seed}/{plain}".encode(), digest_size=8).digest()
+        return int.from_bytes(digest, "big") < self.fraction * 2**64
+
+    def assign(self, record: Record) -> tuple[str, Record]:
+        """`(part, record)` with part `train`, `validation` or `straddles`.
+
+        A row all of whose called functions are held out is validation, one that calls none of them is
+        training, and loses held-out tools that it only offers. One that calls both kinds, or calls nothing
+        and offers held-out tools only, belongs to neither or to validation respectively.
+        """
+        if not self.fraction:
+            return "train", record
+        called = {call.name for step in record.steps for call in step.tool_calls}
+        held = {name for name in called if name in self}
+        if held:
+            return ("validation" if held == called else "straddles"), record
+        kept = tuple(tool for tool in record.tools if tool.name not in self)
+        if len(kept) == len(record.tools):
+            return "train", record
+        if not kept:
+            return "validation", record
+        return "train", replace(record, tools=kept)
+
+
+def epochs_of(inputs: Sequence[InputConfig], rows: Sequence[int], total: int | None) -> list[float]:
+    """How often each input's rows are used.
+
+    Args:
+      rows: usable rows of each input.
+      total: wished rows of the whole mixture; None takes as many as the shares allow.
+
+    Raises:
+      InputError: shares on some inputs only, shares that do not add up to 1, an input without rows, or more
+        rows asked for than the inputs' `epochs` allow.
+    """
+    shares = [i.share for i in inputs]
+    if all(s is None for s in shares):
+        if total is None:
+            return [i.epochs for i in inputs]
+        raise InputError("`rows` needs a share on every input", where="rows", hint="inputs: [{share: 0.5}]")
+    given = [s for s in shares if s is not None]
+    if len(given) < len(shares) or abs(sum(given) - 1) > 1e-6:
+        raise InputError(
+            f"shares add up to {sum(given):g} over {len(given)} of {len(shares)} inputs",
+            where="inputs",
+            hint="give every input a share; together 1",
+        )
+    most = []
+    for config, share, n in zip(inputs, given, rows, strict=True):
+        if not n:
+            raise InputError("an input with a share has no usable row", where=config.path)
+        most.append(n * config.epochs / share)
+    limit = min(most)
+    if total is not None and total > limit + 1e-6:
+        tight = inputs[most.index(limit)]
+        raise InputError(
+            f"{total} rows were asked for, the inputs give {int(limit)}",
+            where=tight.path,
+            hint=f"raise its epochs (now {tight.epochs:g}), or lower `rows`",
+        )
+    size = limit if total is None else total
+    return [size * share / n for share, n in zip(given, rows, strict=True)]
+
+
+def choose(count: int, epochs: float, seed: int) -> np.ndarray:
+    """Which of `count` rows are used, `[round(count * epochs)]` indices: each `floor(epochs)` times, and a
+    seeded choice once more."""
+    whole, extra = divmod(round(count * epochs), count) if count else (0, 0)
+    some = np.sort(np.random.default_rng([seed, 2]).permutation(count)[:extra])
+    return np.concatenate([np.tile(np.arange(count, dtype=np.int64), whole), some.astype(np.int64)])
