@@ -11,7 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from xlam_jax.data.engine import LocalEngine, get_engine, run_to_file
+from xlam_jax.data.engine import LocalEngine, run_to_file
+from xlam_jax.data.engines import make_engine
 from xlam_jax.data.tokenize import EncodeError
 from xlam_jax.errors import InputError, WorkError
 from xlam_jax.format.record import read_lines
@@ -172,8 +173,8 @@ def test_a_slow_reader_is_not_flooded():
 def test_engines_by_name():
     from xlam_jax.data.ray_engine import RayEngine
 
-    assert get_engine("local", 3) == LocalEngine(3)
-    assert get_engine("ray") == RayEngine("auto")
-    assert get_engine("ray:10.0.0.1:6379") == RayEngine("10.0.0.1:6379")
+    assert make_engine("local", 3) == LocalEngine(3)
+    assert make_engine("ray") == RayEngine(1, "")
+    assert make_engine("ray", 4, "10.0.0.1:6379") == RayEngine(4, "10.0.0.1:6379")
     with pytest.raises(InputError, match="unknown engine 'rya'"):
-        get_engine("rya")
+        make_engine("rya")

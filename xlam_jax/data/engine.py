@@ -97,22 +97,6 @@ class LocalEngine:
                     future.cancel()
 
 
-def get_engine(name: str = "local", workers: int = 1) -> Engine:
-    """The engine of a `--engine` option: `local`, `ray`, or `ray:ADDRESS` (see `RayEngine`).
-
-    Args:
-      workers: processes of the local engine, 0 for one a core; a Ray cluster has as many as it has.
-    """
-    kind, _, address = name.partition(":")
-    if name == "local":
-        return LocalEngine(workers)
-    if kind == "ray":
-        from xlam_jax.data.ray_engine import RayEngine
-
-        return RayEngine(address or "auto")
-    raise InputError(f"unknown engine {name!r}", hint="local, ray, ray:local or ray:HOST:PORT")
-
-
 def available_cores() -> int:
     """Cores this process may use, which in a container are fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -206,9 +190,9 @@ def run_to_file(
       The number of lines written. `out` appears only when it is complete.
     """
 
-    def lines() -> Iterator[str]:
+    def lines(results: Iterable[ChunkResult]) -> Iterator[str]:
         written = 0
-        for result in engine.run(task, items, chunk_rows):
+        for result in results:
             for entry in result.entries:
                 ledger.add_entry(entry)
             if counts is not None:
@@ -220,4 +204,4 @@ def run_to_file(
 
     # Closed at once when writing fails: a traceback that keeps the generator alive would keep its workers.
     with closing(engine.run(task, items, chunk_rows)) as results:
-        return write_lines(out, lines())
+        return write_lines(out, lines(results))

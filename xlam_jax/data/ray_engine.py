@@ -8,6 +8,7 @@ so Ray may run one again when its worker or its node is lost; only one result is
 from __future__ import annotations
 
 import functools
+import os
 from collections import deque
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass
@@ -34,13 +35,14 @@ class RayEngine:
     A connection of this process to a cluster is used as it is; one made here stays until the process ends.
 
     Attributes:
-      address: `auto` (the cluster this machine is part of), `local` (a fresh one on this machine alone), or
-        `host:port` of the head.
-      in_flight: chunks in work or waiting to be taken, which bounds memory; 0 for twice the cluster's CPUs.
+      workers: chunks in work at once, and as many again wait for a worker or to be taken, which bounds
+        memory. 1, the commands' default, and 0 mean one for each CPU of the cluster.
+      address: `host:port` of the head, or `auto` for the cluster that this machine is part of. Empty: what
+        RAY_ADDRESS says, else a fresh cluster on this machine alone.
     """
 
-    address: str = "auto"
-    in_flight: int = 0
+    workers: int = 0
+    address: str = ""
 
     def run(
         self, task: Task[R], items: Iterable[Any], chunk_rows: int = CHUNK_ROWS
@@ -52,8 +54,9 @@ class RayEngine:
           WorkError: a chunk was lost more than `RETRIES` times.
           Exception: whatever the task raised.
         """
-        ray = _connected(self.address)
-        in_flight = self.in_flight or 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))
+        workers = self.workers if self.workers > 1 else 0
+        ray = _connected(self.address, workers)
+        in_flight = 2 * (workers or max(1, int(ray.cluster_resources().get("CPU", 1))))
         run_chunk = ray.remote(num_cpus=1, max_retries=RETRIES)(_run_chunk)
         # In a list, because Ray would fetch and unpickle a bare reference for every chunk.
         shared = [ray.put(task)]
@@ -70,22 +73,25 @@ class RayEngine:
                 ray.cancel(ref)
 
 
-def _connected(address: str) -> Any:
-    """The ray module, connected."""
+def _connected(address: str, cpus: int) -> Any:
+    """The ray module, connected; `cpus` is the size of a cluster that is started here, 0 for every core."""
+    # Ray reports its use to its makers unless told otherwise.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
     except ImportError as e:
         raise InputError("Ray is not installed", hint="pip install 'xlam-jax[ray]'") from e
     if ray.is_initialized():
         return ray
-    alone = {"include_dashboard": False} if address == "local" else {}
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    alone = {"include_dashboard": False, "num_cpus": cpus or None} if address == "local" else {}
     try:
         ray.init(address=address, logging_level="ERROR", log_to_driver=False, **alone)
     except ConnectionError as e:
         raise InputError(
             "no Ray cluster answers",
             where=f"address {address}",
-            hint="start one with `ray start --head`, or use --engine ray:local for this machine alone",
+            hint="start one with `ray start --head`, or leave --ray-address out to use this machine alone",
         ) from e
     return ray
 
