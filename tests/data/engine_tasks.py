@@ -98,3 +98,10 @@ class Slow:
         (Path(self.folder) / str(os.getpid())).touch()
         time.sleep(self.pause)
         return ChunkResult([str(i) for i in items], [Entry(str(i), "", "slow", "pass") for i in items])
+
+
+def where_task(start, items):
+    import ray
+
+    time.sleep(0.1)
+    return ray.get_runtime_context().get_node_id()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import os
+import socket
 from collections import deque
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass
@@ -51,13 +52,13 @@ class RayEngine:
 
         Raises:
           InputError: Ray is not installed, or no cluster answers at `address`.
-          WorkError: a chunk was lost more than `RETRIES` times.
+          WorkError: a chunk was lost more than `RETRIES` times, or the nodes lack a module.
           Exception: whatever the task raised.
         """
         workers = self.workers if self.workers > 1 else 0
         ray = _connected(self.address, workers)
         in_flight = 2 * (workers or max(1, int(ray.cluster_resources().get("CPU", 1))))
-        run_chunk = ray.remote(num_cpus=1, max_retries=RETRIES)(_run_chunk)
+        run_chunk = ray.remote(num_cpus=1, max_retries=RETRIES, scheduling_strategy="SPREAD")(_run_chunk)
         # In a list, because Ray would fetch and unpickle a bare reference for every chunk.
         shared = [ray.put(task)]
         waiting: deque[Any] = deque()
@@ -86,8 +87,11 @@ def _connected(address: str, cpus: int) -> Any:
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     alone = {"include_dashboard": False, "num_cpus": cpus or None} if address == "local" else {}
     try:
+        host, _, port = address.rpartition(":")
+        if host and port.isdigit():  # Ray itself would try for minutes
+            socket.create_connection((host, int(port)), timeout=10).close()
         ray.init(address=address, logging_level="ERROR", log_to_driver=False, **alone)
-    except ConnectionError as e:
+    except (ConnectionError, TimeoutError, socket.gaierror) as e:
         raise InputError(
             "no Ray cluster answers",
             where=f"address {address}",
@@ -97,8 +101,9 @@ def _connected(address: str, cpus: int) -> Any:
 
 
 def _run_chunk(shared: list[Any], start: int, chunk: list[Any]) -> Any:
+    task = _task(shared[0])
     try:
-        return _task(shared[0])(start, chunk)
+        return task(start, chunk)
     except Exception as e:
         return _Failure(portable(e))
 
@@ -114,6 +119,12 @@ def _task(ref: Any) -> Task[Any]:
 def _result(ray: Any, ref: Any) -> Any:
     try:
         result = ray.get(ref)
+    except ray.exceptions.RayTaskError as e:
+        # What the task itself raises comes back as a _Failure: this is an import or a pickle.
+        raise WorkError(
+            f"a node cannot run the work: {(str(e).strip().splitlines() or [''])[-1]}",
+            hint="install the same xlam-jax, and your own modules, on every node of the cluster",
+        ) from e
     except ray.exceptions.RayError as e:
         what = (str(e).splitlines() or [""])[0]
         raise WorkError(
