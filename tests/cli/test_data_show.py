@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from xlam_jax.cli import data
+from xlam_jax.cli import data, data_show
 from xlam_jax.errors import InputError
 from xlam_jax.format import Record, Step, ToolCall, get_codec, normalise_tool, write_records
 
@@ -55,7 +55,7 @@ def test_shows_the_codec_s_text(path, tmp_path):
 
 def test_colours_follow_the_spans():
     rendered = get_codec(thought=True).render(RECORDS[0])
-    text = data._coloured(rendered)
+    text = data_show.coloured(rendered)
     assert len(text) == len(rendered.text)
     console = Console()
     styles = {s.kind: text.get_style_at_offset(console, s.start) for s in rendered.spans}
