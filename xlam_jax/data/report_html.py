@@ -13,7 +13,7 @@ import importlib.resources
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -53,9 +53,9 @@ def write_report(
     counts: Counter[str] = Counter(records=len(entries), refused=0, tokens=0, trained=0)
     for entry in entries:
         counts["refused"] += "refused" in entry
-        counts["tokens"] += sum(map(_size, entry.get("token_ids", ())))
+        counts["tokens"] += entry.get("tokens", 0)
         counts["trained"] += entry.get("trained_tokens", 0)
-    about = {"title": title, "codec": codec.name, "tokenizer": str(tokenizer or ""), **counts}
+    about = {"title": title, "codec": codec.name, "tokenizer": Path(tokenizer).name if tokenizer else "", **counts}
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
@@ -84,10 +84,11 @@ def report_entries(
 ) -> list[dict[str, Any]]:
     """One object a record, as the page's script reads it. Places are in UTF-16 units, as JavaScript counts.
 
-    `record` (its JSON as text, because a browser would round its numbers), `codec, call_format, layout,
-    text, bounds` and `kinds` (piece k ends at bounds[k] and is of that kind), `calls, tools, parses`; with a
-    tokenizer `token_ids, token_ends` (the ids of a cell, several where tokens share a character, and where
-    it ends), `trained` (a flag each cell), or `refused`, the code and the reason.
+    `record` (its JSON as text, because a browser would round its numbers), `id, source, license, query`
+    (its beginning), `codec, call_format, text, bounds` and `kinds` (piece k ends at bounds[k] and is of that
+    kind), `calls, tools, parses`. With a tokenizer: `token_ids` (of a cell: several where tokens share a
+    character), `lengths` (of the cells), `trained` (numbers of the cells where it begins or ends),
+    `tokens` and `trained_tokens`; in a row that would be refused also `refused`, the code and the reason.
     """
     entries, rows = [], []
     for record in records:
@@ -106,9 +107,12 @@ def _entry(record: Record, codec: Codec, rendered: Rendered) -> dict[str, Any]:
     called = {call.name for step in record.steps for call in step.tool_calls}
     return {
         "record": json.dumps(record.to_json(), ensure_ascii=False, allow_nan=False),
+        "id": record.id,
+        "source": record.source or "unknown",
+        "license": record.license or "unknown",
+        "query": record.query.strip()[:200],
         "codec": codec.name,
         "call_format": codec.call_format,
-        "layout": codec.layout,
         "text": rendered.text,
         "bounds": [places[b] for b in bounds],
         "kinds": kinds,
@@ -205,20 +209,19 @@ def _cells(text: str, ids: list[int], offsets: list[tuple[int, int]], weights: A
             trained.append(int(weight != 0))
     return {
         "token_ids": cells,
-        "token_ends": [places[end] for end in ends],
-        "trained": "".join(map(str, trained)),
+        "lengths": [places[end] - places[start] for start, end in zip([0, *ends], ends, strict=False)],
+        "trained": [k for k, flag in enumerate(trained) if flag != (k > 0 and trained[k - 1])],
+        "tokens": len(ids),
         "trained_tokens": sum(int(w != 0) for w in weights),
     }
 
 
-def _utf16(text: str) -> list[int]:
+def _utf16(text: str) -> Sequence[int]:
     """UTF-16 units before each character, and at the end."""
+    if max(text, default="") <= "\uffff":
+        return range(len(text) + 1)
     return list(accumulate((1 + (c > "\uffff") for c in text), initial=0))
 
 
 def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
-
-
-def _size(cell: Any) -> int:
-    return len(cell) if isinstance(cell, list) else 1
