@@ -137,7 +137,10 @@ def test_calls_keep_their_numbers():
     assert call["step"] == 1 and call["name"] == _NAME
     assert [v for _, v in call["arguments"]] == [json.dumps(HOSTILE, ensure_ascii=False), str(2**70), "1.0"]
     (tool,) = entry["tools"]
-    assert tool["called"] and [p[:3] for p in tool["parameters"]] == [[HOSTILE, "str", True], ["n", "Any", False]]
+    assert tool["called"] and [p[:3] for p in tool["parameters"]] == [
+        [HOSTILE, "str", True],
+        ["n", "Any", False],
+    ]
 
 
 def test_tokens_and_mask_are_those_of_the_build(folder, tokenizer_folder, tmp_path):

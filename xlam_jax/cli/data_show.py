@@ -23,7 +23,8 @@ TemplateOption = Annotated[str, typer.Option(help="Chat template.")]
 LayoutOption = Annotated[str, typer.Option(help="Layout of the sections.")]
 ThoughtOption = Annotated[bool, typer.Option("--thought", help="Write thoughts before the calls.")]
 TokenizerOption = Annotated[
-    Path | None, typer.Option("--tokenizer", metavar="FOLDER", help="Tokens of this model, and what is trained.")
+    Path | None,
+    typer.Option("--tokenizer", metavar="FOLDER", help="Tokens of this model, and what is trained."),
 ]
 
 _STYLES = {
@@ -37,7 +38,9 @@ _LIMIT, _HTML_LIMIT = 3, 500
 
 
 def register_show(app: typer.Typer) -> None:
-    app.command("show", epilog="Example: xlam data show configs/demo/records.jsonl --html runs/show.html")(show)
+    app.command("show", epilog="Example: xlam data show configs/demo/records.jsonl --html runs/show.html")(
+        show
+    )
 
 
 def show(
@@ -72,7 +75,9 @@ def show(
 
         with err.status("writing the page"):
             counts = write_report(html, chosen, codec, tokenizer, title=path.name)
-        out.print(f"{html}: {counts['records']} records, {counts['refused']} would be refused", highlight=False)
+        out.print(
+            f"{html}: {counts['records']} records, {counts['refused']} would be refused", highlight=False
+        )
         write_json(json_path, {"codec": codec.name, "html": str(html), **counts})
         return
     shown = []

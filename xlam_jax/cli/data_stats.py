@@ -37,7 +37,9 @@ def register_stats(app: typer.Typer) -> None:
 def stats(
     paths: Annotated[
         list[Path],
-        typer.Argument(metavar="PATH...", help="Records (JSONL, gzip when named .gz), or built data folders."),
+        typer.Argument(
+            metavar="PATH...", help="Records (JSONL, gzip when named .gz), or built data folders."
+        ),
     ],
     tokenizer: TokenizerOption = None,
     call_format: CallFormatOption = "xlam-json",

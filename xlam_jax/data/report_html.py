@@ -55,7 +55,12 @@ def write_report(
         counts["refused"] += "refused" in entry
         counts["tokens"] += entry.get("tokens", 0)
         counts["trained"] += entry.get("trained_tokens", 0)
-    about = {"title": title, "codec": codec.name, "tokenizer": Path(tokenizer).name if tokenizer else "", **counts}
+    about = {
+        "title": title,
+        "codec": codec.name,
+        "tokenizer": Path(tokenizer).name if tokenizer else "",
+        **counts,
+    }
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")

@@ -11,12 +11,15 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from xlam_jax.data.engine import Engine, LocalEngine
 from xlam_jax.errors import InputError
-from xlam_jax.format.codec import Codec, get_codec
+from xlam_jax.format.codec import Codec, Rendered, get_codec
 from xlam_jax.format.record import Record, parse_line, read_lines
+
+if TYPE_CHECKING:
+    from xlam_jax.data.tokenize import Encoder
 
 QUANTILES = (5, 50, 95, 99)
 BINS = 12
@@ -108,9 +111,9 @@ class CountRecords:
                 continue
             counts.styles[f"{codec.call_format}/{codec.layout}"] += 1
             counts.characters[_rounded(len(rendered.text))] += 1
-            written.append((rendered, codec, where))
+            written.append((record, rendered, codec, where))
         if self.tokenizer and written:
-            _count_tokens(written, _encoder(self.tokenizer), counts)
+            _count_tokens(written, self.tokenizer, counts)
         return counts
 
 
@@ -241,20 +244,25 @@ def _rounded(length: int) -> int:
     return length if length < 10_000 else length - length % 10 ** (len(str(length)) - 4)
 
 
-def _count_tokens(written: list[tuple[Any, Codec, str]], encoder: Any, counts: Counts) -> None:
-    from xlam_jax.data.tokenize import EncodeError
+def _count_tokens(written: list[tuple[Record, Rendered, Codec, str]], tokenizer: str, counts: Counts) -> None:
+    """Counts the tokens of rows that `xlam data build` would keep, and why it would drop the others."""
+    from xlam_jax.data.tokenize import EncodeError, special_token_in
 
-    for encoded in encoder(written):
-        if isinstance(encoded, EncodeError):
+    encoder, specials = _encoder(tokenizer)
+    for (record, *_), encoded in zip(written, encoder([row[1:] for row in written]), strict=True):
+        if special_token_in(record, specials):
+            counts.refused["special_token_in_text"] += 1
+        elif isinstance(encoded, EncodeError):
             counts.refused[encoded.code] += 1
-            continue
-        counts.tokens[_rounded(len(encoded.ids))] += 1
-        counts.trained[_rounded(int((encoded.weights != 0).sum()))] += 1
+        else:
+            counts.tokens[_rounded(len(encoded.ids))] += 1
+            counts.trained[_rounded(int((encoded.weights != 0).sum()))] += 1
 
 
 @functools.lru_cache(maxsize=1)
-def _encoder(folder: str) -> Any:
+def _encoder(folder: str) -> tuple[Encoder, tuple[str, ...]]:
     """Once a process: loading a tokenizer takes a second."""
-    from xlam_jax.data.tokenize import Encoder, load_tokenizer
+    from xlam_jax.data.tokenize import Encoder, load_tokenizer, special_tokens
 
-    return Encoder(load_tokenizer(folder), where=folder)
+    tokenizer = load_tokenizer(folder)
+    return Encoder(tokenizer, where=folder), special_tokens(tokenizer)
