@@ -46,7 +46,7 @@ def expected(rows, tmp_path_factory):
 def test_the_result_is_what_the_rows_say(expected):
     out, _, table = expected
     broken = set(range(49, ROWS, 50))
-    dropped = {i for i in range(6, ROWS, 7)} - broken
+    dropped = set(range(6, ROWS, 7)) - broken
     kept = [i for i in range(ROWS) if i not in broken | dropped]
     wanted = [f"shuffle:{i}" for i in kept for _ in range(2 if i % 11 == 10 else 1)]
     assert [json.loads(line)["lineage"][0] for line in out.splitlines()] == wanted

@@ -108,7 +108,7 @@ def test_a_module_that_the_nodes_lack_is_a_clear_error(cluster, tmp_path, monkey
     monkeypatch.syspath_prepend(tmp_path)
     import only_here  # pyright: ignore
 
-    with pytest.raises(WorkError, match="cannot run the work.*only_here"):
+    with pytest.raises(WorkError, match=r"cannot run the work.*only_here"):
         list(RayEngine().run(only_here.task, range(3), 1))
 
 

@@ -1,4 +1,4 @@
-"""The HTML page of records: its data block is the records again, hostile text stays text, a browser agrees."""
+"""The HTML page of records: its data block is the records again; hostile text stays text."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from xlam_jax.format import Record, Step, Style, Tool, ToolCall, get_codec, writ
 
 HOSTILE = (
     "</script><script>window.pwned=1</script></SCRIPT ><img src=x onerror='window.pwned=1'>\"'`${1}"
-    "<!-- --> ]]> \x00\x07\x1b[31m\u2028\u202e txt \u202c\U0001f31e北京 {{x}} \\u003c &lt; __DATA__ __SCRIPT_HASH__"
+    "<!-- --> ]]> __DATA__ __SCRIPT_HASH__ \x00\x07\x1b[31m\u2028\u202e txt \u202c\U0001f31e北京 {{x}} \\u003c &lt;"
 )
 _NAME = "f" + HOSTILE
 _PARAMETERS = {

@@ -24,7 +24,7 @@ LayoutOption = Annotated[str, typer.Option(help="Layout of the sections.")]
 ThoughtOption = Annotated[bool, typer.Option("--thought", help="Write thoughts before the calls.")]
 TokenizerOption = Annotated[
     Path | None,
-    typer.Option("--tokenizer", metavar="FOLDER", help="Tokens of this model, and what is trained."),
+    typer.Option("--tokenizer", metavar="FOLDER", help="A model, for its tokens and loss mask."),
 ]
 
 _STYLES = {

@@ -37,9 +37,7 @@ def register_stats(app: typer.Typer) -> None:
 def stats(
     paths: Annotated[
         list[Path],
-        typer.Argument(
-            metavar="PATH...", help="Records (JSONL, gzip when named .gz), or built data folders."
-        ),
+        typer.Argument(metavar="PATH...", help="Records (JSONL, gzip when named .gz) or built data folders."),
     ],
     tokenizer: TokenizerOption = None,
     call_format: CallFormatOption = "xlam-json",
@@ -52,7 +50,7 @@ def stats(
     ray_address: AddressOption = "",
     json_file: JsonOption = None,
 ) -> None:
-    """Counts what Records or packed shards hold: lengths, calls, tools, sources, licences, what was dropped."""
+    """Counts what Records or packed shards hold: lengths, calls, tools, sources, licences, drops."""
     from xlam_jax.data.engines import make_engine
     from xlam_jax.data.stats import record_stats, shard_stats
     from xlam_jax.format.codec import get_codec
@@ -92,7 +90,7 @@ def _print_shards(found: dict[str, Any], top: int) -> None:
     keys = ("rows", "seq_len", "records", "tokens", "target_tokens", "padding", "fill_percent", "shards")
     print_table("packed", [{k.replace("_", " "): found[k] for k in keys}])
     _print_distributions(found["distributions"])
-    print_table("yields", found["yields"]) if "yields" in found else None
+    print_table("yields", found.get("yields", []))
     for name in ("sources", "licences"):
         _print_counts(name, found.get(name, {}), top)
 

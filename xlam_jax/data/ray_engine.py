@@ -8,6 +8,7 @@ so Ray may run one again when its worker or its node is lost; only one result is
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import socket
 from collections import deque
@@ -90,7 +91,7 @@ def _connected(address: str, cpus: int) -> Any:
         host, _, port = address.rpartition(":")
         if host and port.isdigit():  # Ray itself would try for minutes
             socket.create_connection((host, int(port)), timeout=10).close()
-        ray.init(address=address, logging_level="ERROR", log_to_driver=False, **alone)
+        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **alone)
     except (ConnectionError, TimeoutError, socket.gaierror) as e:
         raise InputError(
             "no Ray cluster answers",

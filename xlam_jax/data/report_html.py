@@ -14,7 +14,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +140,7 @@ def _pieces(rendered: Rendered) -> tuple[list[int], list[int]]:
             kind_at.update({e: KINDS.index(span.kind) for e in edges if span.start <= e < span.end})
     bounds: list[int] = []
     kinds: list[int] = []
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         if kinds and kinds[-1] == kind_at[start]:
             bounds[-1] = end
         else:
