@@ -92,7 +92,19 @@ def test_a_killed_worker_is_a_clear_error_and_no_hang(tmp_path):
     with Ledger(tmp_path / "l.jsonl") as ledger, pytest.raises(WorkError, match="worker process died"):
         run_to_file(LocalEngine(2), engine_tasks.Dies(50), range(400), tmp_path / "o", ledger, None, 5)
     assert time.monotonic() - began < 30
-    assert not list(tmp_path.glob("o*"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_rerun_after_a_killed_worker_is_whole(tmp_path):
+    task = engine_tasks.Dies(50, str(tmp_path / "died"))
+    for attempt in range(2):
+        try:
+            with Ledger(tmp_path / "l.jsonl") as ledger:
+                run_to_file(LocalEngine(2), task, range(400), tmp_path / "o", ledger, None, 5)
+        except WorkError:
+            assert attempt == 0 and {p.name for p in tmp_path.iterdir()} == {"died"}
+    assert attempt == 1 and (tmp_path / "o").read_text().split() == [str(i) for i in range(400)]
+    assert len((tmp_path / "l.jsonl").read_text().splitlines()) == 400
 
 
 SCRIPT = """
