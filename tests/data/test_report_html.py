@@ -17,7 +17,7 @@ from xlam_jax.format import Record, Step, Style, Tool, ToolCall, get_codec, writ
 
 HOSTILE = (
     "</script><script>window.pwned=1</script></SCRIPT ><img src=x onerror='window.pwned=1'>\"'`${1}"
-    "<!-- --> ]]> __DATA__ __SCRIPT_HASH__\x00\x07\x1b[31m\u2028\u202e t \u202c\U0001f31e北京{{x}}\\u003c &lt;"
+    "<!-- --> ]]> __DATA__ __SCRIPT_HASH__\x00\x07\x1b[31m\u2028\u202e t \u202c\U0001f31e北{{x}}\\u003c &lt;"
 )
 _NAME = "f" + HOSTILE
 _PARAMETERS = {
