@@ -276,6 +276,8 @@ def test_browse_search_filter(visit, scheme):
     assert listed(tab) == 1 and "special_token_in_text" in tab.locator("[role=alert]").inner_text()
     search(tab, "no such thing")
     assert listed(tab) == 0 and "No record matches" in tab.locator("#detail").inner_text()
+    tab.get_by_role("button", name="Clear search and filters").click()
+    assert listed(tab) == len(RECORDS)
 
 
 def test_hostile_record_is_only_text(visit):

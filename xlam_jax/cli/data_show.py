@@ -75,9 +75,8 @@ def show(
 
         with err.status("writing the page"):
             counts = write_report(html, chosen, codec, tokenizer, title=path.name)
-        out.print(
-            f"{html}: {counts['records']} records, {counts['refused']} would be refused", highlight=False
-        )
+        refused = f", {counts['refused']} that a build would refuse" if tokenizer else ""
+        out.print(f"{html}: {counts['records']} records{refused}", highlight=False, markup=False)
         write_json(json_path, {"codec": codec.name, "html": str(html), **counts})
         return
     shown = []
