@@ -6,6 +6,8 @@ and an exit status: 2 for bad input, 1 when the work itself failed.
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class XlamError(Exception):
     """Base of every error this package raises on purpose.
@@ -22,6 +24,10 @@ class XlamError(Exception):
         super().__init__(what)
         self.what, self.where, self.hint = what, where, hint
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Errors come back from worker processes; a subclass may want more arguments than `args` holds.
+        return _revive, (type(self), self.args, self.__dict__)
+
     def __str__(self) -> str:
         lines = [self.what]
         if self.where:
@@ -29,6 +35,13 @@ class XlamError(Exception):
         if self.hint:
             lines.append(f"  try:   {self.hint}")
         return "\n".join(lines)
+
+
+def _revive(kind: type[XlamError], args: tuple[Any, ...], state: dict[str, Any]) -> XlamError:
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(state)
+    return error
 
 
 class InputError(XlamError):

@@ -10,14 +10,18 @@ import itertools
 import json
 import multiprocessing
 import os
+import pickle
+import signal
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from xlam_jax.errors import InputError
+from xlam_jax.errors import InputError, WorkError
 from xlam_jax.format.record import Record, parse_line, write_lines
 from xlam_jax.ledger import Entry, Ledger
 
@@ -49,7 +53,9 @@ class Task(Protocol[R_co]):
 class Engine(Protocol):
     """Runs a task over chunks and yields the results in order, with few chunks in flight."""
 
-    def run(self, task: Task[R], items: Iterable[Any], chunk_rows: int = CHUNK_ROWS) -> Iterator[R]: ...
+    def run(
+        self, task: Task[R], items: Iterable[Any], chunk_rows: int = CHUNK_ROWS
+    ) -> Generator[R, None, None]: ...
 
 
 @dataclass(frozen=True)
@@ -58,9 +64,15 @@ class LocalEngine:
 
     workers: int = 1
 
-    def run(self, task: Task[R], items: Iterable[Any], chunk_rows: int = CHUNK_ROWS) -> Iterator[R]:
-        """See `Engine`; an error in a worker is raised here, and ends the run."""
-        workers = self.workers or os.cpu_count() or 1
+    def run(
+        self, task: Task[R], items: Iterable[Any], chunk_rows: int = CHUNK_ROWS
+    ) -> Generator[R, None, None]:
+        """See `Engine`; an error in a worker is raised here, and ends the run.
+
+        Raises:
+          WorkError: a worker process was killed (by the system for want of memory, or by a crash).
+        """
+        workers = self.workers or available_cores()
         if workers == 1:
             yield from (task(start, chunk) for start, chunk in chunks(items, chunk_rows))
             return
@@ -75,9 +87,19 @@ class LocalEngine:
                         yield waiting.popleft().result()
                 while waiting:
                     yield waiting.popleft().result()
+            except BrokenProcessPool as e:
+                raise WorkError(
+                    "a worker process died in the middle of its work",
+                    hint="if memory ran out, use fewer workers; --workers 1 shows a crash where it happens",
+                ) from e
             finally:
                 for future in waiting:
                     future.cancel()
+
+
+def available_cores() -> int:
+    """Cores this process may use, which in a container are fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def chunks(items: Iterable[Any], rows: int) -> Iterator[tuple[int, list[Any]]]:
@@ -94,11 +116,31 @@ _task: Task[Any] | None = None
 def _install(task: Task[Any]) -> None:
     global _task
     _task = task
+    # Ctrl-C reaches the whole process group: workers go quietly, and the parent cleans up.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _run_installed(start: int, chunk: list[Any]) -> Any:
     assert _task is not None
-    return _task(start, chunk)
+    try:
+        return _task(start, chunk)
+    except Exception as e:
+        if (error := portable(e)) is e:
+            raise
+        raise error from e
+
+
+def portable(error: Exception) -> Exception:
+    """The error itself if it survives pickling, else a WorkError that says the same.
+
+    An error whose constructor wants more than its message cannot be read on the other side, and there
+    would pass for a dead worker.
+    """
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return WorkError(f"{type(error).__name__}: {error}")
+    return error
 
 
 @dataclass(frozen=True)
@@ -148,9 +190,9 @@ def run_to_file(
       The number of lines written. `out` appears only when it is complete.
     """
 
-    def lines() -> Iterator[str]:
+    def lines(results: Iterable[ChunkResult]) -> Iterator[str]:
         written = 0
-        for result in engine.run(task, items, chunk_rows):
+        for result in results:
             for entry in result.entries:
                 ledger.add_entry(entry)
             if counts is not None:
@@ -160,4 +202,6 @@ def run_to_file(
             if progress:
                 progress(written)
 
-    return write_lines(out, lines())
+    # Closed at once when writing fails: a traceback that keeps the generator alive would keep its workers.
+    with closing(engine.run(task, items, chunk_rows)) as results:
+        return write_lines(out, lines(results))

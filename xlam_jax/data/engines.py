@@ -12,7 +12,7 @@ def make_engine(name: str = "local", workers: int = 1, address: str = "") -> Eng
     """The engine `name`.
 
     Args:
-      workers: processes of the local engine, tasks in flight of Ray's; 0 is one a core.
+      workers: processes of the local engine, 0 for one a core; see `RayEngine` for Ray's.
       address: of a running Ray cluster, such as `10.0.0.1:6379`; empty starts one on this machine.
 
     Raises:

@@ -1,14 +1,15 @@
 """`xlam data show`: the trained text, coloured by span, safe for the terminal."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from xlam_jax.cli import data
+from xlam_jax.cli import data, data_show
 from xlam_jax.errors import InputError
-from xlam_jax.format import Record, Step, ToolCall, get_codec, normalise_tool, write_records
+from xlam_jax.format import Record, Step, Style, ToolCall, get_codec, normalise_tool, write_records
 
 RECORDS = [
     Record(
@@ -55,7 +56,7 @@ def test_shows_the_codec_s_text(path, tmp_path):
 
 def test_colours_follow_the_spans():
     rendered = get_codec(thought=True).render(RECORDS[0])
-    text = data._coloured(rendered)
+    text = data_show.coloured(rendered)
     assert len(text) == len(rendered.text)
     console = Console()
     styles = {s.kind: text.get_style_at_offset(console, s.start) for s in rendered.spans}
@@ -76,3 +77,33 @@ def test_bad_choices(path, arguments, what):
 
 def test_missing_file(tmp_path):
     assert isinstance(show(tmp_path / "none.jsonl").exception, InputError)
+
+
+def shown(path, tmp_path, *arguments):
+    result = show(path, *arguments, "--json", tmp_path / "o.json")
+    assert result.exit_code == 0, result.output
+    return [r["id"] for r in json.loads((tmp_path / "o.json").read_text())["records"]]
+
+
+def test_chosen_records(tmp_path):
+    rows = [replace(RECORDS[0], id=f"r{i}", query=f"Say {'even' if i % 2 == 0 else 'odd'}") for i in range(9)]
+    rows[3] = replace(rows[3], style=Style(layout="xml"), source="Odd one")
+    write_records(tmp_path / "r.jsonl", rows)
+    path = tmp_path / "r.jsonl"
+    assert shown(path, tmp_path) == ["r0", "r1", "r2"]
+    assert shown(path, tmp_path, "--offset", 7, "--limit", 9) == ["r7", "r8"]
+    assert shown(path, tmp_path, "--id", "r8", "--id", "r2") == ["r2", "r8"]
+    assert shown(path, tmp_path, "--grep", "say ODD", "--offset", 1) == ["r3", "r5", "r7"]
+    assert shown(path, tmp_path, "--grep", "<query>\nSay|odd one") == ["r3"]
+    assert shown(path, tmp_path, "--id", "nobody") == []
+    error = show(path, "--grep", "(").exception
+    assert isinstance(error, InputError) and "regular expression" in error.what
+
+
+def test_a_page_of_chosen_records(path, tmp_path):
+    result = show(path, "--id", "row-3", "--html", tmp_path / "new" / "p.html", "--json", tmp_path / "o.json")
+    assert result.exit_code == 0, result.output
+    assert json.loads((tmp_path / "o.json").read_text())["records"] == 1
+    html = (tmp_path / "new" / "p.html").read_text()
+    assert "row-3" in html and "row-2" not in html and "rows.jsonl.gz" in html
+    assert [p.name for p in (tmp_path / "new").iterdir()] == ["p.html"]
