@@ -2,6 +2,7 @@
 
 import copy
 import json
+import pickle
 import random
 
 import pytest
@@ -157,3 +158,16 @@ def test_damaged_rows(tmp_path, source):
         if attempt == 0:
             assert result["out"] >= 1 and not result["refused"], result
     assert len(fates) > 2, fates
+
+
+@pytest.mark.parametrize("source", CASES)
+def test_rows_travel_to_workers(tmp_path, source):
+    (tmp_path / "all_apis.csv").write_text(CSV)
+    for name, value in CASES[source].items():
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / name).write_text(json.dumps(value))
+    found = get_source(source)
+    rows = list(found.rows(tmp_path / "in"))
+    assert rows and list(map(found.convert, pickle.loads(pickle.dumps(rows)))) == list(
+        map(found.convert, rows)
+    )
