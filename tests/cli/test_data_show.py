@@ -14,7 +14,7 @@ from xlam_jax.format import Record, Step, Style, ToolCall, get_codec, normalise_
 RECORDS = [
     Record(
         id=f"row-{i}",
-        query="Sum [red]1[/] \x1b[31m\x07 and 2 é",
+        query="Sum [red]1[/] \x1b[31m\x07 and 2 é\u202e",
         tools=(normalise_tool({"name": "add", "parameters": {"a": {"type": "int"}}}),),
         steps=(Step("why", (ToolCall("add", {"a": 42}),)),),
         source="[bold]demo",
@@ -39,7 +39,7 @@ def test_shows_the_codec_s_text(path, tmp_path):
     )
     assert result.exit_code == 0, result.output
     assert "row-1" in result.output and "row-2" not in result.output
-    assert "[bold]demo" in result.output and "Sum [red]1[/] ␛[31m␇ and 2 é" in result.output
+    assert "[bold]demo" in result.output and "Sum [red]1[/] ␛[31m␇ and 2 é\ufffd" in result.output
     assert "\x1b[31m" not in result.output and "\x07" not in result.output
     written = json.loads((tmp_path / "o.json").read_text())
     codec = get_codec(template="deepseek-coder", thought=True)

@@ -130,6 +130,10 @@ def coloured(rendered: Rendered) -> Text:
 
 
 def printable(text: str) -> str:
-    """Control characters as visible pictures, one for one: a record must not drive the terminal."""
+    """Control characters as visible pictures, one for one: a record must not drive the terminal.
+
+    Characters that break a line or turn the reading direction are shown as unknown ones.
+    """
     pictures = {c: 0x2400 + c for c in range(32) if c not in (9, 10)} | {127: 0x2421}
-    return text.translate(pictures | dict.fromkeys(range(0x80, 0xA0), 0xFFFD))
+    hidden = (*range(0x80, 0xA0), 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A))
+    return text.translate(pictures | dict.fromkeys(hidden, 0xFFFD))

@@ -79,10 +79,11 @@ def _print_records(found: dict[str, Any], top: int) -> None:
     totals = {k: v for k, v in found.items() if isinstance(v, int)}
     print_table("records", [{k.replace("_", " "): v for k, v in totals.items()}])
     _print_distributions(found["distributions"])
-    _print_counts("not counted, by reason", found["refused"], top, found["rows"])
+    _print_counts("refused, by reason", found["refused"], top, found["rows"])
     for name in ("sources", "licences", "styles"):
         _print_counts(name, found[name], top, found["rows"])
-    _print_counts("functions called most", found["top_functions"], top)
+    functions = dict(list(found["top_functions"].items())[:top])
+    _print_counts(f"functions called most, of {found['functions']}", functions, top)
 
 
 def _print_shards(found: dict[str, Any], top: int) -> None:
@@ -117,7 +118,7 @@ def _print_counts(title: str, counts: dict[str, int], top: int, total: int = 0) 
     rows = []
     for name, n in list(counts.items())[:top]:
         row: dict[str, Any] = {"name": escape(printable(name)), "count": n}
-        rows.append(row | ({"percent": round(100 * n / total, 1)} if total else {}))
+        rows.append(row | ({"percent": round(100 * n / total, 2)} if total else {}))
     if len(counts) > top:
         title += f" ({top} of {len(counts)})"
     print_table(title, rows)
