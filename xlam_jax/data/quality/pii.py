@@ -11,7 +11,7 @@ from xlam_jax.format.record import Record, Step
 from xlam_jax.format.values import ToolCall
 
 # git@host:path is an address of a repository.
-_EMAIL = re.compile(r"(?!git@)[\w.+-]+@[\w-]+(?:\.[\w-]+)*\.[A-Za-z]{2,}")
+_EMAIL = re.compile(r"(?<![\w.+-])(?!git@)[\w.+-]+@[\w-]+(?:\.[\w-]+)*\.[A-Za-z]{2,}")
 # RFC 2606 and common usage keep these for examples.
 _EXAMPLE_HOST = re.compile(
     r"@(?:[\w-]+\.)*(?:example(?:\.\w+)?|\w+\.(?:test|invalid|localhost))\Z", re.IGNORECASE
