@@ -1,5 +1,7 @@
 """The whole pass: every row once in the ledger, the same on every engine, nothing changes the second time."""
 
+import dataclasses
+import itertools
 import json
 import os
 from pathlib import Path
@@ -18,24 +20,8 @@ from xlam_jax.data.quality.verify import VerifyConfig, verify
 from xlam_jax.errors import InputError
 from xlam_jax.format import Record, Step, ToolCall, normalise_tool, read_records, write_records
 
-WORDS = [
-    "amber",
-    "birch",
-    "cedar",
-    "delta",
-    "ember",
-    "fjord",
-    "grove",
-    "haven",
-    "inlet",
-    "jetty",
-    "knoll",
-    "larch",
-    "maple",
-    "north",
-    "olive",
-    "pearl",
-]
+_WORDS = "amber birch cedar delta ember fjord grove haven inlet jetty knoll larch maple north olive pearl"
+WORDS = _WORDS.split()
 
 
 def make(i):
@@ -78,7 +64,7 @@ def corrupted():
             rng = np.random.default_rng([7, i])
             one = corruption.apply(clean[i], rng, pool)
             assert one is not None, name
-            bad.append(one if one.id != clean[i].id else Record(**{**vars(one), "id": f"{name}-{i}"}))
+            bad.append(one if one.id != clean[i].id else dataclasses.replace(one, id=f"{name}-{i}"))
     return clean + bad
 
 
@@ -99,7 +85,7 @@ def test_every_row_goes_on_or_is_dropped_once(tmp_path, corrupted):
     assert result["rows"] == len(corrupted) + 2 == len(kept) + len(dropped)
     assert len({e["id"] for e in dropped} | {r.id for r in kept}) == result["rows"]
     sizes = [(row["stage"], row["in"], row["out"]) for row in result["yields"]]
-    for (_, _, out), (_, next_in, _) in zip(sizes, sizes[1:], strict=False):
+    for (_, _, out), (_, next_in, _) in itertools.pairwise(sizes):
         assert out == next_in
     assert [stage for stage, _, _ in sizes] == ["rules", "contamination", "duplicates"]
     assert sizes[-1][2] == len(kept)
@@ -120,15 +106,15 @@ def test_every_row_goes_on_or_is_dropped_once(tmp_path, corrupted):
 
 
 def test_a_second_pass_changes_nothing(tmp_path, corrupted):
-    write_records(tmp_path / "in.jsonl", corrupted)
+    hasty = dataclasses.replace(make(500), steps=(dataclasses.replace(make(500).steps[0], thought="ok"),))
+    write_records(tmp_path / "in.jsonl", [*corrupted, hasty])
     config = VerifyConfig.model_validate({"rules": {"actions": {"pii": "repair"}}})
     verify(tmp_path / "in.jsonl", tmp_path / "one.jsonl", config)
     again = verify(tmp_path / "one.jsonl", tmp_path / "two.jsonl", config)
     assert (tmp_path / "one.jsonl").read_bytes() == (tmp_path / "two.jsonl").read_bytes()
     assert all(row["dropped"] == row["repaired"] == 0 for row in again["yields"])
-    assert "flagged:low_quality_thought" in next(
-        r.lineage for r in read_records(tmp_path / "two.jsonl") if r.id.startswith("low_quality_thought")
-    )
+    lineage = {r.id: r.lineage for r in read_records(tmp_path / "two.jsonl")}
+    assert lineage["r500"] == ("flagged:low_quality_thought",)
 
 
 def test_two_workers_give_the_same_bytes(tmp_path, corrupted):
@@ -141,7 +127,7 @@ def test_two_workers_give_the_same_bytes(tmp_path, corrupted):
 
 
 def test_flags_of_later_stages_stand_in_the_lineage(tmp_path):
-    write_records(tmp_path / "in.jsonl", [make(1), make(2), Record(**{**vars(make(1)), "id": "again"})])
+    write_records(tmp_path / "in.jsonl", [make(1), make(2), dataclasses.replace(make(1), id="again")])
     actions = {"duplicate": "flag", "contaminated": "flag"}
     config = VerifyConfig.model_validate(
         {"rules": {"actions": actions}, "against": [str(tmp_path / "eval.jsonl")]}
@@ -159,7 +145,7 @@ def test_near_duplicates_agree_with_datasketch():
     words = base.query.split()
     for changed in (1, 4, 12):
         query = " ".join([*words[:-changed], *("zulu" for _ in range(changed))])
-        other = Record(**{**vars(base), "id": "o", "query": query})
+        other = dataclasses.replace(base, **{"id": "o", "query": query})
         shingles = []
         for record in (base, other):
             found = set()
@@ -184,15 +170,15 @@ def test_near_duplicates_agree_with_datasketch():
 def test_duplicates_keep_the_first_and_know_calls_from_queries():
     seen = Seen(0.8)
     base = make(5)
-    upper = Record(**{**vars(base), "id": "b", "query": base.query.upper().replace(" ", "  ")})
+    upper = dataclasses.replace(base, **{"id": "b", "query": base.query.upper().replace(" ", "  ")})
     call = base.steps[0].tool_calls[0]
     other = ToolCall("other_function", {"x": list(range(1000, 1040))})
-    different = Record(**{**vars(base), "id": "c", "steps": (Step(tool_calls=(call, other)),)})
+    different = dataclasses.replace(base, **{"id": "c", "steps": (Step(tool_calls=(call, other)),)})
     results = [seen.check(r.id, fingerprint(r, near=True)) for r in (base, upper, different)]
     assert results == [None, ("duplicate", "r5"), None]
     off = Seen(0.8)
     assert off.check("a", fingerprint(base, near=False)) is None
-    assert off.check("b", fingerprint(upper, near=False)) == ("duplicate", "r5".replace("r5", "a"))
+    assert off.check("b", fingerprint(upper, near=False)) == ("duplicate", "a")
 
 
 def test_contamination_needs_the_query_or_thirteen_words(tmp_path):
@@ -234,7 +220,7 @@ def test_injected_errors_are_found_in_made_rows(tmp_path):
 
 
 def test_published_bfcl_answers_are_clean_or_named(tmp_path):
-    """Gold rows that the rules refuse are the ones whose answers or schemas are at fault (checked by hand)."""
+    """Few gold rows are refused; looked at by hand, their answers contradict their own schemas."""
     root = Path(os.environ.get("XLAM_DATA_DIR", Path(__file__).parents[2].parent / "shared" / "data"))
     if not (root / "bfcl_v2").is_dir():
         pytest.skip(f"public data folder not found: {root / 'bfcl_v2'}")
@@ -250,7 +236,7 @@ def test_published_bfcl_answers_are_clean_or_named(tmp_path):
     write_records(tmp_path / "in.jsonl", records)
     result = verify(tmp_path / "in.jsonl", tmp_path / "out.jsonl")
     rules = result["yields"][0]
-    assert rules["in"] == 1000 - 3 - (1000 - 3 - len(records))
+    assert rules["in"] == len(records) == 1000
     assert rules["dropped"] <= 0.02 * len(records), rules
-    assert result["flagged"].get("ungrounded_argument", 0) <= 0.06 * len(records)
+    assert result["flagged"].get("ungrounded_argument", 0) <= 0.08 * len(records)
     assert result["flagged"].get("pii", 0) <= 3
