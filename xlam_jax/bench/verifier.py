@@ -64,7 +64,7 @@ def bench_verifier(
     Raises:
       InputError: nothing clean to corrupt.
     """
-    strict = RuleConfig(actions=Actions(**dict.fromkeys(Actions.model_fields, "drop")))
+    strict = RuleConfig(actions=Actions.model_validate(dict.fromkeys(Actions.model_fields, "drop")))
     records = [record for path in paths for record in read_records(path)]
     clean = choose_clean(records, strict)
     if not clean.records:
