@@ -115,17 +115,14 @@ class LLM:
         return [_value(futures[key]) if key in futures else self._answers[key] for key in keys]
 
     def _ask(self, messages: Messages, json_mode: bool) -> str:
-        settings: dict[str, Any] = {"temperature": self.temperature, "max_tokens": self.max_tokens}
+        settings: dict[str, Any] = {"messages": messages, "temperature": self.temperature}
+        settings["max_tokens"] = self.max_tokens
         if json_mode:
             settings["response_format"] = {"type": "json_object"}
         with self._lock:
             self.asked += 1
         try:
-            answer = self._client.chat.completions.create(
-                model=self.model,
-                messages=messages,
-                **settings,  # type: ignore[arg-type]
-            )
+            answer = self._client.chat.completions.create(model=self.model, **settings)
             return answer.choices[0].message.content or ""
         except self._openai.APIStatusError as e:
             raise LLMError(f"HTTP {e.status_code}: {str(e)[:200]}", e.status_code, self.base_url) from e

@@ -83,7 +83,8 @@ def test_examples_work_as_typed(world, xlam, at, tmp_path_factory):
     by_words = {" ".join(words): c for words, c in commands()}
     for words in [*order, *(w for w in rest if w not in order), *by_words]:
         typed = example(by_words[words])
-        if typed in done or words == "demo":  # `make demo` is that example
+        # `make demo` is that example; a judge needs an endpoint, which test_data_verify.py has.
+        if typed in done or words in ("demo", "data judge-calibrate"):
             continue
         done.add(typed)
         got = xlam(*shlex.split(typed)[1:])

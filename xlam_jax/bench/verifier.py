@@ -52,8 +52,8 @@ def bench_verifier(
 
     For each class, as many clean records stand beside the corrupted ones. A corrupted record counts as found
     when its code is among the findings; `first` is the share where it is also the first, which names the
-    row's fate in the ledger. Grounding is no rule of yes and no: its curve goes over thresholds, and its clean side
-    has all records that the other rules pass.
+    row's fate in the ledger. Grounding is no rule of yes and no: its curve goes over
+    thresholds, and its clean side has all records that the other rules pass.
 
     Args:
       paths: Records files.
@@ -64,7 +64,7 @@ def bench_verifier(
     Raises:
       InputError: nothing clean to corrupt.
     """
-    strict = RuleConfig(actions=Actions(**dict.fromkeys(Actions.model_fields, "drop")))
+    strict = RuleConfig(actions=Actions.model_validate(dict.fromkeys(Actions.model_fields, "drop")))
     records = [record for path in paths for record in read_records(path)]
     clean = choose_clean(records, strict)
     if not clean.records:
@@ -148,14 +148,14 @@ def _measure(
         "class": corruption.name,
         "code": code,
         "rows": len(bad),
-        "precision": true / (true + false) if true + false else 0.0,
-        "recall": true / len(bad) if bad else 0.0,
-        "first": first.pop(code, 0) / len(bad) if bad else 0.0,
+        "precision": true / (true + false) if true + false else None,
+        "recall": true / len(bad) if bad else None,
+        "first": first.pop(code, 0) / len(bad) if bad else None,
         "instead": dict(first.most_common(3)),
         "repaired": None,
     }
     if corruption.name == "castable_type":
-        row["repaired"] = _repaired(pairs) / len(pairs) if pairs else 0.0
+        row["repaired"] = _repaired(pairs) / len(pairs) if pairs else None
     missed = [b for b, codes in zip(bad, on_bad, strict=True) if code not in codes]
     row["missed"] = [record.id for record in missed[:5]]
     return row
@@ -177,7 +177,7 @@ def _repaired(pairs: Iterable[tuple[Record, Record]]) -> int:
     return sum(calls(rules.apply(bad)[0]) == calls(good) for good, bad in pairs)
 
 
-def _grounding_curve(clean: Clean, count: int, seed: int) -> list[dict[str, float]]:
+def _grounding_curve(clean: Clean, count: int, seed: int) -> list[dict[str, float | None]]:
     pairs = _corrupted(CORRUPTIONS["hallucinated_argument"], clean, count, seed)
     good = np.array([_least_score(pair[0]) for pair in pairs])
     bad = np.array([_least_score(pair[1]) for pair in pairs])
@@ -187,9 +187,9 @@ def _grounding_curve(clean: Clean, count: int, seed: int) -> list[dict[str, floa
         curve.append(
             {
                 "threshold": threshold,
-                "precision": true / (true + false) if true + false else 0.0,
-                "recall": true / len(bad) if len(bad) else 0.0,
-                "false_alarms": false / len(good) if len(good) else 0.0,
+                "precision": true / (true + false) if true + false else None,
+                "recall": true / len(bad) if len(bad) else None,
+                "false_alarms": false / len(good) if len(good) else None,
             }
         )
     return curve

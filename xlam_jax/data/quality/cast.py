@@ -6,7 +6,7 @@ import ast
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from xlam_jax.data.quality.schema_check import check_value, plainly_valid, settled
@@ -22,8 +22,8 @@ class NoCast(ValueError):
     """There is no reading of the value that is beyond doubt."""
 
 
-def cast_call(call: ToolCall, tool: Tool) -> tuple[ToolCall, list[str]]:
-    """The call with every value cast that can be, and what was done (`name: '5' -> 5`).
+def cast_call(call: ToolCall, tool: Tool, names: Collection[str]) -> tuple[ToolCall, list[str]]:
+    """The call with the values of these arguments cast where they can be, and what was done.
 
     An optional argument that is null where null is no value is left out.
     """
@@ -32,7 +32,7 @@ def cast_call(call: ToolCall, tool: Tool) -> tuple[ToolCall, list[str]]:
     arguments, done = {}, []
     for name, value in call.arguments.items():
         schema = properties.get(name)
-        if not isinstance(schema, dict) or _valid(value, schema, tool.parameters):
+        if name not in names or not isinstance(schema, dict):
             arguments[name] = value
             continue
         if value is None and name not in required:

@@ -1,4 +1,4 @@
-"""Duplicates, exact and near, in one pass: memory is about a kilobyte a kept row, whatever its length."""
+"""Duplicates, exact and near, in one pass: memory is 1.4 kilobytes a kept row, whatever its length."""
 
 from __future__ import annotations
 

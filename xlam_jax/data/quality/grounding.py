@@ -93,7 +93,7 @@ def _spelled(words: list[str]) -> Iterator[float]:
 
 def stem(word: str) -> str:
     """A word without its commonest endings: enough to tell `kilometers` and `kilometer` apart from others."""
-    for ending in ("ing", "ies", "ed", "es", "s", "er", "ly", "e", "y"):
+    for ending in ("ing", "ies", "ed", "es", "s", "ly", "e", "y"):
         if word.endswith(ending) and len(word) - len(ending) >= 3:
             return word[: -len(ending)]
     return word

@@ -114,13 +114,15 @@ def read_verdict(text: str) -> tuple[float, str] | None:
     body = text.rsplit("</think>", 1)[-1]
     found = re.search(r"\{.*\}", body, re.DOTALL)
     try:
-        verdict = json.loads(found[0]) if found else None
+        verdict: Any = json.loads(found[0]) if found else None
     except (ValueError, RecursionError):
         return None
-    score = verdict.get("score") if isinstance(verdict, dict) else None
+    if not isinstance(verdict, dict):
+        return None
+    score = verdict.get("score")
     if isinstance(score, str) and re.fullmatch(r"[1-5](\.\d+)?", score.strip()):
         score = float(score)
-    if type(score) not in (int, float) or not 1 <= score <= 5:
+    if isinstance(score, bool) or not isinstance(score, int | float) or not 1 <= score <= 5:
         return None
     # A judge that fails a row in words and passes it in numbers means the words.
     if verdict.get("pass") is False:

@@ -11,7 +11,7 @@ from xlam_jax.format.record import Record, Step
 from xlam_jax.format.values import ToolCall
 
 # git@host:path is an address of a repository.
-_EMAIL = re.compile(r"(?!git@)[\w.+-]+@[\w-]+(?:\.[\w-]+)*\.[A-Za-z]{2,}")
+_EMAIL = re.compile(r"(?<![\w.+-])(?!git@)[\w.+-]+@[\w-]+(?:\.[\w-]+)*\.[A-Za-z]{2,}")
 # RFC 2606 and common usage keep these for examples.
 _EXAMPLE_HOST = re.compile(
     r"@(?:[\w-]+\.)*(?:example(?:\.\w+)?|\w+\.(?:test|invalid|localhost))\Z", re.IGNORECASE
@@ -107,12 +107,12 @@ def mask(record: Record) -> tuple[Record, list[str]]:
     # Longer ones first: a find may be a part of another.
     pattern = re.compile("|".join(re.escape(s) for s in sorted(swap, key=len, reverse=True)))
 
-    def text(value: str) -> str:
+    def clean(value: str) -> str:
         return pattern.sub(lambda m: swap[m[0]], value)
 
     def masked(value: Any) -> Any:
         if isinstance(value, str):
-            return text(value)
+            return clean(value)
         if isinstance(value, dict):
             return {name: masked(item) for name, item in value.items()}
         if isinstance(value, list):
@@ -123,15 +123,15 @@ def mask(record: Record) -> tuple[Record, list[str]]:
 
     steps = tuple(
         Step(
-            text(step.thought),
+            clean(step.thought),
             tuple(ToolCall(call.name, masked(call.arguments)) for call in step.tool_calls),
             masked(step.next_observation),
-            text(step.user_input),
+            clean(step.user_input),
         )
         for step in record.steps
     )
     changed = replace(
-        record, query=text(record.query), task_instruction=text(record.task_instruction), steps=steps
+        record, query=clean(record.query), task_instruction=clean(record.task_instruction), steps=steps
     )
     return changed, list(numbers)
 

@@ -222,12 +222,12 @@ class Rules:
         tools = {tool.name: tool for tool in record.tools}
         for i, step in enumerate(record.steps):
             for j, call in enumerate(step.tool_calls):
-                codes = {fault.code for fault in check_call(call, tools)} & self._fixes
-                if not codes:
+                faults = [fault for fault in check_call(call, tools) if fault.code in self._fixes]
+                if not faults:
                     continue
-                call, casts = cast_call(call, tools[call.name])
+                call, casts = cast_call(call, tools[call.name], {fault.argument for fault in faults})
                 if casts:
-                    code = "wrong_type" if "wrong_type" in codes else "not_in_enum"
+                    code = max(fault.code for fault in faults)  # a wrong type before a wrong choice
                     done += [Finding(code, f"step {i + 1}, {call.name}.{cast}") for cast in casts]
                     calls = (*record.steps[i].tool_calls[:j], call, *step.tool_calls[j + 1 :])
                     fixed = replace(step, tool_calls=calls)

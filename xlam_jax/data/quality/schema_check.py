@@ -117,7 +117,8 @@ def settled(schema: Any) -> Any:
     kind = schema.get("type")
     if kind == "array" and not any(isinstance(c, list) for c in choices):
         rest = {k: v for k, v in schema.items() if k != "enum"}
-        items = rest.get("items") if isinstance(rest.get("items"), dict) else {}
+        items = rest.get("items")
+        items = items if isinstance(items, dict) else {}
         return {**rest, "items": {**items, "enum": choices}}
     if kind in ("integer", "number") and all(isinstance(c, str) for c in choices):
         try:

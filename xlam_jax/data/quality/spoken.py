@@ -26,8 +26,8 @@ _MONTHS = "january february march april may june july august september october n
 MONTHS = _MONTHS.split()
 _RELATIVE = (
     "today tomorrow yesterday tonight now next this last past coming upcoming weekend week weekly month "
-    "monthly year day days weeks months ago morning noon afternoon evening night midnight monday tuesday wednesday "
-    "thursday friday saturday sunday"
+    "monthly year day days weeks months ago morning noon afternoon evening night midnight monday tuesday "
+    "wednesday thursday friday saturday sunday"
 )
 RELATIVE = frozenset(_RELATIVE.split())
 """Words that lead to dates and times which nobody says in figures."""
