@@ -73,7 +73,7 @@ def test_published_files(tmp_path):
     assert (summary["rows"], summary["out"], summary["refused"]) == (1400, 1400, 0)
     assert len({record.id for record in records}) == 1400
     # Numbers as text, and references to earlier calls where a number is due.
-    assert (summary["calls"], summary["valid"], summary["faults"]) == (3599, 3482, {"wrong_type": 117})
+    assert (summary["calls"], summary["valid"], summary["faults"]) == (3599, 3492, {"wrong_type": 107})
     for record in records:
         gold = {call.name for call in record.steps[0].tool_calls}
         assert gold <= {tool.name for tool in record.tools} and len(record.tools) >= len(gold) + 1
