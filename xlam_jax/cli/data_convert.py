@@ -88,4 +88,4 @@ def _print(result: dict[str, Any]) -> None:
     shown = ("source", "rows", "out", "refused", "reasons", "calls", "valid")
     print_table("converted", [{**{key: result[key] for key in shown}, "valid %": percent}])
     if result["faults"]:
-        print_table("faults of calls, against their own tools", [result["faults"]])
+        print_table("faults", [result["faults"]])
