@@ -138,6 +138,21 @@ def test_rows_are_out_or_refused(tmp_path, source):
     assert [e["verdict"] for e in entries] == ["pass"] * 2 + ["dropped"] * 10
 
 
+def test_values_that_json_cannot_carry_are_refused(tmp_path):
+    written = [
+        '{"a": 1e999}',
+        '{"a": "\\ud800"}',
+        '{"a": ' + "[" * 70 + "]" * 70 + "}",
+        '{"a": NaN}',
+        '{"a": [[1]]}',
+    ]
+    answers = [f'[{{"name": "f", "arguments": {arguments}}}]' for arguments in written]
+    rows = [{"query": "Please", "answers": a, "tools": "[]"} for a in answers]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    result = convert("xlam-60k", tmp_path / "in.jsonl", tmp_path / "out.jsonl", engine=LocalEngine(1))
+    assert (result["out"], result["reasons"]) == (1, {"not_json": 4})
+
+
 @given(st.text("[](){}'\",=: \\<>/fab1.-\n", max_size=30))
 @settings(max_examples=300, deadline=None)
 def test_readers_raise_nothing_but_refusals(text):

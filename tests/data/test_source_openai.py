@@ -5,6 +5,7 @@ import json
 import pytest
 
 from tests.data.source_cases import WEATHER, WEATHER_JSON, made, refusal
+from xlam_jax.data.sources.convert import convert
 from xlam_jax.format.record import Record, Step
 from xlam_jax.format.values import ToolCall
 
@@ -186,3 +187,11 @@ def test_bad_tools_are_refused():
     assert refusal("openai", row(USER, DONE, tools=[{"description": "no name"}])) == "bad_tool"
     other = {**WEATHER_JSON, "description": "Another."}
     assert refusal("openai", row(USER, DONE, tools=[WEATHER_JSON, other])) == "ambiguous_tool"
+
+
+def test_a_refusal_may_quote_text_that_utf8_cannot_hold(tmp_path):
+    lone = row(USER, calling(("a", "Oslo")), result("\ud800", "3 C"))
+    (tmp_path / "in.jsonl").write_text(json.dumps(lone) + "\n")
+    got = convert("openai", tmp_path / "in.jsonl", tmp_path / "out.jsonl")
+    assert got["reasons"] == {"orphan_result": 1}
+    assert "\\ud800" in json.loads((tmp_path / "out.jsonl.ledger.jsonl").read_text())["detail"]

@@ -175,7 +175,7 @@ print(*numbers, round(peak), round(time.time() - start, 1))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["rows.jsonl", "rows.json", "rows.jsonl.gz"])
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.json.gz"])
 def test_a_million_rows_take_less_than_a_gigabyte(tmp_path, name, capsys):
     tool = {"name": "add", "description": "Adds.", "parameters": {"a": {"type": "int"}, "b": {"type": "int"}}}
 
@@ -187,7 +187,7 @@ def test_a_million_rows_take_less_than_a_gigabyte(tmp_path, name, capsys):
 
     n, file = 1_000_000, tmp_path / name
     with gzip.open(file, "wt", 1) if name.endswith(".gz") else file.open("w") as out:
-        listed = name == "rows.json"
+        listed = ".json." in name
         out.write("[" if listed else "")
         for i in range(n):
             out.write(("," if listed and i else "") + row(i) + "\n")

@@ -21,7 +21,10 @@ from xlam_jax.errors import InputError
 
 
 def register_convert(app: typer.Typer) -> None:
-    app.command("convert", epilog="Example: xlam data convert --list")(convert)
+    app.command(
+        "convert",
+        epilog="Example: xlam data convert openai configs/demo/chats.jsonl runs/tour/chats.jsonl",
+    )(convert)
 
 
 def convert(
@@ -61,6 +64,8 @@ def convert(
         )
     if not target.name.endswith((".jsonl", ".jsonl.gz")):
         raise InputError("OUT is written as JSONL", where=str(target), hint="OUT.jsonl or OUT.jsonl.gz")
+    if target.exists() and path.exists() and target.samefile(path):
+        raise InputError("OUT is the same file as IN", where=str(target), hint="another name for OUT")
     with err.status(f"converting {path}") as status:
         result = run(
             source,
@@ -83,4 +88,4 @@ def _print(result: dict[str, Any]) -> None:
     shown = ("source", "rows", "out", "refused", "reasons", "calls", "valid")
     print_table("converted", [{**{key: result[key] for key in shown}, "valid %": percent}])
     if result["faults"]:
-        print_table("faults of calls, against their own tools", [result["faults"]])
+        print_table("faults", [result["faults"]])

@@ -35,8 +35,7 @@ class ConvertTask:
                 made = source.convert(row)
                 # Written here, so that what cannot travel as JSON is refused with the row it came from.
                 value = made if isinstance(made, dict) else made.to_json()
-                _check(value)
-                line = json.dumps(value, ensure_ascii=False, allow_nan=False)
+                line = _line(value)
                 name = value.get("id") or value["name"]
                 if not isinstance(made, dict):
                     result.counts.update(count_calls(made.chosen if isinstance(made, Pair) else made))
@@ -61,11 +60,15 @@ def _printable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def _check(value: Any) -> None:
+def _line(value: Any) -> str:
     try:
-        check_json(value)
-    except ValueError as e:
+        line = json.dumps(value, ensure_ascii=False, allow_nan=False)
+        line.encode("utf-8")
+        if line.count("{") + line.count("[") > 64:  # fewer brackets cannot be nested deeper
+            check_json(value)
+    except (ValueError, RecursionError) as e:
         raise Refused("not_json", str(e)) from None
+    return line
 
 
 def count_calls(record: Record) -> Counter[str]:
