@@ -51,10 +51,9 @@ def bench_verifier(
     """Injects each class of error into clean records and counts what the verifier finds.
 
     For each class, as many clean records stand beside the corrupted ones. A corrupted record counts as found
-    when its code is among the findings; `mixed` is the precision of the first code where the corrupted rows of
-    all classes are mixed; `first` is the share where it is also the first, which names the
-    row's fate in the ledger. Grounding is no rule of yes and no: its curve goes over
-    thresholds, and its clean side has all records that the other rules pass.
+    when its code is among the findings. `first` is the share where it is the first one, which names the row's
+    fate in the ledger; `mixed` is the precision of first codes where the corrupted rows of all classes are
+    mixed. Grounding is no rule of yes and no: its curve goes over thresholds.
 
     Args:
       paths: Records files.
