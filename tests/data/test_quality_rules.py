@@ -207,7 +207,7 @@ def test_repairs_are_noted_and_what_is_beyond_them_is_dropped():
 def test_contradicting_choices_are_read_as_meant():
     tool = Tool("f", "", {"type": "object", "required": [], "properties": {
         "items": {"type": "array", "items": {"type": "string"}, "enum": ["a", "b"]},
-        "n": {"type": "integer", "enum": ["1", "2"]},
+        "n": {"type": "integer", "enum": ["1", "2", "any"]},
     }})  # fmt: skip
     tools = {"f": tool}
     assert not check_call(ToolCall("f", {"items": ["a"], "n": 2}), tools)

@@ -51,9 +51,9 @@ def bench_verifier(
     """Injects each class of error into clean records and counts what the verifier finds.
 
     For each class, as many clean records stand beside the corrupted ones. A corrupted record counts as found
-    when its code is among the findings; `first` is the share where it is also the first, which names the
-    row's fate in the ledger. Grounding is no rule of yes and no: its curve goes over
-    thresholds, and its clean side has all records that the other rules pass.
+    when its code is among the findings. `first` is the share where it is the first one, which names the row's
+    fate in the ledger; `mixed` is the precision of first codes where the corrupted rows of all classes are
+    mixed. Grounding is no rule of yes and no: its curve goes over thresholds.
 
     Args:
       paths: Records files.
@@ -74,6 +74,7 @@ def bench_verifier(
         if progress:
             progress(corruption.name)
         classes.append(_measure(corruption, clean, strict, per_class, seed))
+    _add_mixed(classes)
     return {
         "records": len(records),
         "clean": len(clean.records),
@@ -145,6 +146,7 @@ def _measure(
     true, false = sum(code in codes for codes in on_bad), sum(code in codes for codes in on_good)
     first = Counter(codes[0] if codes else "nothing" for codes in on_bad)
     row: dict[str, Any] = {
+        "firsts": dict(first),
         "class": corruption.name,
         "code": code,
         "rows": len(bad),
@@ -159,6 +161,18 @@ def _measure(
     missed = [b for b, codes in zip(bad, on_bad, strict=True) if code not in codes]
     row["missed"] = [record.id for record in missed[:5]]
     return row
+
+
+def _add_mixed(classes: list[dict[str, Any]]) -> None:
+    """Precision where all classes are mixed and each row counts once, for its first code."""
+    named: Counter[str] = Counter()
+    right: Counter[str] = Counter()
+    for row in classes:
+        firsts = row.pop("firsts")
+        named.update(firsts)
+        right[row["code"]] += firsts.get(row["code"], 0)
+    for row in classes:
+        row["mixed"] = right[row["code"]] / named[row["code"]] if named[row["code"]] else None
 
 
 def _duplicate_codes(seen: Seen, record: Record) -> list[str]:

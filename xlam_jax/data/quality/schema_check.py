@@ -120,12 +120,16 @@ def settled(schema: Any) -> Any:
         items = rest.get("items")
         items = items if isinstance(items, dict) else {}
         return {**rest, "items": {**items, "enum": choices}}
-    if kind in ("integer", "number") and all(isinstance(c, str) for c in choices):
-        try:
-            return {**schema, "enum": [int(c) if kind == "integer" else float(c) for c in choices]}
-        except ValueError:
-            return schema
+    if kind in ("integer", "number") and any(isinstance(c, str) for c in choices):
+        return {**schema, "enum": [_as_number(c, kind) for c in choices]}
     return schema
+
+
+def _as_number(choice: Any, kind: str) -> Any:
+    try:
+        return int(choice) if kind == "integer" else float(choice)
+    except (ValueError, TypeError):
+        return choice
 
 
 def check_value(name: str, value: Any, schema: Any, root: Mapping[str, Any]) -> Iterator[Fault]:
