@@ -105,3 +105,38 @@ def verifier(
     print_table("classes", [{k: v for k, v in row.items() if k not in hidden} for row in result["classes"]])
     print_table("grounding by threshold", result["grounding"])
     print_table("records a second, one process", [result["speed"]])
+
+
+@app.command(
+    epilog="Example: xlam bench data configs/demo/records.jsonl --tokenizer runs/demo/base --no-usual"
+)
+def data(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Files of Records.")],
+    tokenizer: Annotated[Path, typer.Option(help="Folder with the tokenizer.")],
+    template: Annotated[str, typer.Option(help="Chat template.")] = "chatml",
+    workers: Annotated[int, typer.Option(min=1, help="Processes, for both ways.")] = 1,
+    usual: Annotated[
+        bool, typer.Option(help="Also time datasets.map with apply_chat_template on the same rows.")
+    ] = True,
+    json_file: JsonOption = None,
+) -> None:
+    """Time convert, verify, augment and build from file to file, and the usual way on the same rows."""
+    from xlam_jax.bench.data import bench_data
+    from xlam_jax.data.build import CodecConfig
+
+    with err.status("reading") as status:
+        result = bench_data(
+            paths,
+            tokenizer,
+            CodecConfig(template=template),
+            workers,
+            baseline=usual,
+            progress=lambda stage: status.update(stage),
+        )
+    write_json(json_file, result)
+    print_table(f"{result['rows']:,} rows, {workers} process(es)", result["stages"])
+    if usual:
+        out.print(
+            f"verify and render against datasets.map: {result['ratio_verify_render']:.1f} times with its own "
+            f"verification, {result['ratio_render']:.1f} times without"
+        )
