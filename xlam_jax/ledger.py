@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TextIO
 
@@ -61,7 +61,7 @@ class Ledger:
             raise ValueError(f"a {entry.verdict} row needs a reason code (row {entry.id}, {entry.stage})")
         self.counts[entry.stage, entry.verdict, "" if passed else entry.reason] += 1
         if self._file:
-            self._file.write(json.dumps(asdict(entry), ensure_ascii=False) + "\n")
+            self._file.write(json.dumps(vars(entry), ensure_ascii=False) + "\n")
 
     def table(self) -> list[dict]:
         """One row a stage, in order of appearance: `stage, in, out, repaired, dropped, reasons{code: n}`.

@@ -9,9 +9,11 @@ import jsonschema
 import pytest
 from format_strategies import tools
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from xlam_jax.errors import InputError
 from xlam_jax.format import Tool, normalise_tool, openai_view, python_type, xlam_view
+from xlam_jax.format.tools import _is_normal, _object
 
 WANTED = Tool(
     "move",
@@ -201,3 +203,38 @@ _METASCHEMA = jsonschema.Draft202012Validator(jsonschema.Draft202012Validator.ME
 def _functions(row):
     functions = row["function"]
     return functions if isinstance(functions, list) else [functions]
+
+
+json_words = st.sampled_from(
+    ["type", "description", "default", "enum", "items", "required", "optional", "properties", "anyOf", "x"]
+)
+json_schemas = st.recursive(
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.sampled_from(["string", "integer", "str", "List[int]", "", "object", "array"]),
+        st.lists(st.sampled_from(["a", "b", "string"]), max_size=2),
+    ),
+    lambda inner: st.dictionaries(json_words, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    st.dictionaries(st.sampled_from("abc"), json_schemas, max_size=3),
+    st.lists(st.sampled_from("abcd"), max_size=3),
+    st.dictionaries(st.sampled_from(["additionalProperties", "$defs", "title"]), json_schemas, max_size=1),
+)
+def test_what_is_normal_already_is_what_normalising_gives(properties, required, rest):
+    """The short cut for our own files says yes only where the long way changes nothing."""
+    parameters = {"type": "object", "properties": properties, "required": required, **rest}
+    if _is_normal(parameters):
+        made = _object(parameters, "")
+        assert json.dumps(made) == json.dumps(parameters)
+    try:
+        tool = normalise_tool({"name": "f", "parameters": parameters})
+    except InputError:
+        return
+    again = normalise_tool({"name": "f", "parameters": json.loads(json.dumps(tool.parameters))})
+    assert again == tool

@@ -15,6 +15,9 @@ from xlam_jax.format.type_names import python_type, read_type
 __all__ = ["normalise_tool", "openai_view", "python_type", "xlam_view"]
 
 _SCHEMA_KEYS = ("parameters", "inputSchema", "input_schema")
+_JSON_TYPES = frozenset(("string", "integer", "number", "boolean", "array", "object", "null"))
+# Words that `_schema` may write in another way.
+_REWRITTEN = frozenset(("optional", "required", "properties", "prefixItems", "anyOf", "oneOf", "allOf"))
 
 
 def normalise_tool(obj: Any) -> Tool:
@@ -37,7 +40,9 @@ def normalise_tool(obj: Any) -> Tool:
     parameters = obj[key] if key else {}
     if not isinstance(parameters, dict):
         raise InputError(f"{key} is no mapping but {type(parameters).__name__}", where=where)
-    if _is_schema(parameters):
+    if _is_normal(parameters):
+        schema = parameters
+    elif _is_schema(parameters):
         schema = _object(parameters, where)
     else:
         listed = parameters.get("required")
@@ -84,6 +89,35 @@ def _is_schema(parameters: dict[str, Any]) -> bool:
         return False
     # A flat spelling may have a parameter called "properties"; its description then holds texts.
     return all(isinstance(value, dict) for value in properties.values())
+
+
+def _is_normal(parameters: dict[str, Any]) -> bool:
+    """Whether `_object` would give the same back. Reading our own files is mostly this; a no costs time only."""
+    properties, required = parameters.get("properties"), parameters.get("required")
+    return (
+        parameters.get("type") == "object"
+        and isinstance(properties, dict)
+        and isinstance(required, list)
+        and list(parameters)[:3] == ["type", "properties", "required"]
+        and None not in parameters.values()
+        and all(map(_is_normal_value, properties.values()))
+        and required == [name for name in properties if name in required]
+    )
+
+
+def _is_normal_value(schema: Any) -> bool:
+    if not isinstance(schema, dict):
+        return False
+    for key, value in schema.items():
+        if key == "type":
+            if value.__class__ is not str or value not in _JSON_TYPES:
+                return False
+        elif value is None or key in _REWRITTEN or (key == "description" and not value):
+            return False
+        elif key in ("items", "additionalProperties") and value.__class__ is not bool:
+            if not _is_normal_value(value):
+                return False
+    return True
 
 
 def _object(node: dict[str, Any], where: str, flat: bool = False) -> dict[str, Any]:

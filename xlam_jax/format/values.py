@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 
+MAX_DEPTH = 64
+
+
 @dataclass(frozen=True)
 class ToolCall:
     """A call of the tool `name`; `arguments` maps parameter names to JSON values."""
@@ -23,7 +26,7 @@ class Tool:
     parameters: dict[str, Any]
 
 
-def check_json(value: Any, max_depth: int = 64) -> None:
+def check_json(value: Any, max_depth: int = MAX_DEPTH) -> None:
     """Raises ValueError for what cannot travel as JSON text: non-finite numbers, lone surrogates, depth.
 
     Nesting beyond `max_depth` is refused because parsers, template engines and grammars all have a

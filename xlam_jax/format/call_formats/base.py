@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
 
 from xlam_jax.errors import InputError, XlamError
-from xlam_jax.format.values import Tool, ToolCall, check_json
+from xlam_jax.format.values import MAX_DEPTH, Tool, ToolCall, check_json
 
 
 class ParseError(XlamError):
@@ -115,11 +115,18 @@ class Writer:
         return Piece("".join(self._chunks), tuple(self._parts))
 
 
+_ENCODE = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+
+
 def dumps(value: Any, what: str) -> str:
     try:
-        check_json(value)
-        return json.dumps(value, ensure_ascii=False, allow_nan=False)
-    except (ValueError, TypeError) as e:  # ValueError also for integers beyond Python's digit limit
+        text = _ENCODE(value)
+        if not text.isascii():
+            text.encode()  # finds lone surrogates
+        if text.count("{") + text.count("[") > MAX_DEPTH:  # too few brackets cannot nest too deeply
+            check_json(value)
+        return text
+    except (ValueError, TypeError, RecursionError) as e:  # ValueError also for integers of too many digits
         raise InputError(f"{what} cannot be written as JSON: {e}") from None
 
 
