@@ -140,3 +140,22 @@ def data(
             f"verify and render against datasets.map: {result['ratio_verify_render']:.1f} times with its own "
             f"verification, {result['ratio_render']:.1f} times without"
         )
+
+
+@app.command("data-memory", epilog="Example: xlam bench data-memory --tokenizer runs/demo/base --rows 200")
+def data_memory(
+    tokenizer: Annotated[Path, typer.Option(help="Folder with the tokenizer.")],
+    rows: Annotated[list[int] | None, typer.Option(help="Size of a synthetic file; may be repeated.")] = None,
+    stage: Annotated[list[str] | None, typer.Option(help="Only this stage; may be repeated.")] = None,
+    json_file: JsonOption = None,
+) -> None:
+    """Measure each data stage's peak memory on 10,000 and on 1,000,000 rows, or on files of other sizes."""
+    from xlam_jax.bench.data_memory import STAGES, bench_memory
+    from xlam_jax.errors import InputError
+
+    if unknown := set(stage or ()) - set(STAGES):
+        raise InputError(f"unknown stage {min(unknown)!r}", where="--stage", hint=", ".join(STAGES))
+    with err.status("writing rows") as status:
+        results = bench_memory(rows or [10_000, 1_000_000], tokenizer, stage or STAGES, status.update)
+    write_json(json_file, results)
+    print_table("peak memory", results)
