@@ -96,12 +96,12 @@ class BuildConfig(Config):
     tokenizer: str
     out: str
     codec: CodecConfig = CodecConfig()
-    seq_len: int = pydantic.Field(1024, ge=8)
-    rows: int | None = pydantic.Field(None, ge=1)
+    seq_len: int = pydantic.Field(default=1024, ge=8)
+    rows: int | None = pydantic.Field(default=None, ge=1)
     validation: ValidationConfig = ValidationConfig()
     deny_licences: list[str] = pydantic.Field(default=[])
     seed: int = 0
-    rows_per_shard: int = pydantic.Field(4096, ge=1)
+    rows_per_shard: int = pydantic.Field(default=4096, ge=1)
 
     @property
     def mixture(self) -> list[InputConfig]:
