@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from xlam_jax.errors import InputError
 
@@ -38,7 +39,8 @@ def print_table(title: str, rows: list[dict[str, Any]]) -> None:
         numeric = all(isinstance(r.get(key), int | float) or r.get(key) is None for r in rows)
         table.add_column(str(key), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(_cell(row.get(key)) for key in rows[0]))
+        # As Text: a name such as [/x] is no markup.
+        table.add_row(*(Text(_cell(row.get(key))) for key in rows[0]))
     out.print(table)
 
 

@@ -111,13 +111,11 @@ def _print_distributions(found: dict[str, Any]) -> None:
 
 def _print_counts(title: str, counts: dict[str, int], top: int, total: int = 0) -> None:
     """The `top` most frequent names; with `total`, the share of each."""
-    from rich.markup import escape
-
     if not counts:
         return
     rows = []
     for name, n in list(counts.items())[:top]:
-        row: dict[str, Any] = {"name": escape(printable(name)), "count": n}
+        row: dict[str, Any] = {"name": printable(name), "count": n}
         rows.append(row | ({"percent": round(100 * n / total, 2)} if total else {}))
     if len(counts) > top:
         title += f" ({top} of {len(counts)})"
