@@ -84,8 +84,7 @@ def augment(
             **models,
         )
     write_json(json_path, result)
-    tried = [row for row in result["transforms"] if row["rate"]]
-    print_table("transforms", tried)
+    print_table("transforms", [_transform(row) for row in result["transforms"] if row["rate"]])
     keys = ("rows_in", "rows_out", "copies", "refused", "nothing_applied", "pool")
     print_table("augmented", [{key: result[key] for key in keys}])
     out.print(f"{target} (ledger: {target}.ledger.jsonl)", highlight=False)
@@ -133,7 +132,7 @@ def pairs(
             progress=lambda n: status.update(f"{n:,} pairs written"),
         )
     write_json(json_path, result)
-    print_table("negatives", result["negatives"])
+    print_table("negatives", [_negative(row) for row in result["negatives"]])
     print_table("yields", result["yields"])
     out.print(f"{target} (ledger: {target}.ledger.jsonl)", highlight=False)
 
@@ -147,3 +146,13 @@ def _rates(given: list[str]) -> list[str]:
         asked = [n for n in Rates.model_fields if not n.startswith("rephrase_")] if name == "all" else [name]
         out.extend(f"rates.{n}{sign}{value}" for n in asked)
     return out
+
+
+def _transform(row: dict[str, Any]) -> dict[str, Any]:
+    shown = {key: row[key] for key in ("transform", "rate", "drawn", "applied", "rows_out")}
+    return {**shown, "not applicable": row["reasons"]}
+
+
+def _negative(row: dict[str, Any]) -> dict[str, Any]:
+    shown = {key: row[key] for key in ("negative", "tried", "kept")}
+    return {**shown, "not kept": {key: n for key, n in row.items() if key not in shown and n}}
