@@ -10,6 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests import tiny_run
+from xlam_jax.data.augment.config import AugmentConfig
+from xlam_jax.data.augment.context import Context
+from xlam_jax.data.augment.masking import mask_functions, names_before
 from xlam_jax.data.build import BuildConfig, build
 from xlam_jax.data.engine import LocalEngine
 from xlam_jax.data.loader import PackedSource
@@ -154,3 +157,18 @@ def test_build_mixes_splits_and_denies(tmp_path, tokenizer_folder):
     called = {c.name for r in (*a, *c) if r.id in ids for s in r.steps for c in s.tool_calls}
     assert called.isdisjoint(held["functions"]) and not ids & {r.id for r in rows}
     assert not list(tmp_path.glob("*.spool"))
+
+
+def test_a_masked_function_is_held_out_like_the_function_it_was():
+    holdout = Holdout(0.5, seed=1)
+    names = [f"fn_{i}" for i in range(40)]
+    held, free = next(n for n in names if n in holdout), next(n for n in names if n not in holdout)
+    rng = np.random.default_rng(0)
+    for name, wanted in ((held, "validation"), (free, "train")):
+        tool = Tool(name, "Does it.", {"type": "object", "properties": {}, "required": []})
+        record = Record("1", "Do it.", (tool,), (Step(tool_calls=(ToolCall(name, {}),)),))
+        for _ in range(6):  # masked again and again: chance would put half of them on the other side
+            record = mask_functions(record, rng, Context(AugmentConfig()))
+            assert record.steps[0].tool_calls[0].name != name
+            assert names_before(record)[record.steps[0].tool_calls[0].name] == name
+            assert holdout.assign(record)[0] == wanted

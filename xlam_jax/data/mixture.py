@@ -17,6 +17,7 @@ import numpy as np
 import pydantic
 
 from xlam_jax.config import Config
+from xlam_jax.data.augment.masking import names_before
 from xlam_jax.errors import InputError
 from xlam_jax.format.record import Record
 
@@ -78,11 +79,13 @@ class Holdout:
         """
         if not self.fraction:
             return "train", record
+        # A masked function is the function that it was.
+        before = names_before(record)
         called = {call.name for step in record.steps for call in step.tool_calls}
-        held = {name for name in called if name in self}
+        held = {name for name in called if before.get(name, name) in self}
         if held:
             return ("validation" if held == called else "straddles"), record
-        kept = tuple(tool for tool in record.tools if tool.name not in self)
+        kept = tuple(tool for tool in record.tools if before.get(tool.name, tool.name) not in self)
         if len(kept) == len(record.tools):
             return "train", record
         if not kept:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -58,8 +59,12 @@ def drawn(context: Context, name: str, index: int, copy: int) -> np.random.Gener
     rate = getattr(context.config.rates, name)
     if not rate:
         return None
-    rng = generator(context.config.seed, name, index, copy)
-    return rng if rng.random() < rate else None
+    # A hash draws: making a generator costs more than most transforms, and most draws say no.
+    seed = context.config.seed
+    digest = hashlib.blake2b(f"{seed}/{name}/{index}/{copy}".encode(), digest_size=8).digest()
+    if int.from_bytes(digest, "big") >= rate * 2**64:
+        return None
+    return generator(seed, name, index, copy)
 
 
 def _check_names(what: str, names: Iterable[str], known: Iterable[str]) -> None:

@@ -23,6 +23,7 @@ from xlam_jax.format.values import Tool, ToolCall
 
 FUNCTION_LENGTH = (5, 15)
 PARAMETER_LENGTH = (4, 10)
+_MASKED = "masked:"
 _FIRST = string.ascii_letters
 _REST = string.ascii_letters + string.digits + "_"
 # Other keywords (dependentRequired, allOf, ...) may speak of parameters by name.
@@ -30,7 +31,7 @@ _PLAIN = {"type", "properties", "required", "additionalProperties", "description
 
 
 def mask_functions(record: Record, rng: np.random.Generator, context: Context) -> Record | str:
-    """Random names of 5 to 15 characters for the described tools."""
+    """Random names of 5 to 15 characters for the described tools; the lineage says who is who."""
     described = [tool.name for tool in record.tools if tool.description]
     if not described:
         return "no_description"
@@ -51,11 +52,22 @@ def mask_functions(record: Record, rng: np.random.Generator, context: Context) -
             Tool(new.get(t.name, t.name), rename(t.description), _walk(t.parameters, rename))
             for t in record.tools
         ),
+        lineage=(*record.lineage, *(f"{_MASKED}{mask}={name}" for name, mask in new.items())),
         steps=tuple(
             replace(s, tool_calls=tuple(ToolCall(new.get(c.name, c.name), c.arguments) for c in s.tool_calls))
             for s in masked.steps
         ),
     )
+
+
+def names_before(record: Record) -> dict[str, str]:
+    """Mask -> name of the functions that `mask_functions` masked, also where a copy was masked again."""
+    names: dict[str, str] = {}
+    for note in record.lineage:
+        if note.startswith(_MASKED):
+            mask, _, name = note.removeprefix(_MASKED).partition("=")
+            names[mask] = names.get(name, name)
+    return names
 
 
 def mask_parameters(record: Record, rng: np.random.Generator, context: Context) -> Record | str:
@@ -79,7 +91,7 @@ def mask_parameters(record: Record, rng: np.random.Generator, context: Context) 
     new = {name: random_name(rng, PARAMETER_LENGTH, taken) for name in names}
     rename = _renamer(new)
 
-    def tool(old: Tool) -> Tool:
+    def renamed(old: Tool) -> Tool:
         schema = dict(old.parameters)
         schema["properties"] = {new.get(n, n): _described(s, rename) for n, s in _properties(old).items()}
         if isinstance(schema.get("required"), list):
@@ -96,7 +108,7 @@ def mask_parameters(record: Record, rng: np.random.Generator, context: Context) 
         record,
         query=rename(record.query),
         task_instruction=rename(record.task_instruction),
-        tools=tuple(map(tool, record.tools)),
+        tools=tuple(map(renamed, record.tools)),
         steps=tuple(map(step, record.steps)),
     )
 
