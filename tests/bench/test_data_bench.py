@@ -1,4 +1,4 @@
-"""The data benchmarks run what they say, and the usual way writes the same texts (the bench refuses otherwise)."""
+"""The data benchmarks run what they say; that both ways write the same texts, the bench itself demands."""
 
 import pytest
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import mmap
+import os
 from array import array
 from pathlib import Path
 from typing import BinaryIO
@@ -24,7 +24,7 @@ class Spool:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
         self._file: BinaryIO = path.open("w+b")
-        self._map: mmap.mmap | None = None
+        self._complete = False
         self._offsets = array("q", [0])
         self.lengths = array("i")
 
@@ -42,19 +42,18 @@ class Spool:
 
     def __getitem__(self, i: int) -> tuple[Document, str]:
         """Document `i` and its record id; no document may be added afterwards."""
-        if self._map is None:
+        if not self._complete:
             self._file.flush()
-            self._map = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
+            self._complete = True
         start, end, n = self._offsets[i], self._offsets[i + 1], self.lengths[i]
-        blob = self._map[start:end]
+        # Not a memory map: its pages would count as memory of this process, all of the file in the end.
+        blob = os.pread(self._file.fileno(), end - start, start)
         tokens, targets = np.frombuffer(blob, np.int32, n), np.frombuffer(blob, np.int32, n, 4 * n)
         weights = np.frombuffer(blob, np.float32, n, 8 * n)
         return Document(tokens, targets, weights), blob[12 * n :].decode("utf-8")
 
     def close(self) -> None:
         """Forgets everything."""
-        if self._map:
-            self._map.close()
         with contextlib.suppress(OSError):  # a full disk: what is left to write is thrown away anyway
             self._file.close()
         self._path.unlink(missing_ok=True)

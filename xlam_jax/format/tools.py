@@ -92,7 +92,7 @@ def _is_schema(parameters: dict[str, Any]) -> bool:
 
 
 def _is_normal(parameters: dict[str, Any]) -> bool:
-    """Whether `_object` would give the same back. Reading our own files is mostly this; a no costs time only."""
+    """Whether `_object` would give the same back, as it does for our own files; a no costs time only."""
     properties, required = parameters.get("properties"), parameters.get("required")
     return (
         parameters.get("type") == "object"
@@ -112,11 +112,11 @@ def _is_normal_value(schema: Any) -> bool:
         if key == "type":
             if value.__class__ is not str or value not in _JSON_TYPES:
                 return False
+        elif key in ("items", "additionalProperties"):
+            if value.__class__ is not bool and not _is_normal_value(value):
+                return False
         elif value is None or key in _REWRITTEN or (key == "description" and not value):
             return False
-        elif key in ("items", "additionalProperties") and value.__class__ is not bool:
-            if not _is_normal_value(value):
-                return False
     return True
 
 
