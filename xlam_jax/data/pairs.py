@@ -7,6 +7,7 @@ scorer must pass the chosen answer and fail the rejected one.
 
 from __future__ import annotations
 
+import difflib
 import itertools
 import json
 import zlib
@@ -233,7 +234,9 @@ def build_pairs(
     """
     for name in corruptions:
         if name not in NEGATIVES:
-            raise InputError(f"unknown corruption {name!r}", hint="one of " + ", ".join(NEGATIVES))
+            near = difflib.get_close_matches(name, NEGATIVES, n=1, cutoff=0.4)
+            hint = near[0] if near else "one of " + ", ".join(NEGATIVES)
+            raise InputError(f"unknown corruption {name!r}", hint=hint)
     if negatives is None and not corruptions:
         raise InputError("nothing to make worse answers of", hint="--negatives FILE or --corruptions all")
     name = f"model:{model or negatives.name.split('.')[0]}" if negatives else ""

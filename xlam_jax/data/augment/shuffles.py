@@ -108,8 +108,8 @@ def new_order(rng: np.random.Generator, n: int) -> list[int]:
 
 def _shuffled_calls(step: Step, rng: np.random.Generator) -> Step:
     calls, seen = step.tool_calls, step.next_observation
-    parallel = isinstance(seen, list) and len(seen) == len(calls)
-    if not (parallel or seen == "" or seen is None) or any(_refers(c.arguments) for c in calls):
+    results = seen if isinstance(seen, list) and len(seen) == len(calls) else None
+    if (results is None and seen not in ("", None)) or any(_refers(c.arguments) for c in calls):
         return step
     if _SEQUENCE.search(step.thought):
         return step
@@ -117,7 +117,7 @@ def _shuffled_calls(step: Step, rng: np.random.Generator) -> Step:
     if not order:
         return step
     moved = tuple(calls[i] for i in order)
-    return replace(step, tool_calls=moved, next_observation=[seen[i] for i in order] if parallel else seen)
+    return replace(step, tool_calls=moved, next_observation=[results[i] for i in order] if results else seen)
 
 
 def _refers(value: Any) -> bool:

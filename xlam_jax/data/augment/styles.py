@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -71,10 +70,7 @@ def choose_task_instruction(record: Record, rng: np.random.Generator, context: C
 
 def format_instructions(name: str, thought: bool) -> tuple[str, ...]:
     """The wordings of a call format's instruction."""
-    call_format: Any = CALL_FORMATS[name]
-    if hasattr(call_format, "instructions"):
-        return tuple(call_format.instructions(thought))
-    return (call_format.instruction(thought),)
+    return CALL_FORMATS[name].instructions(thought)
 
 
 def _choose(rng: np.random.Generator, weights: Mapping[str, float], without: str = "") -> str:
