@@ -36,6 +36,7 @@ STOCK = Tool(
     },
 )
 POEM = Tool("write_poem", "Verses about anything.", {"type": "object", "properties": {}, "required": []})
+SHUFFLES = ("shuffle_tools", "shuffle_parameters", "shuffle_tool_fields", "shuffle_tool_calls")
 OSLO = ToolCall("get_weather", {"city": "Oslo", "max_days": 2})
 RECORD = Record("r", "What will it be like outside in Oslo, 2 days?", (WEATHER, STOCK), (Step("", (OSLO,)),))
 
