@@ -134,7 +134,7 @@ def judge(record: Record, index: int, rejected: Step, reason: str) -> Pair | str
       `scoring.gold.score_against` with the record's calls as gold.
     """
     gold = record.steps[index].tool_calls
-    if rejected.tool_calls == gold:
+    if _written(rejected) == _written(record.steps[index]):
         return "same"
     if not score_against(record.tools, gold, gold).valid:
         return "chosen_fails"
@@ -155,11 +155,16 @@ def from_corruption(record: Record, spoilt: Record, code: str) -> Pair | str:
     if replace(spoilt, steps=record.steps) != before or len(spoilt.steps) != len(record.steps):
         return "prompt_changed"
     for index, (old, new) in enumerate(zip(record.steps, spoilt.steps, strict=True)):
-        if old.tool_calls != new.tool_calls:
+        if _written(old) != _written(new):
             return judge(before, index, new, code)
         if old != new:
             return "prompt_changed"
     return "same"
+
+
+def _written(step: Step) -> str:
+    """The calls as JSON whatever the order of arguments: Python holds 5 and 5.0, True and 1 for equal."""
+    return json.dumps([[c.name, c.arguments] for c in step.tool_calls], sort_keys=True)
 
 
 def read_negatives(
