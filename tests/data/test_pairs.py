@@ -156,7 +156,7 @@ def test_corruptions_of_real_answers_are_told_apart(tmp_path):
         results.append(
             build_pairs(
                 tmp_path / "in", tmp_path / name,
-                corruptions=list(NEGATIVES), per_row=99, engine=engine, chunk_rows=rows,
+                corruptions=list(NEGATIVES), per_row=99, engine=LocalEngine(workers), chunk_rows=rows,
             )
         )  # fmt: skip
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes() == (tmp_path / "c").read_bytes()

@@ -22,6 +22,7 @@ import numpy as np
 from xlam_jax.data.decisions import DECISIONS
 from xlam_jax.data.engine import CHUNK_ROWS, ChunkResult, Engine, LocalEngine, RecordTask, run_to_file
 from xlam_jax.data.quality.corrupt import CORRUPTIONS, Corruption, Pool
+from xlam_jax.data.quality.schema_check import check_call
 from xlam_jax.errors import InputError
 from xlam_jax.format import CALL_FORMATS, Pair, ParseError, Record, Step, ToolCall
 from xlam_jax.format.record import parse_line, read_json_lines, read_lines
@@ -131,12 +132,14 @@ def judge(record: Record, index: int, rejected: Step, reason: str) -> Pair | str
 
     Returns:
       `same` where the calls are the same, `chosen_fails` and `rejected_passes` by
-      `scoring.gold.score_against` with the record's calls as gold.
+      `scoring.gold.score_against` with the record's calls as gold; chosen calls must keep their schema, too.
     """
     gold = record.steps[index].tool_calls
     if _written(rejected) == _written(record.steps[index]):
         return "same"
-    if not score_against(record.tools, gold, gold).valid:
+    # The scorer takes the gold calls at their word, wrong types included; the schema does not.
+    offered = {tool.name: tool for tool in record.tools}
+    if not score_against(record.tools, gold, gold).valid or any(check_call(c, offered) for c in gold):
         return "chosen_fails"
     if score_against(record.tools, gold, rejected.tool_calls).valid:
         return "rejected_passes"
