@@ -7,6 +7,7 @@ scorer must pass the chosen answer and fail the rejected one.
 
 from __future__ import annotations
 
+import difflib
 import itertools
 import json
 import zlib
@@ -21,6 +22,7 @@ import numpy as np
 from xlam_jax.data.decisions import DECISIONS
 from xlam_jax.data.engine import CHUNK_ROWS, ChunkResult, Engine, LocalEngine, RecordTask, run_to_file
 from xlam_jax.data.quality.corrupt import CORRUPTIONS, Corruption, Pool
+from xlam_jax.data.quality.schema_check import check_call
 from xlam_jax.errors import InputError
 from xlam_jax.format import CALL_FORMATS, Pair, ParseError, Record, Step, ToolCall
 from xlam_jax.format.record import parse_line, read_json_lines, read_lines
@@ -130,12 +132,14 @@ def judge(record: Record, index: int, rejected: Step, reason: str) -> Pair | str
 
     Returns:
       `same` where the calls are the same, `chosen_fails` and `rejected_passes` by
-      `scoring.gold.score_against` with the record's calls as gold.
+      `scoring.gold.score_against` with the record's calls as gold; chosen calls must keep their schema, too.
     """
     gold = record.steps[index].tool_calls
-    if rejected.tool_calls == gold:
+    if _written(rejected) == _written(record.steps[index]):
         return "same"
-    if not score_against(record.tools, gold, gold).valid:
+    # The scorer takes the gold calls at their word, wrong types included; the schema does not.
+    offered = {tool.name: tool for tool in record.tools}
+    if not score_against(record.tools, gold, gold).valid or any(check_call(c, offered) for c in gold):
         return "chosen_fails"
     if score_against(record.tools, gold, rejected.tool_calls).valid:
         return "rejected_passes"
@@ -154,11 +158,16 @@ def from_corruption(record: Record, spoilt: Record, code: str) -> Pair | str:
     if replace(spoilt, steps=record.steps) != before or len(spoilt.steps) != len(record.steps):
         return "prompt_changed"
     for index, (old, new) in enumerate(zip(record.steps, spoilt.steps, strict=True)):
-        if old.tool_calls != new.tool_calls:
+        if _written(old) != _written(new):
             return judge(before, index, new, code)
         if old != new:
             return "prompt_changed"
     return "same"
+
+
+def _written(step: Step) -> str:
+    """The calls as JSON whatever the order of arguments: Python holds 5 and 5.0, True and 1 for equal."""
+    return json.dumps([[c.name, c.arguments] for c in step.tool_calls], sort_keys=True)
 
 
 def read_negatives(
@@ -233,7 +242,9 @@ def build_pairs(
     """
     for name in corruptions:
         if name not in NEGATIVES:
-            raise InputError(f"unknown corruption {name!r}", hint="one of " + ", ".join(NEGATIVES))
+            near = difflib.get_close_matches(name, NEGATIVES, n=1, cutoff=0.4)
+            hint = near[0] if near else "one of " + ", ".join(NEGATIVES)
+            raise InputError(f"unknown corruption {name!r}", hint=hint)
     if negatives is None and not corruptions:
         raise InputError("nothing to make worse answers of", hint="--negatives FILE or --corruptions all")
     name = f"model:{model or negatives.name.split('.')[0]}" if negatives else ""

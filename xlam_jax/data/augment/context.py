@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -39,7 +40,7 @@ class Context:
     place: tuple[int, int] = (0, 1)
 
     def __post_init__(self) -> None:
-        """Raises InputError for layouts and call formats that are not known."""
+        """Raises InputError for layouts and call formats that are not known, with the nearest known one."""
         config = self.config
         _check_names("layout", [*config.layouts, config.base_layout], LAYOUTS)
         _check_names("call format", [*config.call_formats, config.base_call_format], CALL_FORMATS)
@@ -67,7 +68,10 @@ def drawn(context: Context, name: str, index: int, copy: int) -> np.random.Gener
     return generator(seed, name, index, copy)
 
 
-def _check_names(what: str, names: Iterable[str], known: Iterable[str]) -> None:
+def _check_names(what: str, names: Iterable[str], known: Collection[str]) -> None:
     for name in names:
         if name not in known:
-            raise InputError(f"unknown {what} {name!r}", hint="one of " + ", ".join(known))
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+            raise InputError(
+                f"unknown {what} {name!r}", hint=near[0] if near else "one of " + ", ".join(known)
+            )

@@ -91,14 +91,14 @@ def mask_parameters(record: Record, rng: np.random.Generator, context: Context) 
     new = {name: random_name(rng, PARAMETER_LENGTH, taken) for name in names}
     rename = _renamer(new)
 
-    def renamed(old: Tool) -> Tool:
+    def masked_tool(old: Tool) -> Tool:
         schema = dict(old.parameters)
         schema["properties"] = {new.get(n, n): _described(s, rename) for n, s in _properties(old).items()}
         if isinstance(schema.get("required"), list):
             schema["required"] = [new.get(n, n) for n in schema["required"]]
         return Tool(old.name, rename(old.description), schema)
 
-    def step(old: Step) -> Step:
+    def masked_step(old: Step) -> Step:
         calls = tuple(
             ToolCall(c.name, {new.get(k, k): v for k, v in c.arguments.items()}) for c in old.tool_calls
         )
@@ -108,8 +108,8 @@ def mask_parameters(record: Record, rng: np.random.Generator, context: Context) 
         record,
         query=rename(record.query),
         task_instruction=rename(record.task_instruction),
-        tools=tuple(map(renamed, record.tools)),
-        steps=tuple(map(step, record.steps)),
+        tools=tuple(map(masked_tool, record.tools)),
+        steps=tuple(map(masked_step, record.steps)),
     )
 
 

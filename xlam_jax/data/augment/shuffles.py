@@ -109,7 +109,7 @@ def new_order(rng: np.random.Generator, n: int) -> list[int]:
 def _shuffled_calls(step: Step, rng: np.random.Generator) -> Step:
     calls, seen = step.tool_calls, step.next_observation
     results = seen if isinstance(seen, list) and len(seen) == len(calls) else None
-    if not (results or seen == "" or seen is None) or any(_refers(c.arguments) for c in calls):
+    if (results is None and seen not in ("", None)) or any(_refers(c.arguments) for c in calls):
         return step
     if _SEQUENCE.search(step.thought):
         return step
