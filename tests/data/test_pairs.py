@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tests.data.real_records import bfcl_records
+from xlam_jax.data.augment.transforms import calls_valid
 from xlam_jax.data.engine import LocalEngine
 from xlam_jax.data.pairs import NEGATIVES, OUTCOMES, build_pairs, judge
 from xlam_jax.errors import InputError
@@ -148,11 +149,7 @@ def test_corruptions_of_real_answers_are_told_apart(tmp_path):
     records = bfcl_records()[::4]
     write_records(tmp_path / "in", records)
     results = []
-    for name, engine, rows in (
-        ("a", LocalEngine(1), 256),
-        ("b", LocalEngine(2), 256),
-        ("c", LocalEngine(1), 9),
-    ):
+    for name, workers, rows in (("a", 1, 256), ("b", 2, 256), ("c", 1, 9)):
         results.append(
             build_pairs(
                 tmp_path / "in", tmp_path / name,
@@ -165,7 +162,7 @@ def test_corruptions_of_real_answers_are_told_apart(tmp_path):
     for pair in read_pairs(tmp_path / "a"):
         kept[pair.chosen.lineage[-1].removeprefix("pairs:")] += 1
         gold = pair.chosen.steps[-1].tool_calls
-        assert score_against(pair.chosen.tools, gold, gold).valid
+        assert score_against(pair.chosen.tools, gold, gold).valid and calls_valid(pair.chosen)
         assert not score_against(pair.chosen.tools, gold, pair.rejected.tool_calls).valid
     made = {row["negative"]: row for row in results[0]["negatives"]}
     assert kept == {name: row["kept"] for name, row in made.items() if row["kept"]}
