@@ -98,13 +98,14 @@ def to_hf(
     overwrite: _Overwrite = False,
     json_file: JsonOption = None,
 ) -> None:
-    """Write a Hugging Face folder: safetensors, configs, tokenizer, chat template."""
+    """Write a Hugging Face folder: safetensors, configs, tokenizer, chat template, vLLM tool parser."""
     max_shard_bytes = parse_size(max_shard_size)
 
     import jax
     import numpy as np
 
     from xlam_jax.format import get_codec
+    from xlam_jax.format.vllm_plugin import vllm_plugin
     from xlam_jax.models.spec import hf_entries
     from xlam_jax.release.folders import PeakMemory, whole_folder
     from xlam_jax.release.hf_out import DTYPES, save_hf
@@ -136,6 +137,8 @@ def to_hf(
             max_shard_bytes=max_shard_bytes,
             progress=show("writing", len(hf_entries(cfg))),
         )
+        if codec:
+            (folder / "tool_parser.py").write_text(vllm_plugin(codec), encoding="utf-8")
         result = _result(report, reading)
         if verify:
             show("comparing with transformers")
@@ -150,6 +153,30 @@ def to_hf(
             highlight=False,
             soft_wrap=True,
         )
+
+
+@app.command("vllm-parser", epilog="Example: xlam convert vllm-parser runs/parser.py --call-format hermes")
+def vllm_parser(
+    dst: Annotated[Path, typer.Argument(metavar="DST", help="The Python file to write.")],
+    call_format: Annotated[str, typer.Option(help="Call format.")] = "xlam-json",
+    template: Annotated[str, typer.Option(help="Chat template.")] = "chatml",
+    overwrite: _Overwrite = False,
+) -> None:
+    """Write the vLLM tool parser of a call format: one file, for --tool-parser-plugin."""
+    from xlam_jax.format import get_codec
+    from xlam_jax.format.vllm_plugin import parser_name, vllm_plugin
+
+    codec = get_codec(call_format, template)
+    if dst.exists() and not overwrite:
+        raise InputError("the file exists", where=str(dst), hint="--overwrite")
+    dst.parent.mkdir(parents=True, exist_ok=True)
+    dst.write_text(vllm_plugin(codec), encoding="utf-8")
+    out.print(
+        f"vllm serve MODEL --enable-auto-tool-choice --tool-parser-plugin {dst} "
+        f"--tool-call-parser {parser_name(codec)}",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def parse_size(text: str) -> int:

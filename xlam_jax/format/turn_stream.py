@@ -40,6 +40,10 @@ class TurnStream:
             self._held = ""
         return self._answer.feed(text)
 
+    @property
+    def broken(self) -> bool:
+        return self._answer.broken
+
     def words(self) -> str:
         return self._answer.words()
 

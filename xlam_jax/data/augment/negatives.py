@@ -98,9 +98,40 @@ def remove_argument(record: Record, rng: np.random.Generator, context: Context) 
             found.append((name, query))
     if not found:
         return "no_removable_value"
+    found = [(name, query) for name, query in found if _is_noun(name)]
+    if not found:
+        return "no_word_to_ask_with"
     name, query = found[int(rng.integers(len(found)))]
     words = QUESTIONS[int(rng.integers(len(QUESTIONS)))].format(what=name_words(name) or name)
     return replace(record, query=query, steps=(Step(thought=words),))
+
+
+_NO_NOUNS = frozenset(
+    [
+        "from",
+        "to",
+        "where",
+        "when",
+        "what",
+        "which",
+        "who",
+        "how",
+        "in",
+        "on",
+        "at",
+        "by",
+        "is_",
+        "has_",
+        "go",
+        "do",
+    ]
+)
+
+
+def _is_noun(name: str) -> bool:
+    """Whether a question can ask for it by name: "from" and "where to" make none."""
+    words = name_words(name).lower().split()
+    return len(name) > 2 and not set(words) & _NO_NOUNS
 
 
 @dataclass(frozen=True)
@@ -137,7 +168,8 @@ def _refusal(rng: np.random.Generator, context: Context) -> Step:
 
 # What may begin a phrase that a sentence can lose, and what may follow it.
 _BEGIN = r"(?:in|at|for|from|to|on|named|called|using|during)"
-_NEXT = r"(?=[.,;?!](?:\s|$)|\s*$|\s+(?:in|at|for|from|to|on|with|by|using|during|starting|please)\b)"
+# The end of a sentence only: in its midst a range ("2000 to 2005") or a place ("Paris, France") may go on.
+_NEXT = r"(?=[.?!](?:\s|$)|\s*$)"
 # Words that keep the preposition after them: "look for", "equal to", "based on", "up to", "from 3 to 5".
 _HOLDS_WORDS = (
     "look looking search searching ask asking wait listen belong go going up equal equals similar close "
@@ -159,7 +191,11 @@ def _without(record: Record, value: Any, others: list[Any]) -> str:
     quote = "[\"'\u2018\u2019\u201c\u201d]?"
     phrase = rf"(\S+)\s+{_BEGIN}\s+(?:the\s+)?{quote}{re.escape(text)}{quote}{_NEXT}"
     found = re.search(phrase, query, re.IGNORECASE)
-    if not found or found[1].lower().strip(",.;") in _HOLDS:
+    if not found:
+        return ""
+    before = found[1].lower().strip(",.;")
+    # A participle ("located in", "born on") needs what follows, as those words do.
+    if before in _HOLDS or before.endswith(("ed", "ing", "made", "born", "held")):
         return ""
     rest = query[: found.end(1)] + query[found.end() :]
     return rest if len(rest.split()) >= 4 else ""

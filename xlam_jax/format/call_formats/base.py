@@ -38,6 +38,11 @@ class StreamParser(Protocol):
         """The calls that this chunk completes, each as early as its text is complete."""
         ...
 
+    @property
+    def broken(self) -> bool:
+        """Whether what came so far can be no answer."""
+        ...
+
     def words(self) -> str:
         """What has become certain of the thought or reply since the last time; all of it after `close`."""
         ...

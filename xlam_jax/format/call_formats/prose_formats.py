@@ -24,7 +24,7 @@ from xlam_jax.format.templates import jinja_source
 from xlam_jax.format.values import Tool, ToolCall
 
 _BLANKS = " \t\r\n"
-_LANGUAGE = re.compile(r"[A-Za-z_]*")
+_FENCE_LANGUAGE = re.compile(r"[A-Za-z_]*")
 
 
 class _Prose(Streamed):
@@ -106,7 +106,7 @@ class _Prose(Streamed):
         # A fence right before the calls is no words if another one comes after them.
         before = yield from source.take(SPACE)
         if (yield from source.accept("```")):
-            before += "```" + (yield from source.take(_LANGUAGE)) + (yield from source.take(SPACE))
+            before += "```" + (yield from source.take(_FENCE_LANGUAGE)) + (yield from source.take(SPACE))
         if (yield from source.peek(len(self.mark))) == self.mark:
             words = before.removesuffix(self.joint)
         else:

@@ -226,6 +226,11 @@ class AnswerStream:
         self._source.push(chunk)
         return self._run()
 
+    @property
+    def broken(self) -> bool:
+        """Whether what came so far can be no answer."""
+        return self._error is not None
+
     def words(self) -> str:
         """What has become certain of the thought since the last time."""
         words, self._words = "".join(self._words), []
