@@ -32,7 +32,7 @@ class _Prose(Streamed):
 
     Attributes:
       mark: what begins the calls after words; there a backslash goes in after `split` characters.
-      joint: text between words and mark.
+      joint: text between words and calls, which may be the beginning of the mark.
       opening, between, closing: texts around and between the calls. The opening has the mark in it.
       none: an answer with neither words nor calls.
     """
@@ -74,6 +74,7 @@ class _Prose(Streamed):
           show: the words are yielded as they become certain.
         """
         first, rest = self.mark[: self.split], self.mark[self.split :]
+        gap = "" if self.mark.startswith(self.joint) else self.joint
         run = re.compile(f"[^{re.escape(self.mark[0])}\\\\]*")
         words: list[str] = []
         held, last = before, before[-2:]
@@ -91,9 +92,9 @@ class _Prose(Streamed):
                     text += sign
             held += text
             if found:
-                words.append(held.removesuffix(self.joint))
+                words.append(held.removesuffix(gap))
             else:
-                kept = overlap(held, self.joint + self.mark[0]) if sign else 0
+                kept = overlap(held, gap + self.mark[0]) if sign else 0
                 words.append(held[: len(held) - kept])
                 held = held[len(held) - kept :]
             if show and words[-1]:
