@@ -143,15 +143,23 @@ def test_a_removed_tool_leaves_nothing_that_could_stand_in():
 
 
 def test_a_removed_argument_is_asked_for():
-    changed = apply("remove_argument")
-    assert changed.query == "What will it be like outside, 2 days?"
+    asked = replace(RECORD, query="For 2 days, what will it be like outside in Oslo?")
+    changed = apply("remove_argument", asked)
+    assert changed.query == "For 2 days, what will it be like outside?"
     assert changed.steps[0].tool_calls == () and "city" in changed.steps[0].thought
     for query in (
         "Oslo, please tell me its weather",
         "Compare in Oslo with weather in Oslo, please",
         "In Oslo?",
+        "What will it be like outside in Oslo, Norway?",
+        "What will it be like from Oslo to Bergen?",
+        "Which places are located in Oslo?",
     ):
         assert apply("remove_argument", replace(RECORD, query=query)) == "no_removable_value"
+    schema = {"type": "object", "properties": {"where": {"type": "string"}}, "required": ["where"]}
+    call = ToolCall("get_weather", {"where": "Oslo"})
+    nameless = replace(asked, tools=(replace(WEATHER, parameters=schema),), steps=(Step("", (call,)),))
+    assert apply("remove_argument", nameless) == "no_word_to_ask_with"
 
 
 def test_styles_are_written_with_matching_instructions():

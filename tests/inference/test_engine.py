@@ -142,8 +142,8 @@ def test_wrong_inputs():
         engine().generate(["a", "b"], grammars=[None])
     with pytest.raises(InputError, match="no token '</s>'"):
         Engine(tiny.params(), tiny.config(), tiny.tokenizer(), get_codec(template="mistral-v1"))
-    assert "no grammar" in engine().grammar_error("answer: nonsense")
-    assert engine().grammar_error('answer: "a"') == ""
+    assert "no grammar" in engine().grammar_error('answer: %json {"type": "nonsense"}')
+    assert engine().grammar_error('answer: %json {"type": "string"}') == ""
 
 
 def test_length_buckets_by_hand():

@@ -106,26 +106,8 @@ def remove_argument(record: Record, rng: np.random.Generator, context: Context) 
     return replace(record, query=query, steps=(Step(thought=words),))
 
 
-_NO_NOUNS = frozenset(
-    [
-        "from",
-        "to",
-        "where",
-        "when",
-        "what",
-        "which",
-        "who",
-        "how",
-        "in",
-        "on",
-        "at",
-        "by",
-        "is_",
-        "has_",
-        "go",
-        "do",
-    ]
-)
+_NO_NOUN_WORDS = "from to where when what which who how in on at by is has go do"
+_NO_NOUNS = frozenset(_NO_NOUN_WORDS.split())
 
 
 def _is_noun(name: str) -> bool:
