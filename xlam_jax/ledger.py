@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TextIO
 
+_ENCODE = json.JSONEncoder(ensure_ascii=False).encode
 Verdict = Literal["pass", "repaired", "dropped"]
 
 
@@ -61,7 +62,7 @@ class Ledger:
             raise ValueError(f"a {entry.verdict} row needs a reason code (row {entry.id}, {entry.stage})")
         self.counts[entry.stage, entry.verdict, "" if passed else entry.reason] += 1
         if self._file:
-            self._file.write(json.dumps(vars(entry), ensure_ascii=False) + "\n")
+            self._file.write(_ENCODE(vars(entry)) + "\n")
 
     def table(self) -> list[dict]:
         """One row a stage, in order of appearance: `stage, in, out, repaired, dropped, reasons{code: n}`.

@@ -44,12 +44,13 @@ class VerifyAndRender:
 
     def __call__(self, start: int, items: Sequence[tuple[bytes, str]]) -> ChunkResult:
         codec, rules, result = self.codec.make(), Rules(RuleConfig()), ChunkResult()
+        encode = json.JSONEncoder(ensure_ascii=False).encode
         for line, where in items:
             kept, entry = rules.apply(Record.from_json(parse_line(line, where), where), len(line))
             result.entries.append(entry)
             if kept:
                 text = codec.styled(kept.style).render(kept).text
-                result.lines.append(json.dumps({"id": kept.id, "text": text}, ensure_ascii=False))
+                result.lines.append(encode({"id": kept.id, "text": text}))
         return result
 
 

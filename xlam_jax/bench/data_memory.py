@@ -96,7 +96,15 @@ def run_stage(stage: str, root: Path, tokenizer: str) -> None:
         build(BuildConfig(inputs=[str(source)], tokenizer=tokenizer, out=str(root / "shards"), seq_len=2048))
 
 
+def peak_mib() -> float:
+    """This process's peak memory. Linux's `ru_maxrss` would also tell of the parent before the exec."""
+    status = Path("/proc/self/status")
+    if status.is_file():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # bytes on macOS
+
+
 if __name__ == "__main__":
     run_stage(sys.argv[1], Path(sys.argv[2]), sys.argv[3])
-    # Kilobytes on Linux.
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    print(peak_mib())

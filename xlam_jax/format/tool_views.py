@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -62,5 +63,12 @@ class ToolList:
         if not tools:
             return ""
         view = TOOL_VIEWS[self.view]
-        shown = (json.dumps(view(t), ensure_ascii=self.ascii, indent=self.indent or None) for t in tools)
+        encode = _encoder(self.ascii, self.indent).encode
+        shown = (encode(view(t)) for t in tools)
         return self.begin + self.between.join(shown) + self.end
+
+
+@functools.cache
+def _encoder(ascii: bool, indent: int) -> json.JSONEncoder:
+    """`json.dumps` makes one for every call, which costs as much as a small tool."""
+    return json.JSONEncoder(ensure_ascii=ascii, indent=indent or None)
