@@ -19,7 +19,6 @@ _ERROR_TEXT = re.compile(
     r"|unknown (?:function|tool|argument)|no such (?:function|tool|api))",
     re.IGNORECASE,
 )
-_BAD_STATUS = range(400, 600)
 _ERROR_KEYS = ("error", "errors", "exception", "traceback", "error_message")
 _NO_ERROR = (None, "", False, 0, [], {}, "null", "none", "None")
 _DATA_KEYS = ("response", "result", "results", "data")

@@ -1,15 +1,9 @@
-"""JSON Schemas of calls, for grammars: what a grammar engine understands of a tool's parameters."""
+"""JSON Schemas of arguments, for grammars: what a grammar engine understands of a tool's parameters."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
-
-from xlam_jax.format.values import Tool
-
-
-def call_schema(tool: Tool) -> dict[str, Any]:
-    return closed({"name": {"const": tool.name}, "arguments": value_schema(tool.parameters)})
 
 
 def closed(properties: dict[str, Any], required: Sequence[str] | None = None) -> dict[str, Any]:
