@@ -134,3 +134,25 @@ def test_full_disk(place, world):
     assert got.returncode == 2, got.stderr
     assert "Traceback" not in got.stderr and "error:" in got.stderr
     assert left_behind(place) == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("data", "convert", "openai", "{rows}", "{out}"),
+        ("data", "verify", "{rows}", "{out}"),
+        ("data", "augment", "{rows}", "{out}"),
+        ("data", "pairs", "{rows}", "{out}", "--corruptions", "all"),
+        ("data", "show", "{rows}", "--html", "{out}"),
+    ],
+    ids=lambda words: words[1],
+)
+def test_an_output_never_replaces_its_input_or_a_folder(words, place, xlam):
+    rows = lines(place / "rows.jsonl", RECORD)
+    before = rows.read_bytes()
+    (place / "folder.jsonl").mkdir()
+    for out, said in ((rows, "OUT is the same file as IN"), (place / "folder.jsonl", "OUT is a folder")):
+        got = xlam(*(word.format(rows=rows, out=out) for word in words))
+        assert got.code == 2 and said in got.err
+    assert rows.read_bytes() == before and not list((place / "folder.jsonl").iterdir())
+    assert sorted(p.name for p in place.iterdir()) == ["folder.jsonl", "rows.jsonl"]

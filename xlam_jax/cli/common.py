@@ -61,6 +61,16 @@ def need_file(path: Path, what: str) -> Path:
     return path
 
 
+def need_output(path: Path, *sources: Path) -> Path:
+    """Returns `path`, or raises InputError when writing it would replace a folder or one of its sources."""
+    if path.is_dir():
+        raise InputError("OUT is a folder", where=str(path), hint="the name of a file")
+    for source in sources:
+        if path.exists() and source.exists() and path.samefile(source):
+            raise InputError("OUT is the same file as IN", where=str(path), hint="another name for OUT")
+    return path
+
+
 def need_dir(path: Path, what: str) -> Path:
     """Returns `path`, or raises InputError when it is no folder."""
     if not path.is_dir():

@@ -13,6 +13,7 @@ from xlam_jax.cli.common import (
     JsonOption,
     WorkersOption,
     err,
+    need_output,
     out,
     print_table,
     write_json,
@@ -74,6 +75,7 @@ def augment(
             )
 
         models = {"writer": model(ask.temperature), "answerer": model(0.0)}
+    need_output(target, source)
     with err.status("augmenting") as status:
         result = augment_file(
             source,
@@ -117,6 +119,7 @@ def pairs(
     from xlam_jax.data.pairs import NEGATIVES, build_pairs
 
     names = list(NEGATIVES) if corruptions == "all" else [n for n in corruptions.split(",") if n]
+    need_output(target, source, *([negatives] if negatives else []))
     with err.status("pairing") as status:
         result = build_pairs(
             source,

@@ -13,6 +13,7 @@ from xlam_jax.cli.common import (
     JsonOption,
     WorkersOption,
     err,
+    need_output,
     out,
     print_table,
     write_json,
@@ -64,8 +65,7 @@ def convert(
         )
     if not target.name.endswith((".jsonl", ".jsonl.gz")):
         raise InputError("OUT is written as JSONL", where=str(target), hint="OUT.jsonl or OUT.jsonl.gz")
-    if target.exists() and path.exists() and target.samefile(path):
-        raise InputError("OUT is the same file as IN", where=str(target), hint="another name for OUT")
+    need_output(target, path)
     with err.status(f"converting {path}") as status:
         result = run(
             source,

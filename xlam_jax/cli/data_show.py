@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xlam_jax.cli.common import JsonOption, err, out, write_json
+from xlam_jax.cli.common import JsonOption, err, need_output, out, write_json
 from xlam_jax.errors import InputError
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ def show(
     if html:
         from xlam_jax.data.report_html import write_report
 
+        need_output(html, path)
         with err.status("writing the page"):
             counts = write_report(html, chosen, codec, tokenizer, title=path.name)
         refused = f", {counts['refused']} that a build would refuse" if tokenizer else ""

@@ -13,6 +13,7 @@ from xlam_jax.cli.common import (
     JsonOption,
     WorkersOption,
     err,
+    need_output,
     out,
     print_table,
     write_json,
@@ -81,6 +82,7 @@ def verify(
     if against:
         files = (*settings.against, *map(str, against))
         settings = settings.model_copy(update={"against": files})
+    need_output(target, path)
     started = time.perf_counter()
     with Progress(SpinnerColumn(), TextColumn("{task.description}"), console=err, transient=True) as bar:
         task = bar.add_task("verifying")
