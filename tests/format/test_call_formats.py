@@ -4,6 +4,7 @@ import json
 import random
 
 import pytest
+from accepting import accepts
 from format_strategies import HOSTILE, texts, values
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -347,32 +348,8 @@ BAD = [
 ]
 
 
-@pytest.fixture(scope="module")
-def accepts():
-    """Whether `text` is a whole sentence of the grammar, over single bytes as tokens."""
-    llguidance = pytest.importorskip("llguidance")
-
-    class Bytes:
-        def __init__(self):
-            self.tokens = [*(bytes([i]) for i in range(256)), b"<eos>"]
-            self.eos_token_id, self.bos_token_id, self.special_token_ids = 256, None, [256]
-
-        def __call__(self, text):
-            return list(text if isinstance(text, bytes) else text.encode())
-
-    vocabulary = llguidance.LLTokenizer(llguidance.TokenizerWrapper(Bytes()))
-
-    def accepts(fragment, text):
-        matcher = llguidance.LLMatcher(vocabulary, "start: answer\n" + fragment)
-        assert not matcher.get_error(), matcher.get_error()
-        data = list(text.encode())
-        return matcher.try_consume_tokens(data) == len(data) and matcher.is_accepting()
-
-    return accepts
-
-
 @every
-def test_grammar_is_what_render_writes(accepts, form):
+def test_grammar_is_what_render_writes(form):
     for thought in (None, "why\nbecause é", ""):
         grammar = form.grammar(TOOLS, 1, 3, thought is not None)
         for calls in GOOD:
@@ -387,7 +364,7 @@ def test_grammar_is_what_render_writes(accepts, form):
 
 
 @every
-def test_grammar_counts_calls(accepts, form):
+def test_grammar_counts_calls(form):
     pings = [(ToolCall("ping", {}),) * n for n in range(5)]
 
     def allowed(low, high):
