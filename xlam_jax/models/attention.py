@@ -34,6 +34,7 @@ def attend(
     *,
     window: int | None = None,
     backend: str = "xla",
+    scale=None,
 ) -> jax.Array:
     """softmax(q k^T / sqrt(H)) v, causal, within equal segment id.
 
@@ -50,6 +51,12 @@ def attend(
     Raises:
       InputError: unknown backend.
     """
+    if scale is not None:
+        q_BSNH = q_BSNH * (scale * q_BSNH.shape[-1] ** 0.5)
+    Hv = v_BSKH.shape[-1]
+    if Hv != q_BSNH.shape[-1]:
+        v_BSKH = jnp.pad(v_BSKH, [(0, 0)] * 3 + [(0, q_BSNH.shape[-1] - Hv)])
+        return attend(q_BSNH, k_BSKH, v_BSKH, segment_ids_BS, window=window, backend=backend)[..., :Hv]
     if backend not in BACKENDS:
         raise InputError(f"unknown attention backend {backend!r}", hint="known: " + ", ".join(BACKENDS))
     return BACKENDS[backend](q_BSNH, k_BSKH, v_BSKH, segment_ids_BS, window)
