@@ -71,9 +71,9 @@ def route(
         choice_BSE = jax.lax.stop_gradient(scores_BSE)
         if bias_E is not None:
             choice_BSE = choice_BSE + jax.lax.stop_gradient(bias_E.astype(jnp.float32))
-        ids_BSK = jax.lax.top_k(_best_groups(choice_BSE, cfg), K)[1].astype(jnp.int32)
+        ids_BSK = _top(_best_groups(choice_BSE, cfg), K)
         chosen_BSKE = (ids_BSK[..., None] == jnp.arange(E)) & real_BS1[..., None]
-        # A masked sum instead of a gather: its gradient needs no scatter, which the partitioner would replicate.
+        # A masked sum and not a gather: its gradient needs no scatter.
         weights_BSK = jnp.where(chosen_BSKE, scores_BSE[:, :, None, :], 0).sum(axis=-1)
         if cfg.norm_topk:
             weights_BSK = weights_BSK / (weights_BSK.sum(axis=-1, keepdims=True) + 1e-20)
@@ -111,6 +111,23 @@ def _matmul(x_BSD: jax.Array, w_DE: jax.Array) -> jax.Array:
     return jnp.matmul(x_BSD, w_DE.astype(jnp.float32), precision="highest")
 
 
+def _top(scores: jax.Array, k: int) -> jax.Array:
+    """int32 indices of the k largest of the last axis, descending; of equals the first.
+
+    `jax.lax.top_k` is the same, but the partitioner gathers its whole input on every device first.
+    """
+    best = []
+    for _ in range(k):
+        best.append(jnp.argmax(scores, axis=-1).astype(jnp.int32))
+        scores = jnp.where(jnp.arange(scores.shape[-1]) == best[-1][..., None], -jnp.inf, scores)
+    return jnp.stack(best, axis=-1)
+
+
+def _member(ids: jax.Array, count: int) -> jax.Array:
+    """[..., k] indices -> bool [..., count]: which are among them."""
+    return (ids[..., None] == jnp.arange(count)).any(axis=-2)
+
+
 def _best_groups(choice_BSE: jax.Array, cfg: Any) -> jax.Array:
     """Scores with those outside the best `topk_group` of `n_group` groups at -inf.
 
@@ -121,11 +138,11 @@ def _best_groups(choice_BSE: jax.Array, cfg: Any) -> jax.Array:
         return choice_BSE
     grouped_BSGe = choice_BSE.reshape(*choice_BSE.shape[:2], G, -1)
     if cfg.group_scoring == "top2":
-        score_BSG = jax.lax.top_k(grouped_BSGe, 2)[0].sum(axis=-1)
+        best_BSGe = _member(_top(grouped_BSGe, 2), grouped_BSGe.shape[-1])
+        score_BSG = jnp.where(best_BSGe, grouped_BSGe, 0).sum(axis=-1)
     else:
         score_BSG = grouped_BSGe.max(axis=-1)
-    best_BSg = jax.lax.top_k(score_BSG, cfg.topk_group)[1]
-    keep_BSG = (best_BSg[..., None] == jnp.arange(G)).any(axis=-2)
+    keep_BSG = _member(_top(score_BSG, cfg.topk_group), G)
     return jnp.where(keep_BSG[..., None], grouped_BSGe, -jnp.inf).reshape(choice_BSE.shape)
 
 
@@ -147,6 +164,6 @@ def _check(cfg: Any, bias_E: Any) -> None:
         raise InputError(f"group_scoring top2 needs two experts a group, found {E // G}", where="moe.n_group")
     if (bias_E is not None) != cfg.selection_bias:
         raise InputError(
-            f"selection_bias is {cfg.selection_bias}, but the bias is {'absent' if bias_E is None else 'given'}",
+            f"selection_bias is {cfg.selection_bias}, the bias is {'absent' if bias_E is None else 'given'}",
             where="moe.selection_bias",
         )
