@@ -78,7 +78,7 @@ def test_decay_and_lora_follow_the_kind_of_parameter(cfg):
 def test_state_dict_round_trip_is_exact(cfg, params):
     state = S.state_dict_from_params(params, cfg)
     np.testing.assert_array_equal(
-        state["model.layers.1.mlp.down_proj.weight"], np.asarray(params.layers.down[1]).T
+        state["model.layers.1.mlp.down_proj.weight"], np.asarray(params.layers.mlp.down[1]).T
     )
     jax.tree.map(np.testing.assert_array_equal, S.params_from_state_dict(state, cfg), params)
 
