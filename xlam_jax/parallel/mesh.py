@@ -134,27 +134,19 @@ def by_node(devices: Sequence[Any], nodes: int = 0) -> list[list[Any]]:
 
 
 def arrange(shape: Sequence[int], nodes: Sequence[Sequence[Any]]) -> np.ndarray:
-    """Devices in the order of `AXES`: inside a node along the last axes, across nodes along the first.
-
-    Raises:
-      InputError: axes that do not break at the edge of a node.
-    """
-    left = len(nodes[0])
+    """Devices in the order of `AXES`: inside a node along the last axes, across nodes along the first."""
+    left = len(nodes[0])  # every prime factor of it divides some axis, so it comes down to 1
     inner = [1] * len(shape)
     for i in reversed(range(len(shape))):
         inner[i] = math.gcd(shape[i], left)
         left //= inner[i]
-    if left > 1:
-        raise InputError(
-            f"mesh {dict(zip(AXES, shape, strict=True))} does not lie on nodes of {len(nodes[0])} devices",
-            where="mesh",
-            hint="choose sizes whose product, taken from the last axis, divides the devices of a node",
-        )
     outer = [size // part for size, part in zip(shape, inner, strict=True)]
     crossing = [axis for axis, ways in zip(AXES[2:], outer[2:], strict=True) if ways > 1]
     if crossing:
         log.warning("mesh: %s crosses nodes, over the slow network", " and ".join(crossing))
-    blocks = [mesh_utils.create_device_mesh(inner, list(node), allow_split_physical_axes=True) for node in nodes]
+    blocks = [
+        mesh_utils.create_device_mesh(inner, list(node), allow_split_physical_axes=True) for node in nodes
+    ]
     grid = np.empty((*outer, *inner), dtype=object)
     for place, block in zip(np.ndindex(*outer), blocks, strict=True):
         grid[place] = block

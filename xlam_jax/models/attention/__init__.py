@@ -30,6 +30,7 @@ from xlam_jax.parallel.attention import active_mesh, context_ways, heads_divide,
 
 __all__ = [
     "BACKENDS",
+    "CONTEXT_BACKENDS",
     "MASKED",
     "Choice",
     "Facts",
