@@ -66,9 +66,7 @@ def test_loops_over_blocks(backend, monkeypatch):
 
 @pytest.mark.parametrize("backend", CONTEXT_BACKENDS)
 def test_a_document_does_not_feel_another_across_shards(backend):
-    q, k, v, seg, ct = inputs(
-        32, N=8, K=2
-    )  # the first document ends at 10: inside the second of eight shards
+    q, k, v, seg, ct = inputs(32, N=8, K=2)  # documents meet at 10, inside a shard
     other = [x.at[:, 10:].multiply(-3.0) for x in (q, k, v)]
     before = under({"context": 8}, (q, k, v, seg, ct), backend=backend)
     after = under({"context": 8}, (*other, seg, ct.at[:, 10:].add(7.0)), backend=backend)

@@ -112,8 +112,8 @@ def by_node(devices: Sequence[Any], nodes: int = 0) -> list[list[Any]]:
     Raises:
       InputError: parts that are not equal.
     """
-    places = [getattr(d, "slice_index", None) for d in devices]
-    if any(place is None for place in places):
+    places: list[Any] = [getattr(d, "slice_index", None) for d in devices]
+    if None in places:
         places = [d.process_index for d in devices]
     if nodes == 1 or (not nodes and len(set(places)) == 1):
         return [list(devices)]
@@ -126,7 +126,7 @@ def by_node(devices: Sequence[Any], nodes: int = 0) -> list[list[Any]]:
         groups = [[devices[i] for i in order[n * size : (n + 1) * size]] for n in range(nodes)]
     if len({len(group) for group in groups}) > 1:
         raise InputError(
-            f"nodes hold {', '.join(str(len(group)) for group in groups)} devices of the mesh, not equally many",
+            f"nodes hold {', '.join(str(len(g)) for g in groups)} devices of the mesh, not equally many",
             where="mesh",
             hint="use whole nodes, or give mesh.nodes",
         )
