@@ -11,7 +11,8 @@ ring        keys and values travel from device to device and partial results are
 
 Shard i of C holds positions [i * S / C, (i + 1) * S / C) of every row. With `gather` and `ring` every shard
 multiplies with keys that causality hides from it, the first one most; dealing each device one early and one
-late piece of the row would halve that work, at the price of permuted batches. `gather` and `ring` take their arithmetic from the caller, as `PartMath`.
+late piece of the row would halve that work, at the price of permuted batches. `gather` and `ring` take their
+arithmetic from the caller, as `PartMath`.
 
 Shape legend: B rows, S positions (L = S / C of one shard), N query heads, K key/value heads, H width of
 queries and keys, J width of values.
