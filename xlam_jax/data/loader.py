@@ -149,8 +149,19 @@ def eval_batches(
         yield stack([stack([part[i] for i in mine])])
 
 
-def to_device(batch: Batch, sharding: Any) -> Batch:
-    """This host's rows -> global jax arrays over the mesh; `sharding` fits `[A, B, S]`."""
+def to_device(batch: Batch, sharding: Any, parts: int | None = None) -> Batch:
+    """This host's rows -> global jax arrays over the mesh; `sharding` fits `[..., B, S]`.
+
+    Args:
+      parts: of how many equal parts of the batch's rows `batch` is one; None for one a process. Positions are
+        whole in every part, also where `sharding` splits them.
+    """
     import jax
 
-    return Batch(*(jax.make_array_from_process_local_data(sharding, field) for field in batch))
+    parts = jax.process_count() if parts is None else parts
+
+    def place(field: np.ndarray) -> Any:
+        shape = (*field.shape[:-2], field.shape[-2] * parts, field.shape[-1])
+        return jax.make_array_from_process_local_data(sharding, field, shape)
+
+    return Batch(*(place(field) for field in batch))

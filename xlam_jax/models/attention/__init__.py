@@ -1,8 +1,8 @@
 """Causal attention within packed segments, by backend.
 
-`xla` is the reference and runs everywhere, `cudnn` is for Hopper GPUs and newer, `splash` for TPUs. In none of
-them does one packed document see another. `probe_attention` tries an accelerator's backend on the machine and
-names the one to use.
+`xla` is the reference and runs everywhere, `cudnn` is for Hopper GPUs and newer, `splash` for TPUs. In none
+of them does one packed document see another. `probe_attention` tries an accelerator's backend on the machine
+and names the one to use.
 
 Where the mesh splits the sequence (axis `context`), every backend has a way to cross it: `context_gather`
 (each device gathers all keys; what `xla` does), `context_ring` (keys travel from device to device),
@@ -30,6 +30,7 @@ from xlam_jax.parallel.attention import active_mesh, context_ways, heads_divide,
 
 __all__ = [
     "BACKENDS",
+    "CONTEXT_BACKENDS",
     "MASKED",
     "Choice",
     "Facts",
@@ -74,7 +75,7 @@ def attend(
     """
     if backend not in BACKENDS:
         raise InputError(f"unknown attention backend {backend!r}", hint="known: " + ", ".join(BACKENDS))
-    scale = q_BSNH.shape[-1] ** -0.5 if scale is None else float(scale)
+    scale = float(q_BSNH.shape[-1] ** -0.5 if scale is None else scale)
     arrays = (q_BSNH, k_BSKH, v_BSKJ, segment_ids_BS)
     name = "xla" if backend == "auto" or backend in CONTEXT_BACKENDS else backend
     local = kernel(name, window=window, scale=scale, max_segments=max_segments)
@@ -89,8 +90,8 @@ def attend(
         return over_context(way, PART, *arrays, mesh, window=window, scale=scale)
     if not heads_divide(mesh, q_BSNH.shape[2]):
         raise InputError(
-            f"{q_BSNH.shape[2]} heads do not divide by context={ways} x tensor={mesh.shape.get('tensor', 1)}, "
-            f"as attention {backend!r} needs",
+            f"attention {backend!r}: {q_BSNH.shape[2]} heads do not divide by context={ways} x "
+            f"tensor={mesh.shape.get('tensor', 1)}",
             where="mesh.context",
             hint="attention: context_gather or context_ring",
         )
