@@ -24,7 +24,7 @@ from xlam_jax.training.evaluating import Evaluation, Evaluator
 from xlam_jax.training.length import fix_steps
 from xlam_jax.training.optimizer import learning_rate
 from xlam_jax.training.profiling import Profile
-from xlam_jax.training.progress import Display, Meter, StepClock, display, memory, peak_rss
+from xlam_jax.training.progress import Meter, StepClock, display, memory, peak_rss
 from xlam_jax.training.report import write_report
 from xlam_jax.training.setup import Work
 from xlam_jax.training.signals import Interrupts

@@ -100,10 +100,12 @@ def _muon(momentum: float) -> optax.GradientTransformation:
         # Axes before the last two, layers and experts, are a batch of matrices.
         return jax.tree.map(lambda _: contrib.MuonDimensionNumbers(-2, -1), tree)
 
-    return optax.chain(
-        contrib.scale_by_muon(beta=momentum, weight_dimension_numbers=dims),  # type: ignore[arg-type]
-        contrib.scale_by_shape(weight_dimension_numbers=dims, consistent_rms=0.2),  # type: ignore[arg-type]
-    )
+    def rms(tree: Any, params: Any) -> Any:
+        # 0.2 is the RMS of AdamW's updates (section 2.2 of the paper).
+        return jax.tree.map(lambda x: x * (0.2 * math.sqrt(max(x.shape[-2:]))), tree)
+
+    scale = contrib.scale_by_muon(beta=momentum, weight_dimension_numbers=dims)  # type: ignore[arg-type]
+    return optax.chain(scale, optax.stateless(rms))
 
 
 def _muon_labels(tree: Any) -> Any:

@@ -26,7 +26,9 @@ def round_tree(tree: Any, like: Any, salt: jax.Array) -> Any:
     def leaf(path: tuple, x: jax.Array, target: jax.Array) -> jax.Array:
         if target.dtype != jnp.bfloat16 or x.dtype == jnp.bfloat16:
             return x.astype(target.dtype)
-        return stochastic_round(x, _mix(salt.astype(jnp.uint32) ^ zlib.crc32(path_name(path).encode())))
+        return stochastic_round(
+            x, _mix(salt.astype(jnp.uint32) ^ jnp.uint32(zlib.crc32(path_name(path).encode())))
+        )
 
     return jax.tree_util.tree_map_with_path(leaf, tree, like)
 

@@ -2,8 +2,8 @@
 
 `config.yaml` (resolved), `versions.json` (with the git commit of the code), `data.manifest.json` (of the
 training data), `run.json` (total steps, first start), `metrics.jsonl`, `events.jsonl` (starts, saves, skipped
-steps, stops), `loss.png`, `report.html`, `checkpoints/`, `best.json`; also config.json and the tokenizer of the
-model, so that the folder explains its own parameters.
+steps, stops), `loss.png`, `report.html`, `checkpoints/`, `best.json`; also config.json and the tokenizer of
+the model, so that the folder explains its own parameters.
 """
 
 from __future__ import annotations
