@@ -1,7 +1,7 @@
 """Checkpoints of a run, through Orbax: asynchronous, sharded, complete or invisible.
 
 `RUN/checkpoints/STEP/` holds three items: `params`, a flat mapping from dotted path ("layers.q") to the
-whole, stacked array; `opt_state`, likewise; `meta`, a JSON object. Frozen and trained parameters are saved
+whole, stacked array; `opt_state`, likewise (not of an optimizer without state); `meta`, a JSON object. Frozen and trained parameters are saved
 as one, so a reader need not know what was frozen, and any mesh and host count can restore. `RUN/best.json`
 names the best checkpoint, which stays whatever its age.
 """
@@ -91,15 +91,14 @@ class Store:
             check_space(self.folder, state_bytes(state))
         merge = self._merge if state.frozen.below is not None else partition.merge
         whole = merge(state.params, state.frozen)
+        items = {
+            "params": ocp.args.PyTreeSave(flat(whole)),  # type: ignore[call-arg]
+            "meta": ocp.args.JsonSave({"step": step, **meta}),  # type: ignore[call-arg]
+        }
+        if moments := flat(state.opt_state):  # plain SGD has none, and Orbax refuses an empty item
+            items["opt_state"] = ocp.args.PyTreeSave(moments)  # type: ignore[call-arg]
         with self._what_is_kept():
-            self._manager.save(
-                step,
-                args=ocp.args.Composite(
-                    params=ocp.args.PyTreeSave(flat(whole)),  # type: ignore[call-arg]
-                    opt_state=ocp.args.PyTreeSave(flat(state.opt_state)),  # type: ignore[call-arg]
-                    meta=ocp.args.JsonSave({"step": step, **meta}),  # type: ignore[call-arg]
-                ),
-            )
+            self._manager.save(step, args=ocp.args.Composite(**items))
 
     def wait(self) -> None:
         """Returns when everything is on disk."""
@@ -205,7 +204,9 @@ class Store:
     def _read(self, step: int, state: TrainState, places: TrainState, cfg: ModelConfig) -> TrainState:
         whole = jax.eval_shape(partition.merge, state.params, state.frozen)
         params = self.read_item(step, "params", whole, shardings(cfg, places.step.mesh))
-        opt_state = self.read_item(step, "opt_state", state.opt_state, places.opt_state)
+        opt_state = state.opt_state
+        if jax.tree.leaves(opt_state):
+            opt_state = self.read_item(step, "opt_state", opt_state, places.opt_state)
 
         # Restored buffers may not be donatable, which would double the memory of every later step: copy once.
         def own(params: Any) -> tuple[Any, partition.Frozen]:
