@@ -202,7 +202,7 @@ def spiky(world, tmp_path_factory):
     return folder, ids
 
 
-SPIKES = ("steps=20", "batch.rows=1", "optim.lr=0.02", "spikes.deviations=6", "spikes.window=12")
+SPIKES = ("steps=20", "batch.rows=1", "optim.lr=0.005", "spikes.deviations=4", "spikes.window=8")
 
 
 def test_a_spike_stops_the_run_and_names_the_records(settings, spiky):

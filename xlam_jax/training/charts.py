@@ -8,7 +8,7 @@ from html import escape
 
 Points = Sequence[tuple[float, float]]
 _WIDTH, _HEIGHT = 640, 230
-_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 12, 10, 30
+_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 16, 10, 30
 _MOST = 600
 
 
@@ -37,7 +37,7 @@ def line_chart(series: dict[str, Points], *, x_label: str = "step") -> str:
         parts.append(f'<text x="{_LEFT - 6}" y="{py(y) + 4:.1f}" text-anchor="end">{_number(y)}</text>')
     for x in xs:
         parts.append(f'<text x="{px(x):.1f}" y="{_HEIGHT - 12}" text-anchor="middle">{_number(x)}</text>')
-    parts.append(f'<text x="{_WIDTH - _RIGHT}" y="{_HEIGHT - 1}" text-anchor="end">{escape(x_label)}</text>')
+    parts.append(f'<text x="{_LEFT - 14}" y="{_HEIGHT - 12}" text-anchor="end">{escape(x_label)}</text>')
     for i, (name, points) in enumerate(found.items()):
         parts.append(f'<g class="line c{i % 4}"><title>{escape(name)}</title>')
         for piece in _pieces(points):
@@ -83,9 +83,12 @@ def _axis(values: Sequence[float], whole: bool = False) -> tuple[tuple[float, fl
     unit = 10.0 ** math.floor(math.log10(raw))
     step = next(unit * m for m in (1, 2, 5, 10) if unit * m >= raw * 0.999)
     step = max(step, 1.0) if whole else step
-    first = math.ceil(low / step - 1e-9)
-    ticks = [k * step for k in range(first, math.floor(high / step + 1e-9) + 1)]
-    return (low, high), ticks
+    if whole:
+        ticks = range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)
+    else:  # the range ends at ticks
+        ticks = range(math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9) + 1)
+        low, high = ticks[0] * step, ticks[-1] * step
+    return (low, high), [k * step for k in ticks]
 
 
 def _number(x: float) -> str:

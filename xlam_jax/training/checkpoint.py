@@ -1,9 +1,9 @@
 """Checkpoints of a run, through Orbax: asynchronous, sharded, complete or invisible.
 
 `RUN/checkpoints/STEP/` holds three items: `params`, a flat mapping from dotted path ("layers.q") to the
-whole, stacked array; `opt_state`, likewise (not of an optimizer without state); `meta`, a JSON object. Frozen and trained parameters are saved
-as one, so a reader need not know what was frozen, and any mesh and host count can restore. `RUN/best.json`
-names the best checkpoint, which stays whatever its age.
+whole, stacked array; `opt_state`, likewise (none of an optimizer without state); `meta`, a JSON object.
+Frozen and trained parameters are saved as one, so a reader need not know what was frozen, and any mesh and
+host count can restore. `RUN/best.json` names the best checkpoint, which stays whatever its age.
 """
 
 from __future__ import annotations

@@ -46,10 +46,10 @@ def page(run: Path) -> str:
         *(_section(title, chart) for title, chart in _charts(rows)),
         *_layer_norms(rows),
         _section("checkpoints", _checkpoints(steps, best)),
-        _section("events", _events(events)),
+        _section("events (times are UTC)", _events(events), whole=True),
         _section("training data", _table(_manifest_facts(_json(run / MANIFEST)))),
         _section("versions", _table(_flat(_json(run / "versions.json")))),
-        _section("config", f"<pre>{escape(_text(run / 'config.yaml'))}</pre>"),
+        _section("config", f"<pre>{escape(_text(run / 'config.yaml'))}</pre>", whole=True),
     ]
     template = importlib.resources.files("xlam_jax.training").joinpath(REPORT).read_text("utf-8")
     return Template(template).substitute(
@@ -134,7 +134,7 @@ def _events(events: list[dict]) -> str:
             f"{k} {', '.join(map(str, v)) if isinstance(v, list) else v}" for k, v in rest.items()
         )
         step = "" if event["step"] is None else str(event["step"])
-        return {"time": event["time"], "event": event["event"], "step": step, "": words}
+        return {"time": _time(event), "event": event["event"], "step": step, "": words}
 
     return _rows([row(e) for e in events[-_LAST_EVENTS:]], of="event")
 
@@ -156,8 +156,10 @@ def _table(facts: dict[str, Any]) -> str:
     return f"<table>{''.join(lines)}</table>" if lines else ""
 
 
-def _section(title: str, body: str) -> str:
-    return f"<section><h2>{escape(title)}</h2>{body}</section>" if body else ""
+def _section(title: str, body: str, whole: bool = False) -> str:
+    """A panel; over the whole width when `whole`."""
+    wide = ' class="whole"' if whole else ""
+    return f"<section{wide}><h2>{escape(title)}</h2>{body}</section>" if body else ""
 
 
 def _manifest_facts(manifest: dict) -> dict[str, Any]:
@@ -183,7 +185,11 @@ def _about(events: list[dict]) -> str:
         return ""
     last, sessions = events[-1], sum(e["event"] in ("started", "resumed") for e in events)
     times = "1 session" if sessions == 1 else f"{sessions} sessions"
-    return f"{last['event']} {last['time']}; first started {events[0]['time']}, {times}"
+    return f"{last['event']} {_time(last)} UTC; first started {_time(events[0])}, {times}"
+
+
+def _time(event: dict) -> str:
+    return event["time"][:16].replace("T", " ")
 
 
 def _number(value: Any) -> str:
