@@ -33,6 +33,10 @@ def train(
             help="auto: go on from the newest checkpoint, if any; must: only from one; never: only without."
         ),
     ] = ResumeChoice.auto,
+    profile: Annotated[
+        str | None,
+        typer.Option(metavar="FIRST:LAST", help="Trace these steps into RUN/profile (also log.profile)."),
+    ] = None,
     json_file: JsonOption = None,
 ) -> None:
     """Fine-tune a model on packed data; stop it with SIGTERM, and the same command goes on."""
@@ -41,7 +45,14 @@ def train(
     from xlam_jax.training.config import TrainConfig
     from xlam_jax.training.loop import train as run
 
-    result = run(load_config(TrainConfig, config, overrides or ()), console=err, resume=resume.value)
+    changes = [*(overrides or ()), *([f"log.profile='{profile}'"] if profile else [])]
+    settings = load_config(TrainConfig, config, changes)
+    evaluators = []
+    if settings.log.calls:
+        from xlam_jax.cli.train_calls import CallAccuracy
+
+        evaluators.append(CallAccuracy(settings, settings.log.calls))
+    result = run(settings, evaluators=evaluators, console=err, resume=resume.value)
     write_json(json_file, asdict(result))
     keys = (
         "step",
@@ -53,7 +64,10 @@ def train(
         "seconds",
     )
     row = {key: getattr(result, key) for key in keys}
-    print_table(f"run {result.run}", [{**row, **result.eval, "peak GiB": result.peak_rss_gib}])
+    row |= {**result.eval, "goodput": result.goodput, "peak GiB": result.peak_rss_gib}
+    print_table(f"run {result.run}", [row])
+    if result.best:
+        out.print("best checkpoint: step {step}, {metric} {value:.4f}".format(**result.best), highlight=False)
     if result.stopped.startswith("SIG"):
         raise WorkError(
             f"stopped by {result.stopped}, saved at step {result.step} of {result.total_steps}",

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT as a wish to stop after the current step."""
+"""Signals as a wish to save and stop after the current step."""
 
 from __future__ import annotations
 
@@ -7,9 +7,14 @@ import threading
 from types import TracebackType
 from typing import Any
 
+# Slurm announces the end of a job with what `--signal` names, others with SIGTERM; SIGINT is Ctrl-C.
+CAUGHT = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+
 
 class Interrupts:
-    """Within it, the first SIGTERM or SIGINT is only noted (`caught` names it); the second acts as usual.
+    """Within it, a first signal of `CAUGHT` is only noted (`caught` names it), and so is a first one of
+    another kind after it: a scheduler that warns with SIGUSR1 and then sends SIGTERM must not cut off the
+    save. A second SIGTERM or SIGINT acts as usual; more of the others are noted only.
 
     Only the main thread can set handlers; elsewhere nothing is caught.
     """
@@ -20,13 +25,14 @@ class Interrupts:
 
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in CAUGHT:
                 self._before[number] = signal.signal(number, self._note)
         return self
 
     def _note(self, number: int, frame: Any) -> None:
-        self.caught = signal.Signals(number).name
-        self._restore()
+        self.caught = self.caught or signal.Signals(number).name
+        if number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._before.pop(number))
 
     def _restore(self) -> None:
         for number, handler in self._before.items():
