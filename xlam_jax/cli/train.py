@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from xlam_jax.cli.common import JsonOption, err, out, print_table, write_json
 
@@ -38,11 +39,14 @@ def train(
     """Fine-tune a model on packed data; stop it with SIGTERM, and the same command goes on."""
     from xlam_jax.config import load_config
     from xlam_jax.errors import WorkError
+    from xlam_jax.parallel import distributed
     from xlam_jax.training.config import TrainConfig
     from xlam_jax.training.loop import train as run
 
-    result = run(load_config(TrainConfig, config, overrides or ()), console=err, resume=resume.value)
-    write_json(json_file, asdict(result))
+    settings = load_config(TrainConfig, config, overrides or ())
+    distributed.start()
+    first = distributed.is_first()  # speaks for all
+    result = run(settings, console=err if first else Console(quiet=True), resume=resume.value)
     keys = (
         "step",
         "total_steps",
@@ -53,12 +57,14 @@ def train(
         "seconds",
     )
     row = {key: getattr(result, key) for key in keys}
-    print_table(f"run {result.run}", [{**row, **result.eval, "peak GiB": result.peak_rss_gib}])
+    if first:
+        write_json(json_file, asdict(result))
+        print_table(f"run {result.run}", [{**row, **result.eval, "peak GiB": result.peak_rss_gib}])
     if result.stopped.startswith("SIG"):
         raise WorkError(
             f"stopped by {result.stopped}, saved at step {result.step} of {result.total_steps}",
             where=result.run,
             hint="the same command goes on from there",
         )
-    if not result.finished:
+    if not result.finished and first:
         out.print(f"stopped at step {result.step} of {result.total_steps} as asked (stop_at)")
