@@ -175,10 +175,10 @@ def _slurm(env: Mapping[str, str]) -> Group | None:
 
 def _first_host(nodes: str) -> str:
     """First host of Slurm's list: a-[03-07,9],b -> a-03."""
-    match = re.match(r"([^,\[]+)(?:\[([^\],-]+)[^\]]*\]([^,]*))?", nodes)
+    match = re.match(r"(?:[^,\[]|\[[^\]]*\])+", nodes)  # up to a comma outside of brackets
     if not match:
         raise InputError(f"no host in {nodes!r}", where="SLURM_STEP_NODELIST")
-    return "".join(part or "" for part in match.groups())
+    return re.sub(r"\[([^\],-]+)[^\]]*\]", r"\1", match[0])
 
 
 def _checked(group: Group, what: str) -> Group:
