@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -44,6 +45,7 @@ def train(
     from xlam_jax.training.loop import train as run
 
     settings = load_config(TrainConfig, config, overrides or ())
+    use_flag_profile()
     distributed.start()
     first = distributed.is_first()  # speaks for all
     result = run(settings, console=err if first else Console(quiet=True), resume=resume.value)
@@ -68,3 +70,14 @@ def train(
         )
     if not result.finished and first:
         out.print(f"stopped at step {result.step} of {result.total_steps} as asked (stop_at)")
+
+
+def use_flag_profile() -> None:
+    """Adds the flag profile named by XLAM_XLA_PROFILE to XLA_FLAGS, which JAX reads when it first looks for
+    devices; flags that are already set come last and win."""
+    name = os.environ.get("XLAM_XLA_PROFILE", "")
+    if not name:
+        return
+    from xlam_jax.bench.flags import profile_flags
+
+    os.environ["XLA_FLAGS"] = f"{profile_flags(name)} {os.environ.get('XLA_FLAGS', '')}".strip()
