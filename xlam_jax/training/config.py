@@ -40,6 +40,20 @@ class PrecisionConfig(Config):
     compute_dtype: Dtype = "float32"
 
 
+class MoeOptions(Config):
+    """Mixtures of experts.
+
+    Attributes:
+      experts: how a device computes its experts, see `models.experts.BACKENDS`.
+      exchange: how tokens reach the devices that hold their experts, see `parallel.exchange`.
+      aux_loss: weight of the load-balance loss; None takes the model's own.
+    """
+
+    experts: str = "batched"
+    exchange: str = "auto"
+    aux_loss: float | None = Field(default=None, ge=0)
+
+
 class CheckpointConfig(Config):
     """Save every `every` steps (0: only at the end and when stopped), keep the newest `keep`."""
 
@@ -85,6 +99,7 @@ class TrainConfig(Config):
     optim: OptimConfig = OptimConfig()
     mesh: MeshConfig = MeshConfig()
     precision: PrecisionConfig = PrecisionConfig()
+    moe: MoeOptions = MoeOptions()
     remat: str = "none"
     attention: str = "xla"
     checkpoint: CheckpointConfig = CheckpointConfig()
