@@ -68,16 +68,16 @@ def until_step(out: Path, step: int, goes_on=lambda: True) -> None:
 
 
 class Processes:
-    """`count` processes of `xlam train`, started; what each printed is in `logs`."""
+    """`count` processes of `xlam train`, with `devices` over all; what each printed is in `logs`."""
 
-    def __init__(self, base, out, count, *overrides):
+    def __init__(self, base, out, count, *overrides, devices=8):
         coordinator = f"127.0.0.1:{free_port()}"
         command = [sys.executable, "-m", "xlam_jax.cli.main", "train", str(base / "config.yaml")]
         command += [f"out={out}", *overrides]
         self.out, self.logs, self.all = out, [], []
         for i in range(count):
             variables = {"XLAM_COORDINATOR": coordinator, "XLAM_NUM_PROCESSES": count, "XLAM_PROCESS_ID": i}
-            env = environment(base, 8 // count, **{k: str(v) for k, v in variables.items()})
+            env = environment(base, devices // count, **{k: str(v) for k, v in variables.items()})
             self.logs.append(base / f"{out.name}-{i}-{time.monotonic_ns()}.log")
             with self.logs[-1].open("w") as log:
                 process = subprocess.Popen(command, cwd=REPO, env=env, stdout=log, stderr=log)
@@ -104,8 +104,8 @@ class Processes:
         return [process.wait(timeout=SECONDS) for process in self.all]
 
 
-def finish(base, out, count, *overrides):
-    with Processes(base, out, count, *overrides) as processes:
+def finish(base, out, count, *overrides, devices=8):
+    with Processes(base, out, count, *overrides, devices=devices) as processes:
         assert processes.codes() == [0] * count, processes.printed()
     return processes
 

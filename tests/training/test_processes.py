@@ -64,6 +64,18 @@ def test_two_processes_train_the_same_steps_as_one(base, uninterrupted):
 
 
 @pytest.mark.slow
+def test_processes_that_share_rows_of_the_batch(base):
+    """Heads split over both processes: each needs every row, as one process does."""
+    mesh = ("mesh.data=1", "mesh.fsdp=1", "mesh.tensor=4", "steps=4")
+    two, one = base / "shared-two", base / "shared-one"
+    finish(base, two, 2, *mesh, devices=4)
+    finish(base, one, 1, *mesh, devices=4)
+    got, wanted = losses(two), losses(one)
+    assert len(got) == 4
+    np.testing.assert_allclose([r["loss"] for r in got], [r["loss"] for r in wanted], rtol=1e-5)
+
+
+@pytest.mark.slow
 def test_process_0_speaks_and_all_write_the_checkpoint(uninterrupted, base):
     params = uninterrupted / "checkpoints" / "30" / "params"
     assert {p.name for p in params.glob("ocdbt.process_*")} == {"ocdbt.process_0", "ocdbt.process_1"}

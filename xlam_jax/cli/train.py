@@ -73,11 +73,15 @@ def train(
 
 
 def use_flag_profile() -> None:
-    """Adds the flag profile named by XLAM_XLA_PROFILE to XLA_FLAGS, which JAX reads when it first looks for
-    devices; flags that are already set come last and win."""
+    """Sets the flag profile named by XLAM_XLA_PROFILE, which JAX reads when it first looks for devices.
+
+    What is already in the environment wins.
+    """
     name = os.environ.get("XLAM_XLA_PROFILE", "")
     if not name:
         return
-    from xlam_jax.bench.flags import profile_flags
+    from xlam_jax.bench.xla_flags import profile, profile_flags
 
+    for key, value in profile(name).env.items():
+        os.environ.setdefault(key, value)
     os.environ["XLA_FLAGS"] = f"{profile_flags(name)} {os.environ.get('XLA_FLAGS', '')}".strip()

@@ -20,7 +20,7 @@ from xlam_jax.errors import InputError
 from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.params import Params
 from xlam_jax.models.spec import decay_mask, shapes
-from xlam_jax.parallel.mesh import make_mesh
+from xlam_jax.parallel.mesh import batch_share, make_mesh
 from xlam_jax.parallel.rules import batch_sharding
 from xlam_jax.training import partition, run_folder
 from xlam_jax.training.checkpoint import Store, complete_steps, model_to_json, open_store, state_bytes
@@ -53,7 +53,7 @@ class TrainResult:
     step: int
     total_steps: int
     finished: bool
-    stopped: str  # "", "stop_at", "SIGTERM" or "SIGINT"
+    stopped: str  # "", "stop_at", "SIGTERM", "SIGUSR1" or "SIGINT"
     resumed_from: int
     loss: float | None
     accuracy: float | None
@@ -167,8 +167,8 @@ class _Work:
 
     def steps(self, num_steps: int) -> Steps:
         batch = self.config.batch
-        hosts = (jax.process_index(), jax.process_count())
-        return Steps(self.data, batch.rows, batch.accumulation, self.config.seed, num_steps, *hosts)
+        share = batch_share(self.mesh)
+        return Steps(self.data, batch.rows, batch.accumulation, self.config.seed, num_steps, *share)
 
     # -- the run ----
 
@@ -345,7 +345,7 @@ class _Work:
             self._eval_fn = self._eval_fn or make_eval(self._objective(self.eval_data))
             sums = {"loss_sum": 0.0, "weight_sum": 0.0, "correct_sum": 0.0}
             place = batch_sharding(self.mesh)
-            for batch in eval_batches(self.eval_data, self.micro, jax.process_index(), jax.process_count()):
+            for batch in eval_batches(self.eval_data, self.micro, *batch_share(self.mesh)):
                 rows = Batch(*(field[0] for field in batch))
                 values = jax.device_get(self._eval_fn(params, to_device(rows, place)))
                 sums = {k: sums[k] + float(values[k]) for k in sums}
