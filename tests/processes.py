@@ -17,7 +17,7 @@ from xlam_jax.release import load_model
 from xlam_jax.training.run_folder import read_metrics
 
 REPO = Path(__file__).resolve().parents[1]
-SECONDS = 240  # for a run of a few steps, most of them XLA's; the machine may be busy
+SECONDS = 900  # for a run of a few steps, most of them XLA's; the machine may be busy
 EXACT = ("step", "loss", "accuracy", "grad_norm", "lr")
 
 
@@ -68,9 +68,9 @@ def until_step(out: Path, step: int, goes_on=lambda: True) -> None:
 
 
 class Processes:
-    """`count` processes of `xlam train`, with `devices` over all; what each printed is in `logs`."""
+    """`count` processes of `xlam train`, with `devices` over all, in working `folders`."""
 
-    def __init__(self, base, out, count, *overrides, devices=8):
+    def __init__(self, base, out, count, *overrides, devices=8, folders=None):
         coordinator = f"127.0.0.1:{free_port()}"
         command = [sys.executable, "-m", "xlam_jax.cli.main", "train", str(base / "config.yaml")]
         command += [f"out={out}", *overrides]
@@ -80,7 +80,9 @@ class Processes:
             env = environment(base, devices // count, **{k: str(v) for k, v in variables.items()})
             self.logs.append(base / f"{out.name}-{i}-{time.monotonic_ns()}.log")
             with self.logs[-1].open("w") as log:
-                process = subprocess.Popen(command, cwd=REPO, env=env, stdout=log, stderr=log)
+                process = subprocess.Popen(
+                    command, cwd=folders[i] if folders else REPO, env=env, stdout=log, stderr=log
+                )
             self.all.append(process)
 
     def __enter__(self):

@@ -27,7 +27,7 @@ from tests.processes import (
     until_step,
 )
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 DAEMONS = ("munged", "slurmctld", "slurmd")
 
 CONF = """

@@ -1,5 +1,6 @@
 """Where a process finds that it stands, and what it says when the others are not where they should be."""
 
+import hashlib
 import json
 import os
 import socket
@@ -14,6 +15,7 @@ import pytest
 from xlam_jax.errors import InputError, WorkError
 from xlam_jax.parallel.distributed import Group, _roll_call, detect
 
+NOTHING = hashlib.sha256(b"").hexdigest()
 REPO = Path(__file__).resolve().parents[2]
 EXPLICIT = {"XLAM_COORDINATOR": "node-0:61500", "XLAM_NUM_PROCESSES": "4", "XLAM_PROCESS_ID": "3"}
 SLURM = {
@@ -107,10 +109,10 @@ def call(*members, timeout=20, late=0.0):
         port = s.getsockname()[1]
     raised = {}
 
-    def one(k, index, count, version):
+    def one(k, index, count, version, settings=""):
         time.sleep(late if index == 0 else 0)
         try:
-            _roll_call(Group(f"127.0.0.1:{port}", count, index, "environment"), timeout, version)
+            _roll_call(Group(f"127.0.0.1:{port}", count, index, "environment"), timeout, version, settings)
         except Exception as e:
             raised[k] = e
 
@@ -158,7 +160,9 @@ def test_a_process_that_was_restarted_takes_its_place_again():
         except ConnectionRefusedError:
             assert time.monotonic() < end
             time.sleep(0.05)
-    first.sendall(json.dumps({"xlam": "roll", "index": 1, "count": 3, "jax": "1"}).encode() + b"\n")
+    first.sendall(
+        json.dumps({"xlam": "roll", "index": 1, "count": 3, "jax": "1", "settings": NOTHING}).encode() + b"\n"
+    )
     time.sleep(0.3)
     first.close()
     more = [
@@ -176,6 +180,7 @@ def test_a_process_that_was_restarted_takes_its_place_again():
         ([(0, 2, "1"), (1, 3, "1")], "process 0 was told of 2 processes, process 1 of 3"),
         ([(0, 3, "1"), (1, 3, "1"), (1, 3, "1")], "two processes say that they are number 1 of 3"),
         ([(0, 2, "0.10.2"), (1, 2, "0.12.0")], "process 0 runs jax 0.10.2, process 1 runs jax 0.12.0"),
+        ([(0, 2, "1", "a"), (1, 2, "1", "b")], "process 0 and process 1 were given different settings"),
     ],
 )
 def test_a_disagreement_is_told_to_everyone(members, message):

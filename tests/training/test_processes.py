@@ -30,6 +30,8 @@ from tests.processes import (
 )
 from xlam_jax.training.run_folder import read_metrics
 
+pytestmark = pytest.mark.timeout(3600)  # several runs each, most of them XLA's compilation
+
 
 @pytest.fixture(scope="module")
 def base(world, tmp_path_factory):
@@ -129,6 +131,18 @@ def test_a_signal_to_one_process_saves_them_all(base, uninterrupted, number):
     assert 2 <= step < 30
     finish(base, out, 2, "checkpoint.every=0")
     assert_same_run(out, uninterrupted)
+
+
+@pytest.mark.slow
+def test_a_run_folder_that_is_not_shared_is_refused(base, tmp_path):
+    """Two working folders and a relative `out`: as on two hosts with disks of their own."""
+    folders = [tmp_path / "a", tmp_path / "b"]
+    for folder in folders:
+        folder.mkdir()
+    with Processes(base, Path("run"), 2, folders=folders) as processes:
+        assert processes.codes() == [2, 2], processes.printed()
+    assert processes.printed().count("process 1 sees another folder than process 0") == 2
+    assert not list((folders[0] / "run").glob(".seen*"))
 
 
 # -- launch/slurm.sbatch without Slurm ----

@@ -46,7 +46,7 @@ def train(
 
     settings = load_config(TrainConfig, config, overrides or ())
     use_flag_profile()
-    distributed.start()
+    distributed.start(settings.model_dump_json())
     first = distributed.is_first()  # speaks for all
     result = run(settings, console=err if first else Console(quiet=True), resume=resume.value)
     keys = (

@@ -16,6 +16,7 @@ processes first call a roll over one TCP connection each, which names what is wr
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 import re
@@ -67,8 +68,11 @@ def detect(env: Mapping[str, str] = os.environ) -> Group | None:
     return None if group and group.count == 1 else group
 
 
-def start(env: Mapping[str, str] = os.environ) -> Group | None:
+def start(settings: str = "", env: Mapping[str, str] = os.environ) -> Group | None:
     """Joins the other processes of the run, if there are any; to be called before JAX is used.
+
+    Args:
+      settings: text that must be the same in all processes, such as the config of the run.
 
     Raises:
       InputError: the environment contradicts itself, or the processes contradict each other.
@@ -83,7 +87,7 @@ def start(env: Mapping[str, str] = os.environ) -> Group | None:
         return group
     timeout = _seconds(env, _TIMEOUT, 300)
     if group.coordinator:
-        _roll_call(group, timeout, jax.__version__)
+        _roll_call(group, timeout, jax.__version__, settings)
     # The CPU has no collectives between processes without it; accelerators do not look at it.
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     # JAX's service catches SIGTERM and does nothing more; a run that has not begun must die of it, and one
@@ -216,13 +220,14 @@ def _seconds(env: Mapping[str, str], name: str, default: int) -> int:
 # -- the roll ----
 
 
-def _roll_call(group: Group, timeout: int, version: str) -> None:
+def _roll_call(group: Group, timeout: int, version: str, settings: str = "") -> None:
     """Returns when all processes have said that they are there and agree.
 
     Process 0 listens at the coordinator's own port; each of the others sends a line of JSON and gets one
     back when all have come, or when something is wrong.
     """
-    me = {"xlam": "roll", "index": group.index, "count": group.count, "jax": version}
+    digest = hashlib.sha256(settings.encode()).hexdigest()
+    me = {"xlam": "roll", "index": group.index, "count": group.count, "jax": version, "settings": digest}
     end = time.monotonic() + timeout
     if group.index:
         _report(group, me, end, timeout)
@@ -285,6 +290,8 @@ def _admit(peer: socket.socket, me: dict[str, Any], there: dict[int, socket.sock
         problem = f"process 0 was told of {me['count']} processes, process {index} of {said['count']}"
     elif said["jax"] != me["jax"]:
         problem = f"process 0 runs jax {me['jax']}, process {index} runs jax {said['jax']}"
+    elif said["settings"] != me["settings"]:
+        problem = f"process 0 and process {index} were given different settings"
     if problem:
         error = InputError(problem, hint="start every process with the same settings")
         _dismiss(peer, {"problem": problem, "code": error.exit_code})

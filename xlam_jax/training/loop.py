@@ -29,6 +29,7 @@ from xlam_jax.training.config import TrainConfig, binding
 from xlam_jax.training.objectives import sft_objective
 from xlam_jax.training.optimizer import learning_rate, make_optimizer
 from xlam_jax.training.progress import Display, Meter, display, memory
+from xlam_jax.training.shared import check_shared
 from xlam_jax.training.signals import Interrupts
 from xlam_jax.training.step import (
     Metrics,
@@ -98,6 +99,7 @@ def train(
     work = _Work(config, console, began)
     with Interrupts() as interrupts, jax.set_mesh(work.mesh):
         run_folder.prepare(run, config)
+        check_shared(run)
         work.describe_model(run)
         with open_store(run, config.checkpoint.keep) as store:
             return work.run(store, evaluators, interrupts)
