@@ -35,6 +35,10 @@ def train(
             help="auto: go on from the newest checkpoint, if any; must: only from one; never: only without."
         ),
     ] = ResumeChoice.auto,
+    profile: Annotated[
+        str | None,
+        typer.Option(metavar="FIRST:LAST", help="Trace these steps into RUN/profile (also log.profile)."),
+    ] = None,
     json_file: JsonOption = None,
 ) -> None:
     """Fine-tune a model on packed data; stop it with SIGTERM, and the same command goes on."""
@@ -44,11 +48,18 @@ def train(
     from xlam_jax.training.config import TrainConfig
     from xlam_jax.training.loop import train as run
 
-    settings = load_config(TrainConfig, config, overrides or ())
+    changes = [*(overrides or ()), *([f"log.profile='{profile}'"] if profile else [])]
+    settings = load_config(TrainConfig, config, changes)
     use_flag_profile()
     distributed.start(settings.model_dump_json())
+    evaluators = []
+    if settings.log.calls:
+        from xlam_jax.cli.train_calls import CallAccuracy
+
+        evaluators.append(CallAccuracy(settings, settings.log.calls))
     first = distributed.is_first()  # speaks for all
-    result = run(settings, console=err if first else Console(quiet=True), resume=resume.value)
+    console = err if first else Console(quiet=True)
+    result = run(settings, evaluators=evaluators, console=console, resume=resume.value)
     keys = (
         "step",
         "total_steps",
@@ -59,9 +70,12 @@ def train(
         "seconds",
     )
     row = {key: getattr(result, key) for key in keys}
+    row |= {**result.eval, "goodput": result.goodput, "peak GiB": result.peak_rss_gib}
     if first:
         write_json(json_file, asdict(result))
-        print_table(f"run {result.run}", [{**row, **result.eval, "peak GiB": result.peak_rss_gib}])
+        print_table(f"run {result.run}", [row])
+    if result.best and first:
+        out.print("best checkpoint: step {step}, {metric} {value:.4f}".format(**result.best), highlight=False)
     if result.stopped.startswith("SIG"):
         raise WorkError(
             f"stopped by {result.stopped}, saved at step {result.step} of {result.total_steps}",

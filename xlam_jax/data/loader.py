@@ -3,6 +3,11 @@
 Row `(step, i)` of the run is number `step * rows_per_step + i` in an endless stream of epochs, each a
 permutation seeded by (seed, epoch). Nothing depends on the number of hosts or devices, so a run resumes on
 any of them.
+
+The paper seeds every process by its id, so that processes shuffle differently. That makes a run change with
+the number of devices, and rows may be met twice or never in an epoch. Here one permutation is dealt out: the
+rows of a step are cut into as many parts as there are hosts, so every host still gets its own rows in its own
+order, reshuffled each epoch, and the run stays the same run.
 """
 
 from __future__ import annotations
@@ -54,7 +59,14 @@ class PackedSource:
             raise IndexError(index)
         shard = bisect.bisect_right(self._ends, index)
         start = self._ends[shard] - self.manifest["shards"][shard]["rows"]
-        return unpack_row(self._readers[shard].read([index - start])[0])
+        try:
+            return unpack_row(self._readers[shard].read([index - start])[0])
+        except Exception as e:  # the reader raises many kinds for a file that changed under it
+            raise WorkError(
+                f"a row cannot be read: {(str(e).splitlines() or [type(e).__name__])[0][:200]}",
+                where=f"{self.folder / self.manifest['shards'][shard]['file']}, row {index - start}",
+                hint="check the disk; data.verify=true checks every shard before training",
+            ) from e
 
     @property
     def seq_len(self) -> int:

@@ -1,4 +1,4 @@
-"""SIGTERM, SIGUSR1 and SIGINT as a wish to stop after the current step."""
+"""Signals as a wish to save and stop after the current step."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ import threading
 from types import TracebackType
 from typing import Any
 
-_NUMBERS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+# Slurm announces the end of a job with what `--signal` names, others with SIGTERM; SIGINT is Ctrl-C.
+CAUGHT = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class Interrupts:
-    """Within it, SIGTERM, SIGUSR1 and the first SIGINT are only noted; `caught` names the first.
+    """Within it, signals of `CAUGHT` are only noted; `caught` names the first of them.
 
-    A scheduler sends SIGUSR1 before the end of an allocation, and may repeat SIGTERM while a run saves
-    (Slurm signals a step and the `srun` that forwards it). A second Ctrl-C is a person, and acts as usual.
+    A scheduler may warn with SIGUSR1 and then send SIGTERM, or send it twice (Slurm signals both a step and
+    the `srun` that passes it on), and must not cut off the save: it has SIGKILL for that. A second SIGINT is
+    a person at the keyboard, and acts as usual.
+
     Only the main thread can set handlers; elsewhere nothing is caught.
     """
 
@@ -24,7 +27,7 @@ class Interrupts:
 
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is threading.main_thread():
-            for number in _NUMBERS:
+            for number in CAUGHT:
                 self._before[number] = signal.signal(number, self._note)
         return self
 
