@@ -175,8 +175,8 @@ def _manifest(
         spec, first = spec["replicatedJobs"][0]["template"]["spec"], f"{name}-train-0-0.{name}"
     else:
         spec["template"]["spec"]["subdomain"], first = name, f"{name}-0.{name}"
-    nodes = nodes or spec["completions"]
-    spec["parallelism"] = spec["completions"] = nodes
+    hosts: int = nodes or spec["completions"]
+    spec["parallelism"] = spec["completions"] = hosts
     pod = spec["template"]["spec"]
     for volume in pod["volumes"]:
         if volume.get("configMap", {}).get("name") == old:
@@ -185,11 +185,11 @@ def _manifest(
     # Kubernetes replaces $(NAME) in arguments; $$ stands for $.
     container["args"] = [word.replace("$(", "$$(") for word in overrides]
     container["image"] = image or container["image"]
-    values = {"XLAM_COORDINATOR": f"{first}:{_COORDINATOR_PORT}", "XLAM_NUM_PROCESSES": str(nodes)}
+    values = {"XLAM_COORDINATOR": f"{first}:{_COORDINATOR_PORT}", "XLAM_NUM_PROCESSES": str(hosts)}
     for variable in container["env"]:
         variable["value"] = values.get(variable["name"], variable["value"])
     text = yaml.dump_all(documents, Dumper=_Dumper, sort_keys=False, width=120)
-    return Launch(("kubectl", "apply", "-f", "-"), {}, text, str(file), nodes, stdin=True)
+    return Launch(("kubectl", "apply", "-f", "-"), {}, text, str(file), hosts, stdin=True)
 
 
 class _Dumper(yaml.SafeDumper):

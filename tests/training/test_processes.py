@@ -103,6 +103,19 @@ def test_a_killed_process_costs_only_the_steps_since_the_checkpoint(base, uninte
 
 
 @pytest.mark.slow
+def test_a_checkpoint_that_one_process_cannot_read_is_passed_over_by_all(base, uninterrupted):
+    out = base / "unreadable"
+    finish(base, out, 2, "stop_at=20")
+    damaged = out / "checkpoints" / "20" / "params" / "ocdbt.process_1"
+    for file in damaged.rglob("*"):
+        if file.is_file():
+            file.write_bytes(b"\0" * 10)
+    again = finish(base, out, 2)
+    assert "checkpoint 20 is unreadable" in again.printed() and "resumed at step 10 of 30" in again.printed()
+    assert_same_run(out, uninterrupted)
+
+
+@pytest.mark.slow
 def test_from_two_processes_to_one_and_back(base, uninterrupted):
     out = base / "two-one-two"
     finish(base, out, 2, "stop_at=10")

@@ -93,7 +93,7 @@ def start(settings: str = "", env: Mapping[str, str] = os.environ) -> Group | No
     # JAX's service catches SIGTERM and does nothing more; a run that has not begun must die of it, and one
     # that has saves (training/signals.py).
     jax.config.update("jax_enable_preemption_service", False)
-    limits = {
+    limits: dict[str, Any] = {
         "initialization_timeout": timeout,
         "heartbeat_timeout_seconds": _seconds(env, _HEARTBEAT, 100),
         "shutdown_timeout_seconds": _SHUTDOWN_SECONDS,

@@ -1,4 +1,4 @@
-"""Whether all processes of a run see one run folder."""
+"""What the processes of a run must see alike: the run folder, and whether a thing worked."""
 
 from __future__ import annotations
 
@@ -39,3 +39,15 @@ def check_shared(run: Path) -> None:
             where=f"out: {run.absolute()}",
             hint="a path on storage that all hosts share",
         )
+
+
+def all_agree(fine: bool) -> bool:
+    """Whether `fine` holds in every process; all of them wait for each other here."""
+    import jax
+
+    if jax.process_count() == 1:
+        return fine
+    import numpy as np
+    from jax.experimental import multihost_utils
+
+    return bool(np.all(multihost_utils.process_allgather(np.bool_(fine))))
