@@ -28,6 +28,7 @@ from xlam_jax.models.spec import path_name, shardings
 from xlam_jax.release.folders import check_space, room_on_disk
 from xlam_jax.training import partition
 from xlam_jax.training.run_folder import write
+from xlam_jax.training.shared import all_agree
 from xlam_jax.training.step import TrainState
 
 FOLDER = "checkpoints"
@@ -181,18 +182,20 @@ class Store:
         """
         steps = complete_steps(self.folder.parent)
         for step in reversed(steps):
+            found = reason = None
             try:
                 meta = self.meta(step)
                 compare(meta, expected, changed_ok, where=str(self.folder / str(step)))
-                return self._read(step, state, places, cfg), meta
+                found = self._read(step, state, places, cfg), meta
             except InputError:
                 raise
             except Exception as e:  # Orbax and tensorstore raise many kinds for damaged files
                 reason = (str(e).splitlines() or [type(e).__name__])[0][:200]
-                warnings.warn(
-                    f"checkpoint {step} is unreadable ({reason}); trying the one before", stacklevel=2
-                )
-                self._set_aside(step)
+            if all_agree(found is not None):
+                return found
+            reason = reason or "by another process"
+            warnings.warn(f"checkpoint {step} is unreadable ({reason}); trying the one before", stacklevel=2)
+            self._set_aside(step)
         if steps:
             raise WorkError(
                 f"none of {len(steps)} checkpoints is readable",
@@ -237,6 +240,7 @@ class Store:
             aside.mkdir(exist_ok=True)
             shutil.rmtree(aside / str(step), ignore_errors=True)
             (self.folder / str(step)).rename(aside / str(step))
+        all_agree(True)  # nobody lists the folder before the first process has moved it
         self._manager = self._open()
 
 

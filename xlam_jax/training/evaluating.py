@@ -10,6 +10,7 @@ import jax
 from xlam_jax.data.batch import Batch
 from xlam_jax.data.loader import PackedSource, eval_batches, to_device
 from xlam_jax.models.params import Params
+from xlam_jax.parallel.mesh import batch_share
 from xlam_jax.parallel.rules import batch_sharding
 from xlam_jax.training.setup import Work
 from xlam_jax.training.step import TrainState, make_eval
@@ -54,7 +55,7 @@ class Evaluation:
         self._loss_fn = self._loss_fn or make_eval(work.objective_for(data))
         sums = {"loss_sum": 0.0, "weight_sum": 0.0, "correct_sum": 0.0}
         place = batch_sharding(work.mesh)
-        for batch in eval_batches(data, work.micro, jax.process_index(), jax.process_count()):
+        for batch in eval_batches(data, work.micro, *batch_share(work.mesh)):
             rows = Batch(*(field[0] for field in batch))
             values = jax.device_get(self._loss_fn(params, to_device(rows, place)))
             sums = {k: sums[k] + float(values[k]) for k in sums}

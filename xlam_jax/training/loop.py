@@ -27,6 +27,7 @@ from xlam_jax.training.profiling import Profile
 from xlam_jax.training.progress import Meter, StepClock, display, memory, peak_rss
 from xlam_jax.training.report import write_report
 from xlam_jax.training.setup import Work
+from xlam_jax.training.shared import check_shared
 from xlam_jax.training.signals import Interrupts
 from xlam_jax.training.spikes import SpikeRule
 from xlam_jax.training.step import Metrics, TrainState
@@ -105,6 +106,7 @@ def train(
         contextlib.closing(profile),
     ):
         run_folder.prepare(run, config, work.data.manifest)
+        check_shared(run)
         work.describe_model(run)
         try:
             with open_store(run, config.checkpoint.keep) as store:

@@ -15,7 +15,7 @@ from xlam_jax.data.loader import PackedSource, Steps, to_device
 from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.params import Params
 from xlam_jax.models.spec import decay_mask, shapes
-from xlam_jax.parallel.mesh import make_mesh
+from xlam_jax.parallel.mesh import batch_share, make_mesh
 from xlam_jax.parallel.rules import batch_sharding
 from xlam_jax.training import partition
 from xlam_jax.training.checkpoint import state_bytes
@@ -89,8 +89,8 @@ class Work:
 
     def steps(self, num_steps: int) -> Steps:
         batch = self.config.batch
-        hosts = (jax.process_index(), jax.process_count())
-        return Steps(self.data, batch.rows, batch.accumulation, self.config.seed, num_steps, *hosts)
+        share = batch_share(self.mesh)
+        return Steps(self.data, batch.rows, batch.accumulation, self.config.seed, num_steps, *share)
 
     def fresh(self) -> TrainState:
         """The state of step 0."""
@@ -116,9 +116,10 @@ class Work:
         params, place = self.whole(state), batch_sharding(self.mesh)
         batch = self.steps(number + 1)[number]
         a, mine, _ = batch.tokens.shape
-        found = np.zeros((a, mine * jax.process_count()))
+        part_index, parts = batch_share(self.mesh)
+        found = np.zeros((a, mine * parts))
         for micro, row in np.ndindex(*found.shape):
-            here = np.arange(mine) + mine * jax.process_index() == row
+            here = np.arange(mine) + mine * part_index == row
             part = Batch(*(field[micro] for field in batch))
             part = part._replace(loss_weights=np.where(here[:, None], part.loss_weights, np.float32(0)))
             sums = jax.device_get(self._row_fn(params, to_device(part, place)))
