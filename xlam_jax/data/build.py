@@ -1,4 +1,6 @@
-"""Records or preference pairs -> packed shards: mix, render, tokenise once, mask, pack; every dropped row is in the ledger.
+"""Records or preference pairs -> packed shards: mix, render, tokenise once, mask, pack.
+
+Every dropped row is in the ledger.
 
 Tokenised rows wait in a file beside the output, so memory hardly grows with their number.
 """
@@ -77,7 +79,8 @@ class BuildConfig(Config):
       out: the data folder to write; the ledger goes to `out.ledger.jsonl`.
       seq_len: positions in a packed row.
       validation: functions to hold out, and where their rows go.
-      kind: what the inputs hold and the rows will: "sft" Records, "preference" Pairs (`data.pairs` makes them).
+      kind: what the inputs hold and the rows will: "sft" Records, "preference" Pairs
+        (`data.pairs` makes them).
       pair_layout: "separate" writes each answer with its prompt, for every attention backend; "shared" writes
         what both begin with once, see `data.preference`.
       deny_licences: shell patterns; a row whose licence matches one is dropped. `*-NC-*` keeps

@@ -72,14 +72,12 @@ def pair_document(
     if not len(different):
         raise EncodeError("no_difference", "no token of the two answers differs", where=where)
     fork = int(different[0])  # index of the first differing token, at least `prompt`
-    parts = (
-        [_part(chosen, 0, fork - 1, BOTH), _part(chosen, fork - 1, None, CHOSEN), _part(rejected, fork - 1, None, REJECTED)]
-        if layout == "shared"
-        else [
-            _part(chosen, 0, fork - 1, CHOSEN_SAME), _part(chosen, fork - 1, None, CHOSEN),
-            _part(rejected, 0, fork - 1, REJECTED_SAME), _part(rejected, fork - 1, None, REJECTED),
-        ]
-    )  # fmt: skip
+    ends = [_part(chosen, fork - 1, None, CHOSEN), _part(rejected, fork - 1, None, REJECTED)]
+    if layout == "shared":
+        parts = [_part(chosen, 0, fork - 1, BOTH), *ends]
+    else:
+        begins = [_part(chosen, 0, fork - 1, CHOSEN_SAME), _part(rejected, 0, fork - 1, REJECTED_SAME)]
+        parts = [begins[0], ends[0], begins[1], ends[1]]
     made = PairDocument(*(np.concatenate(field) for field in zip(*parts, strict=True)))
     if max_len is not None and len(made.tokens) > max_len:
         raise EncodeError(

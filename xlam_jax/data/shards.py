@@ -1,8 +1,8 @@
 """A folder of packed rows: ArrayRecord shards and `manifest.json`.
 
 A row is one record: a safetensors blob with the fields of `Batch`, or of `PairBatch` but the reference
-(`[seq_len]` each), and `record_ids`, the JSON list of the record ids in the order of their segments as uint8. The folder appears under its name
-only when it is complete.
+(`[seq_len]` each), and `record_ids`, the JSON list of the record ids in the order of their segments as
+uint8. The folder appears under its name only when it is complete.
 """
 
 from __future__ import annotations

@@ -34,6 +34,7 @@ def attend(
     *,
     window: int | None = None,
     backend: str = "xla",
+    branches_BS: jax.Array | None = None,
 ) -> jax.Array:
     """softmax(q k^T / sqrt(H)) v, causal, within equal segment id.
 
@@ -43,27 +44,53 @@ def attend(
       window: a position sees itself and the `window - 1` before it; None for no limit. Positions of one
         segment are contiguous in a row, so distance in the row is distance in the document.
       backend: a key of `BACKENDS`.
+      branches_BS: int32; a segment that forks. Positions of branch 0 are seen by the whole segment, those of
+        another branch by that branch only. Backend "xla" only, without a window (row distance is not
+        document distance then).
 
     Returns:
       [B, S, N, H] in the dtype of q. `jax.checkpoint` policies know it as "attn_out".
 
     Raises:
-      InputError: unknown backend.
+      InputError: unknown backend, or one that cannot compute branches.
     """
     if backend not in BACKENDS:
         raise InputError(f"unknown attention backend {backend!r}", hint="known: " + ", ".join(BACKENDS))
+    if branches_BS is not None:
+        if backend != "xla":
+            raise InputError(
+                f"attention backend {backend!r} cannot let two answers share a prompt",
+                where="attention",
+                hint="attention: xla, or build the data with pair_layout: separate",
+            )
+        if window is not None and window < k_BSKH.shape[1]:
+            raise InputError(
+                "a sliding window cannot be measured where two answers share a prompt",
+                where="pair_layout",
+                hint="build the data with pair_layout: separate",
+            )
+        return _xla_branched(q_BSNH, k_BSKH, v_BSKH, segment_ids_BS, branches_BS)
     return BACKENDS[backend](q_BSNH, k_BSKH, v_BSKH, segment_ids_BS, window)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
 def _xla(q_BSNH, k_BSKH, v_BSKH, seg_BS, window):
-    return _xla_fwd(q_BSNH, k_BSKH, v_BSKH, seg_BS, window)[0]
+    return _blockwise(q_BSNH, k_BSKH, v_BSKH, (seg_BS,), window)
 
 
-def _xla_fwd(q_BSNH, k_BSKH, v_BSKH, seg_BS, window):
+def _xla_branched(q_BSNH, k_BSKH, v_BSKH, seg_BS, branches_BS):
+    return _blockwise(q_BSNH, k_BSKH, v_BSKH, (seg_BS, branches_BS), None)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+def _blockwise(q_BSNH, k_BSKH, v_BSKH, ids, window):
+    """`ids`: segment ids, and branches where segments fork."""
+    return _blockwise_fwd(q_BSNH, k_BSKH, v_BSKH, ids, window)[0]
+
+
+def _blockwise_fwd(q_BSNH, k_BSKH, v_BSKH, ids, window):
     q, k, v = _by_key_head(q_BSNH, k_BSKH), _by_key_head(k_BSKH, k_BSKH), _by_key_head(v_BSKH, k_BSKH)
     outs, lses = [], []
-    for block in _blocks(seg_BS, k_BSKH.shape[1], q.shape[2] // k.shape[2], window):
+    for block in _blocks(ids, k_BSKH.shape[1], q.shape[2] // k.shape[2], window):
         scores = _scores(q[:, :, block.rows], k[:, :, block.keys], block)
         top = scores.max(axis=-1, keepdims=True)
         weights = jnp.exp(scores - top)
@@ -73,18 +100,18 @@ def _xla_fwd(q_BSNH, k_BSKH, v_BSKH, seg_BS, window):
         lses.append(top + jnp.log(total))
     lse_BKR1 = checkpoint_name(jnp.concatenate(lses, axis=2), "attn_out")
     out_BSNH = checkpoint_name(_by_position(jnp.concatenate(outs, axis=2), q_BSNH.shape), "attn_out")
-    return out_BSNH, (q_BSNH, k_BSKH, v_BSKH, seg_BS, out_BSNH, lse_BKR1)
+    return out_BSNH, (q_BSNH, k_BSKH, v_BSKH, ids, out_BSNH, lse_BKR1)
 
 
-def _xla_bwd(window, saved, d_out_BSNH):
-    q_BSNH, k_BSKH, v_BSKH, seg_BS, out_BSNH, lse = saved
+def _blockwise_bwd(window, saved, d_out_BSNH):
+    q_BSNH, k_BSKH, v_BSKH, ids, out_BSNH, lse = saved
     q, k, v = _by_key_head(q_BSNH, k_BSKH), _by_key_head(k_BSKH, k_BSKH), _by_key_head(v_BSKH, k_BSKH)
     d_out = _by_key_head(d_out_BSNH, k_BSKH)
     product = d_out_BSNH.astype(jnp.float32) * out_BSNH.astype(jnp.float32)
     delta = _by_key_head(product.sum(axis=-1, keepdims=True), k_BSKH)
     d_q = []
     d_k, d_v = jnp.zeros(k.shape, jnp.float32), jnp.zeros(v.shape, jnp.float32)
-    for block in _blocks(seg_BS, k_BSKH.shape[1], q.shape[2] // k.shape[2], window):
+    for block in _blocks(ids, k_BSKH.shape[1], q.shape[2] // k.shape[2], window):
         rows, keys = block.rows, block.keys
         weights = jnp.exp(_scores(q[:, :, rows], k[:, :, keys], block) - lse[:, :, rows])
         d_weights = _dot("bkrh,bkth->bkrt", d_out[:, :, rows], v[:, :, keys])
@@ -101,7 +128,7 @@ def _xla_bwd(window, saved, d_out_BSNH):
     )
 
 
-_xla.defvjp(_xla_fwd, _xla_bwd)
+_blockwise.defvjp(_blockwise_fwd, _blockwise_bwd)
 
 
 class _Block(NamedTuple):
@@ -110,7 +137,10 @@ class _Block(NamedTuple):
     seen_BQT: jax.Array  # which query of the block may see which key
 
 
-def _blocks(seg_BS: jax.Array, length: int, group: int, window: int | None) -> Iterator[_Block]:
+def _blocks(
+    ids: tuple[jax.Array, ...], length: int, group: int, window: int | None
+) -> Iterator[_Block]:
+    seg_BS, *branches = ids
     size = max(MIN_BLOCK, -(-length // MAX_BLOCKS))
     for start in range(0, length, size):
         stop = min(start + size, length)
@@ -120,6 +150,9 @@ def _blocks(seg_BS: jax.Array, length: int, group: int, window: int | None) -> I
         if window is not None:
             seen &= distance < window
         same = seg_BS[:, start:stop, None] == seg_BS[:, None, first:stop]
+        for branch_BS in branches:
+            of_key = branch_BS[:, None, first:stop]
+            same &= (of_key == 0) | (of_key == branch_BS[:, start:stop, None])
         yield _Block(slice(start * group, stop * group), slice(first, stop), seen & same)
 
 

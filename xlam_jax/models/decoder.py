@@ -56,6 +56,7 @@ def forward(
     attention: str = "xla",
     rules: ShardingRules = DEFAULT_RULES,
     frozen_layers: Layer | None = None,
+    branches_BS: jax.Array | None = None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Hidden states after the final norm.
 
@@ -71,6 +72,7 @@ def forward(
       rules: sharding rules of activations; they act only under `jax.set_mesh`.
       frozen_layers: stacked layers that stand below `params.layers`; gradients stop above them, so they cost
         a forward pass and keep nothing for the backward one.
+      branches_BS: int32, where segments fork; see `models.attention.attend`.
 
     Returns:
       (hidden_BSD, auxiliary sums; empty for dense models).
@@ -87,7 +89,10 @@ def forward(
         q, k, v = attention_inputs(layer, x_BSD, angles, cfg)
         q = constrain(q, ("batch", "length", "act_heads", None), rules)
         with jax.named_scope("attention"):
-            out = attend(q, k, v, segment_ids_BS, window=cfg.sliding_window, backend=attention)
+            out = attend(
+                q, k, v, segment_ids_BS,
+                window=cfg.sliding_window, backend=attention, branches_BS=branches_BS,
+            )  # fmt: skip
         x_BSD = attention_output(layer, x_BSD, out)
         x_BSD = constrain(x_BSD, ("batch", "length", "act_embed"), rules)
         x_BSD = mlp_block(layer, x_BSD, cfg)

@@ -9,7 +9,7 @@ Axes: A micro-batches, B rows, S positions.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.struct
@@ -29,6 +29,8 @@ from xlam_jax.training.objectives import Objective
 from xlam_jax.training.partition import Frozen
 
 Metrics = dict[str, jax.Array]
+# Of a step's metrics those that are no averages: `tokens` are not padding, `row_finite` is [A, B].
+COUNTS = ("weight", "tokens", "targets", "finite", "row_finite")
 
 
 @flax.struct.dataclass
@@ -97,8 +99,8 @@ def make_step(
 ) -> Callable[[TrainState, Batch, Any], tuple[TrainState, Metrics]]:
     """The jitted step `(state, batch_ABS, lr) -> (state, metrics)`; the state given is donated.
 
-    Metrics (replicated): `loss`, `accuracy`, `grad_norm` (before clipping), `weight`, `tokens` (not padding),
-    `targets`, `finite`, `row_finite` [A, B].
+    Metrics (replicated): `loss` and the objective's other averages (`accuracy`, ...), `grad_norm` (before
+    clipping), and `COUNTS`.
     """
 
     def step(state: TrainState, batch: Batch, lr: jax.Array) -> tuple[TrainState, Metrics]:
@@ -115,8 +117,7 @@ def make_step(
         )
         loss = sums["loss_sum"] / weight
         metrics = {
-            "loss": loss,
-            "accuracy": sums["correct_sum"] / weight,
+            **averages(sums),
             "grad_norm": norm,
             "weight": sums["weight_sum"],
             "tokens": (batch.segment_ids > 0).sum(),
@@ -156,11 +157,18 @@ def accumulate(
     return grads, sums, finite
 
 
-def make_eval(objective: Objective) -> Callable[[Params, Batch], dict[str, jax.Array]]:
-    """The jitted `(whole params, batch_BS) -> {loss_sum, weight_sum, correct_sum}`."""
+def averages(sums: Mapping[str, Any]) -> dict[str, Any]:
+    """`X_sum` divided by the weight, as `X`; the loss first."""
+    weight = jnp.maximum(sums["weight_sum"], 1e-6)
+    return {name.removesuffix("_sum"): x / weight for name, x in sums.items() if name != "weight_sum"}
 
-    def evaluate(params: Params, batch: Batch) -> dict[str, jax.Array]:
+
+def make_eval(objective: Objective) -> Callable[[Params, Any], dict[str, jax.Array]]:
+    """The jitted `(whole params, batch_BS) -> sums by name`, `loss_sum` and `weight_sum` among them."""
+
+    def evaluate(params: Params, batch: Any) -> dict[str, jax.Array]:
         loss_sum, weight_sum, metrics = objective(params, batch)
-        return {"loss_sum": loss_sum, "weight_sum": weight_sum, "correct_sum": metrics["correct_sum"]}
+        sums = {k: v for k, v in metrics.items() if k.endswith("_sum")}
+        return {"loss_sum": loss_sum, "weight_sum": weight_sum, **sums}
 
     return jax.jit(evaluate)
