@@ -30,7 +30,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from xlam_jax.data.batch import PAIR_DTYPES, PairBatch
-from xlam_jax.data.tokenize import EncodeError, Encoded, one_row_per_turn
+from xlam_jax.data.tokenize import Encoded, EncodeError, one_row_per_turn
 
 PairLayout = Literal["separate", "shared"]
 BOTH, CHOSEN_SAME, REJECTED_SAME, CHOSEN, REJECTED = range(5)

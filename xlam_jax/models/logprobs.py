@@ -40,7 +40,7 @@ def token_logprobs(
         of_target = jnp.take_along_axis(logits, targets_BC.reshape(-1, 1), axis=-1)[:, 0]
         return (of_target - jax.nn.logsumexp(logits, axis=-1)).reshape(targets_BC.shape)
 
-    if N == size:
+    if size == N:
         return of_chunk(hidden, targets)
     parts = (_chunks(hidden, size), _chunks(targets, size))
     _, found = jax.lax.scan(lambda _, part: (None, of_chunk(*part)), None, parts)

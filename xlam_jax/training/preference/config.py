@@ -88,4 +88,3 @@ class ObjectiveConfig(Config):
     def constants(self) -> Constants:
         """What the loss function takes."""
         return Constants(self.beta, self.label_smoothing, self.gamma)
-

@@ -77,7 +77,9 @@ def _forward(model: PairModel, params: Params, batch: PairBatch, frozen_layers: 
         branches_BS=branches,
     )
     finite = jnp.isfinite(hidden_BSD).all(axis=(1, 2))
-    index = target_index(batch.loss_weights, min(model.max_targets or batch.tokens.shape[1], batch.tokens.shape[1]))
+    index = target_index(
+        batch.loss_weights, min(model.max_targets or batch.tokens.shape[1], batch.tokens.shape[1])
+    )
     picked = jnp.take_along_axis(hidden_BSD, index[..., None], axis=1)
     targets = jnp.take_along_axis(batch.targets, index, axis=1)
     answer = jnp.take_along_axis(batch.loss_weights, index, axis=1) > 0
