@@ -84,6 +84,6 @@ def pick_targets(
 
 
 def target_index(weights_BS: jax.Array, count: int) -> jax.Array:
-    """Where the first `count` weighted positions of each row stand, int32 [B, count]; then other positions."""
+    """Where the first `count` weighted positions of each row stand, then others: int32 [B, count]."""
     # Stable: weighted positions first, each kind in its own order.
     return jnp.argsort(weights_BS == 0, axis=1, stable=True)[:, :count]

@@ -47,7 +47,7 @@ class ObjectiveConfig(Config):
     def _known_loss(cls, name: str) -> str:
         if name in COUPLED:
             raise ValueError(
-                "sorts the log-ratios of a batch, so it would change with accumulation and devices; not offered"
+                "couples the pairs of a batch: its value would change with accumulation and devices"
             )
         if name not in LOSSES:
             raise ValueError("no such loss; one of " + ", ".join(LOSSES))
@@ -58,7 +58,7 @@ class ObjectiveConfig(Config):
     def _known_nll(cls, name: str) -> str:
         if name == "token_mean":
             raise ValueError(
-                "a mean over all tokens of a micro-batch changes with accumulation and devices; use mean or sum"
+                "a mean over a micro-batch's tokens changes with accumulation and devices; mean or sum"
             )
         if name not in ("mean", "sum"):
             raise ValueError("no such term; mean or sum")
