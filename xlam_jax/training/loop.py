@@ -14,8 +14,7 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from xlam_jax.data.batch import DTYPES, Batch
-from xlam_jax.data.loader import PackedSource, Steps, batches, eval_batches, to_device
+from xlam_jax.data.loader import Steps, batches, eval_batches, to_device
 from xlam_jax.errors import InputError
 from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.params import Params
@@ -26,19 +25,21 @@ from xlam_jax.training import partition, run_folder
 from xlam_jax.training.checkpoint import Store, complete_steps, model_to_json, open_store, state_bytes
 from xlam_jax.training.checks import check_batch, check_data, no_length, not_finite
 from xlam_jax.training.config import TrainConfig, binding
-from xlam_jax.training.objectives import sft_objective
 from xlam_jax.training.optimizer import learning_rate, make_optimizer
 from xlam_jax.training.progress import Display, Meter, display, memory
 from xlam_jax.training.signals import Interrupts
 from xlam_jax.training.step import (
+    COUNTS,
     Metrics,
     TrainState,
+    averages,
     init_state,
     make_eval,
     make_step,
     micro_sharding,
     state_spec,
 )
+from xlam_jax.training.tasks import make_task
 
 Evaluator = Callable[[Params, int], Mapping[str, float]]
 Resume = Literal["auto", "never", "must"]
@@ -113,13 +114,12 @@ class _Work:
         self.config, self.console, self.began = config, console, began
         self.out = Path(config.out)
         self.cfg: ModelConfig = read_config(config.model)
-        self.data = PackedSource(config.data.train, verify=config.data.verify)
-        self.eval_data = (
-            PackedSource(config.data.eval, verify=config.data.verify) if config.data.eval else None
-        )
+        self.mesh = make_mesh(config.mesh)
+        self.task = make_task(config, self.cfg, self.mesh)
+        self.data = self.task.open(config.data.train)
+        self.eval_data = self.task.open(config.data.eval) if config.data.eval else None
         for source in filter(None, (self.data, self.eval_data)):
             check_data(source, self.cfg, config.model)
-        self.mesh = make_mesh(config.mesh)
         micro = check_batch(config, self.mesh)
         partition.check(self.cfg, config.freeze, config.freeze_layers)
         cut = (self.cfg, config.freeze, config.freeze_layers)
@@ -128,7 +128,7 @@ class _Work:
         self.shapes, self.places = state_spec(
             self.cfg, self.tx, self.mesh, config.precision.param_dtype, *cut[1:]
         )
-        self.objective = self._objective(self.data)
+        self.objective = self.task.objective(self.data)
         self.step_fn = make_step(self.objective, self.tx, self.places)
         self.sharding = micro_sharding(self.mesh)
         self.micro = micro
@@ -137,22 +137,11 @@ class _Work:
         self._merge = jax.jit(partition.merge) if config.freeze_layers else partition.merge
         self._eval_fn: Any = None
 
-    def _objective(self, source: PackedSource) -> Any:
-        # Rounded up, so that data that differs a little compiles to the same program.
-        most = -(-source.manifest["max_row_targets"] // 64) * 64
-        return sft_objective(
-            self.cfg,
-            remat=self.config.remat,
-            compute_dtype=self.config.precision.compute_dtype,
-            attention=self.config.attention,
-            max_targets=most,
-        )
-
     def _trace(self) -> None:
         """Traces the objective, so that a bad `remat` or `attention` is found before anything is written."""
-        fields = (jax.ShapeDtypeStruct((self.micro, self.data.seq_len), dtype) for dtype in DTYPES)
+        batch = self.task.shapes(self.micro, self.data.seq_len)
         with jax.set_mesh(self.mesh):
-            jax.eval_shape(self.objective, shapes(self.cfg), Batch(*fields))
+            jax.eval_shape(self.objective, shapes(self.cfg), batch)
 
     def describe_model(self, run: Path) -> None:
         """config.json and tokenizer of the model, so that the run folder explains its parameters."""
@@ -174,7 +163,7 @@ class _Work:
     def run(self, store: Store, evaluators: Sequence[Evaluator], interrupts: Interrupts) -> TrainResult:
         config = self.config
         meta: dict[str, Any] = {
-            "config": binding(config),
+            "config": binding(config) | self.task.facts(),
             "model": model_to_json(self.cfg),
             "data": self.data.fingerprint,
             "codec": self.data.manifest.get("codec"),
@@ -206,6 +195,7 @@ class _Work:
 
         cfg, params = load_model(self.config.model, dtype=self.config.precision.param_dtype, mesh=self.mesh)
         assert cfg == self.cfg, "config.json changed while it was read"
+        self.task.start(params)
         state, _ = init_state(params, cfg, self.tx, self.mesh, self.config.freeze, self.config.freeze_layers)
         return state
 
@@ -237,12 +227,14 @@ class _Work:
                 overall.add(*counts)
             finished.append(time.monotonic())
             rates = overall.rates()
-            scalars = {k: float(values[k]) for k in ("loss", "accuracy", "grad_norm")}
+            scalars = {k: float(v) for k, v in values.items() if k not in COUNTS}
             last = {"step": number + 1, **scalars, "lr": rate(number)}
             if (number + 1) % config.log.every == 0 or number + 1 == end:
                 row = {**last, **window.rates(), "seconds": self._seconds(), **memory()}
                 log.add(row)
                 shown.show(row)
+                for line in self.task.warnings(row):
+                    shown.say(f"warning, step {number + 1}: {line}")
                 window.restart()
 
         for number, host_batch in batches(steps, start):
@@ -250,7 +242,7 @@ class _Work:
                 break
             if stopped := interrupts.agreed():
                 break
-            batch = to_device(host_batch, self.sharding)
+            batch = self.task.prepare(to_device(host_batch, self.sharding), state)
             state, metrics = self.step_fn(state, batch, np.float32(rate(number)))
             if waiting:
                 finish(*waiting)
@@ -275,7 +267,7 @@ class _Work:
             store.save(state, done, meta)
         store.wait()
         if jax.process_index() == 0:
-            run_folder.plot_loss(self.out)
+            run_folder.plot_loss(self.out, self.task.loss_label)
         return TrainResult(
             run=str(self.out), step=done, total_steps=total, finished=done == total,
             stopped=stopped or ("stop_at" if done < total else ""), resumed_from=start,
@@ -314,7 +306,7 @@ class _Work:
         """Median seconds of a step. A learning rate of 0 keeps the parameters; the moments are made anew."""
         times = []
         for number, host_batch in batches(self.steps(1 + _CALIBRATION_STEPS)):
-            batch = to_device(host_batch, self.sharding)
+            batch = self.task.prepare(to_device(host_batch, self.sharding), state)
             start = time.monotonic()
             state, metrics = self.step_fn(state, batch, np.float32(0))
             values = jax.device_get(metrics)
@@ -341,15 +333,14 @@ class _Work:
         params = self._merge(state.params, state.frozen)
         found: dict[str, float] = {}
         if self.eval_data:
-            self._eval_fn = self._eval_fn or make_eval(self._objective(self.eval_data))
-            sums = {"loss_sum": 0.0, "weight_sum": 0.0, "correct_sum": 0.0}
+            self._eval_fn = self._eval_fn or make_eval(self.task.objective(self.eval_data))
+            sums: dict[str, float] = {}
             place = batch_sharding(self.mesh)
             for batch in eval_batches(self.eval_data, self.micro, jax.process_index(), jax.process_count()):
-                rows = Batch(*(field[0] for field in batch))
-                values = jax.device_get(self._eval_fn(params, to_device(rows, place)))
-                sums = {k: sums[k] + float(values[k]) for k in sums}
-            found["eval_loss"] = sums["loss_sum"] / sums["weight_sum"]
-            found["eval_accuracy"] = sums["correct_sum"] / sums["weight_sum"]
+                rows = to_device(type(batch)(*(field[0] for field in batch)), place)
+                values = jax.device_get(self._eval_fn(params, self.task.prepare(rows, state)))
+                sums = {k: sums.get(k, 0.0) + float(v) for k, v in values.items()}
+            found = {f"eval_{k}": float(v) for k, v in averages(sums).items()}
         for evaluator in evaluators:
             found.update(evaluator(params, step))
         return found

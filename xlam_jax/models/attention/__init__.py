@@ -112,7 +112,7 @@ def _forked(q_BSNH, k_BSKH, v_BSKJ, segment_ids_BS, branches_BS, window, scale, 
         )
     elif window is not None and window < length:
         # Distance in the row is not distance in the document behind a fork.
-        why, hint = f"the model's window of {window} is shorter than a row of {length}", "data of the other layout"
+        why, hint = f"the window of {window} is shorter than a row of {length}", "data of the other layout"
     elif context_ways(active_mesh()) > 1:
         why, hint = "the mesh splits the sequence", "mesh.context=1, or data of the other layout"
     else:
