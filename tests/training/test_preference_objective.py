@@ -202,7 +202,17 @@ def test_policy_equal_to_reference_gives_ln_2(layout):
     batch = with_reference(world.batch(FOUND, [3, 3], layout, 96), model, seed=0)
     got, _ = value(batch, model)
     assert got["loss"] == pytest.approx(np.log(2), abs=1e-6)
-    assert got["accuracy"] == 0 and got["margin"] == pytest.approx(0, abs=1e-5)
+    assert got["margin"] == pytest.approx(0, abs=1e-5)
+
+
+def test_a_tie_is_not_right():
+    """A head of zeros gives every token the same probability, so equally long answers have equal rewards."""
+    params, model = world.initial(), world.model()
+    batch = world.batch([world.Ids([3, 4], [5, 6], [7, 8])], [1])
+    objective = dpo_objective(model, ObjectiveConfig(kind="dpo", reference="none"))
+    loss_sum, weight, metrics = objective(params.replace(head=0 * params.head), batch)
+    assert float(loss_sum) == pytest.approx(np.log(2), abs=1e-7) and float(weight) == 1
+    assert float(metrics["accuracy_sum"]) == 0 and float(metrics["margin_sum"]) == 0
 
 
 def test_the_reference_gives_equal_numbers_twice():
