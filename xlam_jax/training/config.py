@@ -9,6 +9,7 @@ from pydantic import Field
 from xlam_jax.config import Config
 from xlam_jax.parallel.mesh import MeshConfig
 from xlam_jax.training.optimizer import OptimConfig
+from xlam_jax.training.preference.config import ObjectiveConfig
 from xlam_jax.training.spikes import SpikeConfig
 from xlam_jax.training.watchdog import WatchdogConfig
 
@@ -113,9 +114,10 @@ class LogConfig(Config):
 
 
 class TrainConfig(Config):
-    """A supervised fine-tuning run.
+    """A training run.
 
     Attributes:
+      objective: what is minimised; supervised fine-tuning when left out.
       model: folder of the base model (Hugging Face or native).
       out: the run folder.
       steps: total steps; "auto" fits them into `max_minutes` and `max_epochs`, whichever is shorter.
@@ -135,6 +137,7 @@ class TrainConfig(Config):
     model: str
     data: DataConfig
     out: str
+    objective: ObjectiveConfig = ObjectiveConfig()
     steps: int | Literal["auto"] = "auto"
     max_minutes: float | None = Field(default=None, gt=0)
     max_epochs: float | None = Field(default=None, gt=0)
