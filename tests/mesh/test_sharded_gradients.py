@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from xlam_jax.models import decoder
-from xlam_jax.models.config import named_config
 from xlam_jax.models.cross_entropy import chunked_cross_entropy
+from xlam_jax.models.named import named_config
 from xlam_jax.models.spec import init, shardings
 from xlam_jax.parallel.mesh import MeshConfig, make_mesh
 from xlam_jax.parallel.rules import batch_sharding

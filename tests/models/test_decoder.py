@@ -10,9 +10,9 @@ import pytest
 
 from xlam_jax.errors import InputError
 from xlam_jax.models import decoder
-from xlam_jax.models.config import named_config
 from xlam_jax.models.cross_entropy import chunked_cross_entropy
 from xlam_jax.models.linen import Decoder, from_variables, to_variables
+from xlam_jax.models.named import named_config
 from xlam_jax.models.spec import init
 
 LENGTHS = (11, 5, 13)

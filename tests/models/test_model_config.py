@@ -5,7 +5,9 @@ import json
 import pytest
 
 from xlam_jax.errors import InputError
-from xlam_jax.models.config import NAMED, RopeScaling, config_from_hf, config_to_hf, named_config
+from xlam_jax.models.config import RopeScaling
+from xlam_jax.models.hf_config import config_from_hf, config_to_hf
+from xlam_jax.models.named import NAMED, named_config
 from xlam_jax.models.spec import count_params
 
 # Totals as the models' own cards and safetensors headers state them.

@@ -9,7 +9,7 @@ import pytest
 
 from xlam_jax.errors import InputError
 from xlam_jax.models import spec as S
-from xlam_jax.models.config import named_config
+from xlam_jax.models.named import named_config
 from xlam_jax.models.params import unstack
 from xlam_jax.parallel.mesh import MeshConfig, make_mesh
 
@@ -27,7 +27,7 @@ def params(cfg):
 def test_names_and_shapes_are_those_of_transformers(cfg):
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
-    from xlam_jax.models.config import config_to_hf
+    from xlam_jax.models.hf_config import config_to_hf
 
     values = config_to_hf(cfg)
     with torch.device("meta"):

@@ -9,8 +9,9 @@ import optax
 import pytest
 
 from xlam_jax.models import decoder
-from xlam_jax.models.config import config_to_hf, named_config
 from xlam_jax.models.cross_entropy import chunked_cross_entropy
+from xlam_jax.models.hf_config import config_to_hf
+from xlam_jax.models.named import named_config
 from xlam_jax.models.spec import hf_entries, params_from_state_dict, state_dict_from_params
 
 torch = pytest.importorskip("torch")

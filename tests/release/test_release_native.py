@@ -10,7 +10,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from xlam_jax.errors import InputError
-from xlam_jax.models.config import named_config
+from xlam_jax.models.named import named_config
 from xlam_jax.models.spec import init, leaves, path_name
 from xlam_jax.parallel.mesh import MeshConfig, make_mesh
 from xlam_jax.release import (

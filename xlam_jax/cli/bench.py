@@ -42,7 +42,7 @@ def train(
     """Time the training step on synthetic packed rows: tokens/s, and the share of the matmul ceiling."""
     from xlam_jax.bench.train import bench_train
     from xlam_jax.errors import InputError
-    from xlam_jax.models.config import named_config
+    from xlam_jax.models.named import named_config
 
     if compute_dtype not in ("float32", "bfloat16"):
         raise InputError(

@@ -13,7 +13,7 @@ from xlam_jax.inference.batching import Batch, Request, Stats
 from xlam_jax.inference.grammar import Grammars
 from xlam_jax.inference.sampler import Sampling
 from xlam_jax.models.config import ModelConfig
-from xlam_jax.models.decoder import Params, unstack
+from xlam_jax.models.params import Params, unstack
 
 
 @dataclass(frozen=True)
