@@ -37,15 +37,9 @@ class Counts:
     routed: int
 
 
-def is_routed(s: ParamSpec) -> bool:
-    """A matrix that exists once an expert; a router has the expert axis too, but two dimensions only."""
-    return "experts" in s.axes and len(s.shape) - s.per_layer >= 3
-
-
 def active_share(cfg: ModelConfig) -> float:
     """Routed experts a token passes, of those there are; 1 for dense models."""
-    moe = getattr(cfg, "moe", None)
-    return moe.experts_per_token / moe.num_experts if moe else 1.0
+    return cfg.moe.experts_per_token / cfg.moe.num_experts if cfg.moe else 1.0
 
 
 def is_multiplied(path: str, s: ParamSpec, cfg: ModelConfig) -> bool:
@@ -59,20 +53,17 @@ def count(cfg: ModelConfig) -> Counts:
     total = active = multiplied = routed = 0.0
     for path, s in leaves(cfg).items():
         size = math.prod(s.shape)
-        used = size * share if is_routed(s) else size
+        used = size * share if s.per_expert else size
         total += size
         active += used
-        routed += size if is_routed(s) else 0
+        routed += size if s.per_expert else 0
         multiplied += used if is_multiplied(path, s, cfg) else 0
     return Counts(int(total), int(active), int(multiplied), int(routed))
 
 
 def attention_width(cfg: ModelConfig) -> int:
     """Heads times (query-key width + value width); 2 N H for ordinary attention."""
-    mla = getattr(cfg, "mla", None)
-    if mla is None:
-        return 2 * cfg.num_heads * cfg.head_dim
-    return cfg.num_heads * (mla.qk_nope_head_dim + mla.qk_rope_head_dim + mla.v_head_dim)
+    return cfg.num_heads * (cfg.head_dim + cfg.v_head_dim)
 
 
 def mean_keys(seq_len: int, window: int | None) -> float:
@@ -104,7 +95,7 @@ def flops_per_token(
     for path, s in leaves(cfg).items():
         if not is_multiplied(path, s, cfg):
             continue
-        used = math.prod(s.shape) * (share if is_routed(s) else 1.0)
+        used = math.prod(s.shape) * (share if s.per_expert else 1.0)
         below = used * freeze_layers / cfg.num_layers if s.per_layer else 0.0
         frozen = lora_rank > 0 or any(fnmatch.fnmatch(path, glob) for glob in freeze)
         trained = 0 if frozen else BACKWARD_WEIGHT

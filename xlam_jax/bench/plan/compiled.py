@@ -139,8 +139,7 @@ def compile_here(work: Work, sizes: Sizes) -> dict[str, float]:
 
 def _slices(work: Work) -> tuple[int, int]:
     # Layers of another kind at the bottom (dense ones below a mixture) must stand in both slices.
-    moe = getattr(work.cfg, "moe", None)
-    first = max(getattr(moe, "first_dense_layers", 0) or 0, work.freeze_layers)
+    first = max(work.cfg.dense_layers, work.freeze_layers)
     return SLICES[0] + first, SLICES[1] + first
 
 

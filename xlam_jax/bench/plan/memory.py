@@ -20,7 +20,6 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import AbstractMesh, AxisType
 
-from xlam_jax.bench.flops import is_routed
 from xlam_jax.bench.plan.work import Sizes, Work, ways
 from xlam_jax.data.batch import DTYPES, Batch
 from xlam_jax.models.config import ModelConfig
@@ -145,7 +144,7 @@ def activation_bytes(work: Work, sizes: Sizes) -> tuple[float, float]:
         if s.per_layer:
             weights[s.shape] += 1
             weights[(*s.shape[:-2], s.shape[-1], s.shape[-2])] += 0
-            if is_routed(s):
+            if s.per_expert:
                 routed.add(s.shape)
     kept = 0.0
     for shape, dtype in stacked:
@@ -201,17 +200,15 @@ def local_config(cfg: ModelConfig, tensor: int) -> ModelConfig:
         "intermediate_size": max(1, cfg.intermediate_size // tensor),
         "vocab_size": max(1, cfg.vocab_size // tensor),
     }
-    moe = getattr(cfg, "moe", None)
-    if moe is not None:
-        widths = [f.name for f in dataclasses.fields(moe) if "intermediate" in f.name]
-        narrow = {n: getattr(moe, n) // tensor for n in widths if getattr(moe, n)}
-        changes["moe"] = dataclasses.replace(moe, **narrow)
+    if cfg.moe:
+        width = max(1, cfg.moe.intermediate_size // tensor)
+        changes["moe"] = dataclasses.replace(cfg.moe, intermediate_size=width)
     return cfg.replace(**changes)
 
 
 def _exchange_bytes(work: Work, sizes: Sizes) -> float:
     """Tokens gathered from the expert axis, and their gradient."""
-    moe, peers = getattr(work.cfg, "moe", None), sizes.get("expert", 1)
+    moe, peers = work.cfg.moe, sizes.get("expert", 1)
     if moe is None or peers == 1:
         return 0.0
     tokens = work.micro_rows(sizes) * work.seq_len // sizes.get("context", 1)
@@ -226,7 +223,7 @@ def _working_bytes(work: Work, sizes: Sizes) -> float:
     if sizes.get("fsdp", 1) > 1 or work.param_dtype != work.compute_dtype:
         for s in leaves(work.cfg).values():
             if s.per_layer and len(s.shape) > 2:
-                part = sizes.get("expert", 1) if is_routed(s) else 1
+                part = sizes.get("expert", 1) if s.per_expert else 1
                 gathered += math.prod(s.shape[1:]) / (t * part)
     one = work.replace(remat="none")
     kept, _ = activation_bytes(one, sizes)

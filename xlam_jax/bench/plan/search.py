@@ -41,7 +41,7 @@ def factorisations(devices: int, axes: tuple[str, ...] = AXES) -> Iterator[Sizes
 
 def refusal(work: Work, sizes: Sizes) -> str:
     """Why this mesh cannot run this step; empty when it can."""
-    cfg, moe = work.cfg, getattr(work.cfg, "moe", None)
+    cfg, moe = work.cfg, work.cfg.moe
     expert, tensor, context = (sizes.get(axis, 1) for axis in ("expert", "tensor", "context"))
     if expert > 1 and moe is None:
         return "no experts: a dense model has nothing to split over expert"

@@ -12,7 +12,6 @@ import math
 
 import jax.numpy as jnp
 
-from xlam_jax.bench.flops import is_routed
 from xlam_jax.bench.plan.hardware import Hardware
 from xlam_jax.bench.plan.memory import adapter_params
 from xlam_jax.bench.plan.work import Sizes, Work
@@ -60,7 +59,7 @@ def flows(work: Work, sizes: Sizes) -> list[Flow]:
     if t > 1:
         reductions = cfg.num_layers * micro * (4 + (2 if work.remat == "full" else 0))
         found.append(Flow("sum block outputs", "tensor", reductions * 2 * activation * (t - 1) / t, False))
-    moe = getattr(cfg, "moe", None)
+    moe = cfg.moe
     if moe is not None and e > 1:
         per = (e - 1) if work.exchange == "gather" else moe.experts_per_token * (e - 1) / e
         times = _moe_layers(work) * micro * (4 + (2 if again else 0))
@@ -94,7 +93,7 @@ def _weights(work: Work, tensor: int, expert: int, trained: bool = False) -> tup
     for s in leaves(work.cfg).values():
         split = tensor if {"heads", "kv_heads", "mlp", "vocab"} & set(s.axes) else 1
         size = math.prod(s.shape) / split
-        if is_routed(s):
+        if s.per_expert:
             routed += size / expert
         else:
             plain += size
@@ -102,4 +101,4 @@ def _weights(work: Work, tensor: int, expert: int, trained: bool = False) -> tup
 
 
 def _moe_layers(work: Work) -> int:
-    return max((s.shape[0] for s in leaves(work.cfg).values() if is_routed(s)), default=0)
+    return max((s.shape[0] for s in leaves(work.cfg).values() if s.per_expert), default=0)

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from xlam_jax.errors import InputError
-from xlam_jax.models.config import NAMED, ModelConfig, named_config
+from xlam_jax.models.config import ModelConfig
+from xlam_jax.models.named import NAMED, named_config
 from xlam_jax.parallel.mesh import AXES, MeshConfig
 from xlam_jax.training.config import TrainConfig
 from xlam_jax.training.optimizer import OptimConfig
