@@ -23,6 +23,7 @@ from jax.sharding import AbstractMesh, AxisType
 from xlam_jax.bench.plan.work import Sizes, Work, ways
 from xlam_jax.data.batch import DTYPES, Batch
 from xlam_jax.models.config import ModelConfig
+from xlam_jax.models.experts.block import DEFAULT_SLACK
 from xlam_jax.models.spec import decay_mask, leaves, shapes
 from xlam_jax.parallel.mesh import AXES
 from xlam_jax.training import partition
@@ -136,7 +137,7 @@ def activation_bytes(work: Work, sizes: Sizes) -> tuple[float, float]:
     rows, t = work.micro_rows(sizes), sizes.get("tensor", 1)
     length = max(1, work.seq_len // sizes.get("context", 1))
     local = local_config(work.cfg, t)
-    stacked, once = _residuals(local, rows, length, work.remat, work.attention, work.compute_dtype, work.chunk)
+    stacked, once = _residuals(local, length, work.remat, work.compute_dtype, work.chunk)
     split = {"fsdp": sizes.get("fsdp", 1), "expert": sizes.get("expert", 1)}
     weights = Counter[tuple[int, ...]]()
     routed = set()
@@ -157,17 +158,19 @@ def activation_bytes(work: Work, sizes: Sizes) -> tuple[float, float]:
             size /= split["fsdp"] * (split["expert"] if shape in routed else 1)
             if work.lora_rank and work.param_dtype == work.compute_dtype:
                 continue
-        kept += size
+            kept += size
+        else:
+            kept += size * rows
     part = (work.cfg.num_layers - work.freeze_layers) / work.cfg.num_layers
-    return kept * part, sum(math.prod(shape) * _size(dtype) for shape, dtype in once)
+    return kept * part, rows * sum(math.prod(shape) * _size(dtype) for shape, dtype in once)
 
 
 @functools.lru_cache(maxsize=256)
-def _residuals(cfg: ModelConfig, rows: int, length: int, remat: str, attention: str, dtype: str, chunk: int):
-    """Shapes that the objective's vjp keeps: those stacked over layers, and the others."""
+def _residuals(cfg: ModelConfig, length: int, remat: str, dtype: str, chunk: int):
+    """(shape, dtype) of what the objective's vjp keeps for one row: stacked over layers, and the others."""
+    # Every attention backend keeps q, k, v, the output and the log-sum-exp.
     objective = sft_objective(cfg, remat=remat, compute_dtype=dtype, attention="xla", chunk=chunk)
-    del attention  # every backend keeps q, k, v, out and the log-sum-exp
-    batch = Batch(*(jax.ShapeDtypeStruct((rows, length), d) for d in DTYPES))
+    batch = Batch(*(jax.ShapeDtypeStruct((1, length), d) for d in DTYPES))
 
     def loss(params: Any, batch: Batch) -> Any:
         total, *rest = objective(params, batch)
@@ -178,16 +181,10 @@ def _residuals(cfg: ModelConfig, rows: int, length: int, remat: str, attention: 
 
     kept = [(x.shape, x.dtype.name) for x in jax.tree.leaves(jax.eval_shape(pull, shapes(cfg), batch))]
     stacks = {s.shape[0] for s in leaves(cfg).values() if s.per_layer}
+    stacked = [k for k in kept if len(k[0]) > 1 and k[0][0] in stacks and k[0][:2] != (1, length)]
     # The gradient of the head is counted with the logits.
-    rest = [k for k in kept if not (k[0] and k[0][0] in stacks and len(k[0]) > 1 and _is_stack(k[0], rows, length))]
-    stacked = [k for k in kept if k not in rest]
     head = (cfg.vocab_size, cfg.hidden_size)
-    return tuple(stacked), tuple(k for k in rest if k[0] != head)
-
-
-def _is_stack(shape: tuple[int, ...], rows: int, length: int) -> bool:
-    # Rows may equal the number of layers; a stack over layers has rows (or a parameter) behind the first axis.
-    return shape[:2] != (rows, length)
+    return tuple(stacked), tuple(k for k in kept if k not in stacked and k[0] != head)
 
 
 def local_config(cfg: ModelConfig, tensor: int) -> ModelConfig:
@@ -211,24 +208,27 @@ def _exchange_bytes(work: Work, sizes: Sizes) -> float:
     moe, peers = work.cfg.moe, sizes.get("expert", 1)
     if moe is None or peers == 1:
         return 0.0
-    tokens = work.micro_rows(sizes) * work.seq_len // sizes.get("context", 1)
-    copies = peers if work.exchange == "gather" else moe.experts_per_token
-    return 2 * copies * tokens * work.cfg.hidden_size * _size(work.compute_dtype)
+    copies = {"gather": float(peers), "none": 0.0}.get(work.exchange_of(sizes), DEFAULT_SLACK * moe.experts_per_token)
+    return 2 * copies * work.micro_tokens(sizes) * work.cfg.hidden_size * _size(work.compute_dtype)
 
 
 def _working_bytes(work: Work, sizes: Sizes) -> float:
     """One layer's gathered weights and their gradients, and what its own backward pass holds."""
     b, t = _size(work.compute_dtype), sizes.get("tensor", 1)
-    gathered = 0.0
+    gathered = windows = 0.0
     if sizes.get("fsdp", 1) > 1 or work.param_dtype != work.compute_dtype:
         for s in leaves(work.cfg).values():
             if s.per_layer and len(s.shape) > 2:
-                part = sizes.get("expert", 1) if s.per_expert else 1
-                gathered += math.prod(s.shape[1:]) / (t * part)
+                # Gradients of experts are whole before they are scattered; others are scattered by the product.
+                part, copies = (sizes.get("expert", 1), 2) if s.per_expert else (1, 1)
+                gathered += copies * math.prod(s.shape[1:]) / (t * part)
+    if moe := work.cfg.moe:
+        rows = DEFAULT_SLACK * moe.experts_per_token * work.micro_tokens(sizes)
+        windows = rows * (work.cfg.hidden_size + 2 * moe.intermediate_size / t)
     one = work.replace(remat="none")
     kept, _ = activation_bytes(one, sizes)
     layer = kept / max(1, work.cfg.num_layers - work.freeze_layers)
-    return gathered * b + layer
+    return (gathered + windows) * b + layer
 
 
 def abstract_mesh(sizes: Sizes) -> AbstractMesh:

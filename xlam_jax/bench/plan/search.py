@@ -92,7 +92,7 @@ def rows_of(candidates: list[Candidate], hw: Hardware) -> list[dict[str, Any]]:
         out.append(
             {
                 "mesh": c.name,
-                "GiB": round(c.memory.total / 2**30, 1),
+                "GiB": float(f"{c.memory.total / 2**30:.3g}"),
                 "fits": "yes" if c.memory.total <= hw.budget else "no",
                 "compute s": c.speed.compute,
                 "beside s": c.speed.hidden,

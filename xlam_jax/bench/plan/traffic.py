@@ -40,7 +40,7 @@ def flows(work: Work, sizes: Sizes) -> list[Flow]:
     cfg, b = work.cfg, jnp.dtype(work.compute_dtype).itemsize
     f, d, e, t = (sizes.get(axis, 1) for axis in ("fsdp", "data", "expert", "tensor"))
     c, micro = sizes.get("context", 1), work.accumulation
-    tokens = work.micro_rows(sizes) * work.seq_len // c
+    tokens = work.micro_tokens(sizes)
     plain, routed = _weights(work, t, e)
     trained_plain, trained_routed = _weights(work, t, e, trained=True)
     found = []
@@ -61,9 +61,10 @@ def flows(work: Work, sizes: Sizes) -> list[Flow]:
         found.append(Flow("sum block outputs", "tensor", reductions * 2 * activation * (t - 1) / t, False))
     moe = cfg.moe
     if moe is not None and e > 1:
-        per = (e - 1) if work.exchange == "gather" else moe.experts_per_token * (e - 1) / e
+        how = work.exchange_of(sizes)
+        per = (e - 1) if how == "gather" else moe.experts_per_token * (e - 1) / e
         times = _moe_layers(work) * micro * (4 + (2 if again else 0))
-        found.append(Flow(f"exchange tokens ({work.exchange})", "expert", times * per * activation, False))
+        found.append(Flow(f"exchange tokens ({how})", "expert", times * per * activation, False))
     if c > 1:
         kv = 2 * tokens * max(1, cfg.num_kv_heads // t) * cfg.head_dim * b
         found.append(Flow("pass keys and values", "context", cfg.num_layers * micro * 3 * kv * (c - 1), False))

@@ -9,12 +9,13 @@ from typing import Any
 
 from xlam_jax.errors import InputError
 from xlam_jax.models.config import ModelConfig
+from xlam_jax.models.experts.block import DEFAULT_SLACK
 from xlam_jax.models.named import NAMED, named_config
-from xlam_jax.parallel.mesh import AXES, MeshConfig
+from xlam_jax.parallel.mesh import AXES, BATCH_AXES, MeshConfig, mesh_shape
+from xlam_jax.parallel.exchange.entry import choose_exchange
 from xlam_jax.training.config import TrainConfig
 from xlam_jax.training.optimizer import OptimConfig
 
-BATCH_AXES = ("data", "fsdp", "expert")
 Sizes = dict[str, int]  # mesh axis -> size, in the order of AXES
 
 
@@ -42,7 +43,7 @@ class Work:
     freeze_layers: int = 0
     lora_rank: int = 0
     chunk: int = 256
-    exchange: str = "gather"
+    exchange: str = "auto"
 
     def replace(self, **changes: Any) -> Work:
         """A copy with `changes`."""
@@ -57,6 +58,20 @@ class Work:
         """Rows of a micro-batch on one device, at least one."""
         return max(1, self.rows // (self.accumulation * ways(sizes)))
 
+    def micro_tokens(self, sizes: Sizes) -> int:
+        """Positions of a micro-batch on one device."""
+        return self.micro_rows(sizes) * max(1, self.seq_len // sizes.get("context", 1))
+
+    def exchange_of(self, sizes: Sizes) -> str:
+        """How tokens come to their experts on this mesh: none, gather or all_to_all."""
+        peers = sizes.get("expert", 1)
+        if self.cfg.moe is None or peers == 1:
+            return "none"
+        if self.exchange != "auto":
+            return self.exchange
+        k = self.cfg.moe.experts_per_token
+        return choose_exchange(self.micro_tokens(sizes), k, peers, DEFAULT_SLACK)
+
 
 def ways(sizes: Sizes) -> int:
     """How many devices the rows of a batch are split over."""
@@ -69,8 +84,6 @@ def sizes_of(mesh: MeshConfig, devices: int) -> Sizes:
     Raises:
       InputError: as `parallel.mesh.mesh_shape`.
     """
-    from xlam_jax.parallel.mesh import mesh_shape
-
     return dict(zip(AXES, mesh_shape(mesh, devices), strict=True))
 
 
