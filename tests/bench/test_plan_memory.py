@@ -12,7 +12,13 @@ from xlam_jax.parallel.mesh import AXES
 from xlam_jax.training.optimizer import OptimConfig
 
 DENSE = named_config("tiny-llama").replace(
-    hidden_size=128, intermediate_size=256, num_heads=4, head_dim=32, num_kv_heads=2, vocab_size=512, num_layers=6
+    hidden_size=128,
+    intermediate_size=256,
+    num_heads=4,
+    head_dim=32,
+    num_kv_heads=2,
+    vocab_size=512,
+    num_layers=6,
 )
 MIXTURE = named_config("tiny-mixtral").replace(
     hidden_size=64, num_heads=4, head_dim=16, vocab_size=256, num_layers=6

@@ -90,7 +90,8 @@ def test_time_of_a_single_device_is_flops_over_the_ceiling():
 def test_a_full_remat_computes_a_third_more():
     hw, zero = hardware(), Memory(0, 0, 0, 0, 0, 0, 0, 0)
     none, full = (
-        speed(Work(MIXTRAL, 4096, 8, remat=r, compute_dtype="bfloat16"), mesh(), hw, zero) for r in ("none", "full")
+        speed(Work(MIXTRAL, 4096, 8, remat=r, compute_dtype="bfloat16"), mesh(), hw, zero)
+        for r in ("none", "full")
     )
     assert 1.30 < full.compute / none.compute < 1.34
 
@@ -154,5 +155,7 @@ def test_command_refuses_an_impossible_mesh():
 
 
 def test_command_reads_a_config():
-    got = run(["configs/demo/sft.yaml", "--model", "smollm2-135m", "--gpus", "1", "--seq-len", "64", "--no-compile"])
+    got = run(
+        ["configs/demo/sft.yaml", "--model", "smollm2-135m", "--gpus", "1", "--seq-len", "64", "--no-compile"]
+    )
     assert got.exit_code == 0, got.output

@@ -94,7 +94,10 @@ def test_layers_are_cut_within_bounds():
 
 
 def test_file_names_are_plain():
-    assert file_name("train", "smollm2-135m", "NVIDIA H100 80GB HBM3") == "train-smollm2-135m-nvidia-h100-80gb-hbm3.json"
+    assert (
+        file_name("train", "smollm2-135m", "NVIDIA H100 80GB HBM3")
+        == "train-smollm2-135m-nvidia-h100-80gb-hbm3.json"
+    )
 
 
 def test_accelerator_keeps_what_was_done(tmp_path):

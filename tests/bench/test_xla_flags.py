@@ -59,7 +59,9 @@ def test_the_table_holds_for_every_flag_on_this_version():
         usual = next((p.flags[flag] for p in profiles().values() if flag in p.flags), value)
         said = refusal(flag) is None
         # A value of the wrong type ends the process as well; one of these is right for a known flag.
-        real = any(accepts(f"--{flag}={v}") for v in dict.fromkeys([usual, "true", "1", "0.5", "/tmp/x", "on", ""]))
+        real = any(
+            accepts(f"--{flag}={v}") for v in dict.fromkeys([usual, "true", "1", "0.5", "/tmp/x", "on", ""])
+        )
         if said != real:
             wrong[flag] = (said, real)
     assert not wrong

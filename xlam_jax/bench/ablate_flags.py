@@ -17,7 +17,11 @@ from xlam_jax.errors import WorkError
 
 
 def bench_flags(
-    name: str, train: Sequence[str], *, timeout: float = 600.0, progress: Callable[[str], None] = lambda _: None
+    name: str,
+    train: Sequence[str],
+    *,
+    timeout: float = 600.0,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> list[dict[str, Any]]:
     """Runs `xlam bench train` in a process for each set of flags.
 
@@ -56,7 +60,13 @@ def bench_flags(
         whole = seconds if label == "all" else whole
         worth = None if whole is None or label == "all" else 100 * (seconds / whole - 1)
         rows.append(
-            {"flags": label, "step s": seconds, "tokens/s": found["tokens_per_second"], "worth %": worth, "error": ""}
+            {
+                "flags": label,
+                "step s": seconds,
+                "tokens/s": found["tokens_per_second"],
+                "worth %": worth,
+                "error": "",
+            }
         )
     if whole is not None and rows[0]["step s"]:
         rows[0]["worth %"] = 100 * (rows[0]["step s"] / whole - 1)

@@ -73,7 +73,11 @@ def _typed(arguments: tuple[str, ...], rehearse: bool) -> list[str]:
         return [*arguments, *(("--layers", "2,3", "--seq-len", "32") if rehearse else ())]
     if not rehearse:
         return [*arguments, *_QUICK]
-    shape = {"moe": ("--tokens", "64"), "train": ("--layers", "1", "--rows", "1"), "compare": ("--layers", "1")}
+    shape = {
+        "moe": ("--tokens", "64"),
+        "train": ("--layers", "1", "--rows", "1"),
+        "compare": ("--layers", "1"),
+    }
     tiny = [part for part in _TINY if kind != "moe" or part not in ("--seq-len", "64")]
     model = ("--model", "tiny-llama") if kind in ("compare", "train") else ()
     return [*arguments, *tiny, *model, *shape.get(kind, ())]

@@ -57,15 +57,29 @@ def bench_attention(
             try:
                 found += _passes(cfg, rows, length, backend, kind, documents, steps, warmup, best)
             except Exception as e:  # a kernel that the machine lacks must not lose the others
-                found.append({"backend": backend, "seq_len": length, "error": f"{type(e).__name__}: {str(e)[:300]}"})
+                found.append(
+                    {"backend": backend, "seq_len": length, "error": f"{type(e).__name__}: {str(e)[:300]}"}
+                )
     shape = {"rows": rows, "N": cfg.num_heads, "K": cfg.num_kv_heads, "H": cfg.head_dim}
-    return {"shape": shape, "dtype": dtype, "documents": documents, "ceiling_tflops": best / 1e12, "rows": found} | (
-        protocol.environment()
-    )
+    return {
+        "shape": shape,
+        "dtype": dtype,
+        "documents": documents,
+        "ceiling_tflops": best / 1e12,
+        "rows": found,
+    } | (protocol.environment())
 
 
 def _passes(
-    cfg: ModelConfig, B: int, S: int, backend: str, dtype: Any, documents: int, steps: int, warmup: int, best: float
+    cfg: ModelConfig,
+    B: int,
+    S: int,
+    backend: str,
+    dtype: Any,
+    documents: int,
+    steps: int,
+    warmup: int,
+    best: float,
 ) -> list[dict[str, Any]]:
     from xlam_jax.models.attention import attend
 

@@ -131,7 +131,13 @@ class _Jax:
 
         def loss(params: Any, batch: Batch) -> jax.Array:
             hidden, _ = decoder.forward(
-                params, batch.tokens, batch.positions, batch.segment_ids, cfg, compute_dtype=kind, attention=attention
+                params,
+                batch.tokens,
+                batch.positions,
+                batch.segment_ids,
+                cfg,
+                compute_dtype=kind,
+                attention=attention,
             )
             head = decoder.head_matrix(params)
             return chunked_cross_entropy(hidden, head, batch.targets, batch.loss_weights)[0]

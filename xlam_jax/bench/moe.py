@@ -60,9 +60,16 @@ def bench_moe(
             try:
                 rows += _passes(cfg, count, backend, kind, skew, steps, warmup, best)
             except Exception as e:  # a kernel that the machine lacks must not lose the others
-                rows.append({"backend": backend, "tokens": count, "error": f"{type(e).__name__}: {str(e)[:300]}"})
+                rows.append(
+                    {"backend": backend, "tokens": count, "error": f"{type(e).__name__}: {str(e)[:300]}"}
+                )
     moe = cfg.moe
-    shape = {"D": cfg.hidden_size, "F": moe.intermediate_size, "E": moe.num_experts, "k": moe.experts_per_token}
+    shape = {
+        "D": cfg.hidden_size,
+        "F": moe.intermediate_size,
+        "E": moe.num_experts,
+        "k": moe.experts_per_token,
+    }
     return {"shape": shape, "dtype": dtype, "skew": skew, "ceiling_tflops": best / 1e12, "rows": rows} | (
         protocol.environment()
     )
@@ -79,7 +86,9 @@ def _passes(
     keys = jax.random.split(jax.random.key(0), 5)
     x = jax.random.normal(keys[0], (1, tokens, D), dtype)
     shapes = ((E, D, F), (E, D, F), (E, F, D))
-    experts = Experts(*(jax.random.normal(k, s, dtype) * 0.02 for k, s in zip(keys[1:4], shapes, strict=True)))
+    experts = Experts(
+        *(jax.random.normal(k, s, dtype) * 0.02 for k, s in zip(keys[1:4], shapes, strict=True))
+    )
     routing = _routing(keys[4], tokens, E, K, skew)
 
     def forward(x: jax.Array, experts: Any) -> jax.Array:

@@ -64,7 +64,13 @@ def ceiling(dtype: Any, size: int | None = None) -> float:
 def known_hardware(kind: str | None = None) -> Hardware | None:
     """The data sheet of the first device, or None for one that is not in the table (a CPU)."""
     kind = (kind or jax.devices()[0].device_kind).lower()
-    for mark, name in (("h100", "h100-sxm"), ("h200", "h200"), ("b200", "b200"), ("v5p", "tpu-v5p"), ("v6", "tpu-v6e")):
+    for mark, name in (
+        ("h100", "h100-sxm"),
+        ("h200", "h200"),
+        ("b200", "b200"),
+        ("v5p", "tpu-v5p"),
+        ("v6", "tpu-v6e"),
+    ):
         if mark in kind or (name == "tpu-v5p" and kind == "tpu v5"):
             return hardware(name)
     return None

@@ -81,7 +81,10 @@ def bench_train(
         optim = OptimConfig(moment_dtype=options.moment_dtype)  # type: ignore[arg-type]
         tx = make_optimizer(optim, decay_mask(cfg))
         params = init(
-            cfg, jax.random.key(0), mesh=device_mesh, dtype=protocol.need_dtype(options.param_dtype, "--param-dtype")
+            cfg,
+            jax.random.key(0),
+            mesh=device_mesh,
+            dtype=protocol.need_dtype(options.param_dtype, "--param-dtype"),
         )
         state, places = init_state(params, cfg, tx, device_mesh)
         del params

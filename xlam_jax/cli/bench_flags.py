@@ -16,7 +16,8 @@ def register(app: typer.Typer) -> None:
 
 def flags(
     name: Annotated[
-        str | None, typer.Option("--print", metavar="NAME", help="Print a profile's XLA_FLAGS and nothing else.")
+        str | None,
+        typer.Option("--print", metavar="NAME", help="Print a profile's XLA_FLAGS and nothing else."),
     ] = None,
     env: Annotated[
         str | None, typer.Option("--env", metavar="NAME", help="Print a profile as lines of `export`.")
@@ -31,7 +32,9 @@ def flags(
     mesh: Annotated[str, typer.Option(help="For --ablate: fsdp=8.")] = "",
     compute_dtype: Annotated[str, typer.Option(help="For --ablate.")] = "float32",
     steps: Annotated[int, typer.Option(min=1, help="For --ablate.")] = 30,
-    jax_version: Annotated[str | None, typer.Option(help="Judge for this jaxlib, not the installed one.")] = None,
+    jax_version: Annotated[
+        str | None, typer.Option(help="Judge for this jaxlib, not the installed one.")
+    ] = None,
     json_file: JsonOption = None,
 ) -> None:
     """XLA flag profiles. A flag that this jaxlib does not know would end the process, so it is left out."""
@@ -62,6 +65,8 @@ def flags(
         return
     table = flag_table(jax_version)
     write_json(json_file, table)
-    print_table("profiles", [{"name": p.name, "flags": len(p.flags), "about": p.about} for p in profiles().values()])
+    print_table(
+        "profiles", [{"name": p.name, "flags": len(p.flags), "about": p.about} for p in profiles().values()]
+    )
     print_table("flags", [row for row in table if row["profiles"] or row["here"] != "yes"])
     out.print("xlam bench flags --env NAME prints lines for a shell", highlight=False)

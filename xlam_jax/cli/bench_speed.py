@@ -101,14 +101,26 @@ def train(
     result = {"model": model, **result}
     write_json(json_file, result)
     protocol.keep(folder, "train", _named(model, layers), result)
-    keys = ("model", "layers", "rows", "seq_len", "tokens_per_second_per_device", "step_seconds", "step_seconds_p90")
+    keys = (
+        "model",
+        "layers",
+        "rows",
+        "seq_len",
+        "tokens_per_second_per_device",
+        "step_seconds",
+        "step_seconds_p90",
+    )
     rates = ("tflops", "ceiling_tflops", "of_ceiling", "mfu")
     print_table("training step", [{key: result[key] for key in (*keys, *rates)}])
     peak = result["peak_device_mib"]
     out.print(
         f"{result['gflops_per_token']:.4g} GFLOP a token = {result['formula']}; compiled in "
         f"{result['compile_seconds']:.1f} s; "
-        + (f"peak memory {peak:,.0f} MiB; " if peak else f"{result['temporaries_mib']:,.0f} MiB of temporaries; ")
+        + (
+            f"peak memory {peak:,.0f} MiB; "
+            if peak
+            else f"{result['temporaries_mib']:,.0f} MiB of temporaries; "
+        )
         + f"{result['device']}, jax {result['versions']['jax']}",
         highlight=False,
     )
@@ -119,7 +131,9 @@ def moe(
     tokens: Annotated[str, typer.Option(help="Numbers of tokens: 1024,8192.")] = "1024",
     backend: Annotated[list[str] | None, typer.Option(help="Only this one; may be repeated.")] = None,
     dtype: Dtype = "float32",
-    skew: Annotated[float, typer.Option(min=0, help="0: balanced routing; 1: the first expert gets most.")] = 0.0,
+    skew: Annotated[
+        float, typer.Option(min=0, help="0: balanced routing; 1: the first expert gets most.")
+    ] = 0.0,
     steps: Steps = 30,
     warmup: Warmup = 10,
     folder: Out = None,
@@ -257,7 +271,10 @@ def compare(
     protocol.keep(folder, "compare", _named(model, layers), result)
     print_table(
         f"one step, {result['layers']} layers, {rows} x {seq_len}, {dtype}",
-        [{"": side, **{k: v for k, v in result[side].items() if k != "first_loss"}} for side in ("xlam", "torch")],
+        [
+            {"": side, **{k: v for k, v in result[side].items() if k != "first_loss"}}
+            for side in ("xlam", "torch")
+        ],
     )
     out.print(
         f"ratio {result['ratio']:.2f}: tokens/s of xlam over transformers {result['versions']['transformers']} "
@@ -270,7 +287,9 @@ def accelerator(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where each part's JSON goes.")],
     seconds: Annotated[float, typer.Option(min=1, help="For all parts together.")] = 360.0,
     only: Annotated[list[str] | None, typer.Option(help="Only this part; may be repeated.")] = None,
-    rehearse: Annotated[bool, typer.Option("--rehearse", help="Tiny shapes: tries the list on any machine.")] = False,
+    rehearse: Annotated[
+        bool, typer.Option("--rehearse", help="Tiny shapes: tries the list on any machine.")
+    ] = False,
     json_file: JsonOption = None,
 ) -> None:
     """Measure one accelerator in about six minutes; a part that fails costs only itself."""

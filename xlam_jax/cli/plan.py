@@ -23,8 +23,12 @@ def plan(
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[key=value ...]", help="For example batch.rows=64")
     ] = None,
-    model: Annotated[str | None, typer.Option(help="Released shape or folder, in place of the config's.")] = None,
-    mesh: Annotated[str | None, typer.Option(help="Judge this one: fsdp=8,expert=8. Else all are tried.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Released shape or folder, in place of the config's.")
+    ] = None,
+    mesh: Annotated[
+        str | None, typer.Option(help="Judge this one: fsdp=8,expert=8. Else all are tried.")
+    ] = None,
     gpus: Annotated[int | None, typer.Option(min=1, help="Devices to find the best mesh for.")] = None,
     hardware: Annotated[str, typer.Option(help="h100-sxm, h200, b200, tpu-v5p, tpu-v6e.")] = "h100-sxm",
     rows: Annotated[int | None, typer.Option(min=1, help="Packed rows of a step over all devices.")] = None,
@@ -32,11 +36,19 @@ def plan(
     seq_len: Annotated[int | None, typer.Option(min=2, help="Positions of a row; else the data's.")] = None,
     remat: Annotated[str | None, typer.Option(help="none, full, dots, names:a,b")] = None,
     param_dtype: Annotated[str | None, typer.Option(help="float32 or bfloat16.")] = None,
-    lora_rank: Annotated[int | None, typer.Option(min=0, help="Adapters of this rank on a frozen base.")] = None,
-    tokens: Annotated[float | None, typer.Option(min=1, help="Positions to train on; else the recipe's.")] = None,
+    lora_rank: Annotated[
+        int | None, typer.Option(min=0, help="Adapters of this rank on a frozen base.")
+    ] = None,
+    tokens: Annotated[
+        float | None, typer.Option(min=1, help="Positions to train on; else the recipe's.")
+    ] = None,
     price: Annotated[float | None, typer.Option(min=0, help="Dollars a device and hour.")] = None,
-    efficiency: Annotated[float | None, typer.Option(min=0.01, max=1, help="Share of the matmul ceiling.")] = None,
-    compile: Annotated[bool, typer.Option(help="Measure memory by compiling a slice on fake devices.")] = True,
+    efficiency: Annotated[
+        float | None, typer.Option(min=0.01, max=1, help="Share of the matmul ceiling.")
+    ] = None,
+    compile: Annotated[
+        bool, typer.Option(help="Measure memory by compiling a slice on fake devices.")
+    ] = True,
     top: Annotated[int, typer.Option(min=1, help="Meshes to list.")] = 10,
     json_file: JsonOption = None,
 ) -> None:
@@ -68,7 +80,9 @@ def plan(
     }
     work = work.replace(**{k: v for k, v in changes.items() if v is not None})
     if work.param_dtype not in ("float32", "bfloat16"):
-        raise InputError(f"unknown dtype {work.param_dtype!r}", where="--param-dtype", hint="float32, bfloat16")
+        raise InputError(
+            f"unknown dtype {work.param_dtype!r}", where="--param-dtype", hint="float32, bfloat16"
+        )
     hw = find_hardware(hardware, price=price, efficiency=efficiency)
     sizes = None
     if asked is not None:
@@ -97,9 +111,7 @@ def _show(r: dict[str, Any], top: int) -> None:
         f"{model['total'] / 1e9:.2f} G parameters, {model['active'] / 1e9:.2f} G active; "
         f"{r['step']['tokens']:,} positions a step; {r['devices']} x {hw['name']}"
     )
-    print_table(
-        "meshes, the fastest that fits first", [row for row in r["ranked"][:top]]
-    )
+    print_table("meshes, the fastest that fits first", [row for row in r["ranked"][:top]])
     for reason in dict.fromkeys(row["reason"] for row in r["refused"]):
         names = [row["mesh"] for row in r["refused"] if row["reason"] == reason]
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""

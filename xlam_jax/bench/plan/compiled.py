@@ -67,9 +67,7 @@ def measure(work: Work, sizes: Sizes, timeout: float = 300.0) -> Compiled:
     def extrapolate(key: str) -> float:
         return high[key] + steps * (high[key] - low[key])
 
-    return Compiled(
-        extrapolate("arguments"), extrapolate("temporaries"), high["outputs"], seconds, counts
-    )
+    return Compiled(extrapolate("arguments"), extrapolate("temporaries"), high["outputs"], seconds, counts)
 
 
 def refine(work: Work, sizes: Sizes, timeout: float = 300.0) -> tuple[Memory, Compiled]:

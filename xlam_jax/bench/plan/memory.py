@@ -208,7 +208,9 @@ def _exchange_bytes(work: Work, sizes: Sizes) -> float:
     moe, peers = work.cfg.moe, sizes.get("expert", 1)
     if moe is None or peers == 1:
         return 0.0
-    copies = {"gather": float(peers), "none": 0.0}.get(work.exchange_of(sizes), DEFAULT_SLACK * moe.experts_per_token)
+    copies = {"gather": float(peers), "none": 0.0}.get(
+        work.exchange_of(sizes), DEFAULT_SLACK * moe.experts_per_token
+    )
     return 2 * copies * work.micro_tokens(sizes) * work.cfg.hidden_size * _size(work.compute_dtype)
 
 
@@ -245,4 +247,3 @@ def _on_device(tree: Any, places: Any) -> float:
 
 def _size(dtype: str) -> int:
     return jnp.dtype(dtype).itemsize
-

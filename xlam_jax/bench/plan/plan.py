@@ -86,7 +86,11 @@ def make_plan(
             memory, one = refine(work, best.sizes, timeout)
             measured = dataclasses.asdict(one)
             whole = len(one.layers) == 1
-            cut = "the whole step" if whole else f"slices of {one.layers[0]} and {one.layers[1]} layers, extrapolated"
+            cut = (
+                "the whole step"
+                if whole
+                else f"slices of {one.layers[0]} and {one.layers[1]} layers, extrapolated"
+            )
             note = f"momentary buffers from the compiler ({cut}; {one.seconds:.0f} s on fake devices)"
         except WorkError as e:
             note = f"traced, not compiled: {e.what}"
@@ -152,5 +156,3 @@ def recipe_length(config: TrainConfig) -> tuple[int | None, float | None]:
     elif config.max_epochs is not None and manifest:
         rows = config.max_epochs * sum(shard["rows"] for shard in manifest["shards"])
     return seq_len, float(rows * seq_len) if rows and seq_len else None
-
-

@@ -53,7 +53,9 @@ def refusal(work: Work, sizes: Sizes) -> str:
         return f"{work.seq_len} positions do not split {context} ways"
     if work.rows % (work.accumulation * ways(sizes)):
         part = "data x fsdp x expert"
-        return f"{work.rows} rows in {work.accumulation} micro-batches do not split {ways(sizes)} ways ({part})"
+        return (
+            f"{work.rows} rows in {work.accumulation} micro-batches do not split {ways(sizes)} ways ({part})"
+        )
     return ""
 
 

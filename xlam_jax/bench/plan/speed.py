@@ -92,7 +92,12 @@ def speed(work: Work, sizes: Sizes, hw: Hardware, memory: Memory) -> Speed:
 def price(tokens: float, speed: Speed, devices: int, hw: Hardware) -> dict[str, float]:
     """Hours and example dollars of training on `tokens` positions."""
     hours = tokens / speed.tokens_per_second / 3600
-    return {"tokens": tokens, "hours": hours, "device_hours": hours * devices, "dollars": hours * devices * hw.price}
+    return {
+        "tokens": tokens,
+        "hours": hours,
+        "device_hours": hours * devices,
+        "dollars": hours * devices * hw.price,
+    }
 
 
 def parameters(work: Work) -> dict[str, int]:

@@ -49,7 +49,10 @@ def flows(work: Work, sizes: Sizes) -> list[Flow]:
         found.append(Flow("gather weights", "fsdp", passes * b * (plain + routed) * (f - 1) / f, True))
         grads = b * (trained_plain + trained_routed) * (f - 1) / f
         found.append(Flow("scatter gradients", "fsdp", micro * grads, True))
-    for ways, size, axis in ((d * e * c, trained_plain, "data,expert,context"), (d * c, trained_routed, "data,context")):
+    for ways, size, axis in (
+        (d * e * c, trained_plain, "data,expert,context"),
+        (d * c, trained_routed, "data,context"),
+    ):
         if ways > 1 and size:
             whole = jnp.dtype(work.param_dtype).itemsize * size / f
             axes = ",".join(a for a in axis.split(",") if sizes.get(a, 1) > 1)
@@ -67,7 +70,9 @@ def flows(work: Work, sizes: Sizes) -> list[Flow]:
         found.append(Flow(f"exchange tokens ({how})", "expert", times * per * activation, False))
     if c > 1:
         kv = 2 * tokens * max(1, cfg.num_kv_heads // t) * cfg.head_dim * b
-        found.append(Flow("pass keys and values", "context", cfg.num_layers * micro * 3 * kv * (c - 1), False))
+        found.append(
+            Flow("pass keys and values", "context", cfg.num_layers * micro * 3 * kv * (c - 1), False)
+        )
     return found
 
 

@@ -93,7 +93,7 @@ def name_mesh(sizes: Sizes) -> str:
 
 
 def parse_mesh(text: str) -> MeshConfig:
-    """"fsdp=8,expert=8" -> MeshConfig.
+    """ "fsdp=8,expert=8" -> MeshConfig.
 
     Raises:
       InputError: an unknown axis, or a size that is no number.

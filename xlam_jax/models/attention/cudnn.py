@@ -146,7 +146,10 @@ def _private() -> tuple[Any, str]:
         parameters = inspect.signature(module.dot_product_attention).parameters
         missing = [name for name in _PARAMETERS if name not in parameters]
         if missing or not hasattr(module.MaskType, "PADDING_CAUSAL"):
-            return None, f"jax {jax.__version__} lacks {', '.join(missing or ['PADDING_CAUSAL'])} of cuDNN attention"
+            return (
+                None,
+                f"jax {jax.__version__} lacks {', '.join(missing or ['PADDING_CAUSAL'])} of cuDNN attention",
+            )
     except (ImportError, AttributeError) as e:
         return None, f"jax {jax.__version__} has no cuDNN attention where it was: {e}"
     return module, ""
