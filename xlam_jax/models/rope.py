@@ -67,7 +67,8 @@ def _frequencies(cfg: ModelConfig) -> tuple[np.ndarray, float]:
 
 def _llama3(frequency: np.ndarray, rope: RopeScaling) -> np.ndarray:
     """Long wavelengths are divided, short ones kept, those between blended."""
-    assert rope.original_max_position_embeddings and rope.low_freq_factor
+    assert rope.original_max_position_embeddings
+    assert rope.low_freq_factor
     assert rope.high_freq_factor
     turns = rope.original_max_position_embeddings * frequency / np.float32(2 * math.pi)
     share = (turns - rope.low_freq_factor) / (rope.high_freq_factor - rope.low_freq_factor)

@@ -40,6 +40,20 @@ class PrecisionConfig(Config):
     compute_dtype: Dtype = "float32"
 
 
+class MoeOptions(Config):
+    """Mixtures of experts.
+
+    Attributes:
+      experts: how a device computes its experts, see `models.experts.BACKENDS`.
+      exchange: how tokens reach the devices that hold their experts, see `parallel.exchange`.
+      aux_loss: weight of the load-balance loss; None takes the model's own.
+    """
+
+    experts: str = "batched"
+    exchange: str = "auto"
+    aux_loss: float | None = Field(default=None, ge=0)
+
+
 class CheckpointConfig(Config):
     """Save every `every` steps (0: only at the end and when stopped), keep the newest `keep`."""
 
@@ -64,7 +78,7 @@ class TrainConfig(Config):
       max_minutes: wall time of the training command, start-up and compilation included, for steps "auto".
       max_epochs: at most this many passes over the data, for steps "auto".
       stop_at: save and stop at this step; the schedule still spans all steps.
-      freeze: globs over parameter paths ("layers.q", "embed", ...) that keep their values.
+      freeze: globs over parameter paths ("layers.attn.q", "embed", ...) that keep their values.
       freeze_layers: the lowest layers keep their values and gradients stop above them, so they cost a forward
         pass only; the input embedding below them is not trained either.
       remat: what the backward pass keeps, see `models.decoder.forward`.
@@ -85,6 +99,7 @@ class TrainConfig(Config):
     optim: OptimConfig = OptimConfig()
     mesh: MeshConfig = MeshConfig()
     precision: PrecisionConfig = PrecisionConfig()
+    moe: MoeOptions = MoeOptions()
     remat: str = "none"
     attention: str = "xla"
     checkpoint: CheckpointConfig = CheckpointConfig()

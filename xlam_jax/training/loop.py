@@ -145,6 +145,7 @@ class _Work:
             remat=self.config.remat,
             compute_dtype=self.config.precision.compute_dtype,
             attention=self.config.attention,
+            moe=self.config.moe,
             max_targets=most,
         )
 

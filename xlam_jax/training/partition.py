@@ -37,6 +37,12 @@ def check(cfg: ModelConfig, freeze: Sequence[str], freeze_layers: int) -> None:
             raise InputError(
                 f"no parameter matches {glob!r}", where="freeze", hint="known: " + ", ".join(names)
             )
+    if freeze_layers and cfg.dense_layers:
+        raise InputError(
+            "freeze_layers is not supported for models with dense layers below their experts",
+            where="freeze_layers",
+            hint="freeze: ['dense_layers.*'] keeps the dense layers' values",
+        )
     if freeze_layers >= cfg.num_layers:
         raise InputError(
             f"freeze_layers is {freeze_layers}, the model has {cfg.num_layers} layers",

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from xlam_jax.errors import InputError
+from xlam_jax.models.config import MoeConfig
 from xlam_jax.models.experts.batched import batched
 from xlam_jax.models.experts.dense import dense
 from xlam_jax.models.experts.product import Experts, logical_axes
@@ -32,7 +33,7 @@ def moe_ffn(
     x_BSD: jax.Array,
     routing: Routing,
     experts: Any,
-    cfg: Any,
+    cfg: MoeConfig,
     *,
     backend: str = "batched",
     exchange: str = "auto",
@@ -49,7 +50,6 @@ def moe_ffn(
       x_BSD: normed hidden states. Rows of padding (no expert in `routing`) are not read, so may hold anything.
       routing: of `models.routing.route`, for the same tokens.
       experts: has attributes gate [E, D, F], up [E, D, F], down [E, F, D]: arrays, or matrices with a LoRA adapter.
-      cfg: a `MoeConfig`.
       backend: a key of `BACKENDS`.
       exchange: a key of `parallel.exchange.EXCHANGES`, or "auto".
       mask_BS: nonzero for real tokens; only needed when `route` was not given it.
