@@ -15,6 +15,7 @@ from xlam_jax.bench.plan.work import Work, find_model, parse_mesh
 from xlam_jax.errors import InputError
 from xlam_jax.models.named import named_config
 from xlam_jax.parallel.mesh import AXES
+from xlam_jax.training.config import MoeOptions
 
 MIXTRAL = named_config("mixtral-8x7b")
 TINY = named_config("tiny-mixtral")
@@ -49,10 +50,12 @@ def test_reasons(cfg, sizes, rows, said):
 
 def test_exchange_moves_what_the_algebra_says():
     # T = 8192, D = 4096, bf16, P = 8: one gather receives 7 T D b = 470 MB in each direction of each layer.
-    work = Work(MIXTRAL, 8192, 8, compute_dtype="bfloat16", exchange="gather")
+    work = Work(MIXTRAL, 8192, 8, compute_dtype="bfloat16", moe=MoeOptions(exchange="gather"))
     (flow,) = [f for f in flows(work, mesh(expert=8)) if f.axis == "expert" and not f.hidden]
     assert flow.received / 32 / 4 == 7 * 8192 * 4096 * 2 == pytest.approx(470e6, rel=1e-3)
-    moved = [f for f in flows(work.replace(exchange="all_to_all"), mesh(expert=8)) if not f.hidden]
+    moved = [
+        f for f in flows(work.replace(moe=MoeOptions(exchange="all_to_all")), mesh(expert=8)) if not f.hidden
+    ]
     # The ratio of the two is P / k.
     assert flow.received / moved[0].received == pytest.approx(8 / 2)
 

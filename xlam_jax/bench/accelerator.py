@@ -15,19 +15,21 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+_BF16 = ("--dtype", "bfloat16")
+_STEP = ("--seq-len", "4096", "--remat", "full", "--compute-dtype", "bfloat16", "--attention", "auto")
+_NARROW = ("--param-dtype", "bfloat16")
+_MIXTRAL = ("--model", "mixtral-8x7b")
+
 # (name, seconds it may take, arguments of `xlam bench`); the most wanted first.
 PARTS: tuple[tuple[str, int, tuple[str, ...]], ...] = (
-    ("attention", 60, ("attention", "--model", "mixtral-8x7b", "--seq-len", "4096", "--rows", "4", "--dtype", "bfloat16")),
-    ("moe-balanced", 75, ("moe", "--model", "mixtral-8x7b", "--tokens", "8192", "--dtype", "bfloat16")),
-    ("train-mixtral-slice", 80, ("train", "--model", "mixtral-8x7b", "--layers", "2", "--rows", "2", "--seq-len", "4096",
-        "--remat", "full", "--compute-dtype", "bfloat16", "--param-dtype", "bfloat16", "--attention", "auto")),
-    ("train-1.3b", 80, ("train", "--model", "deepseek-coder-1.3b", "--rows", "4", "--seq-len", "4096", "--remat", "full",
-        "--compute-dtype", "bfloat16", "--attention", "auto")),
-    ("train-7b-bf16", 80, ("train", "--model", "deepseek-coder-7b-v1.5", "--rows", "1", "--seq-len", "4096",
-        "--remat", "full", "--compute-dtype", "bfloat16", "--param-dtype", "bfloat16", "--attention", "auto")),
-    ("moe-skewed", 60, ("moe", "--model", "mixtral-8x7b", "--tokens", "8192", "--dtype", "bfloat16", "--skew", "1.0")),
-    ("compare-torch", 80, ("compare", "--model", "deepseek-coder-1.3b", "--layers", "12", "--rows", "2", "--seq-len", "2048",
-        "--dtype", "bfloat16")),
+    ("attention", 60, ("attention", *_MIXTRAL, "--seq-len", "4096", "--rows", "4", *_BF16)),
+    ("moe-balanced", 75, ("moe", *_MIXTRAL, "--tokens", "8192", *_BF16)),
+    ("train-mixtral-slice", 80, ("train", *_MIXTRAL, "--layers", "2", "--rows", "2", *_STEP, *_NARROW)),
+    ("train-1.3b", 80, ("train", "--model", "deepseek-coder-1.3b", "--rows", "4", *_STEP)),
+    ("train-7b-bf16", 80, ("train", "--model", "deepseek-coder-7b-v1.5", "--rows", "1", *_STEP, *_NARROW)),
+    ("moe-skewed", 60, ("moe", *_MIXTRAL, "--tokens", "8192", "--skew", "1.0", *_BF16)),
+    ("compare-torch", 80, ("compare", "--model", "deepseek-coder-1.3b", "--layers", "12", "--rows", "2",
+                           "--seq-len", "2048", *_BF16)),
     ("compile", 60, ("compile", "--model", "tiny-llama", "--layers", "4,8,16,32")),
 )  # fmt: skip
 # Beside the steps of C.5's protocol where a step takes a second: enough for a median on an idle device.

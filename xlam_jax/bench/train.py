@@ -18,6 +18,7 @@ from xlam_jax.errors import InputError
 from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.spec import decay_mask, init
 from xlam_jax.parallel.mesh import MeshConfig, make_mesh
+from xlam_jax.training.config import MoeOptions
 from xlam_jax.training.objectives import sft_objective
 from xlam_jax.training.optimizer import OptimConfig, make_optimizer
 from xlam_jax.training.step import init_state, make_step, micro_sharding
@@ -32,7 +33,8 @@ class StepOptions:
     compute_dtype: str = "float32"
     moment_dtype: str | None = None
     attention: str = "xla"
-    mesh: MeshConfig = MeshConfig()
+    mesh: MeshConfig = dataclasses.field(default=MeshConfig())
+    moe: MoeOptions = dataclasses.field(default=MoeOptions())
 
 
 def cut_layers(cfg: ModelConfig, layers: int | None) -> ModelConfig:
@@ -88,7 +90,9 @@ def bench_train(
         )
         state, places = init_state(params, cfg, tx, device_mesh)
         del params
-        objective = sft_objective(cfg, remat=options.remat, compute_dtype=dtype, attention=options.attention)
+        objective = sft_objective(
+            cfg, remat=options.remat, compute_dtype=dtype, attention=options.attention, moe=options.moe
+        )
         step = make_step(objective, tx, places)
         on_device = jax.device_put(batch, micro_sharding(device_mesh))
         rate = jnp.float32(1e-5)
@@ -114,8 +118,9 @@ def bench_train(
         "real_tokens": int((batch.segment_ids > 0).sum()),
         "target_tokens": int((batch.loss_weights > 0).sum()),
         "data": str(data) if data else "synthetic, two documents a row",
-        **{k: v for k, v in dataclasses.asdict(options).items() if k != "mesh"},
+        **{k: v for k, v in dataclasses.asdict(options).items() if k not in ("mesh", "moe")},
         "mesh": options.mesh.model_dump(),
+        "moe": options.moe.model_dump() if cfg.moe else None,
         "parameters": count(cfg).total,
         "active_matmul_parameters": count(cfg).active_matmul,
         "gflops_per_token": flops["total"] / 1e9,

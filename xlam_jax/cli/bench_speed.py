@@ -76,6 +76,7 @@ def train(
     compute_dtype: Dtype = "float32",
     param_dtype: Dtype = "float32",
     attention: Annotated[str, typer.Option(help="Backend, or auto: the one that works here.")] = "xla",
+    experts: Annotated[str, typer.Option(help="Backend of a mixture's experts.")] = "batched",
     mesh: Annotated[str, typer.Option(help="For example fsdp=8.")] = "",
     data: Annotated[Path | None, typer.Option(help="Folder of packed shards; else synthetic rows.")] = None,
     folder: Out = None,
@@ -85,6 +86,7 @@ def train(
     from xlam_jax.bench import protocol
     from xlam_jax.bench.plan.work import parse_mesh
     from xlam_jax.bench.train import StepOptions, bench_train
+    from xlam_jax.training.config import MoeOptions
 
     cfg = _cut(model, layers)
     options = StepOptions(
@@ -93,6 +95,7 @@ def train(
         compute_dtype=compute_dtype,
         attention=_tried_attention(attention, cfg, seq_len, compute_dtype),
         mesh=parse_mesh(mesh),
+        moe=MoeOptions(experts=experts),
     )
     with err.status("compiling and timing"):
         result = bench_train(

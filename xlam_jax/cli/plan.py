@@ -111,7 +111,7 @@ def _show(r: dict[str, Any], top: int) -> None:
         f"{model['total'] / 1e9:.2f} G parameters, {model['active'] / 1e9:.2f} G active; "
         f"{r['step']['tokens']:,} positions a step; {r['devices']} x {hw['name']}"
     )
-    print_table("meshes, the fastest that fits first", [row for row in r["ranked"][:top]])
+    print_table("meshes, the fastest that fits first", r["ranked"][:top])
     for reason in dict.fromkeys(row["reason"] for row in r["refused"]):
         names = [row["mesh"] for row in r["refused"] if row["reason"] == reason]
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import pickle
 import subprocess
@@ -56,7 +57,7 @@ def measure(work: Work, sizes: Sizes, timeout: float = 300.0) -> Compiled:
     """
     layers = work.cfg.num_layers
     counts = (layers,) if layers <= max(SLICES) else _slices(work)
-    found = [r for r in _run([(_sliced(work, n), sizes) for n in counts], timeout)]
+    found = _run([(_sliced(work, n), sizes) for n in counts], timeout)
     seconds = sum(r["seconds"] for r in found)
     if len(counts) == 1:
         (one,) = found
@@ -118,6 +119,7 @@ def compile_here(work: Work, sizes: Sizes) -> dict[str, float]:
             # Kernels of accelerators do not compile for the CPU; what they keep is the same.
             attention=work.attention if work.attention.startswith("context") else "xla",
             chunk=work.chunk,
+            moe=work.moe,
         )
         begun = time.perf_counter()
         lowered = make_step(objective, tx, places).lower(  # type: ignore[attr-defined]
@@ -147,8 +149,6 @@ def _sliced(work: Work, layers: int) -> Work:
 
 
 def _run(tasks: list[tuple[Work, Sizes]], timeout: float) -> list[dict[str, float]]:
-    import math
-
     devices = math.prod(tasks[0][1].values())
     if devices > MAX_DEVICES:
         raise WorkError(f"{devices} devices are too many to compile for", hint=f"at most {MAX_DEVICES}")

@@ -11,9 +11,9 @@ from xlam_jax.errors import InputError
 from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.experts.block import DEFAULT_SLACK
 from xlam_jax.models.named import NAMED, named_config
-from xlam_jax.parallel.mesh import AXES, BATCH_AXES, MeshConfig, mesh_shape
 from xlam_jax.parallel.exchange.entry import choose_exchange
-from xlam_jax.training.config import TrainConfig
+from xlam_jax.parallel.mesh import AXES, BATCH_AXES, MeshConfig, mesh_shape
+from xlam_jax.training.config import MoeOptions, TrainConfig
 from xlam_jax.training.optimizer import OptimConfig
 
 Sizes = dict[str, int]  # mesh axis -> size, in the order of AXES
@@ -38,12 +38,12 @@ class Work:
     attention: str = "xla"
     param_dtype: str = "float32"
     compute_dtype: str = "float32"
-    optim: OptimConfig = OptimConfig()
+    optim: OptimConfig = dataclasses.field(default=OptimConfig())
     freeze: tuple[str, ...] = ()
     freeze_layers: int = 0
     lora_rank: int = 0
     chunk: int = 256
-    exchange: str = "auto"
+    moe: MoeOptions = dataclasses.field(default=MoeOptions())
 
     def replace(self, **changes: Any) -> Work:
         """A copy with `changes`."""
@@ -63,12 +63,12 @@ class Work:
         return self.micro_rows(sizes) * max(1, self.seq_len // sizes.get("context", 1))
 
     def exchange_of(self, sizes: Sizes) -> str:
-        """How tokens come to their experts on this mesh: none, gather or all_to_all."""
+        """How tokens come to their experts on this mesh: none, gather, all_to_all or ragged."""
         peers = sizes.get("expert", 1)
         if self.cfg.moe is None or peers == 1:
             return "none"
-        if self.exchange != "auto":
-            return self.exchange
+        if self.moe.exchange != "auto":
+            return self.moe.exchange
         k = self.cfg.moe.experts_per_token
         return choose_exchange(self.micro_tokens(sizes), k, peers, DEFAULT_SLACK)
 
@@ -138,5 +138,6 @@ def work_of(config: TrainConfig, cfg: ModelConfig, seq_len: int) -> Work:
         optim=config.optim,
         freeze=config.freeze,
         freeze_layers=config.freeze_layers,
+        moe=config.moe,
         lora_rank=getattr(lora, "rank", 0) if lora else 0,
     )
