@@ -69,7 +69,9 @@ def test_the_merged_matrix_by_hand():
 def test_fresh_adapters_change_nothing():
     cfg = CONFIGS["tiny-llama"]
     params = init(cfg, KEY)
-    np.testing.assert_array_equal(run(L.attach(params, L.init_adapters(cfg, LORA, KEY)), cfg), run(params, cfg))
+    np.testing.assert_array_equal(
+        run(L.attach(params, L.init_adapters(cfg, LORA, KEY)), cfg), run(params, cfg)
+    )
 
 
 def test_initial_values_are_pefts():
@@ -78,7 +80,9 @@ def test_initial_values_are_pefts():
     assert np.abs(a).max() <= 1 / 16 and np.abs(a).max() > 0.99 / 16
     assert a.std() == pytest.approx(1 / 16 / np.sqrt(3), rel=0.05)
     gaussian = L.LoraConfig(rank=4, init="gaussian")
-    assert np.asarray(L.init_adapters(cfg, gaussian, KEY).layers.attn.q.a).std() == pytest.approx(0.25, rel=0.05)
+    assert np.asarray(L.init_adapters(cfg, gaussian, KEY).layers.attn.q.a).std() == pytest.approx(
+        0.25, rel=0.05
+    )
 
 
 @pytest.mark.parametrize(
@@ -104,7 +108,8 @@ def test_all_linear_is_every_matrix_of_the_layers():
 
 
 @pytest.mark.parametrize(
-    ("target", "hint"), [("q_porj", "q_proj?"), ("embed", "known"), ("experts", "attention"), ("w1", "gate_proj")]
+    ("target", "hint"),
+    [("q_porj", "q_proj?"), ("embed", "known"), ("experts", "attention"), ("w1", "gate_proj")],
 )
 def test_an_unmatched_target_is_refused_with_what_exists(target, hint):
     with pytest.raises(InputError) as e:

@@ -16,7 +16,7 @@ Matmul = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 def product(matmul: Matmul, x: jax.Array, w: Any) -> jax.Array:
-    """`matmul(x, w)` for an array; a `Quantized` matrix is expanded for it, the addition of an `Adapted` added."""
+    """`matmul(x, w)` of an array, a `Quantized` matrix (expanded) or an `Adapted` one (with its addition)."""
     if isinstance(w, Adapted):
         low = matmul(matmul(_drop(x, w), w.a), w.b)
         return product(matmul, x, w.w) + low * w.scale

@@ -1,13 +1,14 @@
 """LoRA (arXiv:2106.09685): adapters as a tree of their own, and how they meet their model.
 
-A tree of adapters is shaped like `Params`: an `Adapted` without `w` where an adapter stands, None elsewhere. So it
-can be differentiated, optimised and saved alone, and `attach` puts it on a model without touching that.
+A tree of adapters is shaped like `Params`: an `Adapted` without `w` where an adapter stands, None elsewhere.
+So it can be differentiated, optimised and saved alone, and `attach` puts it on a model without touching that.
 
 Shape legend: L layers, E experts, R rank.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import fnmatch
 import math
@@ -23,7 +24,7 @@ from xlam_jax.config import Config
 from xlam_jax.errors import InputError
 from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.params import Adapted, Params, ParamSpec, Quantized
-from xlam_jax.models.quantized import dequantize
+from xlam_jax.models.quantized import axes, dequantize, quantize
 from xlam_jax.models.spec import leaves, lora_targets, path_name, spec
 from xlam_jax.parallel.rules import DEFAULT_RULES, ShardingRules, to_sharding
 
@@ -38,10 +39,10 @@ class LoraConfig(Config):
       alpha: the low-rank product is multiplied by alpha / rank.
       rslora: by alpha / sqrt(rank) instead (arXiv:2312.03732).
       dropout: share of the low-rank path's inputs that are dropped while training. Not for experts.
-      targets: each a class ("attention", "mlp", "experts", "router"), "all-linear" (these four), a parameter path
-        or glob ("layers.attn.q", "layers.attn.*"), or the name of a Hugging Face module ("q_proj", "w1").
-      init: of the first factor, as in PEFT: "kaiming" is uniform within 1 / sqrt(in), "gaussian" has a standard
-        deviation of 1 / rank. The second factor starts at zero.
+      targets: each a class ("attention", "mlp", "experts", "router"), "all-linear" (these four), a parameter
+        path or glob ("layers.attn.q", "layers.attn.*"), or a Hugging Face module's name ("q_proj", "w1").
+      init: of the first factor, as in PEFT: "kaiming" is uniform within 1 / sqrt(in), "gaussian" has a
+        standard deviation of 1 / rank. The second factor starts at zero.
       quantize: holds the adapted matrices of the base in "int8" or "nf4" (QLoRA); needs qwix.
     """
 
@@ -110,8 +111,8 @@ def adapter_shapes(
     cfg: ModelConfig, lora: LoraConfig, dtype: Any = jnp.float32, mesh: Mesh | None = None,
     rules: ShardingRules | None = None,
 ) -> Params:  # fmt: skip
-    """A tree of adapters of `jax.ShapeDtypeStruct`, placed when there is a mesh: a's rows lie as the matrix's rows,
-    b's columns as its columns, the rank is whole everywhere."""
+    """A tree of adapters of `jax.ShapeDtypeStruct`, placed when there is a mesh: a's rows lie as the matrix's
+    rows, b's columns as its columns, the rank is whole everywhere."""
     chosen = set(target_paths(cfg, lora))
 
     def array(shape: tuple[int, ...], axes: tuple[str | None, ...]) -> jax.ShapeDtypeStruct:
@@ -173,13 +174,27 @@ def has_adapters(tree: Any) -> bool:
 
 
 def attach(params: Params, adapters: Params) -> Params:
-    """The model with its adapters: `params`, stacked, with an `Adapted` wherever `adapters` has one."""
+    """The model with its adapters: `params` with an `Adapted` wherever `adapters` (stacked) have one."""
+    if isinstance(params.layers, tuple):
+        adapters = _unstacked(adapters, len(params.layers))
     return jax.tree.map(
         lambda adapter, w: w if adapter is None else adapter.replace(w=w),
         adapters,
         params,
         is_leaf=lambda x: x is None or is_adapted(x),
     )
+
+
+def _unstacked(adapters: Params, count: int) -> Params:
+    stacks = [s for s in (adapters.dense_layers, adapters.layers) if s is not None]
+    sizes = [next((x.shape[0] for x in jax.tree.leaves(stack)), None) for stack in stacks]
+    known = sum(size for size in sizes if size is not None)
+    layers = tuple(
+        jax.tree.map(lambda x, i=i: x[i], stack)
+        for stack, size in zip(stacks, sizes, strict=True)
+        for i in range(count - known if size is None else size)
+    )
+    return dataclasses.replace(adapters, layers=layers, dense_layers=None)
 
 
 def base(params: Params) -> Params:
@@ -189,7 +204,7 @@ def base(params: Params) -> Params:
 
 def merge(params: Params) -> Params:
     """The model with its adapters added to their matrices and quantised ones expanded: plain arrays, the same
-    function. Sums are float32 and cast to the matrix's dtype; of stacked matrices one at a time.
+    function. Sums are float32, cast to the matrix's dtype; one matrix of a stack at a time.
 
     A model without adapters comes back as it is.
     """
@@ -219,7 +234,7 @@ def _plain(w: Any) -> jax.Array:
 
 
 def with_dropout(params: Params, step: Any, tokens_BS: jax.Array) -> Params:
-    """Gives every adapter with dropout a key for each row: its masks depend on the step, the row's tokens, the
+    """Gives every adapter with dropout a key for each row: masks depend on the step, the row's tokens, the
     layer and the path, so neither on the devices nor on how a step is cut into micro-batches."""
     if not any(x.dropout for x in jax.tree.leaves(params, is_leaf=is_adapted) if is_adapted(x)):
         return params
@@ -247,3 +262,41 @@ def _row_seeds(tokens_BS: jax.Array) -> jax.Array:
 def count_adapters(cfg: ModelConfig, lora: LoraConfig) -> int:
     """Number of trained scalars."""
     return sum(math.prod(x.shape) for x in jax.tree.leaves(adapter_shapes(cfg, lora)))
+
+
+def quantize_base(
+    params: Params, cfg: ModelConfig, lora: LoraConfig, mesh: Mesh | None = None
+) -> Params:  # fmt: skip
+    """The base with its adapted matrices in the bits that `lora.quantize` names; as it is without that.
+
+    Raises:
+      InputError: qwix is not installed, or blocks that do not split over the mesh.
+    """
+    if lora.quantize is None:
+        return params
+    kind, chosen = lora.quantize, set(target_paths(cfg, lora))
+    shaped = jax.tree_util.tree_map_with_path(
+        lambda path, w: jax.eval_shape(lambda w: quantize(w, kind), w) if path_name(path) in chosen else w,
+        params,
+    )
+
+    def leaf(path: tuple, w: Any, place: Any) -> Any:
+        if path_name(path) not in chosen:
+            return w
+        return jax.jit(lambda w: quantize(w, kind), out_shardings=place)(w)
+
+    if mesh is None:
+        return jax.tree_util.tree_map_with_path(lambda path, w: leaf(path, w, None), params)
+    return jax.tree_util.tree_map_with_path(leaf, params, base_places(shaped, cfg, mesh))
+
+
+def base_places(base: Params, cfg: ModelConfig, mesh: Mesh, rules: ShardingRules | None = None) -> Params:
+    """`NamedSharding` at every array of a base model, some of whose matrices may be quantised."""
+
+    def leaf(s: ParamSpec, w: Any) -> Any:
+        names = axes(w, s.axes) if isinstance(w, Quantized) else s.axes
+        return jax.tree.map(
+            lambda x, names: to_sharding(names, mesh, rules or DEFAULT_RULES, x.shape), w, names
+        )
+
+    return jax.tree.map(leaf, spec(cfg), base)

@@ -1,5 +1,5 @@
-"""Frozen matrices in fewer bits, through qwix: int8 with a scale per column, nf4 (QLoRA, arXiv:2305.14314) with one
-per block of rows.
+"""Frozen matrices in fewer bits, through qwix: int8 with a scale for each column, nf4 (QLoRA,
+arXiv:2305.14314) with one for each block of 64 rows of a column.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def need_qwix() -> Any:
 def quantize(w: jax.Array, kind: Kind) -> Quantized:
     """[..., in, out] -> its quantised form, computed one layer (and expert) at a time.
 
-    The largest error of an entry is, in units of the largest entry that shares its scale, 1/255 for int8 and 0.16
-    (half the widest gap of the code) for nf4.
+    The largest error of an entry is, in units of the largest entry that shares its scale, 1/255 for int8 and
+    0.152 (half the widest gap of the code) for nf4.
     """
     qwix = need_qwix()
     rows = w.shape[-2]

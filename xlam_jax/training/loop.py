@@ -26,6 +26,7 @@ from xlam_jax.training import partition, run_folder
 from xlam_jax.training.checkpoint import Store, complete_steps, model_to_json, open_store, state_bytes
 from xlam_jax.training.checks import check_batch, check_data, no_length, not_finite
 from xlam_jax.training.config import TrainConfig, binding
+from xlam_jax.training.lora import LoraRun
 from xlam_jax.training.objectives import sft_objective
 from xlam_jax.training.optimizer import learning_rate, make_optimizer
 from xlam_jax.training.progress import Display, Meter, display, memory
@@ -122,11 +123,14 @@ class _Work:
         self.mesh = make_mesh(config.mesh)
         micro = check_batch(config, self.mesh)
         partition.check(self.cfg, config.freeze, config.freeze_layers)
+        self.lora = LoraRun(config, self.cfg, self.mesh) if config.lora else None
         cut = (self.cfg, config.freeze, config.freeze_layers)
-        mask, _ = partition.split_like(decay_mask(self.cfg), *cut)
+        mask = self.lora.decay_mask() if self.lora else partition.split_like(decay_mask(self.cfg), *cut)[0]
         self.tx = make_optimizer(config.optim, mask)
-        self.shapes, self.places = state_spec(
-            self.cfg, self.tx, self.mesh, config.precision.param_dtype, *cut[1:]
+        self.shapes, self.places = (
+            self.lora.state_spec(self.tx)
+            if self.lora
+            else state_spec(self.cfg, self.tx, self.mesh, config.precision.param_dtype, *cut[1:])
         )
         self.objective = self._objective(self.data)
         self.step_fn = make_step(self.objective, self.tx, self.places)
@@ -182,9 +186,12 @@ class _Work:
             "tokenizer": (self.data.manifest.get("tokenizer") or {}).get("sha256"),
             "versions": run_folder.versions(),
         }
+        if self.lora:
+            meta |= self.lora.load_base()
         restored = store.restore(self.shapes, self.places, self.cfg, meta, config.resume_changed)
         if restored:
             state, found = restored
+            state = self.lora.with_base(state) if self.lora else state
             start = found["step"]
             total = config.steps if config.steps != "auto" else found["total_steps"]
             self.console.print(f"resumed at step {start} of {total}", highlight=False)
@@ -203,6 +210,8 @@ class _Work:
             log.close()
 
     def _fresh(self) -> TrainState:
+        if self.lora:
+            return self.lora.fresh(self.tx, self.places)
         from xlam_jax.release import load_model
 
         cfg, params = load_model(self.config.model, dtype=self.config.precision.param_dtype, mesh=self.mesh)

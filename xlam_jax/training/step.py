@@ -21,6 +21,7 @@ from jax.sharding import PartitionSpec as P
 
 from xlam_jax.data.batch import Batch
 from xlam_jax.models.config import ModelConfig
+from xlam_jax.models.lora import with_dropout
 from xlam_jax.models.params import Params
 from xlam_jax.models.spec import shapes, shardings
 from xlam_jax.parallel.rules import ShardingRules, batch_sharding
@@ -136,7 +137,7 @@ def accumulate(
     """(gradient of the loss sum, sums by name, row_finite [A, B]) over the micro-batches of `[A, B, S]`."""
 
     def loss(params: Any, micro: Batch) -> tuple[jax.Array, tuple[dict[str, jax.Array], jax.Array]]:
-        whole = partition.combine(params, state.frozen)
+        whole = with_dropout(partition.combine(params, state.frozen), state.step, micro.tokens)
         loss_sum, weight_sum, metrics = objective(whole, micro, state.frozen.below)
         sums = {k: v for k, v in metrics.items() if k.endswith("_sum")}
         return loss_sum, ({"loss_sum": loss_sum, "weight_sum": weight_sum, **sums}, metrics["row_finite"])
