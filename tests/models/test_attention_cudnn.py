@@ -48,7 +48,9 @@ class FakeKernel:
         if q_off is None:
             q_len, q_off = q_len[:, None], jnp.stack([jnp.zeros_like(q_len), q_len], axis=1)
         at = jnp.arange(q.shape[1])
-        inside = (at >= q_off[:, :-1, None]) & (at < (q_off[:, :-1] + q_len)[..., None]) & (q_len >= 0)[..., None]
+        inside = (
+            (at >= q_off[:, :-1, None]) & (at < (q_off[:, :-1] + q_len)[..., None]) & (q_len >= 0)[..., None]
+        )
         marks = (inside * (1 + jnp.arange(q_len.shape[1]))[:, None]).sum(axis=1)
         out = square(q, k, v, marks, sliding_window_length, scale)
         return jnp.where(marks[..., None, None] > 0, out, jnp.nan)
@@ -65,7 +67,9 @@ def fake(monkeypatch):
 def arrays(N=4, K=2, H=8, J=8, segments=SEGMENTS[:2]):
     keys = jax.random.split(jax.random.key(0), 4)
     shapes = ((N, H), (K, H), (K, J), (N, J))
-    q, k, v, ct = (jax.random.normal(key, (len(segments), 8, *s)) for key, s in zip(keys, shapes, strict=True))
+    q, k, v, ct = (
+        jax.random.normal(key, (len(segments), 8, *s)) for key, s in zip(keys, shapes, strict=True)
+    )
     return q, k, v, jnp.asarray(segments, jnp.int32), ct
 
 

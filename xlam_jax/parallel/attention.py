@@ -214,7 +214,9 @@ def _ring(q, k, v, seg, *, part: PartMath, window: int | None, scale: float) -> 
     def attend_fwd(q, k, v, seg):
         def join(carry, step, moved):
             out, lse = carry
-            more, more_lse = part.forward(heads(q, *moved[:2], seg, moved[2], step), window, scale, jnp.float32)
+            more, more_lse = part.forward(
+                heads(q, *moved[:2], seg, moved[2], step), window, scale, jnp.float32
+            )
             both = jnp.logaddexp(lse, more_lse)
             return out * jnp.exp(lse - both) + more * jnp.exp(more_lse - both), both
 

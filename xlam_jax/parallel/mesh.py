@@ -154,7 +154,9 @@ def arrange(shape: Sequence[int], nodes: Sequence[Sequence[Any]]) -> np.ndarray:
     crossing = [axis for axis, ways in zip(AXES[2:], outer[2:], strict=True) if ways > 1]
     if crossing:
         log.warning("mesh: %s crosses nodes, over the slow network", " and ".join(crossing))
-    blocks = [mesh_utils.create_device_mesh(inner, list(node), allow_split_physical_axes=True) for node in nodes]
+    blocks = [
+        mesh_utils.create_device_mesh(inner, list(node), allow_split_physical_axes=True) for node in nodes
+    ]
     grid = np.empty((*outer, *inner), dtype=object)
     for place, block in zip(np.ndindex(*outer), blocks, strict=True):
         grid[place] = block

@@ -1,6 +1,6 @@
 """Native folders: Orbax parameters (sharded, any mesh) beside config.json, xlam.json and the tokenizer.
 
-Parameters are stored as a flat mapping from dotted path ("layers.q") to the stacked array, as in the `params`
+Parameters are stored as a flat mapping from dotted path ("layers.attn.q") to the stacked array, as in the `params`
 item of a training run's checkpoints, so one reader serves both.
 """
 

@@ -1,6 +1,6 @@
 """Checkpoints of a run, through Orbax: asynchronous, sharded, complete or invisible.
 
-`RUN/checkpoints/STEP/` holds three items: `params`, a flat mapping from dotted path ("layers.q") to the
+`RUN/checkpoints/STEP/` holds three items: `params`, a flat mapping from dotted path ("layers.attn.q") to the
 whole, stacked array; `opt_state`, likewise; `meta`, a JSON object. Frozen and trained parameters are saved
 as one, so a reader need not know what was frozen, and any mesh and host count can restore. A run that trains
 adapters saves these alone (`layers.attn.q.a`, ...); `meta` names their base model.

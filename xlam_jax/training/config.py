@@ -79,7 +79,7 @@ class TrainConfig(Config):
       max_minutes: wall time of the training command, start-up and compilation included, for steps "auto".
       max_epochs: at most this many passes over the data, for steps "auto".
       stop_at: save and stop at this step; the schedule still spans all steps.
-      freeze: globs over parameter paths ("layers.q", "embed", ...) that keep their values.
+      freeze: globs over parameter paths ("layers.attn.q", "embed", ...) that keep their values.
       freeze_layers: the lowest layers keep their values and gradients stop above them, so they cost a forward
         pass only; the input embedding below them is not trained either.
       lora: adapters, which are then all that is trained and saved; the model stays as it is.

@@ -31,7 +31,9 @@ PART = PartMath(
 )
 
 
-def kernel(name: str, *, window: int | None, scale: float, max_segments: int | None) -> Callable[..., jax.Array]:
+def kernel(
+    name: str, *, window: int | None, scale: float, max_segments: int | None
+) -> Callable[..., jax.Array]:
     """The function (q, k, v, segment_ids) -> out of one device."""
     more: dict[str, Any] = {"max_segments": max_segments} if name == "cudnn" else {}
     return functools.partial(KERNELS[name], window=window, scale=scale, **more)

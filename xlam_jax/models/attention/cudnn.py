@@ -27,10 +27,21 @@ from xlam_jax.errors import WorkError
 from xlam_jax.models.attention.facts import Facts
 
 DEFAULT_SEGMENTS = 32  # statistics of the softmax take B * M * N * S * 4 bytes, so M is not large for nothing
-_PARAMETERS = (
-    "query key value bias mask q_seqlen kv_seqlen q_offsets kv_offsets scale mask_type qkv_layout"
-    " sliding_window_length"
-).split()
+_PARAMETERS = [
+    "query",
+    "key",
+    "value",
+    "bias",
+    "mask",
+    "q_seqlen",
+    "kv_seqlen",
+    "q_offsets",
+    "kv_offsets",
+    "scale",
+    "mask_type",
+    "qkv_layout",
+    "sliding_window_length",
+]
 _LEAST_CUDNN = 90600  # the first release whose packed layout JAX tests
 
 
@@ -146,7 +157,10 @@ def _private() -> tuple[Any, str]:
         parameters = inspect.signature(module.dot_product_attention).parameters
         missing = [name for name in _PARAMETERS if name not in parameters]
         if missing or not hasattr(module.MaskType, "PADDING_CAUSAL"):
-            return None, f"jax {jax.__version__} lacks {', '.join(missing or ['PADDING_CAUSAL'])} of cuDNN attention"
+            return (
+                None,
+                f"jax {jax.__version__} lacks {', '.join(missing or ['PADDING_CAUSAL'])} of cuDNN attention",
+            )
     except (ImportError, AttributeError) as e:
         return None, f"jax {jax.__version__} has no cuDNN attention where it was: {e}"
     return module, ""

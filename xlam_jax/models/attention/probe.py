@@ -85,7 +85,9 @@ def disagreement(ours: Callable[..., jax.Array], facts: Facts, device: Any = Non
             ours = functools.partial(ours, window=facts.window)
     cut = (64, 200, 201, 430)
     segments = np.searchsorted(cut, np.arange(PROBE_LENGTH), side="right") + 1
-    segments = np.stack([np.where(segments == len(cut) + 1, 0, segments), np.where(segments > 2, 2, segments)])
+    segments = np.stack(
+        [np.where(segments == len(cut) + 1, 0, segments), np.where(segments > 2, 2, segments)]
+    )
     random = np.random.default_rng(0)
     heads = ((facts.num_heads, facts.head_dim), (facts.num_kv_heads, facts.head_dim))
     shapes = (*heads, (facts.num_kv_heads, facts.v_head_dim), (facts.num_heads, facts.v_head_dim))
