@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from xlam_jax.config import Config
+from xlam_jax.models.lora import LoraConfig
 from xlam_jax.parallel.mesh import MeshConfig
 from xlam_jax.training.optimizer import OptimConfig
 from xlam_jax.training.preference.config import ObjectiveConfig
@@ -127,6 +128,7 @@ class TrainConfig(Config):
       freeze: globs over parameter paths ("layers.attn.q", "embed", ...) that keep their values.
       freeze_layers: the lowest layers keep their values and gradients stop above them, so they cost a forward
         pass only; the input embedding below them is not trained either.
+      lora: adapters, which are then all that is trained and saved; the model stays as it is.
       remat: what the backward pass keeps, see `models.decoder.forward`.
       spikes: what is done about a step whose loss or gradient stands out.
       watchdog: when a run is taken for hung.
@@ -144,6 +146,7 @@ class TrainConfig(Config):
     stop_at: int | None = Field(default=None, ge=1)
     freeze: tuple[str, ...] = ()
     freeze_layers: int = Field(default=0, ge=0)
+    lora: LoraConfig | None = None
     batch: BatchConfig = BatchConfig()
     optim: OptimConfig = OptimConfig()
     mesh: MeshConfig = MeshConfig()

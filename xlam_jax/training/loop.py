@@ -146,10 +146,13 @@ class _Session:
             "tokenizer": (work.data.manifest.get("tokenizer") or {}).get("sha256"),
             "versions": run_folder.versions(),
         }
+        if work.lora:
+            self.meta |= work.lora.load_base()
         restored = store.restore(work.shapes, work.places, work.cfg, self.meta, config.resume_changed)
         self.start, found = 0, {}
         if restored:
             state, found = restored
+            state = work.lora.with_base(state) if work.lora else state
             self.start = found["step"]
             self.total = config.steps if config.steps != "auto" else found["total_steps"]
             work.console.print(f"resumed at step {self.start} of {self.total}", highlight=False)

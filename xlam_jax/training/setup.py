@@ -12,6 +12,7 @@ from rich.console import Console
 
 from xlam_jax.data.loader import Steps, to_device
 from xlam_jax.models.config import ModelConfig
+from xlam_jax.models.lora import base as without_adapters
 from xlam_jax.models.params import Params
 from xlam_jax.models.spec import decay_mask, shapes
 from xlam_jax.parallel.mesh import batch_share, make_mesh
@@ -20,6 +21,7 @@ from xlam_jax.training import partition
 from xlam_jax.training.checkpoint import state_bytes
 from xlam_jax.training.checks import check_batch, check_data
 from xlam_jax.training.config import TrainConfig
+from xlam_jax.training.lora import LoraRun
 from xlam_jax.training.optimizer import make_optimizer
 from xlam_jax.training.step import TrainState, init_state, make_eval, make_step, micro_sharding, state_spec
 from xlam_jax.training.tasks import make_task
@@ -36,18 +38,21 @@ class Work:
         self.out = Path(config.out)
         self.cfg: ModelConfig = read_config(config.model)
         self.mesh = make_mesh(config.mesh)
-        self.task = make_task(config, self.cfg, self.mesh)
+        self.task = make_task(config, self.cfg, self.mesh, without_adapters if config.lora else None)
         self.data = self.task.open(config.data.train)
         self.eval_data = self.task.open(config.data.eval) if config.data.eval else None
         for source in filter(None, (self.data, self.eval_data)):
             check_data(source, self.cfg, config.model)
         micro = check_batch(config, self.mesh)
         partition.check(self.cfg, config.freeze, config.freeze_layers)
+        self.lora = LoraRun(config, self.cfg, self.mesh) if config.lora else None
         cut = (self.cfg, config.freeze, config.freeze_layers)
-        mask, _ = partition.split_like(decay_mask(self.cfg), *cut)
+        mask = self.lora.decay_mask() if self.lora else partition.split_like(decay_mask(self.cfg), *cut)[0]
         self.tx = make_optimizer(config.optim, mask)
-        self.shapes, self.places = state_spec(
-            self.cfg, self.tx, self.mesh, config.precision.param_dtype, *cut[1:]
+        self.shapes, self.places = (
+            self.lora.state_spec(self.tx)
+            if self.lora
+            else state_spec(self.cfg, self.tx, self.mesh, config.precision.param_dtype, *cut[1:])
         )
         self.objective = self.task.objective(self.data)
         self.step_fn = make_step(self.objective, self.tx, self.places, config.optim.rounding)
@@ -82,6 +87,10 @@ class Work:
 
     def fresh(self) -> TrainState:
         """The state of step 0."""
+        if self.lora:
+            state = self.lora.fresh(self.tx, self.places)
+            self.task.start(without_adapters(self.whole(state)))
+            return state
         from xlam_jax.release import load_model
 
         cfg, params = load_model(self.config.model, dtype=self.config.precision.param_dtype, mesh=self.mesh)

@@ -22,6 +22,7 @@ from jax.sharding import PartitionSpec as P
 
 from xlam_jax.data.batch import Batch
 from xlam_jax.models.config import ModelConfig
+from xlam_jax.models.lora import with_dropout
 from xlam_jax.models.params import Params
 from xlam_jax.models.spec import path_name, shapes, shardings
 from xlam_jax.parallel.rules import ShardingRules, batch_sharding
@@ -62,11 +63,11 @@ def state_spec(
     state = jax.eval_shape(make, shapes(cfg, dtype))
     trained, frozen = partition.split_like(shardings(cfg, mesh), cfg, freeze, freeze_layers)
     everywhere = NamedSharding(mesh, P())
-    opt_state = _opt_places(state, trained, everywhere)
+    opt_state = opt_places(state, trained, everywhere)
     return state, TrainState(everywhere, trained, opt_state, frozen)
 
 
-def _opt_places(state: TrainState, places: Any, everywhere: NamedSharding) -> Any:
+def opt_places(state: TrainState, places: Any, everywhere: NamedSharding) -> Any:
     """A leaf of the optimizer's state whose path ends with a parameter's lies where that lies, but is whole
     along axes on which it is smaller (factored moments)."""
     params = {
@@ -177,7 +178,7 @@ def accumulate(
     """(gradient of the loss sum, sums by name, row_finite [A, B]) over the micro-batches of `[A, B, S]`."""
 
     def loss(params: Any, micro: Batch) -> tuple[jax.Array, tuple[dict[str, jax.Array], jax.Array]]:
-        whole = partition.combine(params, state.frozen)
+        whole = with_dropout(partition.combine(params, state.frozen), state.step, micro.tokens)
         loss_sum, weight_sum, metrics = objective(whole, micro, state.frozen.below)
         sums = {k: v for k, v in metrics.items() if k.endswith("_sum")}
         return loss_sum, ({"loss_sum": loss_sum, "weight_sum": weight_sum, **sums}, metrics["row_finite"])
