@@ -37,6 +37,7 @@ from xlam_jax.release.hf_out import (
     xlam_json,
 )
 from xlam_jax.release.safetensors_io import INDEX, SINGLE, write_json
+from xlam_jax.release.tensors import kept_dtype
 from xlam_jax.release.tokenizer_files import copy_tokenizer, has_tokenizer
 
 PARAMS = "params"
@@ -140,6 +141,23 @@ def load_native(
     return cfg, load_params_item(Path(folder) / PARAMS, cfg, dtype=dtype, mesh=mesh, rules=rules)
 
 
+def stored_arrays(path: Path, cfg: ModelConfig) -> dict[str, Any]:
+    """Dotted path -> shape and dtype of the arrays of an Orbax item.
+
+    Raises:
+      InputError: not an Orbax item, or not the parameters of `cfg`.
+    """
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+        try:
+            stored = dict(checkpointer.metadata(path.absolute()).item_metadata.tree)
+        except Exception as e:  # Orbax has no error class of its own for what is no checkpoint
+            raise InputError(
+                f"not readable as Orbax parameters: {_first_line(e)}", where=str(path), hint="check the path"
+            ) from e
+    check_params(stored, cfg, where=str(path))
+    return stored
+
+
 def load_params_item(
     path: str | Path,
     cfg: ModelConfig,
@@ -161,17 +179,15 @@ def load_params_item(
       InputError: not an Orbax item, damaged, or not the parameters of `cfg`.
     """
     path = Path(path).absolute()
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-        try:
-            stored = dict(checkpointer.metadata(path).item_metadata.tree)
-        except Exception as e:  # Orbax has no error class of its own for what is no checkpoint
-            raise InputError(
-                f"not readable as Orbax parameters: {_first_line(e)}", where=str(path), hint="check the path"
-            ) from e
-    check_params(stored, cfg, where=str(path))
-    places = _places(cfg, mesh, rules)
+    stored = stored_arrays(path, cfg)
+    places, specs = _places(cfg, mesh, rules), leaves(cfg)
+    wanted = None if dtype is None else np.dtype(dtype)
+    dtypes = {
+        n: np.dtype(m.dtype) if wanted is None else kept_dtype(specs[n], m.dtype, wanted)
+        for n, m in stored.items()
+    }
     target = {
-        name: jax.ShapeDtypeStruct(meta.shape, np.dtype(dtype or meta.dtype), sharding=places[name])
+        name: jax.ShapeDtypeStruct(meta.shape, dtypes[name], sharding=places[name])
         for name, meta in stored.items()
     }
     args = ocp.args.PyTreeRestore(  # type: ignore[call-arg]
