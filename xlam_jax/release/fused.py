@@ -1,8 +1,8 @@
 """The expert layout that transformers 5 holds in memory, read under the per-expert names of the hub.
 
-`save_pretrained(save_original_format=False)` writes per layer `mlp.experts.gate_up_proj` [E, 2F, D] (gate half
-first), `mlp.experts.down_proj` [E, D, F], and Mixtral's router as `mlp.gate.weight`
-(transformers `conversion_mapping.py`).
+`save_pretrained(save_original_format=False)` writes per layer `mlp.experts.gate_up_proj` [E, 2F, D] (gate
+half first), `mlp.experts.down_proj` [E, D, F], and Mixtral's router as `mlp.gate.weight` (transformers
+`conversion_mapping.py`).
 """
 
 from __future__ import annotations

@@ -173,7 +173,9 @@ class _Filler:
             self._arrays[path] = jax.make_array_from_callback(shape, sharding, part)
             return
         if path not in self._arrays:
-            self._arrays[path] = jax.jit(lambda: jnp.zeros(shape, self._dtypes[path]), out_shardings=sharding)()
+            self._arrays[path] = jax.jit(
+                lambda: jnp.zeros(shape, self._dtypes[path]), out_shardings=sharding
+            )()
         leading = len(entry.index)
         inner = _without_leading_axes(sharding, leading)
         tensor = jax.make_array_from_callback(shape[leading:], inner, part)

@@ -179,10 +179,11 @@ def _resized(cfg: ModelConfig, options: HfOptions) -> ModelConfig:
         used = largest_token_id(Path(options.tokenizer)) if options.tokenizer else None
         if used is None:
             raise InputError(
-                "cutting the vocabulary needs tokenizer.json, which tells the rows in use", where="--vocab-size"
+                "cutting the vocabulary needs tokenizer.json, which tells the rows in use",
+                where="--vocab-size",
             )
         special = (cfg.bos_token_id, cfg.pad_token_id, *cfg.eos_token_ids)
-        used = max(used, *(i for i in special if i is not None))
+        used = max([used, *(i for i in special if i is not None)])
         if used >= rows:
             raise InputError(
                 f"{rows} rows would cut tokens in use: ids go up to {used}",

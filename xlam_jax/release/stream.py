@@ -1,4 +1,4 @@
-"""Conversions from folder to folder that hold two tensors at a time, on the host alone, and can be resumed."""
+"""Conversions from folder to folder: two tensors in memory, no device, and they can be resumed."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from xlam_jax.errors import InputError, WorkError
 from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.spec import count_params, hf_entries
-from xlam_jax.release.checksums import Journal
+from xlam_jax.release.checksums import CHECKSUMS, Journal, WeightsDigest, check_files
 from xlam_jax.release.folders import PeakMemory, check_space, whole_folder
 from xlam_jax.release.gguf import open_gguf, save_gguf_tokenizer
 from xlam_jax.release.hf_in import open_tensors, read_config
@@ -23,6 +24,7 @@ from xlam_jax.release.hf_out import (
     XLAM_JSON,
     HfOptions,
     SaveReport,
+    read_xlam_json,
     write_configs,
     write_hf,
     xlam_json,
@@ -30,7 +32,7 @@ from xlam_jax.release.hf_out import (
 from xlam_jax.release.native import inspect
 from xlam_jax.release.orbax_item import ItemTensors, write_item
 from xlam_jax.release.safetensors_io import write_json
-from xlam_jax.release.tensors import Tensors, check_tensors, contiguous, leaf_dtypes
+from xlam_jax.release.tensors import Tensors, check_tensors, contiguous, kept_dtype, leaf_dtypes
 from xlam_jax.release.tokenizer_files import check_vocabulary, copy_tokenizer
 
 Progress = Callable[[str, int], None]
@@ -173,3 +175,36 @@ def convert_gguf(path: str | Path, dst: str | Path, *, dtype: str = "float32") -
     """
     with open_model(path) as model:
         return to_hf(model, dst, HfOptions(dtype=dtype))
+
+
+def verify_checksums(folder: str | Path, progress: Progress = lambda name, nbytes: None) -> str:
+    """Reads a converted folder back and says in words what was found as written.
+
+    Raises:
+      InputError: neither checksums.json nor a weights_sha256 in xlam.json.
+      WorkError: files or weights that changed.
+    """
+    folder = Path(folder)
+    if (folder / CHECKSUMS).is_file():
+        return f"{check_files(folder, progress)} files"
+    expected = read_xlam_json(folder).get("weights_sha256")
+    if expected is None:
+        raise InputError(
+            f"neither {CHECKSUMS} nor a weights_sha256 in {XLAM_JSON}",
+            where=str(folder),
+            hint="name a folder that xlam convert wrote",
+        )
+    digest = WeightsDigest()
+    with open_model(folder) as model:
+        for name, entry in hf_entries(model.cfg).items():
+            info = model.tensors.infos[name]
+            dtype = kept_dtype(entry.spec, info.dtype, None)
+            digest.add(name, contiguous(model.tensors.get(name), dtype))
+            progress(name, info.nbytes)
+    if digest.hexdigest() != expected:
+        raise WorkError(
+            f"the weights are not those of {XLAM_JSON}",
+            where=str(folder),
+            hint="convert or copy the folder again",
+        )
+    return f"{len(digest.lines)} tensors"
