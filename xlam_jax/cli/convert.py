@@ -54,8 +54,7 @@ def from_hf(
         Path, typer.Argument(metavar="SRC", help="A Hugging Face folder, or a Llama-type .gguf file.")
     ],
     dst: Annotated[Path, typer.Argument(metavar="DST", help="The native folder to write.")],
-    dtype: _ShardSize = Annotated[str, typer.Option(metavar="SIZE", help="Of one file: 5GB, 500MB, 1GiB.")]
-_DtypeOption = None,
+    dtype: _DtypeOption = None,
     overwrite: _Overwrite = False,
     resume: _Resume = False,
     json_file: JsonOption = None,
@@ -80,8 +79,7 @@ def to_hf(
     verify: Annotated[
         bool, typer.Option("--verify", help="Load DST with transformers (needs torch) and compare logits.")
     ] = False,
-    dtype: _ShardSize = Annotated[str, typer.Option(metavar="SIZE", help="Of one file: 5GB, 500MB, 1GiB.")]
-_DtypeOption = None,
+    dtype: _DtypeOption = None,
     max_shard_size: _ShardSize = "5GB",
     vocab_size: Annotated[
         int | None,
@@ -131,8 +129,7 @@ def upcycle(
         float, typer.Option(help="Noise on each expert, as a share of its weights' spread; 0 keeps logits.")
     ] = 0.0,
     seed: Annotated[int, typer.Option(help="Of routers and noise.")] = 0,
-    dtype: _ShardSize = Annotated[str, typer.Option(metavar="SIZE", help="Of one file: 5GB, 500MB, 1GiB.")]
-_DtypeOption = None,
+    dtype: _DtypeOption = None,
     max_shard_size: _ShardSize = "5GB",
     overwrite: _Overwrite = False,
     resume: _Resume = False,
