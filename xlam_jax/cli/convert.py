@@ -142,9 +142,9 @@ def upcycle(
 
     options = HfOptions(dtype=dtype.value if dtype else None, max_shard_bytes=parse_size(max_shard_size))
     _check_dst(src, dst, overwrite)
-    with open_upcycled(src, Upcycling(experts, top_k, noise, seed=seed)) as model:
-        with _bar("upcycling", model.nbytes) as advance:
-            report = stream.to_hf(model, dst, options, resume=resume, progress=advance)
+    how = Upcycling(experts, top_k, noise, seed=seed)
+    with open_upcycled(src, how) as model, _bar("upcycling", model.nbytes) as advance:
+        report = stream.to_hf(model, dst, options, resume=resume, progress=advance)
     _finish(report, src, dst, json_file)
 
 

@@ -43,7 +43,7 @@ def whole_folder(dst: str | Path, *, resume: bool = False) -> Iterator[Path]:
     A killed process leaves `DST.partial`, and so does an interrupted one when the folder holds a journal.
 
     Args:
-      resume: go on in a `DST.partial` that was left.
+      resume: go on in a `DST.partial` that was left, and leave it again when this fails too.
 
     Raises:
       InputError: the disk is full.
@@ -63,7 +63,7 @@ def whole_folder(dst: str | Path, *, resume: bool = False) -> Iterator[Path]:
             os.replace(partial, dst)
             _remove(old)
         except BaseException as e:
-            if not (isinstance(e, KeyboardInterrupt) and (partial / JOURNAL).is_file()):
+            if not ((resume or isinstance(e, KeyboardInterrupt)) and (partial / JOURNAL).is_file()):
                 _remove(partial)
             raise
 
@@ -87,7 +87,7 @@ def _no_room(where: Path, detail: str) -> InputError:
     return InputError(
         f"the disk is full: {detail}",
         where=str(where),
-        hint="free some space or choose another disk; nothing was kept",
+        hint="free some space or choose another disk",
     )
 
 

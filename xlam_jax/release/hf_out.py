@@ -138,13 +138,13 @@ def write_hf(
     dtypes = {info.name: info.dtype for info in infos}
     label = options.dtype or str(dtypes["model.embed_tokens.weight"])
     with whole_folder(dst, resume=resume) as folder:
+        journal = Journal(folder, {"kind": "to-hf", "dtype": label, **(job or {})})
         if options.tokenizer is not None:
             copy_tokenizer(options.tokenizer, folder, chat_template=options.chat_template)
             check_vocabulary(folder, new.vocab_size)
             if options.stop is not None:
                 end = token_id(folder, options.stop)
                 new = new.replace(eos_token_ids=(end, *(i for i in new.eos_token_ids if i != end)))
-        journal = Journal(folder, {"kind": "to-hf", "dtype": label, **(job or {})})
 
         def fetch(name: str) -> np.ndarray:
             found = read(name, dtypes[name])

@@ -230,8 +230,8 @@ def write_folder(
                 _write_index(dst, shards, total)
             for name in shards:
                 os.replace(dst / f"{name}.partial", dst / name)
-    except BaseException as e:
-        if journal is None or not isinstance(e, KeyboardInterrupt):
+    except BaseException:
+        if journal is None:  # else the folder's owner decides what is kept
             for name in shards:
                 (dst / f"{name}.partial").unlink(missing_ok=True)
         raise

@@ -147,10 +147,10 @@ def to_native(
     dtypes = leaf_dtypes(model.tensors, cfg, None if dtype is None else DTYPES[dtype])
     label = dtype or str(dtypes["embed"])
     with whole_folder(dst, resume=resume) as folder:
+        journal = Journal(folder, {"kind": "from-hf", "dtype": label, **model.stamp})
         if model.tokenizer is not None:
             copy_tokenizer(model.tokenizer, folder)
             check_vocabulary(folder, cfg.vocab_size)
-        journal = Journal(folder, {"kind": "from-hf", "dtype": label, **model.stamp})
         check_space(folder, _bytes_left(folder, cfg, dtypes))
         files = write_item(folder, model.tensors, cfg, dtypes, journal, progress)
         write_configs(folder, cfg, label)
