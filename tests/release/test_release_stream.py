@@ -174,7 +174,7 @@ def test_large_rows_are_split_into_chunks_that_orbax_joins(tmp_path, source, mon
     monkeypatch.setattr(orbax_item, "_CHUNK_BYTES", 7_000)
     with open_model(source) as model:
         to_native(model, tmp_path / "n", dtype="float16")
-    assert len(list((tmp_path / "n" / "params" / "embed").glob("[0-9]*"))) == 16  # [256, 64] of 2 bytes
+    assert len(list((tmp_path / "n" / "params" / "embed").glob("[0-9]*"))) == 8  # 32 rows of 128 bytes
     _, params = load_native(tmp_path / "n", mesh=make_mesh(MeshConfig(fsdp=4, tensor=2)))
     jax.tree.map(np.testing.assert_array_equal, params, load_hf(source, dtype=jnp.float16)[1])
 
@@ -251,7 +251,7 @@ def test_vocabulary_is_cut_where_no_token_is(tmp_path):
     assert files(tmp_path / "same") == files(tmp_path / "a")  # more rows than tokens stay as they are
     run("to-hf", tmp_path / "a", tmp_path / "cut", "--vocab-size", "100", "--verify")
     np.testing.assert_array_equal(folder_logits(tmp_path / "cut"), folder_logits(tmp_path / "a")[..., :100])
-    with pytest.raises(InputError, match=r"ids go up to 99.*at least 100"):
+    with pytest.raises(InputError, match=r"(?s)ids go up to 99.*at least 100"):
         run("to-hf", tmp_path / "a", tmp_path / "no", "--vocab-size", "99")
     save_hf(params, cfg, tmp_path / "bare")
     with pytest.raises(InputError, match=r"tokenizer\.json"):

@@ -73,7 +73,7 @@ class ItemTensors:
         if entry.path not in self._leaves:
             store = ts.open(_spec(self._item, entry.path), open=True, read=True).result()
             chunk = store.chunk_layout.read_chunk.shape or store.shape
-            leading = math.prod(chunk[: len(entry.index)])
+            leading = math.prod(n or 1 for n in chunk[: len(entry.index)])
             self._leaves[entry.path] = store if leading <= 1 else store.read().result()
         return self._leaves[entry.path]
 
