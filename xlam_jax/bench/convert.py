@@ -70,8 +70,8 @@ def bench_convert(
         progress("from-hf")
         inward = _command("from-hf", source, native)
         progress("to-hf, to be killed")
-        size = f"{max_shard_bytes / 1e6:.0f}MB"
-        outward = _killed_and_resumed(native, again, size, len(list(source.glob("*.safetensors"))), progress)
+        shards = len(list(source.glob("*.safetensors")))
+        outward = _killed_and_resumed(native, again, str(max_shard_bytes), shards, progress)
         same = _weights(source) == _weights(again)
         if not same:
             raise WorkError("a resumed conversion wrote other bytes", where=str(again))
@@ -184,7 +184,8 @@ def _killed_and_resumed(
     try:
         while _lines(journal) - 1 < (shards + 1) // 2:
             if running.poll() is not None:
-                raise WorkError("the conversion ended before it could be killed", where=str(dst))
+                said = running.communicate()[1][-500:]
+                raise WorkError(f"the conversion ended before it could be killed: {said}", where=str(dst))
             time.sleep(0.02)
     finally:
         running.send_signal(signal.SIGKILL)
