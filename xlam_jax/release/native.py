@@ -24,6 +24,7 @@ from xlam_jax.models.lora import merge
 from xlam_jax.models.params import Params
 from xlam_jax.models.spec import leaves, path_name, shardings, spec
 from xlam_jax.parallel.rules import ShardingRules
+from xlam_jax.release import orbax_arrays
 from xlam_jax.release.adapters import adapter_run, read_adapted
 from xlam_jax.release.folders import PeakMemory, check_space, whole_folder
 from xlam_jax.release.hf_in import load_hf, read_config
@@ -37,8 +38,9 @@ from xlam_jax.release.hf_out import (
     write_configs,
     xlam_json,
 )
-from xlam_jax.release.orbax_item import checkpointer, read_item
+from xlam_jax.release.orbax_arrays import checkpointer, read_item
 from xlam_jax.release.safetensors_io import INDEX, SINGLE, write_json
+from xlam_jax.release.tensors import kept_dtype
 from xlam_jax.release.tokenizer_files import copy_tokenizer, has_tokenizer
 
 PARAMS = "params"
@@ -147,6 +149,17 @@ def load_native(
     return cfg, load_params_item(Path(folder) / PARAMS, cfg, dtype=dtype, mesh=mesh, rules=rules)
 
 
+def stored_arrays(path: Path, cfg: ModelConfig) -> dict[str, Any]:
+    """Dotted path -> shape and dtype of the arrays of an Orbax item.
+
+    Raises:
+      InputError: not an Orbax item, or not the parameters of `cfg`.
+    """
+    stored = orbax_arrays.stored_arrays(path)
+    check_params(stored, cfg, where=str(path))
+    return stored
+
+
 def load_params_item(
     path: str | Path,
     cfg: ModelConfig,
@@ -164,9 +177,13 @@ def load_params_item(
     Raises:
       InputError: not an Orbax item, damaged, or not the parameters of `cfg`.
     """
-    places = _places(cfg, mesh, rules)
+    places, specs = _places(cfg, mesh, rules), leaves(cfg)
+    wanted = None if dtype is None else np.dtype(dtype)
     found = read_item(
-        path, lambda stored: check_params(stored, cfg, where=str(path)), places.__getitem__, dtype=dtype
+        path,
+        lambda stored: check_params(stored, cfg, where=str(path)),
+        places.__getitem__,
+        dtype_of=lambda name, stored: kept_dtype(specs[name], stored, wanted),
     )
     return jax.tree_util.tree_map_with_path(lambda p, _: found[path_name(p)], spec(cfg))
 
