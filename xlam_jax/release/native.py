@@ -36,11 +36,11 @@ from xlam_jax.release.hf_out import (
     write_configs,
     xlam_json,
 )
+from xlam_jax.release.orbax_item import PARAMS, first_line, is_apart, load_item, stored_arrays
 from xlam_jax.release.safetensors_io import INDEX, SINGLE, write_json
 from xlam_jax.release.tensors import kept_dtype
 from xlam_jax.release.tokenizer_files import copy_tokenizer, has_tokenizer
 
-PARAMS = "params"
 CHECKPOINTS = "checkpoints"
 
 
@@ -141,23 +141,6 @@ def load_native(
     return cfg, load_params_item(Path(folder) / PARAMS, cfg, dtype=dtype, mesh=mesh, rules=rules)
 
 
-def stored_arrays(path: Path, cfg: ModelConfig) -> dict[str, Any]:
-    """Dotted path -> shape and dtype of the arrays of an Orbax item.
-
-    Raises:
-      InputError: not an Orbax item, or not the parameters of `cfg`.
-    """
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-        try:
-            stored = dict(checkpointer.metadata(path.absolute()).item_metadata.tree)
-        except Exception as e:  # Orbax has no error class of its own for what is no checkpoint
-            raise InputError(
-                f"not readable as Orbax parameters: {_first_line(e)}", where=str(path), hint="check the path"
-            ) from e
-    check_params(stored, cfg, where=str(path))
-    return stored
-
-
 def load_params_item(
     path: str | Path,
     cfg: ModelConfig,
@@ -168,8 +151,9 @@ def load_params_item(
 ) -> Params:
     """Reads the Orbax item at `path` (`RUN/checkpoints/STEP/params`, say) straight to its devices.
 
-    The host holds two or three times the largest stacked array beside those on the devices: the copies of
-    tensorstore and Orbax.
+    Of an item that `write_item` wrote, each process reads the chunks of its own shards, one tensor at a time.
+    Of others (training checkpoints) the host holds two or three times the largest stacked array beside those
+    on the devices: the copies of tensorstore and Orbax.
 
     Args:
       dtype: of the parameters; None keeps the stored one.
@@ -179,6 +163,8 @@ def load_params_item(
       InputError: not an Orbax item, damaged, or not the parameters of `cfg`.
     """
     path = Path(path).absolute()
+    if is_apart(path):
+        return load_item(path, cfg, dtype=dtype, mesh=mesh, rules=rules)
     stored = stored_arrays(path, cfg)
     places, specs = _places(cfg, mesh, rules), leaves(cfg)
     wanted = None if dtype is None else np.dtype(dtype)
@@ -199,7 +185,7 @@ def load_params_item(
             found = checkpointer.restore(path, args=args)
         except Exception as e:
             raise InputError(
-                f"the parameters are damaged: {_first_line(e)}",
+                f"the parameters are damaged: {first_line(e)}",
                 where=str(path),
                 hint="take another checkpoint",
             ) from e
@@ -264,7 +250,3 @@ def _places(cfg: ModelConfig, mesh: Mesh | None, rules: ShardingRules | None) ->
     if mesh is None:
         return dict.fromkeys(leaves(cfg), SingleDeviceSharding(jax.local_devices()[0]))
     return named_arrays(shardings(cfg, mesh, rules))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -16,19 +16,43 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orbax.checkpoint as ocp
 import tensorstore as ts
+from jax.sharding import Mesh
 
 from xlam_jax.errors import InputError
 from xlam_jax.models.config import ModelConfig
+from xlam_jax.models.params import Params
 from xlam_jax.models.spec import HfEntry, hf_entries, hf_to_param, leaves, param_to_hf
+from xlam_jax.parallel.rules import ShardingRules
 from xlam_jax.release.checksums import Journal
-from xlam_jax.release.native import PARAMS, stored_arrays
+from xlam_jax.release.hf_in import Filler
+from xlam_jax.release.hf_out import check_params
 from xlam_jax.release.safetensors_io import TensorInfo, ahead, to_disk
-from xlam_jax.release.tensors import Tensors, contiguous
+from xlam_jax.release.tensors import Tensors, contiguous, leaf_dtypes
 
+PARAMS = "params"
+APART = "tensors_apart"  # an empty file
 # A host that restores a shard of a matrix reads whole chunks, so they are kept small.
 _CHUNK_BYTES = 32 * 2**20
 _SYNC_BYTES = 2**20
+
+
+def stored_arrays(path: Path, cfg: ModelConfig) -> dict[str, Any]:
+    """Dotted path -> shape and dtype of the arrays of an Orbax item.
+
+    Raises:
+      InputError: not an Orbax item, or not the parameters of `cfg`.
+    """
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+        try:
+            stored = dict(checkpointer.metadata(path.absolute()).item_metadata.tree)
+        except Exception as e:  # Orbax has no error class of its own for what is no checkpoint
+            raise InputError(
+                f"not readable as Orbax parameters: {first_line(e)}", where=str(path), hint="check the path"
+            ) from e
+    check_params(stored, cfg, where=str(path))
+    return stored
 
 
 class ItemTensors:
@@ -54,15 +78,20 @@ class ItemTensors:
         """The tensor, or the part of it that `index` cuts out; matrices are transposed views."""
         entry = self._entries[name]
         cut = index or (slice(None),) * len(entry.shape)
+        return param_to_hf(entry.spec, self.part(name, cut[::-1] if _transposed(entry) else cut))
+
+    def part(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
+        """The part of a tensor, in our orientation, that `index` cuts out."""
+        entry = self._entries[name]
         try:
-            found = self._leaf(entry)[(*entry.index, *hf_order(entry, cut))]
-            if isinstance(found, ts.TensorStore):
-                found = found.read().result()
-        except ValueError as e:  # what tensorstore raises for files that are damaged
+            found = self._leaf(entry)[(*entry.index, *index)]
+            return found.read().result() if isinstance(found, ts.TensorStore) else found
+        except ValueError as e:  # what tensorstore raises for files that are damaged or missing
             raise InputError(
-                f"the parameters are damaged: {str(e).splitlines()[0][:200]}", where=self.path_of(name)
+                f"the parameters are damaged: {first_line(e)}",
+                where=self.path_of(name),
+                hint="take another checkpoint",
             ) from e
-        return param_to_hf(entry.spec, found)
 
     def path_of(self, name: str) -> str:
         """The folder or, inside a database, the item that holds a tensor."""
@@ -78,9 +107,8 @@ class ItemTensors:
         return self._leaves[entry.path]
 
 
-def hf_order(entry: HfEntry, index: tuple[slice, ...]) -> tuple[slice, ...]:
-    """An index in one orientation, in the other."""
-    return index[::-1] if entry.spec.transform == "transpose" else index
+def _transposed(entry: HfEntry) -> bool:
+    return entry.spec.transform == "transpose"
 
 
 def _spec(item: Path, leaf: str) -> dict[str, Any]:
@@ -88,7 +116,35 @@ def _spec(item: Path, leaf: str) -> dict[str, Any]:
     store: dict[str, Any] = {"driver": "file", "path": f"{item / leaf}/"}
     if (item / "manifest.ocdbt").is_file():
         store = {"driver": "ocdbt", "base": f"file://{item}/", "path": f"{leaf}/"}
-    return {"driver": "zarr3" if about.get("use_zarr3") else "zarr", "kvstore": store}
+    driver = "zarr3" if about.get("use_zarr3") else "zarr"
+    # A chunk that is missing is damage, not zeros.
+    return {"driver": driver, "kvstore": store, "fill_missing_data_reads": False}
+
+
+def is_apart(item: Path) -> bool:
+    """True for an item of `write_item`, whose chunks hold no more than one tensor."""
+    return (item / APART).is_file()
+
+
+def load_item(
+    item: Path, cfg: ModelConfig, *, dtype: Any, mesh: Mesh | None, rules: ShardingRules | None
+) -> Params:
+    """Placed parameters of an item whose tensors lie apart; arguments and errors as in `load_params_item`."""
+    tensors = ItemTensors(item, cfg)
+    dtypes = leaf_dtypes(tensors, cfg, None if dtype is None else np.dtype(dtype))
+    filler = Filler(cfg, dtypes, mesh, rules)
+    for name, entry in hf_entries(cfg).items():
+
+        def read(index: tuple[slice, ...], name: str = name, path: str = entry.path) -> np.ndarray:
+            return np.asarray(tensors.part(name, index), dtypes[path])
+
+        filler.fill(entry, read)
+    return filler.params()
+
+
+def first_line(error: Exception) -> str:
+    """What to print of an error of Orbax or tensorstore, which span pages."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def write_item(
@@ -203,5 +259,6 @@ def _write_metadata(
         "custom_metadata": None,
     }
     (item / "_METADATA").write_text(json.dumps(metadata))
+    (item / APART).touch()
     (item / "array_metadatas").mkdir(exist_ok=True)
     (item / "array_metadatas" / "process_0").write_text(json.dumps({"array_metadatas": arrays}))
