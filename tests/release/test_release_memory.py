@@ -55,7 +55,9 @@ def test_peak_beyond_the_arrays(tmp_path):
     saved = measure("save", tmp_path)
     assert saved["arrays"] > 350e6 and saved["shards"] >= 4 and saved["shard"] <= 101e6
     allowed = 1.5 * saved["shard"]
-    assert max(saved[k] for k in ("hf", "native", "from-hf", "to-hf")) < allowed
+    assert saved["hf"] < allowed and saved["native"] < allowed
+    # The tensor that is written, the next one, and the copies that reading, casting and turning it take.
+    assert max(saved["from-hf"], saved["to-hf"]) < 5 * (8192 * 1024 * 4)
     reading = measure("hf", tmp_path)["peak"]
     # The second bound shows that the measure works: reading touches at least one tensor and its cast.
     assert 5e6 < reading < allowed

@@ -180,9 +180,11 @@ def test_large_rows_are_split_into_chunks_that_orbax_joins(tmp_path, source, mon
     expected = load_hf(source, dtype=jnp.float16)[1]
     jax.tree.map(np.testing.assert_array_equal, params, expected)
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-        flat = checkpointer.restore((tmp_path / "n" / "params").absolute())
-    for path, leaf in jax.tree_util.tree_flatten_with_path(expected)[0]:
-        np.testing.assert_array_equal(flat[path_name(path)], leaf)
+        flat = {path_name(p): x for p, x in jax.tree_util.tree_flatten_with_path(expected)[0]}
+        restore = ocp.args.PyTreeRestore(flat, restore_args=ocp.checkpoint_utils.construct_restore_args(flat))
+        found = checkpointer.restore((tmp_path / "n" / "params").absolute(), args=restore)
+    assert found.keys() == flat.keys()
+    jax.tree.map(np.testing.assert_array_equal, found, flat)
 
 
 def test_a_missing_or_cut_chunk_is_damage_and_not_zeros(tmp_path, source):

@@ -155,7 +155,7 @@ def write_item(
     journal: Journal,
     progress: Callable[[str, int], None] = lambda name, nbytes: None,
 ) -> dict[str, int]:
-    """Writes `folder`/params, two tensors in memory; returns file name -> bytes.
+    """Writes `folder`/params, a few tensors in memory; returns file name -> bytes.
 
     Args:
       dtypes: dotted path -> dtype of the stacked array.
