@@ -86,7 +86,7 @@ def test_there_and_back_and_the_same_logits(tmp_path, name):
     # The per-expert names of the hub, and what transformers itself wrote.
     same_bytes(weights(tmp_path / "h1"), weights(tmp_path / "a"))
     assert set(weights(tmp_path / "h1")) == set(hf_entries(named_config(name)))
-    cfg, params = load_native(tmp_path / "n1")  # read by Orbax
+    cfg, params = load_native(tmp_path / "n1")
     assert dataclasses.replace(cfg, rope_scaling=None) == dataclasses.replace(
         load_hf(tmp_path / "a")[0], rope_scaling=None
     )

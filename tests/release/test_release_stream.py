@@ -11,6 +11,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from tiny_hf import edit_config, files, folder_logits, our_logits, write_tokenizer
 from typer.testing import CliRunner
@@ -18,13 +19,15 @@ from typer.testing import CliRunner
 from xlam_jax.cli import convert
 from xlam_jax.errors import InputError, WorkError
 from xlam_jax.models.named import named_config
-from xlam_jax.models.spec import hf_entries, init
+from xlam_jax.models.spec import hf_entries, init, path_name
 from xlam_jax.parallel.mesh import MeshConfig, make_mesh
 from xlam_jax.release import (
     HfOptions,
     check_files,
     load_hf,
+    load_native,
     open_model,
+    orbax_item,
     save_hf,
     save_native,
     to_hf,
@@ -169,14 +172,32 @@ def test_item_written_by_orbax_streams_the_same_bytes(tmp_path, source):
 
 
 def test_large_rows_are_split_into_chunks_that_orbax_joins(tmp_path, source, monkeypatch):
-    from xlam_jax.release import load_native, orbax_item
-
     monkeypatch.setattr(orbax_item, "_CHUNK_BYTES", 7_000)
     with open_model(source) as model:
         to_native(model, tmp_path / "n", dtype="float16")
     assert len(list((tmp_path / "n" / "params" / "embed").glob("[0-9]*"))) == 8  # 32 rows of 128 bytes
     _, params = load_native(tmp_path / "n", mesh=make_mesh(MeshConfig(fsdp=4, tensor=2)))
-    jax.tree.map(np.testing.assert_array_equal, params, load_hf(source, dtype=jnp.float16)[1])
+    expected = load_hf(source, dtype=jnp.float16)[1]
+    jax.tree.map(np.testing.assert_array_equal, params, expected)
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+        flat = {path_name(p): x for p, x in jax.tree_util.tree_flatten_with_path(expected)[0]}
+        restore = ocp.args.PyTreeRestore(flat, restore_args=ocp.checkpoint_utils.construct_restore_args(flat))
+        found = checkpointer.restore((tmp_path / "n" / "params").absolute(), args=restore)
+    assert found.keys() == flat.keys()
+    jax.tree.map(np.testing.assert_array_equal, found, flat)
+
+
+def test_a_missing_or_cut_chunk_is_damage_and_not_zeros(tmp_path, source):
+    run("from-hf", source, tmp_path / "n")
+    chunk = tmp_path / "n" / "params" / "layers.mlp.down" / "1.3.0.0"
+    whole = chunk.read_bytes()
+    for harm in (lambda: chunk.write_bytes(whole[:-8]), chunk.unlink):
+        harm()
+        with pytest.raises(InputError, match=r"(?s)damaged.*layers\.mlp\.down"):
+            load_native(tmp_path / "n")
+        with pytest.raises(InputError, match="damaged"):
+            run("to-hf", tmp_path / "n", tmp_path / "out")
+        assert not (tmp_path / "out").exists()
 
 
 def test_a_mesh_reads_every_byte_once(source):
@@ -197,6 +218,7 @@ from xlam_jax.errors import InputError
 from xlam_jax.models.spec import params_from_state_dict
 from xlam_jax.parallel.mesh import MeshConfig, make_mesh
 from xlam_jax.release import read_config, save_hf
+from xlam_jax.release import orbax_item
 from xlam_jax.release.hf_in import load_tensors
 from xlam_jax.release.safetensors_io import TensorFolder
 

@@ -109,7 +109,7 @@ def load_tensors(
     check_tensors(tensors, cfg)
     entries = hf_entries(cfg)
     dtypes = leaf_dtypes(tensors, cfg, None if dtype is None else np.dtype(dtype))
-    filler = _Filler(cfg, dtypes, mesh, rules)
+    filler = Filler(cfg, dtypes, mesh, rules)
     for name in sorted(entries, key=lambda n: (tensors.path_of(n), n)):
         entry = entries[name]
         filler.fill(entry, functools.partial(_read, tensors, name, entry, dtypes[entry.path]))
@@ -138,7 +138,7 @@ def _read(
     return out
 
 
-class _Filler:
+class Filler:
     """Stacked arrays on the device, filled layer by layer in place (the stack is donated to each update)."""
 
     def __init__(

@@ -24,7 +24,6 @@ from xlam_jax.models.lora import merge
 from xlam_jax.models.params import Params
 from xlam_jax.models.spec import leaves, path_name, shardings, spec
 from xlam_jax.parallel.rules import ShardingRules
-from xlam_jax.release import orbax_arrays
 from xlam_jax.release.adapters import adapter_run, read_adapted
 from xlam_jax.release.folders import PeakMemory, check_space, whole_folder
 from xlam_jax.release.hf_in import load_hf, read_config
@@ -39,11 +38,11 @@ from xlam_jax.release.hf_out import (
     xlam_json,
 )
 from xlam_jax.release.orbax_arrays import checkpointer, read_item
+from xlam_jax.release.orbax_item import PARAMS, is_apart, load_item
 from xlam_jax.release.safetensors_io import INDEX, SINGLE, write_json
 from xlam_jax.release.tensors import kept_dtype
 from xlam_jax.release.tokenizer_files import copy_tokenizer, has_tokenizer
 
-PARAMS = "params"
 CHECKPOINTS = "checkpoints"
 
 
@@ -149,17 +148,6 @@ def load_native(
     return cfg, load_params_item(Path(folder) / PARAMS, cfg, dtype=dtype, mesh=mesh, rules=rules)
 
 
-def stored_arrays(path: Path, cfg: ModelConfig) -> dict[str, Any]:
-    """Dotted path -> shape and dtype of the arrays of an Orbax item.
-
-    Raises:
-      InputError: not an Orbax item, or not the parameters of `cfg`.
-    """
-    stored = orbax_arrays.stored_arrays(path)
-    check_params(stored, cfg, where=str(path))
-    return stored
-
-
 def load_params_item(
     path: str | Path,
     cfg: ModelConfig,
@@ -170,6 +158,10 @@ def load_params_item(
 ) -> Params:
     """Reads the Orbax item at `path` (`RUN/checkpoints/STEP/params`, say) straight to its devices.
 
+    Of an item that `write_item` wrote, each process reads the chunks of its own shards, one tensor at a time.
+    Of others (training checkpoints) the host holds two or three times the largest stacked array beside those
+    on the devices: the copies of tensorstore and Orbax.
+
     Args:
       dtype: of the parameters; None keeps the stored one.
       mesh, rules: placement; without a mesh everything goes to the first device.
@@ -177,6 +169,9 @@ def load_params_item(
     Raises:
       InputError: not an Orbax item, damaged, or not the parameters of `cfg`.
     """
+    path = Path(path).absolute()
+    if is_apart(path):
+        return load_item(path, cfg, dtype=dtype, mesh=mesh, rules=rules)
     places, specs = _places(cfg, mesh, rules), leaves(cfg)
     wanted = None if dtype is None else np.dtype(dtype)
     found = read_item(

@@ -50,7 +50,7 @@ def read_item(
             return reader.restore(path, args=args)
         except Exception as e:
             raise InputError(
-                f"the parameters are damaged: {_first_line(e)}",
+                f"the parameters are damaged: {first_line(e)}",
                 where=str(path),
                 hint="take another checkpoint",
             ) from e
@@ -67,7 +67,7 @@ def stored_arrays(path: Path) -> dict[str, Any]:
             return dict(reader.metadata(path.absolute()).item_metadata.tree)
         except Exception as e:  # Orbax has no error class of its own for what is no checkpoint
             raise InputError(
-                f"not readable as Orbax parameters: {_first_line(e)}", where=str(path), hint="check the path"
+                f"not readable as Orbax parameters: {first_line(e)}", where=str(path), hint="check the path"
             ) from e
 
 
@@ -83,5 +83,6 @@ def checkpointer(largest_array_bytes: int) -> ocp.Checkpointer:
     return ocp.Checkpointer(ocp.PyTreeCheckpointHandler(handler_impl=handler, use_compression=False))
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What to print of an error of Orbax or tensorstore, which span pages."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -1,4 +1,4 @@
-"""Conversions from folder to folder: two tensors in memory, no device, and they can be resumed."""
+"""Conversions from folder to folder: a few tensors in memory, no device, and they can be resumed."""
 
 from __future__ import annotations
 
