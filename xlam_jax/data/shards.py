@@ -62,7 +62,7 @@ def write_shards(
         behind.
     """
     counts = {"rows": 0, "records": 0, "tokens": 0, "target_tokens": 0, "padding": 0}
-    most = {"max_row_targets": 0, "max_token_id": 0}
+    most = {"max_row_targets": 0, "max_row_segments": 0, "max_token_id": 0}
     with replacing(folder) as partial:
         shards = []
         for name, chunk in _chunks(rows, rows_per_shard):
@@ -79,6 +79,8 @@ def write_shards(
                 targets = int((row.loss_weights != 0).sum())
                 counts["target_tokens"] += targets
                 most["max_row_targets"] = max(most["max_row_targets"], targets)
+                runs = 1 + int((np.diff(row.segment_ids) != 0).sum())  # padding is one of them
+                most["max_row_segments"] = max(most["max_row_segments"], runs)
                 most["max_token_id"] = max(
                     most["max_token_id"], int(row.tokens.max()), int(row.targets.max())
                 )

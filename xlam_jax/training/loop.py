@@ -24,7 +24,7 @@ from xlam_jax.parallel.mesh import make_mesh
 from xlam_jax.parallel.rules import batch_sharding
 from xlam_jax.training import partition, run_folder
 from xlam_jax.training.checkpoint import Store, complete_steps, model_to_json, open_store, state_bytes
-from xlam_jax.training.checks import check_batch, check_data, no_length, not_finite
+from xlam_jax.training.checks import check_batch, check_context, check_data, no_length, not_finite
 from xlam_jax.training.config import TrainConfig, binding
 from xlam_jax.training.objectives import sft_objective
 from xlam_jax.training.optimizer import learning_rate, make_optimizer
@@ -121,6 +121,7 @@ class _Work:
             check_data(source, self.cfg, config.model)
         self.mesh = make_mesh(config.mesh)
         micro = check_batch(config, self.mesh)
+        check_context(self.data.seq_len, self.mesh)
         partition.check(self.cfg, config.freeze, config.freeze_layers)
         cut = (self.cfg, config.freeze, config.freeze_layers)
         mask, _ = partition.split_like(decay_mask(self.cfg), *cut)
