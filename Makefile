@@ -38,7 +38,7 @@ demo: $(VENV)/.core  ## the whole loop on a laptop: data, fine-tuning, export, b
 	$(BIN)/xlam demo --out runs/demo
 
 test: $(VENV)/.dev  ## every quick test, the way CI runs them
-	$(TEST) -n 2 --dist loadfile -m "not slow and not gpu"
+	timeout -k 30 3000 $(TEST) -n 2 --dist loadfile --maxfail 20 -m "not slow and not gpu"
 
 test-slow: $(VENV)/.dev  ## the long proofs
 	$(TEST) -m "slow and not gpu"

@@ -9,7 +9,7 @@ from tests.models.attention_cases import assert_near, inputs, run, square
 from xlam_jax.errors import InputError
 from xlam_jax.models import decoder
 from xlam_jax.models.attention import CONTEXT_BACKENDS, attend, blocked
-from xlam_jax.models.config import named_config
+from xlam_jax.models.named import named_config
 from xlam_jax.models.spec import init, shardings
 from xlam_jax.parallel.mesh import MeshConfig, make_mesh
 from xlam_jax.parallel.rules import batch_sharding

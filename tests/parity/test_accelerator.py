@@ -9,8 +9,8 @@ from xlam_jax.models import decoder
 from xlam_jax.models.attention import Facts, attend, reason_against
 from xlam_jax.models.attention.backends import BY_PLATFORM
 from xlam_jax.models.attention.probe import disagreement, kernel_of
-from xlam_jax.models.config import named_config
 from xlam_jax.models.cross_entropy import chunked_cross_entropy
+from xlam_jax.models.named import named_config
 from xlam_jax.models.spec import init
 
 

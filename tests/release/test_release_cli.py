@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from xlam_jax.cli import convert
 from xlam_jax.errors import InputError
 from xlam_jax.format import get_codec
-from xlam_jax.models.config import named_config
+from xlam_jax.models.named import named_config
 from xlam_jax.models.spec import init
 from xlam_jax.release import load_hf, save_native
 from xlam_jax.release.tokenizer_files import copy_tokenizer

@@ -28,6 +28,9 @@ class ShardingRules:
     kv_heads: MeshAxes = "tensor"
     mlp: MeshAxes = "tensor"
     experts: MeshAxes = "expert"
+    router: MeshAxes = None
+    latent: MeshAxes = None
+    latent_in: MeshAxes = "fsdp"
     norm: MeshAxes = None
 
     batch: MeshAxes = ("data", "fsdp", "expert")

@@ -16,7 +16,8 @@ from jax.sharding import Mesh
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from xlam_jax.errors import InputError
-from xlam_jax.models.config import ModelConfig, config_from_hf
+from xlam_jax.models.config import ModelConfig
+from xlam_jax.models.hf_config import config_from_hf
 from xlam_jax.models.params import Params
 from xlam_jax.parallel.rules import ShardingRules
 from xlam_jax.release.folders import PeakMemory, whole_folder

@@ -14,7 +14,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 
 from xlam_jax.errors import InputError
-from xlam_jax.models.config import ModelConfig, config_from_hf
+from xlam_jax.models.config import ModelConfig
+from xlam_jax.models.hf_config import config_from_hf
 from xlam_jax.models.params import Params
 from xlam_jax.models.spec import HfEntry, hf_entries, leaves, param_to_hf, path_name, shardings, spec
 from xlam_jax.parallel.rules import ShardingRules
@@ -197,14 +198,16 @@ class _Filler:
                 parts[key] = read(index)
             return parts[key]
 
-        if entry.layer is None:
+        if not entry.index:
             self._arrays[path] = jax.make_array_from_callback(shape, sharding, part)
             return
         if path not in self._arrays:
             self._arrays[path] = jax.jit(lambda: jnp.zeros(shape, self._dtype), out_shardings=sharding)()
-        layer = jax.make_array_from_callback(shape[1:], _without_leading_axis(sharding), part)
+        leading = len(entry.index)
+        inner = _without_leading_axes(sharding, leading)
+        tensor = jax.make_array_from_callback(shape[leading:], inner, part)
         # Waiting keeps one tensor in flight; without it the host queues all of them.
-        self._arrays[path] = _put(sharding)(self._arrays[path], layer, entry.layer).block_until_ready()
+        self._arrays[path] = _put(sharding)(self._arrays[path], tensor, *entry.index).block_until_ready()
 
     def params(self) -> Params:
         """The filled tree."""
@@ -213,15 +216,16 @@ class _Filler:
         )
 
 
-def _without_leading_axis(sharding: Sharding) -> Sharding:
+def _without_leading_axes(sharding: Sharding, count: int) -> Sharding:
     if isinstance(sharding, NamedSharding):
-        return NamedSharding(sharding.mesh, PartitionSpec(*sharding.spec[1:]))
+        return NamedSharding(sharding.mesh, PartitionSpec(*sharding.spec[count:]))
     return sharding
 
 
 @functools.cache
-def _put(sharding: Sharding) -> Callable[[jax.Array, jax.Array, int], jax.Array]:
-    def put(stack: jax.Array, layer: jax.Array, index: int) -> jax.Array:
-        return jax.lax.dynamic_update_index_in_dim(stack, layer, index, 0)
+def _put(sharding: Sharding) -> Callable[..., jax.Array]:
+    def put(stack: jax.Array, tensor: jax.Array, *index: int) -> jax.Array:
+        start = (*index, *(0,) * tensor.ndim)
+        return jax.lax.dynamic_update_slice(stack, tensor[(None,) * len(index)], start)
 
     return jax.jit(put, donate_argnums=0, out_shardings=sharding)

@@ -16,7 +16,8 @@ import numpy as np
 
 from xlam_jax import __version__
 from xlam_jax.errors import InputError
-from xlam_jax.models.config import ModelConfig, config_to_hf
+from xlam_jax.models.config import ModelConfig
+from xlam_jax.models.hf_config import config_to_hf
 from xlam_jax.models.params import Params
 from xlam_jax.models.spec import HfEntry, hf_entries, leaves, param_to_hf, path_name
 from xlam_jax.release.folders import PeakMemory, whole_folder
@@ -229,5 +230,5 @@ def host_tensor(arrays: Mapping[str, Any], entry: HfEntry, dtype: np.dtype) -> n
     )
     if on_host:  # a view: the CPU backend shares its memory with numpy
         leaf = np.asarray(leaf)
-    part = leaf if entry.layer is None else leaf[entry.layer]
+    part = leaf[entry.index] if entry.index else leaf
     return np.ascontiguousarray(param_to_hf(entry.spec, np.asarray(part)), dtype)
