@@ -111,7 +111,9 @@ def _sums(leaves: list[jax.Array]) -> list[tuple[jax.Array, jax.Array]]:
 
 def _mixed_sum(x: jax.Array, seed: int) -> jax.Array:
     """Sum modulo 2^32 of a hash of (bits, place): integer addition knows no order, so no sharding shows."""
-    bits = jax.lax.bitcast_convert_type(x, {2: jnp.uint16, 4: jnp.uint32}[x.dtype.itemsize])
+    if jnp.issubdtype(x.dtype, jnp.integer):  # codes of a quantised matrix
+        x = x.astype(jnp.int32)
+    bits = jax.lax.bitcast_convert_type(x, {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}[x.dtype.itemsize])
     place = jnp.zeros(x.shape, jnp.uint32)
     for axis, size in enumerate(x.shape):
         place = place * np.uint32(size) + jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis)
