@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from xlam_jax.cli import convert_peft
 from xlam_jax.cli.common import JsonOption, err, out, write_json
 from xlam_jax.errors import InputError
 
@@ -23,6 +24,8 @@ app = typer.Typer(
     epilog="Example: xlam convert from-hf runs/demo/model runs/native",
     no_args_is_help=True,
 )
+
+convert_peft.register(app)
 
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 _Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace DST if it holds a model.")]
@@ -82,7 +85,8 @@ def to_hf(
     src: Annotated[
         Path,
         typer.Argument(
-            metavar="SRC", help="A native folder, a training run or one of its checkpoints, or a HF folder."
+            metavar="SRC",
+            help="A native folder, a training run or one of its checkpoints (adapters are merged), HF folder.",
         ),
     ],
     dst: Annotated[Path, typer.Argument(metavar="DST", help="The Hugging Face folder to write.")],
