@@ -76,6 +76,9 @@ def test_examples_work_as_typed(world, xlam, at, tmp_path_factory):
     (answers.parent / "BFCL_v2_simple.json").write_text(json.dumps(BFCL_QUESTION) + "\n")
     (answers / "BFCL_v2_simple.json").write_text(json.dumps(BFCL_ANSWER) + "\n")
     assert xlam("apigen", "run", "configs/demo/apigen.yaml", "rows=30", "heldout_rows=4").code == 0
+    pairs = ("configs/demo/records.jsonl", "runs/demo/pairs.jsonl", "--corruptions", "all")
+    assert xlam("data", "pairs", *pairs).code == 0
+    assert xlam("data", "build", "configs/demo/pairs.yaml").code == 0
 
     done = set()
     order = ["data build", "train", "convert from-hf", "convert to-hf", "convert to-peft"]

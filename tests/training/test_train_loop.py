@@ -308,10 +308,13 @@ def test_measured_steps_are_kept_on_resume(settings):
     auto = ("steps=auto", "max_epochs=1")
     first = train(config(settings, *auto, "stop_at=1"))
     assert first.total_steps == -(-len(PackedSource(settings["data"]["train"])) // 4)
-    assert json.loads((Path(settings["out"]) / "run.json").read_text()) == {"total_steps": first.total_steps}
+    run_json = Path(settings["out"]) / "run.json"
+    facts = json.loads(run_json.read_text())
+    assert facts["total_steps"] == first.total_steps and 0 < time.time() - facts["started"] < 600
     # Another budget would mean another schedule; the run keeps its own.
     second = train(config(settings, "steps=auto", "max_epochs=5"))
     assert second.total_steps == first.total_steps and second.finished
+    assert json.loads(run_json.read_text()) == facts  # also when it was first started
 
 
 def test_more_minutes_more_steps(settings):

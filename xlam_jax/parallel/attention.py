@@ -1,17 +1,18 @@
 """Attention over a mesh: a kernel per shard of rows and heads, and three ways to split the sequence.
 
 over_heads  every device runs a kernel on whole rows of its own heads. Over a `context` axis the sequence is
-            regrouped by heads first, an all-to-all each way (Jacobs et al. 2023, arXiv:2309.14509); heads must
-            divide by context x tensor, and the load is even.
+            regrouped by heads first, an all-to-all each way (Jacobs et al. 2023, arXiv:2309.14509); heads
+            must divide by context x tensor, and the load is even.
 gather      every device gathers all keys and values of its rows and keeps its own queries: one all-gather
             forward, one more and a reduce-scatter backward. Memory holds the keys of the whole row.
 ring        keys and values travel from device to device and partial results are joined by their log-sum-exp
             (Liu et al. 2023, arXiv:2310.01889): memory holds the keys of one shard, and a sliding window ends
             the journey early.
 
-Shard i of C holds positions [i * S / C, (i + 1) * S / C) of every row. With `gather` and `ring` the last shard
-therefore does most of the causal work; dealing each device one early and one late piece would even it out, at
-the price of permuted batches. `gather` and `ring` take their arithmetic from the caller, as `PartMath`.
+Shard i of C holds positions [i * S / C, (i + 1) * S / C) of every row. With `gather` and `ring` every shard
+multiplies with keys that causality hides from it, the first one most; dealing each device one early and one
+late piece of the row would halve that work, at the price of permuted batches. `gather` and `ring` take their
+arithmetic from the caller, as `PartMath`.
 
 Shape legend: B rows, S positions (L = S / C of one shard), N query heads, K key/value heads, H width of
 queries and keys, J width of values.
@@ -214,9 +215,9 @@ def _ring(q, k, v, seg, *, part: PartMath, window: int | None, scale: float) -> 
     def attend_fwd(q, k, v, seg):
         def join(carry, step, moved):
             out, lse = carry
-            more, more_lse = part.forward(
-                heads(q, *moved[:2], seg, moved[2], step), window, scale, jnp.float32
-            )
+            k_now, v_now, k_seg = moved
+            parts = heads(q, k_now, v_now, seg, k_seg, step)
+            more, more_lse = part.forward(parts, window, scale, jnp.float32)
             both = jnp.logaddexp(lse, more_lse)
             return out * jnp.exp(lse - both) + more * jnp.exp(more_lse - both), both
 

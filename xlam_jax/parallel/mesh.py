@@ -112,8 +112,8 @@ def by_node(devices: Sequence[Any], nodes: int = 0) -> list[list[Any]]:
     Raises:
       InputError: parts that are not equal.
     """
-    places = [getattr(d, "slice_index", None) for d in devices]
-    if any(place is None for place in places):
+    places: list[Any] = [getattr(d, "slice_index", None) for d in devices]
+    if None in places:
         places = [d.process_index for d in devices]
     if nodes == 1 or (not nodes and len(set(places)) == 1):
         return [list(devices)]
@@ -126,7 +126,7 @@ def by_node(devices: Sequence[Any], nodes: int = 0) -> list[list[Any]]:
         groups = [[devices[i] for i in order[n * size : (n + 1) * size]] for n in range(nodes)]
     if len({len(group) for group in groups}) > 1:
         raise InputError(
-            f"nodes hold {', '.join(str(len(group)) for group in groups)} devices of the mesh, not equally many",
+            f"nodes hold {', '.join(str(len(g)) for g in groups)} devices of the mesh, not equally many",
             where="mesh",
             hint="use whole nodes, or give mesh.nodes",
         )
@@ -134,22 +134,12 @@ def by_node(devices: Sequence[Any], nodes: int = 0) -> list[list[Any]]:
 
 
 def arrange(shape: Sequence[int], nodes: Sequence[Sequence[Any]]) -> np.ndarray:
-    """Devices in the order of `AXES`: inside a node along the last axes, across nodes along the first.
-
-    Raises:
-      InputError: axes that do not break at the edge of a node.
-    """
-    left = len(nodes[0])
+    """Devices in the order of `AXES`: inside a node along the last axes, across nodes along the first."""
+    left = len(nodes[0])  # every prime factor of it divides some axis, so it comes down to 1
     inner = [1] * len(shape)
     for i in reversed(range(len(shape))):
         inner[i] = math.gcd(shape[i], left)
         left //= inner[i]
-    if left > 1:
-        raise InputError(
-            f"mesh {dict(zip(AXES, shape, strict=True))} does not lie on nodes of {len(nodes[0])} devices",
-            where="mesh",
-            hint="choose sizes whose product, taken from the last axis, divides the devices of a node",
-        )
     outer = [size // part for size, part in zip(shape, inner, strict=True)]
     crossing = [axis for axis, ways in zip(AXES[2:], outer[2:], strict=True) if ways > 1]
     if crossing:

@@ -24,7 +24,7 @@ from xlam_jax.models.quantized import need_qwix
 from xlam_jax.models.spec import shapes
 from xlam_jax.training.config import TrainConfig
 from xlam_jax.training.partition import Frozen
-from xlam_jax.training.step import TrainState
+from xlam_jax.training.step import TrainState, opt_places
 
 
 class LoraRun:
@@ -60,9 +60,7 @@ class LoraRun:
         whole = jax.eval_shape(lambda p: quantize_base(p, self.cfg, self.lora), shapes(self.cfg, dtype))
         step = jax.ShapeDtypeStruct((), jnp.int32)
         state = TrainState(step, adapters, jax.eval_shape(tx.init, adapters), Frozen(whole))
-        opt_state = optax.tree_map_params(
-            tx, lambda _, s: s, state.opt_state, places, transform_non_params=lambda _: everywhere
-        )
+        opt_state = opt_places(state, places, everywhere)
         frozen = Frozen(base_places(whole, self.cfg, self.mesh))
         return state, TrainState(everywhere, places, opt_state, frozen)
 

@@ -24,12 +24,12 @@ class Objective(Protocol):
     """Args: whole or upper parameters; a `[B, S]` batch; the stacked layers below them, which get no
     gradient.
 
-    Returns float32 scalars `loss_sum`, `weight_sum`, and metrics: entries named `*_sum` are added up over
-    micro-batches and devices, `row_finite` is a bool [B].
+    Returns float32 scalars `loss_sum`, `weight_sum`, and metrics: `X_sum` are added up over micro-batches and
+    devices and divided by the weight, which is logged as `X`; `row_finite` is a bool [B].
     """
 
     def __call__(
-        self, params: Params, batch: Batch, frozen_layers: Layer | None = None
+        self, params: Params, batch: Any, frozen_layers: Layer | None = None
     ) -> tuple[jax.Array, jax.Array, dict[str, jax.Array]]: ...
 
 
@@ -74,10 +74,11 @@ def sft_objective(
             hidden_BSD, targets, weights = pick_targets(hidden_BSD, targets, weights, max_targets)
         head = decoder.head_matrix(params)
         loss_sum, weight_sum, metrics = chunked_cross_entropy(hidden_BSD, head, targets, weights, chunk)
+        found = {"accuracy_sum": metrics["correct_sum"], "row_finite": finite}
         if cfg.moe:
             extra, router_metrics = router_loss(router, cfg, moe, weight_sum)
-            loss_sum, metrics = loss_sum + extra, {**metrics, **router_metrics}
-        return loss_sum, weight_sum, {**metrics, "row_finite": finite}
+            loss_sum, found = loss_sum + extra, {**found, **router_metrics}
+        return loss_sum, weight_sum, found
 
     return objective
 
@@ -102,8 +103,13 @@ def pick_targets(
     hidden_BSD: jax.Array, targets_BS: jax.Array, weights_BS: jax.Array, count: int
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The first `count` weighted positions of each row, in order; weight 0 where a row has fewer."""
-    # Stable: weighted positions first, each kind in its own order.
-    index = jnp.argsort(weights_BS == 0, axis=1, stable=True)[:, :count]
+    index = target_index(weights_BS, count)
     picked = jnp.take_along_axis(hidden_BSD, index[..., None], axis=1)
     targets, weights = (jnp.take_along_axis(x, index, axis=1) for x in (targets_BS, weights_BS))
     return picked, targets, weights
+
+
+def target_index(weights_BS: jax.Array, count: int) -> jax.Array:
+    """Where the first `count` weighted positions of each row stand, then others: int32 [B, count]."""
+    # Stable: weighted positions first, each kind in its own order.
+    return jnp.argsort(weights_BS == 0, axis=1, stable=True)[:, :count]

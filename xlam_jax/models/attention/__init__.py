@@ -1,8 +1,8 @@
 """Causal attention within packed segments, by backend.
 
-`xla` is the reference and runs everywhere, `cudnn` is for Hopper GPUs and newer, `splash` for TPUs. In none of
-them does one packed document see another. `probe_attention` tries an accelerator's backend on the machine and
-names the one to use.
+`xla` is the reference and runs everywhere, `cudnn` is for Hopper GPUs and newer, `splash` for TPUs. In none
+of them does one packed document see another. `probe_attention` tries an accelerator's backend on the machine
+and names the one to use.
 
 Where the mesh splits the sequence (axis `context`), every backend has a way to cross it: `context_gather`
 (each device gathers all keys; what `xla` does), `context_ring` (keys travel from device to device),
@@ -22,7 +22,7 @@ from xlam_jax.models.attention.backends import (
     kernel,
     reason_against,
 )
-from xlam_jax.models.attention.blocked import MASKED
+from xlam_jax.models.attention.blocked import MASKED, blocked
 from xlam_jax.models.attention.cudnn import most_segments
 from xlam_jax.models.attention.facts import Facts
 from xlam_jax.models.attention.probe import Choice, probe_attention
@@ -30,6 +30,7 @@ from xlam_jax.parallel.attention import active_mesh, context_ways, heads_divide,
 
 __all__ = [
     "BACKENDS",
+    "CONTEXT_BACKENDS",
     "MASKED",
     "Choice",
     "Facts",
@@ -50,6 +51,7 @@ def attend(
     scale: float | None = None,
     backend: str = "xla",
     max_segments: int | None = None,
+    branches_BS: jax.Array | None = None,
 ) -> jax.Array:
     """softmax(scale * q k^T) v, causal, within equal segment id.
 
@@ -65,16 +67,21 @@ def attend(
       backend: one of `BACKENDS`. "auto" is "xla" here: `probe_attention` turns it into a tried name.
       max_segments: for `cudnn`, a static bound on the segments of a row (`most_segments` counts them). A row
         that holds more comes out as NaN, never as a wrong number. None for 32.
+      branches_BS: int32, for segments that fork: positions of branch 0 are seen by all of their segment,
+        those of another branch by that branch only. Of the backend "xla", on rows that are not split.
 
     Returns:
       [B, S, N, J] in the dtype of q. `jax.checkpoint` policies know it as "attn_out".
 
     Raises:
-      InputError: an unknown backend, or heads that do not divide as `context_heads` needs.
+      InputError: an unknown backend, one that cannot compute branches, or heads that do not divide as
+        `context_heads` needs.
     """
     if backend not in BACKENDS:
         raise InputError(f"unknown attention backend {backend!r}", hint="known: " + ", ".join(BACKENDS))
-    scale = q_BSNH.shape[-1] ** -0.5 if scale is None else float(scale)
+    scale = float(q_BSNH.shape[-1] ** -0.5 if scale is None else scale)
+    if branches_BS is not None:
+        return _forked(q_BSNH, k_BSKH, v_BSKJ, segment_ids_BS, branches_BS, window, scale, backend)
     arrays = (q_BSNH, k_BSKH, v_BSKJ, segment_ids_BS)
     name = "xla" if backend == "auto" or backend in CONTEXT_BACKENDS else backend
     local = kernel(name, window=window, scale=scale, max_segments=max_segments)
@@ -89,9 +96,32 @@ def attend(
         return over_context(way, PART, *arrays, mesh, window=window, scale=scale)
     if not heads_divide(mesh, q_BSNH.shape[2]):
         raise InputError(
-            f"{q_BSNH.shape[2]} heads do not divide by context={ways} x tensor={mesh.shape.get('tensor', 1)}, "
-            f"as attention {backend!r} needs",
+            f"attention {backend!r}: {q_BSNH.shape[2]} heads do not divide by context={ways} x "
+            f"tensor={mesh.shape.get('tensor', 1)}",
             where="mesh.context",
             hint="attention: context_gather or context_ring",
         )
     return over_heads(local, *arrays, mesh)
+
+
+def _forked(q_BSNH, k_BSKH, v_BSKJ, segment_ids_BS, branches_BS, window, scale, backend) -> jax.Array:
+    length = q_BSNH.shape[1]
+    if backend not in ("xla", "auto"):
+        why, hint = (
+            f"attention {backend!r} cannot compute them",
+            "attention: xla, or data of the other layout",
+        )
+    elif window is not None and window < length:
+        # Distance in the row is not distance in the document behind a fork.
+        why, hint = f"the window of {window} is shorter than a row of {length}", "data of the other layout"
+    elif context_ways(active_mesh()) > 1:
+        why, hint = "the mesh splits the sequence", "mesh.context=1, or data of the other layout"
+    else:
+        return blocked(
+            q_BSNH, k_BSKH, v_BSKJ, segment_ids_BS, window=None, scale=scale, branches_BS=branches_BS
+        )
+    raise InputError(
+        f"two answers share one prompt in this data, and {why}",
+        where="attention",
+        hint=f"{hint} (pair_layout: separate)",
+    )

@@ -14,7 +14,7 @@ from xlam_jax.models.attention.facts import Facts
 from xlam_jax.models.attention.splash import splash, splash_reason
 from xlam_jax.parallel.attention import PartMath
 
-# A backend for one kind of device is one function (q, k, v, segment_ids, *, window, scale) -> out in this table.
+# A backend of one kind of device is one function here: (q, k, v, segment_ids, *, window, scale) -> out.
 KERNELS: dict[str, Callable[..., jax.Array]] = {"xla": math.blocked, "cudnn": cudnn, "splash": splash}
 REASONS: dict[str, Callable[..., str]] = {"cudnn": cudnn_reason, "splash": splash_reason}
 BY_PLATFORM = {"gpu": "cudnn", "cuda": "cudnn", "tpu": "splash"}
@@ -40,5 +40,5 @@ def kernel(
 
 
 def reason_against(name: str, facts: Facts, device: Any = None) -> str:
-    """Why kernel `name` cannot do attention of this kind on `device` (default: the first); empty if it can."""
+    """Why kernel `name` cannot do attention of this kind on `device`; empty when it can."""
     return REASONS[name](facts, device) if name in REASONS else ""

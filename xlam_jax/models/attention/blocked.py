@@ -33,6 +33,7 @@ class Heads(NamedTuple):
       q_seg, k_seg: int32 [B, S], [B, T].
       offset: global position of the first query minus that of the first key, a scalar; None when queries and
         keys are the same positions, and then blocks that causality hides are never computed.
+      branches: int32 [B, S] where segments fork (offset is None then); see `models.attention.attend`.
     """
 
     q: jax.Array
@@ -41,6 +42,7 @@ class Heads(NamedTuple):
     q_seg: jax.Array
     k_seg: jax.Array
     offset: jax.Array | None = None
+    branches: jax.Array | None = None
 
 
 def blocked(
@@ -51,25 +53,27 @@ def blocked(
     *,
     window: int | None,
     scale: float,
+    branches_BS: jax.Array | None = None,
 ) -> jax.Array:
     """The `xla` backend; see `models.attention.attend`."""
-    return _blocked(q_BSNH, k_BSKH, v_BSKJ, segment_ids_BS, window, scale)
+    return _blocked(q_BSNH, k_BSKH, v_BSKJ, (segment_ids_BS, branches_BS), window, scale)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
-def _blocked(q_BSNH, k_BSKH, v_BSKJ, seg_BS, window, scale):
-    return _blocked_fwd(q_BSNH, k_BSKH, v_BSKJ, seg_BS, window, scale)[0]
+def _blocked(q_BSNH, k_BSKH, v_BSKJ, ids, window, scale):
+    return _blocked_fwd(q_BSNH, k_BSKH, v_BSKJ, ids, window, scale)[0]
 
 
-def _blocked_fwd(q_BSNH, k_BSKH, v_BSKJ, seg_BS, window, scale):
-    out, lse_BKR1 = forward(by_head(q_BSNH, k_BSKH, v_BSKJ, seg_BS), window, scale, q_BSNH.dtype)
+def _blocked_fwd(q_BSNH, k_BSKH, v_BSKJ, ids, window, scale):
+    heads = by_head(q_BSNH, k_BSKH, v_BSKJ, ids[0])._replace(branches=ids[1])
+    out, lse_BKR1 = forward(heads, window, scale, q_BSNH.dtype)
     out_BSNJ = checkpoint_name(by_position(out, q_BSNH), "attn_out")
-    return out_BSNJ, (q_BSNH, k_BSKH, v_BSKJ, seg_BS, out_BSNJ, checkpoint_name(lse_BKR1, "attn_out"))
+    return out_BSNJ, (q_BSNH, k_BSKH, v_BSKJ, ids, out_BSNJ, checkpoint_name(lse_BKR1, "attn_out"))
 
 
 def _blocked_bwd(window, scale, saved, d_out_BSNJ):
-    q_BSNH, k_BSKH, v_BSKJ, seg_BS, out_BSNJ, lse = saved
-    heads = by_head(q_BSNH, k_BSKH, v_BSKJ, seg_BS)
+    q_BSNH, k_BSKH, v_BSKJ, ids, out_BSNJ, lse = saved
+    heads = by_head(q_BSNH, k_BSKH, v_BSKJ, ids[0])._replace(branches=ids[1])
     d_out, delta = output_gradient(d_out_BSNJ, out_BSNJ, k_BSKH)
     d_q, d_k, d_v = backward(heads, d_out, lse, delta, window, scale)
     return by_position(d_q, q_BSNH), by_position(d_k, k_BSKH), by_position(d_v, v_BSKJ), None
@@ -191,7 +195,12 @@ class _Block(NamedTuple):
         if window is not None:
             seen &= distance < window
         q_seg = jax.lax.dynamic_slice_in_dim(heads.q_seg, self.start, self.size, axis=1)
-        return seen & (q_seg[:, :, None] == heads.k_seg[:, None, self.keys])
+        seen &= q_seg[:, :, None] == heads.k_seg[:, None, self.keys]
+        if heads.branches is not None:
+            q_branch = jax.lax.dynamic_slice_in_dim(heads.branches, self.start, self.size, axis=1)
+            k_branch = heads.branches[:, None, self.keys]
+            seen &= (k_branch == 0) | (k_branch == q_branch[:, :, None])
+        return seen
 
 
 class _Run(NamedTuple):

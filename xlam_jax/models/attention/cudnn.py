@@ -1,7 +1,7 @@
 """cuDNN's fused attention on packed documents: lengths and offsets of the documents, never a dense mask.
 
-The packed layout is not in JAX's public API. Everything private stands in this file: the function is looked up
-and its signature checked before use, and `cudnn_reason` says in words why it cannot be used.
+The packed layout is not in JAX's public API. Everything private stands in this file: the function is looked
+up and its signature checked before use, and `cudnn_reason` says in words why it cannot be used.
 
 Two things about the packed layout that its interface does not tell:
 - Positions outside every document are not written, forward or backward. So padding counts as a document.
@@ -27,21 +27,10 @@ from xlam_jax.errors import WorkError
 from xlam_jax.models.attention.facts import Facts
 
 DEFAULT_SEGMENTS = 32  # statistics of the softmax take B * M * N * S * 4 bytes, so M is not large for nothing
-_PARAMETERS = [
-    "query",
-    "key",
-    "value",
-    "bias",
-    "mask",
-    "q_seqlen",
-    "kv_seqlen",
-    "q_offsets",
-    "kv_offsets",
-    "scale",
-    "mask_type",
-    "qkv_layout",
-    "sliding_window_length",
-]
+_PARAMETERS = (
+    *("query", "key", "value", "bias", "mask", "q_seqlen", "kv_seqlen", "q_offsets", "kv_offsets"),
+    *("scale", "mask_type", "qkv_layout", "sliding_window_length"),
+)
 _LEAST_CUDNN = 90600  # the first release whose packed layout JAX tests
 
 

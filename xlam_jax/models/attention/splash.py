@@ -46,8 +46,9 @@ def splash(
 
     # The kernels take no scale.
     q_BSNH = (q_BSNH.astype(jnp.float32) * scale).astype(q_BSNH.dtype)
-    out_BNSJ = jax.vmap(row)(*(x.swapaxes(1, 2) for x in (q_BSNH, k_BSKH, v_BSKJ)), segment_ids_BS)
-    return out_BNSJ.swapaxes(1, 2).astype(q_BSNH.dtype)
+    q, k, v = (x.swapaxes(1, 2) for x in (q_BSNH, k_BSKH, v_BSKJ))
+    out_BNSJ = jax.vmap(row)(q, k, v, segment_ids_BS)
+    return jnp.swapaxes(out_BNSJ, 1, 2).astype(q_BSNH.dtype)  # pyright: ignore[reportArgumentType]
 
 
 def splash_reason(facts: Facts, device: Any = None) -> str:

@@ -16,6 +16,7 @@ from xlam_jax.errors import InputError
 from xlam_jax.models.config import MoeConfig
 from xlam_jax.models.experts.batched import batched
 from xlam_jax.models.experts.dense import dense
+from xlam_jax.models.experts.grouped import grouped
 from xlam_jax.models.experts.product import Experts, logical_axes
 from xlam_jax.models.routing import Routing
 from xlam_jax.parallel.exchange import EXCHANGES, FeedForward, exchange_tokens
@@ -24,7 +25,7 @@ from xlam_jax.parallel.rules import DEFAULT_RULES, ShardingRules
 # A backend is a `FeedForward`: (x_TD, ids_TK, weights_TK, experts, num_experts, capacity) -> Output.
 # It sees the experts of one device; an id of `num_experts` is an expert elsewhere, or padding. `capacity` is the
 # number of rows of each expert to hold at a time.
-BACKENDS: dict[str, FeedForward] = {"batched": batched, "dense": dense}
+BACKENDS: dict[str, FeedForward] = {"batched": batched, "dense": dense, "grouped": grouped}
 
 DEFAULT_SLACK = 1.25
 
