@@ -67,8 +67,11 @@ class Work:
     def _trace(self) -> None:
         """Traces the objective, so that a bad `remat` or `attention` is found before anything is written."""
         batch = self.task.shapes(self.micro, self.data.seq_len)
+        params = shapes(self.cfg)
+        if self.lora:
+            params = partition.combine(self.shapes.params, self.shapes.frozen)
         with jax.set_mesh(self.mesh):
-            jax.eval_shape(self.objective, shapes(self.cfg), batch)
+            jax.eval_shape(self.objective, params, batch)
 
     def describe_model(self, run: Path) -> None:
         """config.json and tokenizer of the model, so that the run folder explains its parameters."""
