@@ -268,9 +268,12 @@ def count_adapters(cfg: ModelConfig, lora: LoraConfig) -> int:
 
 
 def quantize_base(
-    params: Params, cfg: ModelConfig, lora: LoraConfig, mesh: Mesh | None = None
+    params: Params, cfg: ModelConfig, lora: LoraConfig, mesh: Mesh | None = None, *, take: bool = False
 ) -> Params:  # fmt: skip
     """The base with its layers' matrices in the bits that `lora.quantize` names; as it is without that.
+
+    Args:
+      take: delete each matrix once it is quantised, so that no two whole models are held.
 
     Raises:
       InputError: qwix is not installed.
@@ -287,7 +290,11 @@ def quantize_base(
     def leaf(path: tuple, w: Any, place: Any) -> Any:
         if path_name(path) not in chosen:
             return w
-        return jax.jit(lambda w: quantize(w, kind), out_shardings=place)(w)
+        found = jax.jit(lambda w: quantize(w, kind), out_shardings=place)(w)
+        if take:
+            jax.block_until_ready(found)
+            w.delete()
+        return found
 
     if mesh is None:
         return jax.tree_util.tree_map_with_path(lambda path, w: leaf(path, w, None), params)
