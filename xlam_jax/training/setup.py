@@ -13,8 +13,9 @@ from rich.console import Console
 from xlam_jax.data.loader import Steps, to_device
 from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.lora import base as without_adapters
+from xlam_jax.models.lora import count_adapters
 from xlam_jax.models.params import Params
-from xlam_jax.models.spec import decay_mask, shapes
+from xlam_jax.models.spec import count_params, decay_mask, shapes
 from xlam_jax.parallel.mesh import batch_share, make_mesh
 from xlam_jax.parallel.rules import batch_sharding
 from xlam_jax.training import partition
@@ -68,8 +69,11 @@ class Work:
     def _trace(self) -> None:
         """Traces the objective, so that a bad `remat` or `attention` is found before anything is written."""
         batch = self.task.shapes(self.micro, self.data.seq_len)
+        params = shapes(self.cfg)
+        if self.lora:
+            params = partition.combine(self.shapes.params, self.shapes.frozen)
         with jax.set_mesh(self.mesh):
-            jax.eval_shape(self.objective, shapes(self.cfg), batch)
+            jax.eval_shape(self.objective, params, batch)
 
     def describe_model(self, run: Path) -> None:
         """config.json and tokenizer of the model, so that the run folder explains its parameters."""
@@ -89,6 +93,9 @@ class Work:
     def fresh(self) -> TrainState:
         """The state of step 0."""
         if self.lora:
+            trained, whole = count_adapters(self.cfg, self.lora.lora), count_params(self.cfg)
+            text = f"{trained} adapter parameters, {trained / whole:.2%} of the model's {whole}"
+            self.console.print(text, highlight=False)
             state = self.lora.fresh(self.tx, self.places)
             self.task.start(without_adapters(self.whole(state)))
             return state

@@ -13,12 +13,13 @@ from xlam_jax.data.batch import DTYPES, PAIR_DTYPES, Batch, PairBatch
 from xlam_jax.data.loader import PackedSource
 from xlam_jax.errors import InputError
 from xlam_jax.models.config import ModelConfig
+from xlam_jax.models.fingerprint import weights_key
 from xlam_jax.models.params import Params
 from xlam_jax.training import partition
 from xlam_jax.training.config import TrainConfig
 from xlam_jax.training.objectives import Objective, sft_objective
 from xlam_jax.training.preference.objective import dpo_objective, reference_logprobs
-from xlam_jax.training.preference.reference import PreferenceSource, check_facts, weights_key
+from xlam_jax.training.preference.reference import PreferenceSource, check_facts
 
 
 class Task(Protocol):
