@@ -85,6 +85,7 @@ class Sft:
             attention=config.attention,
             moe=config.moe,
             max_targets=most,
+            max_segments=most_segments(source),
         )
 
     def shapes(self, rows: int, length: int) -> Batch:
@@ -208,6 +209,13 @@ class Dpo:
             f"the chosen answers became less likely by {-change:.1f} nats an answer (limit {limit:g}): "
             "objective.nll_weight=1 or a larger beta hold them"
         ]
+
+
+def most_segments(source: PackedSource) -> int | None:
+    """A bound on the segments of a row, padding counted; None for data written before it was counted."""
+    most = source.manifest.get("max_row_segments")
+    # Rounded up, so that data that differs a little compiles to the same program.
+    return -(-most // 8) * 8 if most else None
 
 
 def make_task(

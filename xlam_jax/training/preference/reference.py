@@ -86,6 +86,8 @@ class PreferenceSource(PackedSource):
             shared=manifest["pair_layout"] == "shared",
             max_targets=-(-manifest["max_row_targets"] // 64) * 64,
             max_pairs=-(-manifest["max_row_records"] // 4) * 4,
+            # Apart, a pair is two documents; padding is one more.
+            max_segments=-(-(2 * manifest["max_row_records"] + 1) // 8) * 8,
             **options,
         )
 
