@@ -69,7 +69,9 @@ def numpy(tensor):
 def _mixtral():
     from transformers.models.mixtral.modeling_mixtral import MixtralSparseMoeBlock
 
-    config = transformers.MixtralConfig(**_BASE, intermediate_size=F, num_local_experts=8, num_experts_per_tok=2)
+    config = transformers.MixtralConfig(
+        **_BASE, intermediate_size=F, num_local_experts=8, num_experts_per_tok=2
+    )
     return MoeConfig(8, 2, F), MixtralSparseMoeBlock(config)
 
 

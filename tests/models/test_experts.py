@@ -181,7 +181,9 @@ def test_adapters_equal_merged_matrices(backend):
     rng = np.random.default_rng(5)
 
     def adapt(w):
-        a, b = (jnp.asarray(rng.standard_normal(s), jnp.float32) for s in ((8, w.shape[1], 3), (8, 3, w.shape[2])))
+        a, b = (
+            jnp.asarray(rng.standard_normal(s), jnp.float32) for s in ((8, w.shape[1], 3), (8, 3, w.shape[2]))
+        )
         return Adapted(w, a, 0.3 * b, scale=0.7)
 
     adapted = Experts(*(adapt(w) for w in experts))

@@ -128,7 +128,9 @@ def test_choices_are_distinct_and_ties_go_to_the_lower_number():
 def test_router_with_an_adapter_equals_the_merged_one():
     cfg = MoeConfig(8, 2, 4)
     x = moe_blocks.hidden()
-    w, a, b = (np.random.default_rng(3).standard_normal(s).astype(np.float32) for s in ((32, 8), (32, 2), (2, 8)))
+    w, a, b = (
+        np.random.default_rng(3).standard_normal(s).astype(np.float32) for s in ((32, 8), (32, 2), (2, 8))
+    )
     one, two = route(x, Adapted(w, a, b, 0.5), cfg), route(x, w + 0.5 * a @ b, cfg)
     np.testing.assert_array_equal(one.ids_BSK, two.ids_BSK)
     np.testing.assert_allclose(one.weights_BSK, two.weights_BSK, atol=1e-5)

@@ -23,9 +23,9 @@ class RopeScaling:
     """Stretching of rotary positions.
 
     Attributes:
-      type: `linear` divides angles by `factor` (Chen et al., arXiv:2306.15595); `dynamic` raises the base once
-        a row is longer than the trained length; `llama3` divides low frequencies only (Llama 3.1); `yarn`
-        blends both by frequency (Peng et al., arXiv:2309.00071).
+      type: `linear` divides angles by `factor` (Chen et al., arXiv:2306.15595); `dynamic` raises the base
+        once a row is longer than the trained length; `llama3` divides low frequencies only (Llama 3.1);
+        `yarn` blends both by frequency (Peng et al., arXiv:2309.00071).
       original_max_position_embeddings: trained length, for `llama3` and `yarn`.
       low_freq_factor, high_freq_factor: of `llama3`.
       beta_fast, beta_slow, attention_factor, mscale, mscale_all_dim: of `yarn`; an `attention_factor` of None

@@ -1,5 +1,5 @@
-"""DeepSeek-V2 (arXiv:2405.04434) and V3 (arXiv:2412.19437): latent attention, a few dense layers, then experts,
-some of which see every token."""
+"""DeepSeek-V2 (arXiv:2405.04434) and V3 (arXiv:2412.19437): latent attention, a few dense layers, then
+experts, some of which see every token."""
 
 from __future__ import annotations
 

@@ -174,7 +174,8 @@ NAMED: dict[str, ModelConfig] = {
         "deepseek_v3", 129280, 7168, 18432, 61, 128,
         MoeConfig(
             256, 8, 2048, scoring="sigmoid", routed_scaling=2.5, n_group=8, topk_group=4,
-            group_scoring="top2", selection_bias=True, num_shared_experts=1, first_dense_layers=3, aux_loss_coef=0.0001,
+            group_scoring="top2", selection_bias=True, num_shared_experts=1, first_dense_layers=3,
+            aux_loss_coef=0.0001,
         ),
         1536, 1.0,
     ),

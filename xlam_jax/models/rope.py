@@ -67,7 +67,8 @@ def _frequencies(cfg: ModelConfig) -> tuple[np.ndarray, float]:
 
 def _llama3(frequency: np.ndarray, rope: RopeScaling) -> np.ndarray:
     """Long wavelengths are divided, short ones kept, those between blended."""
-    assert rope.original_max_position_embeddings and rope.low_freq_factor
+    assert rope.original_max_position_embeddings
+    assert rope.low_freq_factor
     assert rope.high_freq_factor
     turns = rope.original_max_position_embeddings * frequency / np.float32(2 * math.pi)
     share = (turns - rope.low_freq_factor) / (rope.high_freq_factor - rope.low_freq_factor)
@@ -76,11 +77,11 @@ def _llama3(frequency: np.ndarray, rope: RopeScaling) -> np.ndarray:
 
 
 def _yarn(frequency: np.ndarray, rope: RopeScaling, cfg: ModelConfig) -> tuple[np.ndarray, float]:
-    assert rope.original_max_position_embeddings
+    trained = rope.original_max_position_embeddings
+    assert trained
 
     def pair_of(turns: float) -> float:  # the pair that turns so often over the trained length
-        trained = rope.original_max_position_embeddings / (turns * 2 * math.pi)
-        return cfg.rope_dim * math.log(trained) / (2 * math.log(cfg.rope_theta))
+        return cfg.rope_dim * math.log(trained / (turns * 2 * math.pi)) / (2 * math.log(cfg.rope_theta))
 
     low = max(math.floor(pair_of(rope.beta_fast)), 0)
     high = min(math.ceil(pair_of(rope.beta_slow)), cfg.rope_dim - 1)

@@ -18,7 +18,12 @@ from xlam_jax.parallel.exchange.shards import Output
 
 
 def grouped(
-    x_TD: jax.Array, ids_TK: jax.Array, weights_TK: jax.Array, experts: Experts, num_experts: int, capacity: int
+    x_TD: jax.Array,
+    ids_TK: jax.Array,
+    weights_TK: jax.Array,
+    experts: Experts,
+    num_experts: int,
+    capacity: int,
 ) -> Output:
     """See `models.experts.BACKENDS` for the contract.
 

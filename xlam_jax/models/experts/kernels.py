@@ -66,16 +66,16 @@ def choose_kernels(num_experts: int) -> Kernels:
     order = _ORDER.get(platform, _ORDER["cpu"])
     found = probe(platform)
     names = ("rows of many experts" if num_experts >= _MANY else "rows", "weights")
-    picked = [
-        next((i for i in order[name] if found[i, name.split()[0]] == ""), None) for name in names
-    ]
+    picked = [next((i for i in order[name] if found[i, name.split()[0]] == ""), None) for name in names]
     if None in picked:
         reasons = "; ".join(f"{i} {op}: {why}" for (i, op), why in found.items() if why)
         tokamax = importlib.util.find_spec("tokamax") is not None
         raise InputError(
             f"no grouped GEMM works on this {platform}: {reasons}",
             where="moe.backend",
-            hint="moe.backend=batched" if tokamax else "pip install 'xlam-jax[kernels]', or moe.backend=batched",
+            hint="moe.backend=batched"
+            if tokamax
+            else "pip install 'xlam-jax[kernels]', or moe.backend=batched",
         )
     return Kernels(*picked)  # pyright: ignore[reportArgumentType]
 
@@ -89,7 +89,9 @@ def probe(platform: str) -> dict[tuple[str, str], str]:
     names = dict.fromkeys(name for order in _ORDER.get(platform, _ORDER["cpu"]).values() for name in order)
     # In a thread of its own: tracing, meshes and the like are states of a thread.
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        found = {(name, op): pool.submit(_try, name, op).result() for name in names for op in ("rows", "weights")}
+        found = {
+            (name, op): pool.submit(_try, name, op).result() for name in names for op in ("rows", "weights")
+        }
     for (name, op), why in found.items():
         _log.info("grouped GEMM on %s, %s, %s: %s", platform, name, op, why or "works")
     return found
@@ -137,5 +139,3 @@ def _tokamax() -> Any:
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()
     return tokamax
-
-

@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
+from xlam_jax.models import quantized
 from xlam_jax.models.adapted import Matmul, product
-from xlam_jax.models.params import Adapted
+from xlam_jax.models.params import Adapted, Quantized
 
 
 class Experts(NamedTuple):
@@ -46,6 +47,8 @@ def _batched(x_ERD: jax.Array, w_EDF: jax.Array) -> jax.Array:
 
 
 def _axes(w: Any, names: tuple[str, str, str]) -> Any:
+    if isinstance(w, Quantized):
+        return quantized.axes(w, names)
     if not isinstance(w, Adapted):
         return names
     expert, fan_in, fan_out = names
