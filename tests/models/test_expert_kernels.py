@@ -75,7 +75,9 @@ def test_backends_agree_on_an_accelerator(E, K, bias, backend):
     x = jax.random.normal(keys[0], (4, 512, D), jnp.bfloat16).at[..., 0].set(1)
     router = (jax.random.normal(keys[1], (D, E)) / 8).at[0].set(bias * jnp.linspace(1, -1, E))
     shapes = (E, D, F), (E, D, F), (E, F, D)
-    matrices = [jax.random.normal(k, s, jnp.bfloat16) / s[1] ** 0.5 for k, s in zip(keys[2:], shapes, strict=True)]
+    matrices = [
+        jax.random.normal(k, s, jnp.bfloat16) / s[1] ** 0.5 for k, s in zip(keys[2:], shapes, strict=True)
+    ]
 
     def loss(x, experts, backend):
         routing = route(x, router, cfg)

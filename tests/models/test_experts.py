@@ -28,7 +28,8 @@ def close(a, b, tolerance=1e-5):
 
 
 @pytest.mark.parametrize(
-    ("name", "backend"), [*((name, "batched") for name in moe_blocks.NAMES), ("mixtral", "dense"), ("deepseek-v3", "grouped")]
+    ("name", "backend"),
+    [*((name, "batched") for name in moe_blocks.NAMES), ("mixtral", "dense"), ("deepseek-v3", "grouped")],
 )
 def test_output_and_all_gradients_equal_transformers(name, backend):
     block, x = moe_blocks.make(name), moe_blocks.hidden()
