@@ -12,7 +12,7 @@ from rich.console import Console
 from tests import tiny_run
 from xlam_jax.config import make_config
 from xlam_jax.data.build import BuildConfig, build
-from xlam_jax.data.pairs import build_pairs
+from xlam_jax.data.pairs import NEGATIVES, build_pairs
 from xlam_jax.errors import InputError
 from xlam_jax.format.record import write_records
 from xlam_jax.models.fingerprint import weights_key
@@ -33,9 +33,7 @@ def pairs(world, tmp_path_factory):
     """Packed pairs of few rows, without a reference."""
     root = tmp_path_factory.mktemp("pairs")
     write_records(root / "records.jsonl", tiny_run.records(12))
-    build_pairs(
-        root / "records.jsonl", root / "pairs.jsonl", corruptions=["wrong_value", "needless_call", "no_call"]
-    )
+    build_pairs(root / "records.jsonl", root / "pairs.jsonl", corruptions=sorted(NEGATIVES))
     return make_data(root / "data", root / "pairs.jsonl", world)
 
 
