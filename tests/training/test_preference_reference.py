@@ -15,6 +15,7 @@ from xlam_jax.data.build import BuildConfig, build
 from xlam_jax.data.pairs import build_pairs
 from xlam_jax.errors import InputError
 from xlam_jax.format.record import write_records
+from xlam_jax.models.fingerprint import weights_key
 from xlam_jax.models.spec import shardings
 from xlam_jax.parallel.mesh import MeshConfig, make_mesh
 from xlam_jax.release import load_model, save_hf
@@ -22,7 +23,7 @@ from xlam_jax.training.config import TrainConfig
 from xlam_jax.training.loop import train
 from xlam_jax.training.preference import reference
 from xlam_jax.training.preference.precompute import precompute
-from xlam_jax.training.preference.reference import PreferenceSource, done_rows, weights_key
+from xlam_jax.training.preference.reference import PreferenceSource, done_rows
 from xlam_jax.training.run_folder import read_metrics
 from xlam_jax.training.tasks import Dpo
 
@@ -104,6 +105,18 @@ def test_the_base_of_adapters_is_a_reference(settings):
     assert np.abs(wanted).sum() > 1
     with pytest.raises(InputError, match="no adapters are trained"):
         run(settings, "objective.reference=base")
+
+
+def test_adapters_off_equal_stored_log_probabilities(settings, tmp_path):
+    """LoRA with dropout: the reference has neither adapters nor dropout, so both runs are the same."""
+    lora = "lora={rank: 4, alpha: 8, targets: [q_proj, v_proj], dropout: 0.1}"
+    precompute(config(settings, lora))
+    run(settings, lora)
+    run(settings, lora, "objective.reference=base", f"out={tmp_path / 'base'}")
+    ours, live = metrics(tmp_path / "run"), metrics(tmp_path / "base")
+    assert ours[0]["loss"] == pytest.approx(np.log(2), abs=1e-6) and abs(ours[1]["chosen_change"]) > 1e-6
+    for a, b in zip(ours, live, strict=True):
+        assert a == pytest.approx(b, abs=1e-5, rel=1e-5)
 
 
 def test_it_goes_on_where_it_was_cut_off(settings, monkeypatch):

@@ -99,4 +99,4 @@ def read_adapted(
             where=str(model),
             hint="name the right one with --base",
         )
-    return attach(quantize_base(params, cfg, run.lora, mesh), read_adapters(run, cfg, mesh))
+    return attach(quantize_base(params, cfg, run.lora, mesh, take=True), read_adapters(run, cfg, mesh))

@@ -129,7 +129,7 @@ def load_model(
     cfg = read_config(source.folder)
     if run := adapter_run(source.params):
         merged = merge(read_adapted(run, cfg, mesh))
-        return cfg, merged if dtype is None else jax.tree.map(lambda x: x.astype(dtype), merged)
+        return cfg, jax.tree.map(lambda x: x.astype(dtype or run.dtype), merged)
     return cfg, load_params_item(source.params, cfg, dtype=dtype, mesh=mesh, rules=rules)
 
 
