@@ -83,7 +83,7 @@ def test_a_disk_that_fills_while_saving(settings, small_disk):
 def test_a_file_size_limit_is_a_full_disk(settings):
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))"
     process = start({**settings, "steps": 2}, limit)
-    output, _ = process.communicate(timeout=240)
+    output, _ = process.communicate(timeout=500)
     assert process.returncode == 2, output
     assert "the disk is full" in output and "complete checkpoints: none" in output
     assert complete_steps(settings["out"]) == []

@@ -13,14 +13,15 @@ from xlam_jax.errors import InputError
 from xlam_jax.models.attention import attend
 from xlam_jax.models.decoder import forward, head_matrix
 from xlam_jax.models.logprobs import token_logprobs
+from xlam_jax.models.named import named_config
 from xlam_jax.models.spec import shardings
 from xlam_jax.parallel.mesh import MeshConfig, make_mesh
 from xlam_jax.training import partition
+from xlam_jax.training.config import MoeOptions
 from xlam_jax.training.preference.config import ObjectiveConfig
 from xlam_jax.training.preference.losses import LOSSES
 from xlam_jax.training.preference.objective import dpo_objective, reference_logprobs
 from xlam_jax.training.step import TrainState, accumulate, averages, micro_sharding
-from xlam_jax.training.tasks import router_loss
 
 SIGMOID = ObjectiveConfig(kind="dpo", beta=0.5)
 FOUND = world.pairs(6)
@@ -37,8 +38,8 @@ def _reference(model):
 
 
 @functools.cache
-def _sums_and_grads(model, config, aux=None):
-    objective = dpo_objective(model, config, aux)
+def _sums_and_grads(model, config):
+    objective = dpo_objective(model, config)
 
     def run(params, batch):
         _, frozen = partition.split(params, model.cfg, (), 0)
@@ -48,14 +49,14 @@ def _sums_and_grads(model, config, aux=None):
     return jax.jit(run)
 
 
-def value(batch, model, config=SIGMOID, accumulation=1, mesh=None, aux=None):
+def value(batch, model, config=SIGMOID, accumulation=1, mesh=None):
     """(averages, gradients of the mean loss)."""
     mesh = make_mesh(mesh or MeshConfig())
     with jax.set_mesh(mesh):
         params = jax.tree.map(jax.device_put, world.initial(model.cfg), shardings(model.cfg, mesh))
         micro = PairBatch(*(f.reshape(accumulation, -1, f.shape[-1]) for f in batch))
         micro = PairBatch(*(jax.device_put(f, micro_sharding(mesh)) for f in micro))
-        grads, sums = jax.device_get(_sums_and_grads(model, config, aux)(params, micro))
+        grads, sums = jax.device_get(_sums_and_grads(model, config)(params, micro))
     weight = float(sums["weight_sum"])
     return {k: float(v) for k, v in averages(sums).items()}, jax.tree.map(lambda g: g / weight, grads)
 
@@ -297,10 +298,9 @@ def test_what_cannot_fork_is_refused():
 # -- mixtures of experts ----
 
 
-def mixture(layout="separate"):
-    named = pytest.importorskip("xlam_jax.models.named")
-    cfg = named.named_config("tiny-mixtral").replace(vocab_size=64)
-    return world.model(layout, cfg)
+def mixture(layout="separate", aux_loss=0.0):
+    cfg = named_config("tiny-mixtral").replace(vocab_size=64)
+    return world.model(layout, cfg, moe=MoeOptions(aux_loss=aux_loss))
 
 
 @pytest.mark.parametrize("layout", ["separate", "shared"])
@@ -313,19 +313,28 @@ def test_a_mixture_starts_at_ln_2_however_it_is_packed(layout):
 
 def test_packed_equals_unpacked_for_a_mixture():
     plain, shared = mixture(), mixture("shared")
+    names = (
+        "loss",
+        "accuracy",
+        "margin",
+        "chosen_change",
+        "nll",
+    )  # the load of the router counts tokens once
     one = value(with_reference(world.batch(FOUND, [1] * 6), plain), plain)
-    assert_same(value(with_reference(world.batch(FOUND, [4, 2], "shared", 96), shared), shared), one)
+    two = value(with_reference(world.batch(FOUND, [4, 2], "shared", 96), shared), shared)
+    one, two = (({k: x[0][k] for k in names}, x[1]) for x in (one, two))
+    assert_same(two, one)
 
 
 def test_the_router_loss_comes_once_from_the_policy_and_not_from_padding():
-    model = mixture()
-    aux = router_loss(model.cfg)
-    found = {}
-    for length in (64, 128):
-        batch = with_reference(world.batch(FOUND, [1] * 6, length=length), model)
-        found[length] = value(batch, model, aux=aux)[0]["loss"]
-        plain = value(batch, model)[0]["loss"]
-    assert found[64] == pytest.approx(found[128], abs=1e-5)
+    model, plain = mixture(aux_loss=0.02), mixture()
+
+    def both(length, seed=1):
+        batch = with_reference(world.batch(FOUND, [1] * 6, length=length), plain, seed)
+        return value(batch, model)[0]["loss"], value(batch, plain)[0]["loss"]
+
+    (loss, without), padded = both(64), both(128)
+    assert (loss, without) == pytest.approx(padded, abs=1e-5)
     # By hand, of the policy's sums alone.
     batch = world.batch(FOUND, [1] * 6, length=64)
     sides = (batch.branches > 0) & (batch.branches % 2 == 0)
@@ -334,8 +343,8 @@ def test_the_router_loss_comes_once_from_the_policy_and_not_from_padding():
     count, prob = (np.asarray(sums[k], np.float64).sum(0) for k in ("router_count", "router_prob"))
     tokens = np.asarray(sums["router_tokens"], np.float64).sum()
     balance = model.cfg.moe.num_experts * (count / tokens * prob / tokens).sum()
-    assert found[64] - plain == pytest.approx(model.cfg.moe.aux_loss_coef * balance, rel=1e-3)
+    assert loss - without == pytest.approx(0.02 * balance, rel=1e-3)
     # A reference whose router differs changes the loss by its log-probabilities only.
-    other = with_reference(world.batch(FOUND, [1] * 6), model, seed=5)
-    extra = value(other, model, aux=aux)[0]["loss"] - value(other, model)[0]["loss"]
-    assert extra == pytest.approx(found[64] - plain, abs=1e-5)
+    other = both(64, seed=5)
+    assert other[1] != pytest.approx(without, abs=1e-3)
+    assert other[0] - other[1] == pytest.approx(loss - without, abs=1e-5)

@@ -107,6 +107,18 @@ def test_the_base_of_adapters_is_a_reference(settings):
         run(settings, "objective.reference=base")
 
 
+def test_adapters_off_equal_stored_log_probabilities(settings, tmp_path):
+    """LoRA with dropout: the reference has neither adapters nor dropout, so both runs are the same."""
+    lora = "lora={rank: 4, alpha: 8, targets: [q_proj, v_proj], dropout: 0.1}"
+    precompute(config(settings, lora))
+    run(settings, lora)
+    run(settings, lora, "objective.reference=base", f"out={tmp_path / 'base'}")
+    ours, live = metrics(tmp_path / "run"), metrics(tmp_path / "base")
+    assert ours[0]["loss"] == pytest.approx(np.log(2), abs=1e-6) and abs(ours[1]["chosen_change"]) > 1e-6
+    for a, b in zip(ours, live, strict=True):
+        assert a == pytest.approx(b, abs=1e-5, rel=1e-5)
+
+
 def test_it_goes_on_where_it_was_cut_off(settings, monkeypatch):
     monkeypatch.setattr(reference, "PART_ROWS", 2)
     folder = PreferenceSource(settings["data"]["train"]).folder

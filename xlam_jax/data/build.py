@@ -142,7 +142,9 @@ def build(
 
     with full_disk_is_bad_input(out), ExitStack() as stack:
         ledger = stack.enter_context(Ledger(out.with_name(out.name + ".ledger.jsonl")))
-        spool = stack.enter_context(Spool(out.with_name(out.name + ".spool"), document_kind(config)))
+        spool: Spool[Any] = stack.enter_context(
+            Spool(out.with_name(out.name + ".spool"), document_kind(config))
+        )
         held = _Validation(config, stack)
         firsts, inputs = [0], []
         licences: list[Counter[str]] = []
@@ -188,7 +190,7 @@ class _Validation:
 
     def __init__(self, config: BuildConfig, stack: ExitStack):
         self._config, self._out = config, config.validation_out
-        self.spool = stack.enter_context(
+        self.spool: Spool[Any] = stack.enter_context(
             Spool(self._out.with_name(self._out.name + ".spool"), document_kind(config))
         )
         self._records = stack.enter_context(TemporaryFile("w+", encoding="utf-8"))  # noqa: SIM115

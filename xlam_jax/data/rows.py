@@ -133,7 +133,7 @@ def tokenise(config: BuildConfig) -> TokeniseRecords | TokenisePairs:
     return (TokenisePairs if config.kind == "preference" else TokeniseRecords)(config)
 
 
-def document_kind(config: BuildConfig) -> type:
+def document_kind(config: BuildConfig) -> type[Any]:
     """The class of the documents that `tokenise` makes."""
     return PairDocument if config.kind == "preference" else Document
 

@@ -20,7 +20,7 @@ from xlam_jax.parallel.mesh import batch_share, make_mesh
 from xlam_jax.parallel.rules import batch_sharding
 from xlam_jax.training import partition
 from xlam_jax.training.checkpoint import state_bytes
-from xlam_jax.training.checks import check_batch, check_data
+from xlam_jax.training.checks import check_batch, check_context, check_data
 from xlam_jax.training.config import TrainConfig
 from xlam_jax.training.lora import LoraRun
 from xlam_jax.training.optimizer import make_optimizer
@@ -45,6 +45,7 @@ class Work:
         for source in filter(None, (self.data, self.eval_data)):
             check_data(source, self.cfg, config.model)
         micro = check_batch(config, self.mesh)
+        check_context(self.data.seq_len, self.mesh)
         partition.check(self.cfg, config.freeze, config.freeze_layers)
         self.lora = LoraRun(config, self.cfg, self.mesh) if config.lora else None
         cut = (self.cfg, config.freeze, config.freeze_layers)

@@ -15,9 +15,8 @@ from xlam_jax.errors import InputError
 from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.fingerprint import weights_key
 from xlam_jax.models.params import Params
-from xlam_jax.models.routing import load_balance_loss
 from xlam_jax.training import partition
-from xlam_jax.training.config import MoeOptions, TrainConfig
+from xlam_jax.training.config import TrainConfig
 from xlam_jax.training.objectives import Objective, sft_objective
 from xlam_jax.training.preference.objective import dpo_objective, reference_logprobs
 from xlam_jax.training.preference.reference import PreferenceSource, check_facts
@@ -145,7 +144,7 @@ class Dpo:
         return source
 
     def objective(self, source: PackedSource) -> Objective:
-        return dpo_objective(self._model(source), self._settings, router_loss(self._cfg, self._config.moe))
+        return dpo_objective(self._model(source), self._settings)
 
     def _model(self, source: PackedSource) -> Any:
         config = self._config
@@ -155,6 +154,7 @@ class Dpo:
             remat=config.remat,
             compute_dtype=config.precision.compute_dtype,
             attention=config.attention,
+            moe=config.moe,
         )
 
     def shapes(self, rows: int, length: int) -> PairBatch:
@@ -208,22 +208,6 @@ class Dpo:
             f"the chosen answers became less likely by {-change:.1f} nats an answer (limit {limit:g}): "
             "objective.nll_weight=1 or a larger beta hold them"
         ]
-
-
-def router_loss(
-    cfg: ModelConfig, options: MoeOptions
-) -> Callable[[Mapping[str, jax.Array]], jax.Array] | None:
-    """Of a mixture's sums, the weighted load-balance loss of a micro-batch; None where nothing is added."""
-    moe = cfg.moe
-    coef = 0.0 if moe is None else moe.aux_loss_coef if options.aux_loss is None else options.aux_loss
-    if moe is None or not coef:
-        return None
-
-    def loss(sums: Mapping[str, jax.Array]) -> jax.Array:
-        balance = load_balance_loss(sums["router_count"], sums["router_prob"], sums["router_tokens"], moe)
-        return coef * balance
-
-    return loss
 
 
 def make_task(

@@ -100,7 +100,7 @@ _LOGIT_BUFFERS = 2  # the logits, and their gradient; exponentials are fused int
 @functools.lru_cache(maxsize=512)
 def _state(work: Work, sizes: tuple[tuple[str, int], ...]) -> dict[str, float]:
     cfg = work.cfg
-    mesh = abstract_mesh(dict(sizes))
+    mesh: Any = abstract_mesh(dict(sizes))
     frozen_base = work.lora_rank > 0
     cut = (cfg, work.freeze, work.freeze_layers)
     if not frozen_base:

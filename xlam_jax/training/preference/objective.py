@@ -20,11 +20,10 @@ from xlam_jax.models import decoder
 from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.logprobs import token_logprobs
 from xlam_jax.models.params import Layer, Params
-from xlam_jax.training.objectives import Objective, target_index
+from xlam_jax.training.config import MoeOptions
+from xlam_jax.training.objectives import Objective, router_loss, target_index
 from xlam_jax.training.preference.config import ObjectiveConfig
 from xlam_jax.training.preference.losses import ON_AVERAGES, LogRatios, preference_loss
-
-AuxLoss = Callable[[Mapping[str, jax.Array]], jax.Array]
 
 
 class PairModel(NamedTuple):
@@ -34,6 +33,7 @@ class PairModel(NamedTuple):
       shared: the data's layout is `shared`.
       max_targets, max_pairs: no row has more weighted targets, or pairs.
       chunk: positions of a row whose logits exist at once.
+      moe: how a mixture computes its experts; its load-balance loss is the policy's alone.
     """
 
     cfg: ModelConfig
@@ -44,6 +44,7 @@ class PairModel(NamedTuple):
     attention: str = "xla"
     remat: str = "none"
     chunk: int = 256
+    moe: MoeOptions = MoeOptions()
 
 
 class _Picked(NamedTuple):
@@ -73,6 +74,8 @@ def _forward(model: PairModel, params: Params, batch: PairBatch, frozen_layers: 
         remat=model.remat,
         compute_dtype=model.compute_dtype,
         attention=model.attention,
+        experts=model.moe.experts,
+        exchange=model.moe.exchange,
         frozen_layers=frozen_layers,
         branches_BS=branches,
     )
@@ -101,16 +104,14 @@ def reference_logprobs(model: PairModel) -> Callable[[Params, PairBatch], jax.Ar
     return compute
 
 
-def dpo_objective(model: PairModel, config: ObjectiveConfig, aux_loss: AuxLoss | None = None) -> Objective:
+def dpo_objective(model: PairModel, config: ObjectiveConfig) -> Objective:
     """The preference objective; a pair has weight 1.
 
     Metrics, averages over pairs: `accuracy` (reward of the chosen answer strictly greater), `reward_chosen`,
     `reward_rejected`, `margin` (beta times the log-ratios: sums, or averages for a loss on averages);
     `chosen_change`, `rejected_change` (log-ratios, nats an answer); `logp_chosen`, `logp_rejected`; `nll` (of
-    the chosen answer, mean over its tokens); `divergence` (tokens before the answers differ).
-
-    Args:
-      aux_loss: of the policy's auxiliary sums, a mean loss that is added to each pair's; see MoE models.
+    the chosen answer, mean over its tokens); `divergence` (tokens before the answers differ); those of a
+    mixture's router, see `objectives.router_loss`.
     """
 
     def objective(
@@ -133,8 +134,10 @@ def dpo_objective(model: PairModel, config: ObjectiveConfig, aux_loss: AuxLoss |
         pairs = sums.present.astype(jnp.float32)
         weight_sum = pairs.sum()
         loss_sum = (loss * pairs).sum()
-        if aux_loss is not None:
-            loss_sum += weight_sum * aux_loss(found.aux)
+        router_metrics: dict[str, jax.Array] = {}
+        if model.cfg.moe:
+            extra, router_metrics = router_loss(dict(found.aux), model.cfg, model.moe, weight_sum)
+            loss_sum += extra
 
         scored = log_ratios.averages() if config.loss in ON_AVERAGES else log_ratios
         rewards = config.beta * scored.chosen, config.beta * scored.rejected
@@ -153,6 +156,7 @@ def dpo_objective(model: PairModel, config: ObjectiveConfig, aux_loss: AuxLoss |
         finite = found.row_finite & jnp.isfinite(batch.reference).all(axis=1)
         return loss_sum, weight_sum, {
             **{f"{name}_sum": jax.lax.stop_gradient((x * pairs).sum()) for name, x in metrics.items()},
+            **router_metrics,
             "row_finite": finite,
         }  # fmt: skip
 

@@ -10,6 +10,7 @@ import jax
 
 from xlam_jax.errors import InputError
 from xlam_jax.models.fingerprint import weights_key
+from xlam_jax.models.lora import quantize_base
 from xlam_jax.parallel.mesh import make_mesh
 from xlam_jax.release import load_model
 from xlam_jax.release.hf_in import read_config
@@ -48,9 +49,13 @@ def precompute(
     results = []
     with jax.set_mesh(mesh):
         cfg, params = load_model(config.model, dtype=precision.param_dtype, mesh=mesh)
+        if config.lora:  # the reference is the base that the adapters will stand on, in its bits
+            params = quantize_base(params, cfg, config.lora, mesh)
         facts = {"weights": weights_key(params), **precision.model_dump(mode="json")}
         for folder, source in zip(folders, sources, strict=True):
-            model = source.pair_model(cfg, compute_dtype=precision.compute_dtype, attention=config.attention)
+            model = source.pair_model(
+                cfg, compute_dtype=precision.compute_dtype, attention=config.attention, moe=config.moe
+            )
             began, total = time.monotonic(), len(source)
             tell = (
                 (lambda done, total=total, folder=folder: progress(done, total, folder)) if progress else None
