@@ -205,12 +205,13 @@ def write_item(
     # The disk catches up with one tensor while the next is made.
     with ThreadPoolExecutor(1) as background:
         waiting = background.submit(int)
-        for name, array in zip(todo, ahead(fetch, todo), strict=True):
-            files = _write_tensor(folder, entries[name], array)
+        arrays = ahead(fetch, todo)
+        for name in todo:
+            # Nothing here names the array, or it would live on while the next but one is made.
+            files = _write_tensor(folder, entries[name], next(arrays))
             waiting.result()
             waiting = background.submit(note, name, files)
             progress(name, tensors.infos[name].nbytes)
-            del array
         waiting.result()
     found = sorted(p for p in (folder / PARAMS).rglob("*") if p.is_file())
     return {str(p.relative_to(folder)): p.stat().st_size for p in found}
