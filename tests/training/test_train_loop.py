@@ -137,8 +137,8 @@ def test_resume_on_another_mesh(settings):
     ours, wanted = params_of(settings["out"]), params_of(whole.out)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-3), ours, wanted)
     base = jax.device_get(load_model(settings["model"])[1])
-    np.testing.assert_array_equal(ours.layers.q[:freeze_layers], base.layers.q[:freeze_layers])
-    assert not np.array_equal(ours.layers.q[freeze_layers:], base.layers.q[freeze_layers:])
+    np.testing.assert_array_equal(ours.layers.attn.q[:freeze_layers], base.layers.attn.q[:freeze_layers])
+    assert not np.array_equal(ours.layers.attn.q[freeze_layers:], base.layers.attn.q[freeze_layers:])
 
 
 def test_must_resume_needs_a_checkpoint(settings):
@@ -308,10 +308,13 @@ def test_measured_steps_are_kept_on_resume(settings):
     auto = ("steps=auto", "max_epochs=1")
     first = train(config(settings, *auto, "stop_at=1"))
     assert first.total_steps == -(-len(PackedSource(settings["data"]["train"])) // 4)
-    assert json.loads((Path(settings["out"]) / "run.json").read_text()) == {"total_steps": first.total_steps}
+    run_json = Path(settings["out"]) / "run.json"
+    facts = json.loads(run_json.read_text())
+    assert facts["total_steps"] == first.total_steps and 0 < time.time() - facts["started"] < 600
     # Another budget would mean another schedule; the run keeps its own.
     second = train(config(settings, "steps=auto", "max_epochs=5"))
     assert second.total_steps == first.total_steps and second.finished
+    assert json.loads(run_json.read_text()) == facts  # also when it was first started
 
 
 def test_more_minutes_more_steps(settings):
@@ -369,7 +372,7 @@ def test_evaluators_are_called_with_whole_parameters(settings):
     seen = []
 
     def evaluator(params, step):
-        seen.append((step, params.layers.q.shape))
+        seen.append((step, params.layers.attn.q.shape))
         return {"calls_right": step / 10}
 
     result = train(config(settings, "steps=4", "log.eval_every=2", "freeze_layers=2"), evaluators=[evaluator])
@@ -383,7 +386,7 @@ def test_bfloat16_compute_and_parameters(settings):
     result = train(config(settings, *precision))
     rows = exact_metrics(settings["out"])
     assert result.finished and rows[-1]["loss"] < 0.9 * rows[0]["loss"]
-    assert str(params_of(settings["out"]).layers.q.dtype) == "bfloat16"
+    assert str(params_of(settings["out"]).layers.attn.q.dtype) == "bfloat16"
 
 
 def test_a_full_disk_is_found_before_writing(settings, monkeypatch):

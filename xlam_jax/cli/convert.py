@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from xlam_jax.cli import convert_peft
 from xlam_jax.cli.common import JsonOption, err, out, write_json
 from xlam_jax.errors import InputError
 
@@ -22,6 +23,8 @@ app = typer.Typer(
     epilog="Example: xlam convert from-hf runs/demo/model runs/native",
     no_args_is_help=True,
 )
+
+convert_peft.register(app)
 
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 _Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace DST if it holds a model.")]
@@ -37,7 +40,8 @@ _Source = Annotated[
     Path,
     typer.Argument(
         metavar="SRC",
-        help="A Hugging Face or native folder, a training run or one of its checkpoints, or a .gguf file.",
+        help="A Hugging Face or native folder, a training run or one of its checkpoints (adapters are "
+        "merged), or a .gguf file.",
     ),
 ]
 _Resume = Annotated[

@@ -15,19 +15,23 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
+from xlam_jax.models import adapted
 from xlam_jax.models.config import LatentConfig, ModelConfig
-from xlam_jax.models.params import Adapted, LatentAttention, Layer, Mlp, Moe
+from xlam_jax.models.params import LatentAttention, Layer, Mlp, Moe
 from xlam_jax.models.rope import rope_angles, rotate
 
 # Names a remat policy "names:..." may save.
 SAVEABLE_NAMES = ("attn_in", "qkv", "attn_out", "attn_residual", "mlp_in", "mlp_hidden", "moe_out")
+Heads = tuple[jax.Array, jax.Array, jax.Array]
 _LATENT_EPS = 1e-6  # transformers does not take the config's for the norms inside latent attention
 
 
 def product(x: jax.Array, w: Any) -> jax.Array:
-    """x [..., in] @ w [in, out] in the dtype of x; `w` may be `Adapted`."""
-    if isinstance(w, Adapted):
-        return product(x, w.w) + product(product(x, w.a), w.b) * w.scale
+    """x [..., in] @ w [in, out] in the dtype of x; `w` may be any that `models.adapted.product` takes."""
+    return adapted.product(_matmul, x, w)
+
+
+def _matmul(x: jax.Array, w: jax.Array) -> jax.Array:
     # The cast stands at the use, so a scan over fp32 weights holds one layer in the compute dtype at a time.
     # Two dimensions: the weight gradient of a three-dimensional product makes XLA transpose its operands.
     return (x.reshape(-1, x.shape[-1]) @ w.astype(x.dtype)).reshape(*x.shape[:-1], w.shape[-1])
@@ -62,7 +66,7 @@ def attention_inputs(
         return _plain_inputs(layer.attn, h_BSD, angles, cfg)
 
 
-def _plain_inputs(attn: Any, h_BSD: jax.Array, angles: tuple, cfg: ModelConfig) -> tuple[jax.Array, ...]:
+def _plain_inputs(attn: Any, h_BSD: jax.Array, angles: tuple, cfg: ModelConfig) -> Heads:
     B, S, _ = h_BSD.shape
 
     def heads(w: Any, bias: Any, count: int) -> jax.Array:
@@ -80,7 +84,7 @@ def _plain_inputs(attn: Any, h_BSD: jax.Array, angles: tuple, cfg: ModelConfig) 
 
 def _latent_inputs(
     attn: LatentAttention, h_BSD: jax.Array, angles: tuple, cfg: ModelConfig, latent: LatentConfig
-) -> tuple[jax.Array, ...]:
+) -> Heads:
     B, S, _ = h_BSD.shape
     N, nope = cfg.num_heads, latent.nope_head_dim
     if attn.q is None:

@@ -37,6 +37,7 @@ def forward(
     experts: str = "batched",
     exchange: str = "auto",
     frozen_layers: Layer | None = None,
+    branches_BS: jax.Array | None = None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Hidden states after the final norm.
 
@@ -53,6 +54,7 @@ def forward(
       experts, exchange: how a mixture computes its experts and moves tokens to them, see `models.experts`.
       frozen_layers: stacked layers that stand below `params.layers`; gradients stop above them, so they cost
         a forward pass and keep nothing for the backward one.
+      branches_BS: int32, where segments fork; see `models.attention.attend`.
 
     Returns:
       (hidden_BSD; sums over the tokens of each mixture layer, stacked [L, ...], see `blocks.mlp_block`: empty
@@ -71,8 +73,10 @@ def forward(
         q, k, v = attention_inputs(layer, x_BSD, angles, cfg)
         q = constrain(q, ("batch", "length", "act_heads", None), rules)
         with jax.named_scope("attention"):
-            window = cfg.sliding_window
-            out = attend(q, k, v, segment_ids_BS, window=window, backend=attention, scale=scale)
+            out = attend(
+                q, k, v, segment_ids_BS, window=cfg.sliding_window, backend=attention, scale=scale,
+                branches_BS=branches_BS,
+            )  # fmt: skip
         x_BSD = attention_output(layer, x_BSD, out)
         x_BSD = constrain(x_BSD, ("batch", "length", "act_embed"), rules)
         options = {"backend": experts, "exchange": exchange, "rules": rules} if cfg.moe else {}

@@ -45,16 +45,30 @@ class ParamSpec:
 
 @flax.struct.dataclass
 class Adapted:
-    """A matrix with a low-rank addition (LoRA, arXiv:2106.09685): x @ w + (x @ a) @ b * scale.
+    """A matrix with a low-rank addition (LoRA, arXiv:2106.09685): x @ w + (drop(x) @ a) @ b * scale.
 
     It stands in the place of a matrix of `Params`; every product of the forward pass goes through
-    `models.blocks.product`, which knows it.
+    `models.adapted.product`, which knows it. `models.lora` makes and takes apart such trees.
+
+    Attributes:
+      w: None in a tree of adapters without their model.
+      keys: one random key per row of the batch; only in a training step with dropout.
+      dropout: share of the inputs of `a` that are dropped where there are `keys`.
     """
 
     w: Any  # [..., in, out]
     a: Any  # [..., in, R]
     b: Any  # [..., R, out]
     scale: float = flax.struct.field(pytree_node=False, default=1.0)
+    keys: Any = None  # [..., B]
+    dropout: float = flax.struct.field(pytree_node=False, default=0.0)
+
+
+@flax.struct.dataclass
+class Quantized:
+    """A frozen matrix in 8 or 4 bits; `models.quantized` makes and reads it."""
+
+    array: Any  # qwix.QArray: qvalue [..., in, out], scale [..., in / block, out]
 
 
 @flax.struct.dataclass

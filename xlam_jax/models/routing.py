@@ -27,9 +27,7 @@ import jax.numpy as jnp
 
 from xlam_jax.errors import InputError
 from xlam_jax.models.adapted import product
-
-SCORINGS = ("softmax", "sigmoid")
-GROUP_SCORINGS = ("max", "top2")
+from xlam_jax.models.config import MoeConfig
 
 
 class Routing(NamedTuple):
@@ -43,19 +41,18 @@ class Routing(NamedTuple):
 
 
 def route(
-    x_BSD: jax.Array, router_DE: Any, cfg: Any, mask_BS: jax.Array | None = None, bias_E: Any = None
+    x_BSD: jax.Array, router_DE: Any, cfg: MoeConfig, mask_BS: jax.Array | None = None, bias_E: Any = None
 ) -> Routing:
     """Chooses `cfg.experts_per_token` experts for every real token.
 
     Args:
       x_BSD: normed hidden states.
       router_DE: matrix, or one with a LoRA adapter.
-      cfg: a `MoeConfig`.
       mask_BS: nonzero for real tokens; None when all are. Padding is never read, so it may hold anything.
       bias_E: correction that is added for the choice alone; needed exactly when `cfg.selection_bias`.
 
     Raises:
-      InputError: a config whose numbers do not fit together, or a bias that is missing or unwanted.
+      InputError: groups too small for their scoring, or a bias that is missing or unwanted.
     """
     _check(cfg, bias_E)
     E, K = cfg.num_experts, cfg.experts_per_token
@@ -71,9 +68,9 @@ def route(
         choice_BSE = jax.lax.stop_gradient(scores_BSE)
         if bias_E is not None:
             choice_BSE = choice_BSE + jax.lax.stop_gradient(bias_E.astype(jnp.float32))
-        ids_BSK = jax.lax.top_k(_best_groups(choice_BSE, cfg), K)[1].astype(jnp.int32)
+        ids_BSK = _top(_best_groups(choice_BSE, cfg), K)
         chosen_BSKE = (ids_BSK[..., None] == jnp.arange(E)) & real_BS1[..., None]
-        # A masked sum instead of a gather: its gradient needs no scatter, which the partitioner would replicate.
+        # A masked sum and not a gather: its gradient needs no scatter.
         weights_BSK = jnp.where(chosen_BSKE, scores_BSE[:, :, None, :], 0).sum(axis=-1)
         if cfg.norm_topk:
             weights_BSK = weights_BSK / (weights_BSK.sum(axis=-1, keepdims=True) + 1e-20)
@@ -86,7 +83,7 @@ def route(
         )
 
 
-def load_balance_loss(count_E: jax.Array, prob_E: jax.Array, tokens: jax.Array, cfg: Any) -> jax.Array:
+def load_balance_loss(count_E: jax.Array, prob_E: jax.Array, tokens: jax.Array, cfg: MoeConfig) -> jax.Array:
     """E * sum_e (share of tokens that chose e) * (mean probability of e); K when perfectly balanced.
 
     From Fedus et al. 2021 (arXiv:2101.03961), as `load_balancing_loss_func` of transformers has it: the
@@ -111,7 +108,24 @@ def _matmul(x_BSD: jax.Array, w_DE: jax.Array) -> jax.Array:
     return jnp.matmul(x_BSD, w_DE.astype(jnp.float32), precision="highest")
 
 
-def _best_groups(choice_BSE: jax.Array, cfg: Any) -> jax.Array:
+def _top(scores: jax.Array, k: int) -> jax.Array:
+    """int32 indices of the k largest of the last axis, descending; of equals the first.
+
+    `jax.lax.top_k` is the same, but the partitioner gathers its whole input on every device first.
+    """
+    best = []
+    for _ in range(k):
+        best.append(jnp.argmax(scores, axis=-1).astype(jnp.int32))
+        scores = jnp.where(jnp.arange(scores.shape[-1]) == best[-1][..., None], -jnp.inf, scores)
+    return jnp.stack(best, axis=-1)
+
+
+def _member(ids: jax.Array, count: int) -> jax.Array:
+    """[..., k] indices -> bool [..., count]: which are among them."""
+    return (ids[..., None] == jnp.arange(count)).any(axis=-2)
+
+
+def _best_groups(choice_BSE: jax.Array, cfg: MoeConfig) -> jax.Array:
     """Scores with those outside the best `topk_group` of `n_group` groups at -inf.
 
     transformers puts 0 there for DeepSeek-V2, which differs only where a chosen score has underflowed to 0.
@@ -121,32 +135,20 @@ def _best_groups(choice_BSE: jax.Array, cfg: Any) -> jax.Array:
         return choice_BSE
     grouped_BSGe = choice_BSE.reshape(*choice_BSE.shape[:2], G, -1)
     if cfg.group_scoring == "top2":
-        score_BSG = jax.lax.top_k(grouped_BSGe, 2)[0].sum(axis=-1)
+        best_BSGe = _member(_top(grouped_BSGe, 2), grouped_BSGe.shape[-1])
+        score_BSG = jnp.where(best_BSGe, grouped_BSGe, 0).sum(axis=-1)
     else:
         score_BSG = grouped_BSGe.max(axis=-1)
-    best_BSg = jax.lax.top_k(score_BSG, cfg.topk_group)[1]
-    keep_BSG = (best_BSg[..., None] == jnp.arange(G)).any(axis=-2)
+    keep_BSG = _member(_top(score_BSG, cfg.topk_group), G)
     return jnp.where(keep_BSG[..., None], grouped_BSGe, -jnp.inf).reshape(choice_BSE.shape)
 
 
-def _check(cfg: Any, bias_E: Any) -> None:
-    E, K, G = cfg.num_experts, cfg.experts_per_token, cfg.n_group
-    if cfg.scoring not in SCORINGS or cfg.group_scoring not in GROUP_SCORINGS:
-        raise InputError(
-            f"unknown scoring {cfg.scoring!r} or group scoring {cfg.group_scoring!r}",
-            where="moe",
-            hint=f"scoring: {', '.join(SCORINGS)}; group_scoring: {', '.join(GROUP_SCORINGS)}",
-        )
-    if E % G or not 1 <= cfg.topk_group <= G or not 1 <= K <= cfg.topk_group * (E // G):
-        raise InputError(
-            f"{K} of {E} experts, from {cfg.topk_group} of {G} groups: the numbers do not fit",
-            where="moe",
-            hint="n_group divides num_experts, and the kept groups hold at least experts_per_token experts",
-        )
+def _check(cfg: MoeConfig, bias_E: Any) -> None:
+    E, G = cfg.num_experts, cfg.n_group
     if G > 1 and cfg.group_scoring == "top2" and E // G < 2:
         raise InputError(f"group_scoring top2 needs two experts a group, found {E // G}", where="moe.n_group")
     if (bias_E is not None) != cfg.selection_bias:
         raise InputError(
-            f"selection_bias is {cfg.selection_bias}, but the bias is {'absent' if bias_E is None else 'given'}",
+            f"selection_bias is {cfg.selection_bias}, the bias is {'absent' if bias_E is None else 'given'}",
             where="moe.selection_bias",
         )

@@ -35,7 +35,7 @@ def spec(cfg: ModelConfig) -> Params:
 
 
 def leaves(cfg: ModelConfig) -> dict[str, ParamSpec]:
-    """Dotted path ("layers.q", "embed", ...) -> spec, in tree order."""
+    """Dotted path ("layers.attn.q", "embed", ...) -> spec, in tree order."""
     flat, _ = jax.tree_util.tree_flatten_with_path(spec(cfg))
     return {path_name(path): leaf for path, leaf in flat}
 
@@ -78,7 +78,7 @@ def decay_mask(cfg: ModelConfig) -> Params:
 
 
 def lora_targets(cfg: ModelConfig) -> dict[str, str]:
-    """Dotted path -> PEFT's name of the module ("layers.q" -> "q_proj"), for leaves that may carry LoRA."""
+    """Dotted path -> PEFT's name of the module ("layers.attn.q" -> "q_proj"), for leaves that may carry LoRA."""
     return {path: s.hf.split(".")[-2] for path, s in leaves(cfg).items() if s.lora}
 
 

@@ -136,22 +136,29 @@ def _pick(rows_RD: jax.Array, weights_TK: jax.Array | None, slots: Slots) -> jax
     return total_TD
 
 
-def sum_windows(fn: Callable[[Any, Any, Any], Any], used: jax.Array, most: int, diff: Any, plain: Any) -> Any:
-    """Sum of `fn(index, diff, plain)` over `index < max(used, 1)`, where `used` is known at run time only.
+def sum_windows(
+    fn: Callable[[Any, Any, Any], tuple[jax.Array, Any]], used: jax.Array, most: int, diff: Any, plain: Any
+) -> tuple[jax.Array, Any]:
+    """Sums of `fn(index, diff, plain)` over `index < max(used, 1)`, where `used` is known at run time only.
 
     Window 0 is ordinary code whose intermediate values are kept for the backward pass (or not: the caller's
-    `jax.checkpoint` decides). Later windows run in a loop of as many turns as needed, forwards and backwards, and
-    are recomputed in the latter, so memory is that of one window however uneven the bins are.
+    `jax.checkpoint` decides). Later windows run in a loop of as many turns as needed, forwards and backwards,
+    and are recomputed in the latter, so memory is that of one window however uneven the bins are.
 
     Args:
-      fn: must not close over traced values. It may hold collectives only if `used` is equal on all devices.
+      fn: gives (y, counts). It must not close over traced values, and may hold collectives only if `used` is equal
+        on all devices.
       used: int32 scalar.
       most: the largest `used` there can be; 1 leaves no loop in the program.
       diff: arrays that gradients may be asked of; only those asked of are computed.
       plain: other arrays.
+
+    Returns:
+      the sum of y, and the sums of the counts, which have no gradient.
     """
     if most == 1:
-        return fn(0, diff, plain)
+        y, counts = fn(0, diff, plain)
+        return y, jax.lax.stop_gradient(counts)
     return _sum_windows(fn, used, diff, plain)
 
 
@@ -168,28 +175,27 @@ def _sum_windows_fwd(fn, used, diff, plain):
     used, plain = jax.tree.map(lambda primal: primal.value, (used, plain))
     asked = jax.tree.map(lambda primal: primal.value if primal.perturbed else None, diff)
     fixed = jax.tree.map(lambda primal: None if primal.perturbed else primal.value, diff)
-    first, pull = jax.vjp(lambda asked: fn(0, _merged(asked, fixed), plain), asked)
-    out = _more_windows(used, lambda index: fn(index, _merged(asked, fixed), plain), first)
+    y, pull, counts = jax.vjp(lambda asked: fn(0, _merged(asked, fixed), plain), asked, has_aux=True)
+    out = _more_windows(used, lambda index: fn(index, _merged(asked, fixed), plain), (y, counts))
     return out, (used, pull, asked, fixed, plain)
 
 
 def _sum_windows_bwd(fn, saved, d_out):
     used, pull, asked, fixed, plain = saved
-    d_out = jax.tree.map(_dense_cotangent, d_out, is_leaf=lambda d: isinstance(d, SymbolicZero))
+    d_y, _ = d_out
+    if isinstance(d_y, SymbolicZero):
+        return None, None, None
 
     def again(index):
-        return jax.vjp(lambda asked: fn(index, _merged(asked, fixed), plain), asked)[1](d_out)
+        pull = jax.vjp(lambda asked: fn(index, _merged(asked, fixed), plain), asked, has_aux=True)[1]
+        return pull(d_y)
 
-    (d_asked,) = _more_windows(used, again, pull(d_out))
+    (d_asked,) = _more_windows(used, again, pull(d_y))
     return None, d_asked, None
 
 
 def _merged(asked: Any, fixed: Any) -> Any:
     return jax.tree.map(lambda a, f: f if a is None else a, asked, fixed, is_leaf=lambda x: x is None)
-
-
-def _dense_cotangent(d: Any) -> jax.Array:
-    return jnp.zeros(d.aval.shape, d.aval.dtype) if isinstance(d, SymbolicZero) else d
 
 
 _sum_windows.defvjp(_sum_windows_fwd, _sum_windows_bwd, symbolic_zeros=True)

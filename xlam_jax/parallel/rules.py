@@ -34,7 +34,7 @@ class ShardingRules:
     norm: MeshAxes = None
 
     batch: MeshAxes = ("data", "fsdp", "expert")
-    length: MeshAxes = None
+    length: MeshAxes = "context"
     act_embed: MeshAxes = None
     act_heads: MeshAxes = "tensor"
     act_mlp: MeshAxes = "tensor"
@@ -105,7 +105,7 @@ def to_sharding(
 
 
 def batch_sharding(mesh: Mesh, rules: ShardingRules = DEFAULT_RULES) -> NamedSharding:
-    """Sharding of a [B, S] batch array: rows over data, fsdp and expert."""
+    """Sharding of a [B, S] batch array: rows over data, fsdp and expert, positions over context."""
     return to_sharding(("batch", "length"), mesh, rules)
 
 

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orbax.checkpoint as ocp
 import tensorstore as ts
 from jax.sharding import Mesh
 
@@ -28,6 +27,7 @@ from xlam_jax.parallel.rules import ShardingRules
 from xlam_jax.release.checksums import Journal
 from xlam_jax.release.hf_in import Filler
 from xlam_jax.release.hf_out import check_params
+from xlam_jax.release.orbax_arrays import first_line, stored_arrays
 from xlam_jax.release.safetensors_io import TensorInfo, ahead, to_disk
 from xlam_jax.release.tensors import Tensors, contiguous, leaf_dtypes
 
@@ -36,23 +36,6 @@ APART = "tensors_apart"  # an empty file
 # A host that restores a shard of a matrix reads whole chunks, so they are kept small.
 _CHUNK_BYTES = 32 * 2**20
 _SYNC_BYTES = 2**20
-
-
-def stored_arrays(path: Path, cfg: ModelConfig) -> dict[str, Any]:
-    """Dotted path -> shape and dtype of the arrays of an Orbax item.
-
-    Raises:
-      InputError: not an Orbax item, or not the parameters of `cfg`.
-    """
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-        try:
-            stored = dict(checkpointer.metadata(path.absolute()).item_metadata.tree)
-        except Exception as e:  # Orbax has no error class of its own for what is no checkpoint
-            raise InputError(
-                f"not readable as Orbax parameters: {first_line(e)}", where=str(path), hint="check the path"
-            ) from e
-    check_params(stored, cfg, where=str(path))
-    return stored
 
 
 class ItemTensors:
@@ -68,7 +51,8 @@ class ItemTensors:
     def __init__(self, item: Path, cfg: ModelConfig):
         self._item = item.absolute()
         self._entries = hf_entries(cfg)
-        stored = stored_arrays(self._item, cfg)
+        stored = stored_arrays(self._item)
+        check_params(stored, cfg, where=str(self._item))
         self._leaves: dict[str, Any] = {}
         self._apart = is_apart(self._item)
         self.infos = {
@@ -161,11 +145,6 @@ def load_item(
 
         filler.fill(entry, read)
     return filler.params()
-
-
-def first_line(error: Exception) -> str:
-    """What to print of an error of Orbax or tensorstore, which span pages."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def write_item(

@@ -15,6 +15,7 @@ import numpy as np
 from xlam_jax.errors import InputError, WorkError
 from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.spec import count_params, hf_entries
+from xlam_jax.release.adapters import adapter_run
 from xlam_jax.release.checksums import CHECKSUMS, Journal, WeightsDigest, check_files
 from xlam_jax.release.folders import PeakMemory, check_space, whole_folder
 from xlam_jax.release.gguf import open_gguf, save_gguf_tokenizer
@@ -29,10 +30,17 @@ from xlam_jax.release.hf_out import (
     write_hf,
     xlam_json,
 )
-from xlam_jax.release.native import inspect
+from xlam_jax.release.native import inspect, load_model
 from xlam_jax.release.orbax_item import ItemTensors, write_item
 from xlam_jax.release.safetensors_io import write_json
-from xlam_jax.release.tensors import Tensors, check_tensors, contiguous, kept_dtype, leaf_dtypes
+from xlam_jax.release.tensors import (
+    ParamsTensors,
+    Tensors,
+    check_tensors,
+    contiguous,
+    kept_dtype,
+    leaf_dtypes,
+)
 from xlam_jax.release.tokenizer_files import check_vocabulary, copy_tokenizer
 
 Progress = Callable[[str, int], None]
@@ -77,7 +85,10 @@ def open_model(src: str | Path) -> Iterator[OpenModel]:
     source = inspect(src)
     cfg = read_config(source.folder)
     if source.params is not None:
-        tensors = ItemTensors(source.params, cfg)
+        if adapter_run(source.params):  # merged in float32, which takes the whole model in memory
+            tensors: Tensors = ParamsTensors(load_model(src)[1], cfg)
+        else:
+            tensors = ItemTensors(source.params, cfg)
         yield OpenModel(cfg, tensors, source.tokenizer, source.codec, _stamp(source.params))
         return
     with open_tensors(src, cfg) as stored:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from typing import Protocol
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from xlam_jax.errors import InputError
 from xlam_jax.models.config import ModelConfig
-from xlam_jax.models.params import ParamSpec
-from xlam_jax.models.spec import hf_entries
+from xlam_jax.models.params import Params, ParamSpec
+from xlam_jax.models.spec import hf_entries, param_to_hf, path_name
 from xlam_jax.release.safetensors_io import TensorInfo
 
 _OTHER_MODEL = "is this a checkpoint of another model? config.json and weights must come from one release"
@@ -36,6 +37,28 @@ class Tensors(Protocol):
     def path_of(self, name: str) -> str:
         """The file that holds a tensor."""
         ...
+
+
+class ParamsTensors:
+    """The tensors of parameters in memory, stacked and on the devices of this process."""
+
+    def __init__(self, params: Params, cfg: ModelConfig):
+        flat, _ = jax.tree_util.tree_flatten_with_path(params)
+        self._arrays = {path_name(path): leaf for path, leaf in flat}
+        self._entries = hf_entries(cfg)
+        self.infos = {
+            n: TensorInfo(n, e.shape, np.dtype(self._arrays[e.path].dtype)) for n, e in self._entries.items()
+        }
+
+    def get(self, name: str, index: tuple[slice, ...] | None = None) -> np.ndarray:
+        """See `Tensors`."""
+        entry = self._entries[name]
+        found = param_to_hf(entry.spec, np.asarray(self._arrays[entry.path][entry.index]))
+        return found if index is None else found[index]
+
+    def path_of(self, name: str) -> str:
+        """See `Tensors`."""
+        return "parameters in memory"
 
 
 def kept_dtype(spec: ParamSpec, stored: np.dtype, wanted: np.dtype | None) -> np.dtype:

@@ -1,17 +1,20 @@
 """Checkpoints of a run, through Orbax: asynchronous, sharded, complete or invisible.
 
-`RUN/checkpoints/STEP/` holds three items: `params`, a flat mapping from dotted path ("layers.q") to the
-whole, stacked array; `opt_state`, likewise; `meta`, a JSON object. Frozen and trained parameters are saved
-as one, so a reader need not know what was frozen, and any mesh and host count can restore.
+`RUN/checkpoints/STEP/` holds three items: `params`, a flat mapping from dotted path ("layers.attn.q") to the
+whole, stacked array; `opt_state`, likewise (none of an optimizer without state); `meta`, a JSON object.
+Frozen and trained parameters are saved as one, so a reader need not know what was frozen, and any mesh and
+host count can restore. A run that trains adapters saves these alone (`layers.attn.q.a`, ...); `meta` names
+their base model. `RUN/best.json` names the best checkpoint, which stays whatever its age.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,12 +25,28 @@ import orbax.checkpoint as ocp
 
 from xlam_jax.errors import InputError, WorkError
 from xlam_jax.models.config import ModelConfig
+from xlam_jax.models.lora import has_adapters
 from xlam_jax.models.spec import path_name, shardings
 from xlam_jax.release.folders import check_space, room_on_disk
 from xlam_jax.training import partition
+from xlam_jax.training.run_folder import write
+from xlam_jax.training.shared import all_agree
 from xlam_jax.training.step import TrainState
 
 FOLDER = "checkpoints"
+BEST = "best.json"
+
+
+@dataclasses.dataclass
+class _Keep:
+    """Orbax's rule of what stays: the newest, and those in `special`."""
+
+    newest: int
+    special: set[int]
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        first = len(checkpoints) - self.newest
+        return [i >= first or c.step in self.special for i, c in enumerate(checkpoints)]
 
 
 class Store:
@@ -35,13 +54,22 @@ class Store:
 
     Args:
       run: the run folder.
-      keep: how many of the newest checkpoints stay.
+      keep: how many of the newest checkpoints stay, beside the best.
+
+    Attributes:
+      best: `{step, metric, value}` of the best complete checkpoint, None when there is none.
     """
 
     def __init__(self, run: str | Path, keep: int = 2):
         self.folder = (Path(run) / FOLDER).absolute()
+        self.best = best_of(run)
+        self._coming: dict[str, Any] | None = None  # the best so far, not yet known to be complete
+        self._keep = _Keep(keep, {self.best["step"]} if self.best else set())
         self._options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep, enable_async_checkpointing=True, create=True
+            preservation_policy=self._keep,  # type: ignore[arg-type]
+            enable_async_checkpointing=True,
+            create=True,
+            cleanup_tmp_directories=True,
         )
         self._manager = self._open()
         self._merge = jax.jit(partition.merge)
@@ -61,27 +89,72 @@ class Store:
         Raises:
           InputError: the disk is full. Asked before writing; what fills it later is found by the next call.
         """
-        check_space(self.folder, state_bytes(state))
+        self.wait()
+        with self._what_is_kept():
+            check_space(self.folder, state_bytes(state))
         merge = self._merge if state.frozen.below is not None else partition.merge
-        whole = merge(state.params, state.frozen)
-        with room_on_disk(self.folder):
-            self._manager.save(
-                step,
-                args=ocp.args.Composite(
-                    params=ocp.args.PyTreeSave(flat(whole)),  # type: ignore[call-arg]
-                    opt_state=ocp.args.PyTreeSave(flat(state.opt_state)),  # type: ignore[call-arg]
-                    meta=ocp.args.JsonSave({"step": step, **meta}),  # type: ignore[call-arg]
-                ),
-            )
+        adapters = has_adapters(state.params)
+        whole = state.params if adapters else merge(state.params, state.frozen)
+        items = {
+            "params": ocp.args.PyTreeSave(flat(whole)),  # type: ignore[call-arg]
+            "meta": ocp.args.JsonSave({"step": step, **meta}),  # type: ignore[call-arg]
+        }
+        if moments := flat(state.opt_state):  # plain SGD has none, and Orbax refuses an empty item
+            items["opt_state"] = ocp.args.PyTreeSave(moments)  # type: ignore[call-arg]
+        with self._what_is_kept():
+            self._manager.save(step, args=ocp.args.Composite(**items))
 
     def wait(self) -> None:
         """Returns when everything is on disk."""
-        with room_on_disk(self.folder):
+        with self._what_is_kept():
             self._manager.wait_until_finished()
             self._manager.check_for_errors()
+        if self._coming:
+            self.best, self._coming = self._coming, None
+            if jax.process_index() == 0:
+                write(self.folder.parent / BEST, json.dumps(self.best) + "\n")
+            self._keep.special = {self.best["step"]}
+            for step in sorted(self._manager.all_steps())[: -self._keep.newest]:
+                if step not in self._keep.special:
+                    self._manager.delete(step)
+
+    def mark_best(self, step: int, metric: str, value: float) -> None:
+        """The checkpoint of `step`, which is being saved or complete, is the best so far. The one before it
+        stays until this one is complete."""
+        self._coming = {"step": step, "metric": metric, "value": value}
+        self._keep.special.add(step)
+
+    def beats_best(self, metric: str, value: float, mode: str) -> bool:
+        """Whether `value` of `metric` is better than the best's; a best by another metric does not count."""
+        best = self._coming or self.best
+        if not math.isfinite(value):
+            return False
+        if not best or best["metric"] != metric:
+            return True
+        return value < best["value"] if mode == "min" else value > best["value"]
+
+    @contextmanager
+    def _what_is_kept(self) -> Iterator[None]:
+        try:
+            with room_on_disk(self.folder):
+                yield
+        except InputError as e:
+            steps = ", ".join(map(str, complete_steps(self.folder.parent))) or "none"
+            raise InputError(
+                e.what,
+                where=e.where,
+                hint=f"complete checkpoints: {steps}; free some space, the same command goes on from there",
+            ) from e
 
     def close(self) -> None:
         self._manager.close()
+
+    def forget_best_after(self, step: int) -> None:
+        """A best checkpoint later than `step`, where a run goes on, was lost or will be made again."""
+        steps = complete_steps(self.folder.parent)
+        if self.best and (self.best["step"] > step or self.best["step"] not in steps):
+            self.best = None
+            self._keep.special.clear()
 
     def meta(self, step: int) -> dict[str, Any]:
         """The `meta` item of a checkpoint."""
@@ -97,7 +170,7 @@ class Store:
         changed_ok: bool,
     ) -> tuple[TrainState, dict[str, Any]] | None:
         """The newest readable checkpoint in the shape and place of `state`, and its meta; None when there is
-        none.
+        none. The base of adapters is not in it: `frozen` is then that of `state`.
 
         An unreadable checkpoint is moved to `checkpoints.unreadable/` with a warning, and the one before it
         taken.
@@ -112,18 +185,20 @@ class Store:
         """
         steps = complete_steps(self.folder.parent)
         for step in reversed(steps):
+            found = reason = None
             try:
                 meta = self.meta(step)
                 compare(meta, expected, changed_ok, where=str(self.folder / str(step)))
-                return self._read(step, state, places, cfg), meta
+                found = self._read(step, state, places, cfg), meta
             except InputError:
                 raise
             except Exception as e:  # Orbax and tensorstore raise many kinds for damaged files
                 reason = (str(e).splitlines() or [type(e).__name__])[0][:200]
-                warnings.warn(
-                    f"checkpoint {step} is unreadable ({reason}); trying the one before", stacklevel=2
-                )
-                self._set_aside(step)
+            if all_agree(found is not None):
+                return found
+            reason = reason or "by another process"
+            warnings.warn(f"checkpoint {step} is unreadable ({reason}); trying the one before", stacklevel=2)
+            self._set_aside(step)
         if steps:
             raise WorkError(
                 f"none of {len(steps)} checkpoints is readable",
@@ -133,20 +208,31 @@ class Store:
         return None
 
     def _read(self, step: int, state: TrainState, places: TrainState, cfg: ModelConfig) -> TrainState:
-        whole = jax.eval_shape(partition.merge, state.params, state.frozen)
-        params = self.read_item(step, "params", whole, shardings(cfg, places.step.mesh))
-        opt_state = self.read_item(step, "opt_state", state.opt_state, places.opt_state)
+        adapters = has_adapters(state.params)
+        whole = state.params if adapters else jax.eval_shape(partition.merge, state.params, state.frozen)
+        where = places.params if adapters else shardings(cfg, places.step.mesh)
+        params = self.read_item(step, "params", whole, where)
+        opt_state = state.opt_state
+        if jax.tree.leaves(opt_state):
+            opt_state = self.read_item(step, "opt_state", opt_state, places.opt_state)
 
         # Restored buffers may not be donatable, which would double the memory of every later step: copy once.
-        def own(params: Any) -> tuple[Any, partition.Frozen]:
-            return _like(jax.tree.map(jnp.copy, params), state)
+        def own(params: Any) -> tuple[Any, Any]:
+            params = jax.tree.map(jnp.copy, params)
+            return (params, None) if adapters else _like(params, state)
 
-        trained, frozen = jax.jit(own, out_shardings=(places.params, places.frozen))(params)
+        out = (places.params, None if adapters else places.frozen)
+        trained, frozen = jax.jit(own, out_shardings=out)(params)
         del params
         opt_state = jax.tree.map(
             lambda x, s: jax.jit(jnp.copy, out_shardings=s)(x), opt_state, places.opt_state
         )
-        return TrainState(jax.device_put(jnp.int32(step), places.step), trained, opt_state, frozen)
+        return TrainState(
+            jax.device_put(jnp.int32(step), places.step),
+            trained,
+            opt_state,
+            state.frozen if adapters else frozen,
+        )
 
     def read_item(self, step: int, item: str, shapes: Any, places: Any) -> Any:
         """One item of a checkpoint as a tree like `shapes`, placed as `places` says."""
@@ -166,6 +252,7 @@ class Store:
             aside.mkdir(exist_ok=True)
             shutil.rmtree(aside / str(step), ignore_errors=True)
             (self.folder / str(step)).rename(aside / str(step))
+        all_agree(True)  # nobody lists the folder before the first process has moved it
         self._manager = self._open()
 
 
@@ -173,6 +260,12 @@ def complete_steps(run: str | Path) -> list[int]:
     """Steps of a run's complete checkpoints, oldest first; unfinished ones have a longer name."""
     folder = Path(run) / FOLDER
     return sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit()) if folder.is_dir() else []
+
+
+def best_of(run: str | Path) -> dict[str, Any] | None:
+    """What `best.json` of a run says, None without one: `{step, metric, value}`."""
+    path = Path(run) / BEST
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 @contextmanager
@@ -200,8 +293,9 @@ def compare(found: dict[str, Any], expected: dict[str, Any], changed_ok: bool, w
             where=where,
             hint=hint,
         )
-    for key, what in (("data", "the training data (data.train)"), ("tokenizer", "the tokenizer")):
-        if found[key] != expected[key]:
+    things = {"data": "the training data (data.train)", "tokenizer": "the tokenizer"}
+    for key, what in {**things, "base": "the weights of the base model"}.items():
+        if found.get(key) != expected.get(key):
             raise InputError(f"{what} changed since the checkpoint", where=where, hint=hint)
 
 
@@ -210,8 +304,10 @@ def model_to_json(cfg: ModelConfig) -> dict[str, Any]:
     return {**dataclasses.asdict(cfg), "eos_token_ids": list(cfg.eos_token_ids)}
 
 
-def state_bytes(state: Any) -> int:
+def state_bytes(state: TrainState) -> int:
     """Size of a checkpoint of `state` (arrays or shapes), nearly."""
+    if has_adapters(state.params):
+        state = dataclasses.replace(state, frozen=None)
     return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(state))
 
 

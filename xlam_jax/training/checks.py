@@ -49,6 +49,17 @@ def check_batch(config: TrainConfig, mesh: jax.sharding.Mesh) -> int:
     return rows // accumulation
 
 
+def check_context(seq_len: int, mesh: jax.sharding.Mesh) -> None:
+    """Rows must divide over the mesh axis that splits positions."""
+    ways = mesh.shape["context"]
+    if seq_len % ways:
+        raise InputError(
+            f"rows of {seq_len} positions do not split {ways} ways",
+            where="mesh.context",
+            hint=f"build the data with a seq_len that is a multiple of {ways}",
+        )
+
+
 def no_length() -> InputError:
     return InputError(
         'steps is "auto", and nothing says how long to train',
@@ -58,14 +69,51 @@ def no_length() -> InputError:
 
 
 def not_finite(number: int, values: dict[str, Any], steps: Steps, saved: int) -> WorkError:
+    """The error of a step whose loss or gradient is not finite, with the records of the rows at fault."""
     rows = ~values["row_finite"]
     known = bool(rows.any())
-    ids = steps.record_ids(number)
-    named = [i for a, b in np.argwhere(rows if known else np.ones_like(rows)) for i in ids[a][b]]
+    named = named_records(steps.record_ids(number), np.argwhere(rows if known else np.ones_like(rows)))
+    return _stopped(
+        number, values, saved, f"{'records' if known else 'records of the whole step'}: {_some(named)}"
+    )
+
+
+def spiked(
+    number: int, values: dict[str, Any], limits: np.ndarray, steps: Steps, losses: np.ndarray, saved: int
+) -> WorkError:
+    """The error of a step that stands out.
+
+    Args:
+      limits: largest loss and gradient norm, see `spikes.SpikeRule`.
+      losses: of the rows, [A, B].
+    """
+    order = np.argsort(-np.nan_to_num(losses.ravel(), nan=np.inf), kind="stable")
+    ranked = [np.unravel_index(i, losses.shape) for i in order]
+    named = named_records(steps.record_ids(number), ranked)
+    worst = ", ".join(f"{losses[a, b]:.3g}" for a, b in ranked[:4])
+    return _stopped(
+        number,
+        values,
+        saved,
+        f"records by loss of their row ({worst}{', ...' if len(ranked) > 4 else ''}): {_some(named)}",
+        f" (limits {limits[0]:.4g}, {limits[1]:.4g}; spikes.deviations)",
+    )
+
+
+def named_records(ids: list[list[list[str]]], rows: Any) -> list[str]:
+    """Ids of the records in the rows [n, 2] (micro-batch, row) of a step."""
+    return [i for a, b in rows for i in ids[a][b]]
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:40]) + (f" and {len(names) - 40} more" if len(names) > 40 else "")
+
+
+def _stopped(number: int, values: dict[str, Any], saved: int, where: str, limits: str = "") -> WorkError:
+    kept = f"the last checkpoint is of step {saved}" if saved else "no checkpoint was written yet"
+    loss, norm = float(values["loss"]), float(values["grad_norm"])
     return WorkError(
-        f"step {number + 1}: loss {float(values['loss'])}, gradient norm {float(values['grad_norm'])}",
-        where=f"{'records' if known else 'records of the whole step'}: {', '.join(named[:40])}"
-        + (f" and {len(named) - 40} more" if len(named) > 40 else ""),
-        hint=f"the last checkpoint is of step {saved}; look at these records, lower optim.lr" if saved
-        else "no checkpoint was written yet; look at these records, lower optim.lr",
-    )  # fmt: skip
+        f"step {number + 1}: loss {loss}, gradient norm {norm}{limits}",
+        where=where,
+        hint=f"{kept}; look at these records, lower optim.lr, or do without such steps: spikes.action=skip",
+    )

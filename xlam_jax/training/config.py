@@ -7,8 +7,12 @@ from typing import Any, Literal
 from pydantic import Field
 
 from xlam_jax.config import Config
+from xlam_jax.models.lora import LoraConfig
 from xlam_jax.parallel.mesh import MeshConfig
 from xlam_jax.training.optimizer import OptimConfig
+from xlam_jax.training.preference.config import ObjectiveConfig
+from xlam_jax.training.spikes import SpikeConfig
+from xlam_jax.training.watchdog import WatchdogConfig
 
 Dtype = Literal["float32", "bfloat16"]
 
@@ -40,34 +44,94 @@ class PrecisionConfig(Config):
     compute_dtype: Dtype = "float32"
 
 
+class MoeOptions(Config):
+    """Mixtures of experts.
+
+    Attributes:
+      experts: how a device computes its experts, see `models.experts.BACKENDS`.
+      exchange: how tokens reach the devices that hold their experts, see `parallel.exchange`.
+      aux_loss: weight of the load-balance loss; None takes the model's own.
+    """
+
+    experts: str = "batched"
+    exchange: str = "auto"
+    aux_loss: float | None = Field(default=None, ge=0)
+
+
 class CheckpointConfig(Config):
-    """Save every `every` steps (0: only at the end and when stopped), keep the newest `keep`."""
+    """When checkpoints are written, and which stay.
+
+    Attributes:
+      every: save every so many steps (0: only at the end and when stopped).
+      keep: how many of the newest stay.
+      best: metric of an evaluation; each time it improves the run is saved, and the best checkpoint stays
+        beside the newest ones. None for no best. Without evaluation there is none.
+      best_mode: whether the smallest or the largest value is the best.
+    """
 
     every: int = Field(default=100, ge=0)
     keep: int = Field(default=2, ge=1)
+    best: str | None = "eval_loss"
+    best_mode: Literal["min", "max"] = "min"
+
+
+class CallsConfig(Config):
+    """How often the model's calls are right while it trains: greedy, unconstrained answers to held-out
+    records, scored by their syntax tree, logged as `eval_ast`.
+
+    Attributes:
+      records: records, JSON lines.
+      rows: only the first so many.
+      every: every so many steps and at the end; 0: whenever the loss is evaluated.
+      max_new_tokens: longest answer.
+      max_len: prompt and answer together.
+      batch_size: answers written together.
+    """
+
+    records: str
+    rows: int = Field(default=64, ge=1)
+    every: int = Field(default=0, ge=0)
+    max_new_tokens: int = Field(default=256, ge=1)
+    max_len: int = Field(default=1024, ge=2)
+    batch_size: int = Field(default=32, ge=1)
 
 
 class LogConfig(Config):
-    """Write metrics every `every` steps; evaluate every `eval_every` (0: only at the end)."""
+    """What is measured, and when.
+
+    Attributes:
+      every: write metrics every so many steps.
+      eval_every: evaluate every so many steps (0: only at the end).
+      norms_every: gradient and parameter norms by leaf and layer every so many steps (0: never).
+      profile: "10:15" traces steps 10 to 15 into `RUN/profile`, for TensorBoard or Perfetto.
+      calls: tool-call accuracy while training.
+    """
 
     every: int = Field(default=1, ge=1)
     eval_every: int = Field(default=0, ge=0)
+    norms_every: int = Field(default=0, ge=0)
+    profile: str | None = Field(default=None, pattern=r"^[1-9]\d*:[1-9]\d*$")
+    calls: CallsConfig | None = None
 
 
 class TrainConfig(Config):
-    """A supervised fine-tuning run.
+    """A training run.
 
     Attributes:
+      objective: what is minimised; supervised fine-tuning when left out.
       model: folder of the base model (Hugging Face or native).
       out: the run folder.
       steps: total steps; "auto" fits them into `max_minutes` and `max_epochs`, whichever is shorter.
       max_minutes: wall time of the training command, start-up and compilation included, for steps "auto".
       max_epochs: at most this many passes over the data, for steps "auto".
       stop_at: save and stop at this step; the schedule still spans all steps.
-      freeze: globs over parameter paths ("layers.q", "embed", ...) that keep their values.
+      freeze: globs over parameter paths ("layers.attn.q", "embed", ...) that keep their values.
       freeze_layers: the lowest layers keep their values and gradients stop above them, so they cost a forward
         pass only; the input embedding below them is not trained either.
+      lora: adapters, which are then all that is trained and saved; the model stays as it is.
       remat: what the backward pass keeps, see `models.decoder.forward`.
+      spikes: what is done about a step whose loss or gradient stands out.
+      watchdog: when a run is taken for hung.
       track: trackers beside metrics.jsonl.
       resume_changed: resume although config, data or tokenizer differ from the checkpoint's.
     """
@@ -75,20 +139,25 @@ class TrainConfig(Config):
     model: str
     data: DataConfig
     out: str
+    objective: ObjectiveConfig = ObjectiveConfig()
     steps: int | Literal["auto"] = "auto"
     max_minutes: float | None = Field(default=None, gt=0)
     max_epochs: float | None = Field(default=None, gt=0)
     stop_at: int | None = Field(default=None, ge=1)
     freeze: tuple[str, ...] = ()
     freeze_layers: int = Field(default=0, ge=0)
+    lora: LoraConfig | None = None
     batch: BatchConfig = BatchConfig()
     optim: OptimConfig = OptimConfig()
     mesh: MeshConfig = MeshConfig()
     precision: PrecisionConfig = PrecisionConfig()
+    moe: MoeOptions = MoeOptions()
     remat: str = "none"
     attention: str = "xla"
     checkpoint: CheckpointConfig = CheckpointConfig()
     log: LogConfig = LogConfig()
+    spikes: SpikeConfig = SpikeConfig()
+    watchdog: WatchdogConfig = WatchdogConfig()
     track: tuple[Literal["tensorboard"], ...] = ()
     seed: int = 0
     resume_changed: bool = False
@@ -102,6 +171,7 @@ _FREE = frozenset(
         "mesh",
         "log",
         "checkpoint",
+        "watchdog",
         "track",
         "resume_changed",
         "max_minutes",

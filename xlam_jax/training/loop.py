@@ -1,12 +1,12 @@
-"""The training run from top to bottom: set up or resume, fix the number of steps, step, log, save, stop."""
+"""The training run from top to bottom: set up or resume, step, log, evaluate, save, stop."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import math
-import statistics
+import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,54 +14,55 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from xlam_jax.data.batch import DTYPES, Batch
-from xlam_jax.data.loader import PackedSource, Steps, batches, eval_batches, to_device
+from xlam_jax.data.loader import batches
 from xlam_jax.errors import InputError
-from xlam_jax.models.config import ModelConfig
-from xlam_jax.models.params import Params
-from xlam_jax.models.spec import decay_mask, shapes
-from xlam_jax.parallel.mesh import make_mesh
-from xlam_jax.parallel.rules import batch_sharding
-from xlam_jax.training import partition, run_folder
-from xlam_jax.training.checkpoint import Store, complete_steps, model_to_json, open_store, state_bytes
-from xlam_jax.training.checks import check_batch, check_data, no_length, not_finite
+from xlam_jax.training import norms, run_folder
+from xlam_jax.training.checkpoint import Store, complete_steps, model_to_json, open_store
+from xlam_jax.training.checks import named_records, not_finite, spiked
 from xlam_jax.training.config import TrainConfig, binding
-from xlam_jax.training.objectives import sft_objective
-from xlam_jax.training.optimizer import learning_rate, make_optimizer
-from xlam_jax.training.progress import Display, Meter, display, memory
+from xlam_jax.training.evaluating import Evaluation, Evaluator
+from xlam_jax.training.length import fix_steps
+from xlam_jax.training.optimizer import learning_rate
+from xlam_jax.training.profiling import Profile
+from xlam_jax.training.progress import Meter, StepClock, display, memory, peak_rss
+from xlam_jax.training.report import write_report
+from xlam_jax.training.setup import Work
+from xlam_jax.training.shared import check_shared
 from xlam_jax.training.signals import Interrupts
-from xlam_jax.training.step import (
-    Metrics,
-    TrainState,
-    init_state,
-    make_eval,
-    make_step,
-    micro_sharding,
-    state_spec,
-)
+from xlam_jax.training.spikes import SpikeRule
+from xlam_jax.training.step import COUNTS, Metrics, TrainState
+from xlam_jax.training.watchdog import Watchdog
 
-Evaluator = Callable[[Params, int], Mapping[str, float]]
 Resume = Literal["auto", "never", "must"]
-_CALIBRATION_STEPS = 3
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainResult:
-    """Where a run stands when `train` returns. Rates exclude compilation and calibration."""
+    """Where a run stands when `train` returns. Rates exclude compilation and calibration.
+
+    Attributes:
+      stopped: "", "stop_at", or the name of a signal.
+      best: `{step, metric, value}` of the best checkpoint.
+      skipped: steps of this session whose update was refused.
+      goodput: seconds of the steps that led here over seconds since the run was first started.
+    """
 
     run: str
     step: int
     total_steps: int
     finished: bool
-    stopped: str  # "", "stop_at", "SIGTERM" or "SIGINT"
+    stopped: str
     resumed_from: int
     loss: float | None
     accuracy: float | None
     eval: dict[str, float]
+    best: dict[str, Any] | None
+    skipped: int
     tokens_per_second: float
     target_tokens_per_second: float
     padded_tokens_per_second: float
     seconds_per_step: float
+    goodput: float
     seconds: float
     peak_rss_gib: float
 
@@ -76,14 +77,14 @@ def train(
     """Trains until the last step, `stop_at`, or a signal; saves whenever it stops.
 
     Args:
-      evaluators: called with (whole parameters, step) every `log.eval_every` steps and at the end; what they
-        return is logged.
+      evaluators: called with (whole parameters, step) every `log.eval_every` steps (or their own `every`) and
+        at the end; what they return is logged.
       resume: "auto" goes on from the newest checkpoint in `out` if there is one, "must" refuses to start
         without, "never" refuses to start with one.
 
     Raises:
       InputError: bad config, data or model; a checkpoint that does not fit.
-      WorkError: a loss or gradient that is not finite, with the step and the record ids.
+      WorkError: a loss or gradient that is not finite or stands out, with the step and the record ids.
     """
     began = time.monotonic()
     console = console or Console(stderr=True)
@@ -95,269 +96,219 @@ def train(
         )
     if resume == "must" and not exists:
         raise InputError("no checkpoint to resume from", where=str(run), hint="--resume auto starts afresh")
-    work = _Work(config, console, began)
-    with Interrupts() as interrupts, jax.set_mesh(work.mesh):
-        run_folder.prepare(run, config)
+    profile = Profile(config.log.profile, run)
+    work = Work(config, console, began)
+    dump = run / f"hang-{jax.process_index()}.txt"
+    with (
+        Interrupts() as interrupts,
+        jax.set_mesh(work.mesh),
+        Watchdog(config.watchdog, dump) as watchdog,
+        contextlib.closing(profile),
+    ):
+        run_folder.prepare(run, config, work.data.manifest)
+        check_shared(run)
         work.describe_model(run)
-        with open_store(run, config.checkpoint.keep) as store:
-            return work.run(store, evaluators, interrupts)
+        try:
+            with open_store(run, config.checkpoint.keep) as store:
+                session = _Session(work, store, interrupts, watchdog, profile)
+                return session.run(Evaluation(work, evaluators))
+        except Exception as e:
+            with contextlib.suppress(OSError):  # the error may be that the disk is full
+                run_folder.note(run, "failed", None, error=str(e)[:2000])
+            raise
+        finally:
+            with contextlib.suppress(OSError):
+                if jax.process_index() == 0:
+                    write_report(run)
 
 
-class _Work:
-    """One run's objects. Built before anything is written, so that bad input leaves no trace."""
+class _Session:
+    """One process's part of a run: from a start or a checkpoint to a stop."""
 
-    def __init__(self, config: TrainConfig, console: Console, began: float):
-        from xlam_jax.release.folders import check_space
-        from xlam_jax.release.hf_in import read_config
+    def __init__(
+        self, work: Work, store: Store, interrupts: Interrupts, watchdog: Watchdog, profile: Profile
+    ):
+        self.work, self.store, self.config, self.out = work, store, work.config, work.out
+        self.interrupts, self.watchdog, self.profile = interrupts, watchdog, profile
+        self.window, self.overall = Meter(), Meter()
+        self.rates = self.overall.rates()  # as of the last step read, saving not counted
+        self.last: dict[str, Any] = {}
+        self.evaluated: dict[str, float] = {}
+        self.skipped = 0
 
-        self.config, self.console, self.began = config, console, began
-        self.out = Path(config.out)
-        self.cfg: ModelConfig = read_config(config.model)
-        self.data = PackedSource(config.data.train, verify=config.data.verify)
-        self.eval_data = (
-            PackedSource(config.data.eval, verify=config.data.verify) if config.data.eval else None
-        )
-        for source in filter(None, (self.data, self.eval_data)):
-            check_data(source, self.cfg, config.model)
-        self.mesh = make_mesh(config.mesh)
-        micro = check_batch(config, self.mesh)
-        partition.check(self.cfg, config.freeze, config.freeze_layers)
-        cut = (self.cfg, config.freeze, config.freeze_layers)
-        mask, _ = partition.split_like(decay_mask(self.cfg), *cut)
-        self.tx = make_optimizer(config.optim, mask)
-        self.shapes, self.places = state_spec(
-            self.cfg, self.tx, self.mesh, config.precision.param_dtype, *cut[1:]
-        )
-        self.objective = self._objective(self.data)
-        self.step_fn = make_step(self.objective, self.tx, self.places)
-        self.sharding = micro_sharding(self.mesh)
-        self.micro = micro
-        self._trace()
-        check_space(self.out, state_bytes(self.shapes))
-        self._merge = jax.jit(partition.merge) if config.freeze_layers else partition.merge
-        self._eval_fn: Any = None
-
-    def _objective(self, source: PackedSource) -> Any:
-        # Rounded up, so that data that differs a little compiles to the same program.
-        most = -(-source.manifest["max_row_targets"] // 64) * 64
-        return sft_objective(
-            self.cfg,
-            remat=self.config.remat,
-            compute_dtype=self.config.precision.compute_dtype,
-            attention=self.config.attention,
-            max_targets=most,
-        )
-
-    def _trace(self) -> None:
-        """Traces the objective, so that a bad `remat` or `attention` is found before anything is written."""
-        fields = (jax.ShapeDtypeStruct((self.micro, self.data.seq_len), dtype) for dtype in DTYPES)
-        with jax.set_mesh(self.mesh):
-            jax.eval_shape(self.objective, shapes(self.cfg), Batch(*fields))
-
-    def describe_model(self, run: Path) -> None:
-        """config.json and tokenizer of the model, so that the run folder explains its parameters."""
-        from xlam_jax.release.hf_out import write_configs
-        from xlam_jax.release.tokenizer_files import copy_tokenizer
-
-        if jax.process_index() == 0:
-            write_configs(run, self.cfg, self.config.precision.param_dtype)
-            if (Path(self.config.model) / "tokenizer.json").is_file():
-                copy_tokenizer(self.config.model, run)
-
-    def steps(self, num_steps: int) -> Steps:
-        batch = self.config.batch
-        hosts = (jax.process_index(), jax.process_count())
-        return Steps(self.data, batch.rows, batch.accumulation, self.config.seed, num_steps, *hosts)
-
-    # -- the run ----
-
-    def run(self, store: Store, evaluators: Sequence[Evaluator], interrupts: Interrupts) -> TrainResult:
-        config = self.config
-        meta: dict[str, Any] = {
-            "config": binding(config),
-            "model": model_to_json(self.cfg),
-            "data": self.data.fingerprint,
-            "codec": self.data.manifest.get("codec"),
-            "tokenizer": (self.data.manifest.get("tokenizer") or {}).get("sha256"),
+    def run(self, evaluation: Evaluation) -> TrainResult:
+        config, work, store = self.config, self.work, self.store
+        self.meta: dict[str, Any] = {
+            "config": binding(config) | work.task.facts(),
+            "model": model_to_json(work.cfg),
+            "data": work.data.fingerprint,
+            "codec": work.data.manifest.get("codec"),
+            "tokenizer": (work.data.manifest.get("tokenizer") or {}).get("sha256"),
             "versions": run_folder.versions(),
         }
-        restored = store.restore(self.shapes, self.places, self.cfg, meta, config.resume_changed)
+        if work.lora:
+            self.meta |= work.lora.load_base()
+        restored = store.restore(work.shapes, work.places, work.cfg, self.meta, config.resume_changed)
+        self.start, found = 0, {}
         if restored:
             state, found = restored
-            start = found["step"]
-            total = config.steps if config.steps != "auto" else found["total_steps"]
-            self.console.print(f"resumed at step {start} of {total}", highlight=False)
+            state = work.lora.with_base(state) if work.lora else state
+            self.start = found["step"]
+            self.total = config.steps if config.steps != "auto" else found["total_steps"]
+            work.console.print(f"resumed at step {self.start} of {self.total}", highlight=False)
         else:
-            start, state = 0, self._fresh()
-            state, total = self._fix_steps(state)
-        meta["total_steps"] = total
+            state, self.total = fix_steps(work, work.fresh())
+        store.forget_best_after(self.start)
+        started = run_folder.first_start(self.out)
+        self.clock = StepClock(found.get("productive_seconds", 0.0), started)
+        self.rule = SpikeRule(config.spikes, found.get("spikes"))
+        self.meta["total_steps"] = self.total
+        self.end = min(self.total, config.stop_at or self.total)
+        self.rate = learning_rate(config.optim, self.total)
+        self.saved = self.done = self.start
         if jax.process_index() == 0:
-            run_folder.write(self.out / "run.json", f'{{"total_steps": {total}}}\n')
-        end = min(total, config.stop_at or total)
-        log = run_folder.MetricsLog(self.out, start, config.track)
+            facts = json.dumps({"total_steps": self.total, "started": started})
+            run_folder.write(self.out / run_folder.RUN, facts + "\n")
+        run_folder.note(self.out, "resumed" if restored else "started", self.start)
+        self.log = run_folder.MetricsLog(self.out, self.start, config.track)
         try:
-            with display(self.console, total, start) as shown:
-                return self._steps(state, start, end, total, store, meta, log, shown, evaluators, interrupts)
+            with display(work.console, self.total, self.start) as self.shown:
+                stopped = self._steps(state, evaluation)
         finally:
-            log.close()
+            self.log.close()
+        return self._result(stopped)
 
-    def _fresh(self) -> TrainState:
-        from xlam_jax.release import load_model
-
-        cfg, params = load_model(self.config.model, dtype=self.config.precision.param_dtype, mesh=self.mesh)
-        assert cfg == self.cfg, "config.json changed while it was read"
-        state, _ = init_state(params, cfg, self.tx, self.mesh, self.config.freeze, self.config.freeze_layers)
-        return state
-
-    def _steps(
-        self, state: TrainState, start: int, end: int, total: int, store: Store, meta: dict,
-        log: run_folder.MetricsLog, shown: Display, evaluators: Sequence[Evaluator], interrupts: Interrupts,
-    ) -> TrainResult:  # fmt: skip
-        config, rate, steps = self.config, learning_rate(self.config.optim, total), self.steps(total)
-        window, overall = Meter(), Meter()
-        last: dict[str, Any] = {}
-        evaluated: dict[str, float] = {}
-        saved = done = start
-        rates, finished = overall.rates(), list[float]()  # as of the last step read, saving not counted
+    def _steps(self, state: TrainState, evaluation: Evaluation) -> str:
+        """The steps; returns the signal that stopped them, if one did."""
+        work, every = self.work, self.config.log.norms_every
+        self.steps = work.steps(self.total)
         stopped = ""
         waiting: tuple[int, Metrics] | None = None
-
-        def finish(number: int, metrics: Metrics) -> None:
-            """Reads the metrics of a step, which waits for the device; stops on what is not finite."""
-            nonlocal last, rates
-            values = jax.device_get(metrics)
-            if not values["finite"]:
-                store.wait()
-                raise not_finite(number, values, steps, saved)
-            counts = (int(values["tokens"]), int(values["targets"]), config.batch.rows * self.data.seq_len)
-            window.add(*counts)
-            if not finished:
-                overall.restart()  # the first step compiles
+        self.clock.mark()
+        for number, host_batch in batches(self.steps, self.start):
+            if number >= self.end:
+                break
+            if stopped := self.interrupts.agreed():
+                break
+            self.profile.before(number + 1)
+            batch = work.put(host_batch, work.sharding, state)
+            limits = self.rule.limits(number)
+            state, metrics = work.step_fn(state, batch, np.float32(self.rate(number)), limits)
+            if every and (number + 1) % every == 0:
+                metrics["param_squares"] = norms.param_squares(state.params)
             else:
-                overall.add(*counts)
-            finished.append(time.monotonic())
-            rates = overall.rates()
-            scalars = {k: float(values[k]) for k in ("loss", "accuracy", "grad_norm")}
-            last = {"step": number + 1, **scalars, "lr": rate(number)}
-            if (number + 1) % config.log.every == 0 or number + 1 == end:
-                row = {**last, **window.rates(), "seconds": self._seconds(), **memory()}
-                log.add(row)
-                shown.show(row)
-                window.restart()
-
-        for number, host_batch in batches(steps, start):
-            if number >= end:
-                break
-            if stopped := interrupts.agreed():
-                break
-            batch = to_device(host_batch, self.sharding)
-            state, metrics = self.step_fn(state, batch, np.float32(rate(number)))
+                del metrics["grad_squares"]
             if waiting:
-                finish(*waiting)
-            waiting, done = (number, metrics), number + 1
-            save = done == end or (config.checkpoint.every and done % config.checkpoint.every == 0)
-            look = done == end or (config.log.eval_every and done % config.log.eval_every == 0)
+                self._finish(*waiting, state)
+            waiting, self.done = (number, metrics), number + 1
+            done = self.done
+            save = done == self.end or bool(
+                self.config.checkpoint.every and done % self.config.checkpoint.every == 0
+            )
+            look = evaluation.due(done, self.end)
             if save or look:
-                finish(*waiting)
+                self._finish(*waiting, state)
                 waiting = None
-            if save:
-                store.save(state, done, meta)
-                saved = done
-            if look:
-                if evaluated := self._evaluate(state, done, evaluators):
-                    log.add({"step": done, **evaluated})
-                    shown.say(f"step {done}  " + "  ".join(f"{k} {v:.4f}" for k, v in evaluated.items()))
-                window.restart()
+                with self.watchdog.busy():
+                    if save:
+                        self._save(state)
+                    if look:
+                        self._look(state, evaluation)
+                self.clock.mark()
+            if self.profile.after(done, lambda metrics=metrics: jax.block_until_ready(metrics)):
+                self.clock.mark()
         if waiting:
-            finish(*waiting)
-        seconds_per_step = (finished[-1] - finished[0]) / max(1, len(finished) - 1) if finished else 0.0
-        if done > saved:
-            store.save(state, done, meta)
-        store.wait()
-        if jax.process_index() == 0:
-            run_folder.plot_loss(self.out)
-        return TrainResult(
-            run=str(self.out), step=done, total_steps=total, finished=done == total,
-            stopped=stopped or ("stop_at" if done < total else ""), resumed_from=start,
-            loss=last.get("loss"), accuracy=last.get("accuracy"), eval=evaluated, **rates,
-            seconds_per_step=round(seconds_per_step, 4), seconds=self._seconds(), peak_rss_gib=_peak_rss(),
-        )  # fmt: skip
+            self._finish(*waiting, state)
+        with self.watchdog.busy():
+            if self.done > self.saved:
+                self._save(state)
+            self.store.wait()
+        return stopped
 
-    def _seconds(self) -> float:
-        return round(time.monotonic() - self.began, 2)
+    def _finish(self, number: int, metrics: Metrics, state: TrainState) -> None:
+        """Reads the metrics of a step, which waits for the device; stops on what must not go on.
 
-    # -- how many steps ----
-
-    def _fix_steps(self, state: TrainState) -> tuple[TrainState, int]:
-        """The number of steps; with `max_minutes` from measured times. The state stays as it was."""
-        config = self.config
-        if config.steps != "auto":
-            return state, config.steps
-        if config.max_minutes is None and config.max_epochs is None:
-            raise no_length()
-        total = math.inf
-        if config.max_epochs is not None:
-            total = max(1, math.ceil(config.max_epochs * len(self.data) / config.batch.rows))
-        if config.max_minutes is not None:
-            state, seconds = self._calibrate(state)
-            left = config.max_minutes * 60 - (time.monotonic() - self.began) - self._closing_seconds(seconds)
-            total = min(total, max(1, math.floor(left / seconds)))
-        if jax.process_count() > 1:
-            from jax.experimental import multihost_utils
-
-            total = int(multihost_utils.broadcast_one_to_all(np.int32(total)))
-        epochs = total * config.batch.rows / len(self.data)
-        self.console.print(f"{total} steps, {epochs:.2f} epochs", highlight=False)
-        return state, int(total)
-
-    def _calibrate(self, state: TrainState) -> tuple[TrainState, float]:
-        """Median seconds of a step. A learning rate of 0 keeps the parameters; the moments are made anew."""
-        times = []
-        for number, host_batch in batches(self.steps(1 + _CALIBRATION_STEPS)):
-            batch = to_device(host_batch, self.sharding)
-            start = time.monotonic()
-            state, metrics = self.step_fn(state, batch, np.float32(0))
-            values = jax.device_get(metrics)
-            times.append(time.monotonic() - start)
+        Args:
+          state: after this step or the next; bad updates are in neither.
+        """
+        config, work = self.config, self.work
+        values = jax.device_get(metrics)
+        seconds = self.clock.lap()
+        self.watchdog.beat(seconds)
+        loss, norm, applied = float(values["loss"]), float(values["grad_norm"]), bool(values["applied"])
+        limits = self.rule.limits(number)
+        if not self.rule.add(number, loss, norm, applied):
+            self.store.wait()
             if not values["finite"]:
-                raise not_finite(number, values, self.steps(number + 1), 0)
-        opt_state = jax.jit(self.tx.init, out_shardings=self.places.opt_state)(state.params)
-        step = jax.device_put(np.int32(0), self.places.step)
-        return dataclasses.replace(state, step=step, opt_state=opt_state), statistics.median(times[1:])
+                raise not_finite(number, values, self.steps, self.saved)
+            losses = work.row_losses(state, number)
+            raise spiked(number, values, limits, self.steps, losses, self.saved)
+        if not applied:
+            self._skip(number, values)
+        counts = (int(values["tokens"]), int(values["targets"]), config.batch.rows * work.data.seq_len)
+        self.window.add(*counts)
+        if seconds is None:
+            self.overall.restart()  # the first step compiles
+        else:
+            self.overall.add(*counts)
+        self.rates = self.overall.rates()
+        scalars = {k: float(v) for k, v in values.items() if k not in COUNTS}
+        self.last = {"step": number + 1, **scalars, "lr": self.rate(number)}
+        if (number + 1) % config.log.every == 0 or number + 1 == self.end:
+            row = {**self.last, **self.window.rates(), "goodput": self.clock.goodput}
+            row |= {"seconds": work.seconds(), **memory()}
+            self.log.add(row if applied else {**row, "skipped": True})
+            self.shown.show(row)
+            for line in work.task.warnings(row):
+                self.shown.say(f"warning, step {number + 1}: {line}")
+            self.window.restart()
+        if "param_squares" in values:
+            kinds = ("grad", "param")
+            found = {f"{kind}_norms": norms.as_norms(values[f"{kind}_squares"]) for kind in kinds}
+            self.log.add({"step": number + 1, **found})
 
-    def _closing_seconds(self, step_seconds: float) -> float:
-        """A generous guess at the last checkpoint and the evaluations."""
-        saving = 2 + state_bytes(self.shapes) / 100e6
-        if not self.eval_data:
-            return saving
-        forward = step_seconds / self.config.batch.rows / 2
-        return saving + len(self.eval_data) * forward
+    def _skip(self, number: int, values: dict[str, Any]) -> None:
+        self.skipped += 1
+        bad = ~values["row_finite"]
+        rows = bad if bad.any() else np.ones_like(bad)
+        ids = named_records(self.steps.record_ids(number), np.argwhere(rows))
+        facts = {"loss": repr(float(values["loss"])), "grad_norm": repr(float(values["grad_norm"]))}
+        run_folder.note(self.out, "skipped", number + 1, **facts, records=ids)
+        self.shown.say(f"step {number + 1} skipped: loss {facts['loss']}, gradient {facts['grad_norm']}")
 
-    # -- evaluation ----
+    def _save(self, state: TrainState) -> None:
+        progress = {"spikes": self.rule.state(), "productive_seconds": self.clock.productive}
+        self.store.save(state, self.done, {**self.meta, **progress})
+        self.saved = self.done
+        run_folder.note(self.out, "saved", self.done)
 
-    def _evaluate(self, state: TrainState, step: int, evaluators: Sequence[Evaluator]) -> dict[str, float]:
-        if not self.eval_data and not evaluators:
-            return {}
-        params = self._merge(state.params, state.frozen)
-        found: dict[str, float] = {}
-        if self.eval_data:
-            self._eval_fn = self._eval_fn or make_eval(self._objective(self.eval_data))
-            sums = {"loss_sum": 0.0, "weight_sum": 0.0, "correct_sum": 0.0}
-            place = batch_sharding(self.mesh)
-            for batch in eval_batches(self.eval_data, self.micro, jax.process_index(), jax.process_count()):
-                rows = Batch(*(field[0] for field in batch))
-                values = jax.device_get(self._eval_fn(params, to_device(rows, place)))
-                sums = {k: sums[k] + float(values[k]) for k in sums}
-            found["eval_loss"] = sums["loss_sum"] / sums["weight_sum"]
-            found["eval_accuracy"] = sums["correct_sum"] / sums["weight_sum"]
-        for evaluator in evaluators:
-            found.update(evaluator(params, step))
-        return found
+    def _look(self, state: TrainState, evaluation: Evaluation) -> None:
+        """Evaluates, and keeps the run when it is the best so far."""
+        done, config = self.done, self.config.checkpoint
+        found = evaluation.run(state, done, self.end)
+        self.window.restart()
+        if not found:
+            return
+        self.evaluated = {**self.evaluated, **found}
+        self.log.add({"step": done, **found})
+        self.shown.say(f"step {done}  " + "  ".join(f"{k} {v:.4f}" for k, v in found.items()))
+        value = found.get(config.best) if config.best else None
+        if value is not None and self.store.beats_best(str(config.best), value, config.best_mode):
+            if self.saved != done:
+                self._save(state)
+            self.store.mark_best(done, str(config.best), value)
+            run_folder.note(self.out, "best", done, **{str(config.best): value})
 
-
-def _peak_rss() -> float:
-    import resource
-    import sys
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (2**30 if sys.platform == "darwin" else 2**20), 3)
+    def _result(self, stopped: str) -> TrainResult:
+        done, total = self.done, self.total
+        stopped = stopped or ("stop_at" if done < total else "")
+        run_folder.note(self.out, "stopped" if stopped else "finished", done, why=stopped or "last step")
+        if jax.process_index() == 0:
+            run_folder.plot_loss(self.out, self.work.task.loss_label)
+        return TrainResult(
+            run=str(self.out), step=done, total_steps=total, finished=done == total, stopped=stopped,
+            resumed_from=self.start, loss=self.last.get("loss"), accuracy=self.last.get("accuracy"),
+            eval=self.evaluated, best=self.store.best, skipped=self.skipped, **self.rates,
+            seconds_per_step=round(self.clock.mean, 4), goodput=self.clock.goodput,
+            seconds=self.work.seconds(), peak_rss_gib=peak_rss(),
+        )  # fmt: skip

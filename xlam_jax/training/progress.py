@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,6 +36,53 @@ class Meter:
         return {key: round(n / seconds, 2) for key, n in zip(keys, self._counts, strict=True)}
 
 
+class StepClock:
+    """Seconds of the steps of this session, and how much of the time since the run was first started went
+    into steps that count.
+
+    The first step of a session compiles; it is counted as long as the second.
+
+    Args:
+      productive: seconds of the steps up to the checkpoint that this session goes on from.
+      started: unix time of the run's first start.
+    """
+
+    def __init__(self, productive: float, started: float):
+        self._before, self._started = productive, started
+        self._laps: list[float] = []
+        self._begun = False
+        self._since = time.monotonic()
+
+    def mark(self) -> None:
+        """What lies before now (an evaluation, a save) is no part of a step."""
+        self._since = time.monotonic()
+
+    def lap(self) -> float | None:
+        """A step has ended: its seconds, None for the first."""
+        now = time.monotonic()
+        seconds, self._since = now - self._since, now
+        if not self._begun:
+            self._begun = True
+            return None
+        self._laps.append(seconds)
+        return seconds
+
+    @property
+    def mean(self) -> float:
+        """Seconds of a step; 0 before the second."""
+        return sum(self._laps) / len(self._laps) if self._laps else 0.0
+
+    @property
+    def productive(self) -> float:
+        """Seconds of all steps that led here, over all sessions."""
+        return self._before + sum(self._laps) + (self._laps[0] if self._laps else 0.0)
+
+    @property
+    def goodput(self) -> float:
+        """Productive seconds over seconds since the first start, time between sessions included."""
+        return round(min(1.0, self.productive / max(time.time() - self._started, 1e-9)), 4)
+
+
 def memory() -> dict[str, float]:
     """`rss_gib` of this process, and `device_gib` (peak) where the device tells."""
     found = {"rss_gib": round(psutil.Process().memory_info().rss / 2**30, 3)}
@@ -41,6 +90,12 @@ def memory() -> dict[str, float]:
     if "peak_bytes_in_use" in stats:
         found["device_gib"] = round(stats["peak_bytes_in_use"] / 2**30, 3)
     return found
+
+
+def peak_rss() -> float:
+    """Largest resident set of this process so far, GiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (2**30 if sys.platform == "darwin" else 2**20), 3)
 
 
 class Display:

@@ -1,18 +1,23 @@
 """The run folder: what a run was asked, what it ran on, what it measured.
 
-`config.yaml` (resolved), `versions.json`, `run.json` (total steps), `metrics.jsonl`, `loss.png`,
-`checkpoints/`; also config.json and the tokenizer of the model, so that the folder explains its own
-parameters.
+`config.yaml` (resolved), `versions.json` (with the git commit of the code), `data.manifest.json` (of the
+training data), `run.json` (total steps, first start), `metrics.jsonl`, `events.jsonl` (starts, saves, skipped
+steps, stops), `loss.png`, `report.html`, `checkpoints/`, `best.json`; also config.json and the tokenizer of
+the model, so that the folder explains its own parameters.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
 import json
+import math
 import os
 import platform
+import subprocess
 import sys
+import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +26,8 @@ import yaml
 from xlam_jax.errors import InputError
 from xlam_jax.training.config import TrainConfig
 
-METRICS = "metrics.jsonl"
+METRICS, EVENTS, RUN = "metrics.jsonl", "events.jsonl", "run.json"
+MANIFEST = "data.manifest.json"
 _PACKAGES = ("xlam-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "tokenizers")
 
 
@@ -39,15 +45,60 @@ def versions() -> dict[str, str]:
     return {**found, "devices": f"{jax.device_count()} x {device.device_kind}"}
 
 
-def prepare(run: Path, config: TrainConfig) -> None:
-    """Makes the folder and writes config.yaml and versions.json; the first host does."""
+def git_state() -> dict[str, Any] | None:
+    """Commit of the code that runs, and whether it was changed since; None when it is no git checkout."""
+    folder = Path(__file__).parent
+
+    def git(*args: str) -> str:
+        run = subprocess.run(
+            ["git", "-C", str(folder), *args], capture_output=True, text=True, timeout=30, check=True
+        )
+        return run.stdout.strip()
+
+    try:
+        if not git("ls-files", "--", __file__):  # installed inside somebody else's repository
+            return None
+        return {
+            "commit": git("rev-parse", "HEAD"),
+            "dirty": bool(git("status", "--porcelain", "--untracked-files=no")),
+        }
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def prepare(run: Path, config: TrainConfig, manifest: dict[str, Any]) -> None:
+    """Makes the folder and writes what is known before the first step; the first host does.
+
+    Args:
+      manifest: of the training data.
+    """
     import jax
 
     if jax.process_index():
         return
     run.mkdir(parents=True, exist_ok=True)
     write(run / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
-    write(run / "versions.json", json.dumps(versions(), indent=2) + "\n")
+    write(run / "versions.json", json.dumps({**versions(), "git": git_state()}, indent=2) + "\n")
+    write(run / MANIFEST, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
+
+
+def first_start(run: Path) -> float:
+    """Unix time of the run's first start; now for a new run."""
+    path = run / RUN
+    return json.loads(path.read_text("utf-8")).get("started", time.time()) if path.is_file() else time.time()
+
+
+def note(run: Path, event: str, step: int | None, **facts: Any) -> None:
+    """Appends a line to events.jsonl; the first host does."""
+    import jax
+
+    if jax.process_index():
+        return
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    with (run / EVENTS).open("a", encoding="utf-8") as file:
+        file.write(
+            json.dumps({"time": now, "event": event, "step": step, **facts}, ensure_ascii=False) + "\n"
+        )
 
 
 def write(path: Path, text: str) -> None:
@@ -93,6 +144,7 @@ class MetricsLog:
         """One line; `step` says after how many steps."""
         if self._file is None:
             return
+        row = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
         self._file.write(json.dumps(row) + "\n")
         self._file.flush()
         if self._board:
@@ -109,7 +161,11 @@ class MetricsLog:
 
 def read_metrics(run: str | Path) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl; a last line that was cut off is left out."""
-    path = Path(run) / METRICS
+    return read_lines(Path(run) / METRICS)
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """JSON lines of a file that may be missing, or cut off at its end."""
     rows = []
     for line in path.read_text("utf-8").splitlines() if path.is_file() else ():
         try:
@@ -119,8 +175,8 @@ def read_metrics(run: str | Path) -> list[dict[str, Any]]:
     return rows
 
 
-def plot_loss(run: Path) -> None:
-    """Draws loss.png from metrics.jsonl."""
+def plot_loss(run: Path, label: str) -> None:
+    """Draws loss.png from metrics.jsonl; `label` says what the loss is."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -129,10 +185,10 @@ def plot_loss(run: Path) -> None:
     rows = read_metrics(run)
     figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
     for key, style in (("loss", "-"), ("eval_loss", "o-")):
-        points = [(row["step"], row[key]) for row in rows if key in row]
+        points = [(row["step"], row[key]) for row in rows if row.get(key) is not None]
         if points:
             axes.plot(*zip(*points, strict=True), style, label=key, linewidth=1)
-    axes.set(xlabel="step", ylabel="cross-entropy per trained token (nats)", title=run.name)
+    axes.set(xlabel="step", ylabel=label, title=run.name)
     axes.grid(alpha=0.3)
     if axes.lines:
         axes.legend()

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT as a wish to stop after the current step."""
+"""Signals as a wish to save and stop after the current step."""
 
 from __future__ import annotations
 
@@ -7,9 +7,16 @@ import threading
 from types import TracebackType
 from typing import Any
 
+# Slurm announces the end of a job with what `--signal` names, others with SIGTERM; SIGINT is Ctrl-C.
+CAUGHT = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+
 
 class Interrupts:
-    """Within it, the first SIGTERM or SIGINT is only noted (`caught` names it); the second acts as usual.
+    """Within it, signals of `CAUGHT` are only noted; `caught` names the first of them.
+
+    A scheduler may warn with SIGUSR1 and then send SIGTERM, or send it twice (Slurm signals both a step and
+    the `srun` that passes it on), and must not cut off the save: it has SIGKILL for that. A second SIGINT is
+    a person at the keyboard, and acts as usual.
 
     Only the main thread can set handlers; elsewhere nothing is caught.
     """
@@ -20,21 +27,23 @@ class Interrupts:
 
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in CAUGHT:
                 self._before[number] = signal.signal(number, self._note)
         return self
 
     def _note(self, number: int, frame: Any) -> None:
-        self.caught = signal.Signals(number).name
-        self._restore()
+        self.caught = self.caught or signal.Signals(number).name
+        if number == signal.SIGINT:
+            self._put_back(number)
 
-    def _restore(self) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._before = {}
+    def _put_back(self, number: int) -> None:
+        handler = self._before.pop(number, None)
+        # None stands for a handler that was not set from Python.
+        signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     def __exit__(self, kind: type | None, value: BaseException | None, trace: TracebackType | None) -> None:
-        self._restore()
+        for number in list(self._before):
+            self._put_back(number)
 
     def agreed(self) -> str:
         """What was caught on any host; every host gets the same answer at the same step."""

@@ -9,26 +9,31 @@ Axes: A micro-batches, B rows, S positions.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from xlam_jax.data.batch import Batch
 from xlam_jax.models.config import ModelConfig
+from xlam_jax.models.lora import with_dropout
 from xlam_jax.models.params import Params
-from xlam_jax.models.spec import shapes, shardings
+from xlam_jax.models.spec import path_name, shapes, shardings
 from xlam_jax.parallel.rules import ShardingRules, batch_sharding
-from xlam_jax.training import optimizer, partition
+from xlam_jax.training import norms, optimizer, partition
 from xlam_jax.training.objectives import Objective
 from xlam_jax.training.partition import Frozen
 
-Metrics = dict[str, jax.Array]
+Metrics = dict[str, Any]
+# Of a step's metrics those that are no averages: `tokens` are not padding, `row_finite` is [A, B], `grad_squares`
+# see `norms.squares`, `applied` is False when the update was refused.
+COUNTS = ("weight", "tokens", "targets", "finite", "applied", "row_finite", "grad_squares", "param_squares")
 
 
 @flax.struct.dataclass
@@ -58,10 +63,31 @@ def state_spec(
     state = jax.eval_shape(make, shapes(cfg, dtype))
     trained, frozen = partition.split_like(shardings(cfg, mesh), cfg, freeze, freeze_layers)
     everywhere = NamedSharding(mesh, P())
-    opt_state = optax.tree_map_params(
-        tx, lambda _, s: s, state.opt_state, trained, transform_non_params=lambda _: everywhere
-    )
+    opt_state = opt_places(state, trained, everywhere)
     return state, TrainState(everywhere, trained, opt_state, frozen)
+
+
+def opt_places(state: TrainState, places: Any, everywhere: NamedSharding) -> Any:
+    """A leaf of the optimizer's state whose path ends with a parameter's lies where that lies, but is whole
+    along axes on which it is smaller (factored moments)."""
+    params = {
+        path_name(path): (p.shape, place.spec)
+        for (path, p), place in zip(
+            jax.tree_util.tree_leaves_with_path(state.params), jax.tree.leaves(places), strict=True
+        )
+    }
+
+    def place(path: tuple, x: Any) -> NamedSharding:
+        names = path_name(path).split(".")
+        ends = (".".join(names[start:]) for start in range(len(names)))
+        shape, spec = next((params[end] for end in ends if end in params), ((), P()))
+        if len(shape) != x.ndim:
+            return everywhere
+        axes = (*spec, *[None] * (len(shape) - len(spec)))
+        kept = [axis if n == m else None for axis, n, m in zip(axes, shape, x.shape, strict=True)]
+        return NamedSharding(everywhere.mesh, P(*kept))
+
+    return jax.tree_util.tree_map_with_path(place, state.opt_state)
 
 
 def init_state(
@@ -92,36 +118,52 @@ def micro_sharding(mesh: Mesh, rules: ShardingRules | None = None) -> NamedShard
     return NamedSharding(mesh, P(None, *rows.spec))
 
 
-def make_step(
-    objective: Objective, tx: optax.GradientTransformation, places: TrainState
-) -> Callable[[TrainState, Batch, Any], tuple[TrainState, Metrics]]:
-    """The jitted step `(state, batch_ABS, lr) -> (state, metrics)`; the state given is donated.
+NO_LIMIT = np.full(2, np.inf, np.float32)
 
-    Metrics (replicated): `loss`, `accuracy`, `grad_norm` (before clipping), `weight`, `tokens` (not padding),
-    `targets`, `finite`, `row_finite` [A, B].
+
+def make_step(
+    objective: Objective,
+    tx: optax.GradientTransformation,
+    places: TrainState,
+    rounding: optimizer.Rounding = "stochastic",
+) -> Callable[..., tuple[TrainState, Metrics]]:
+    """The jitted step `(state, batch_ABS, lr, limits=NO_LIMIT) -> (state, metrics)`; the state is donated.
+
+    `limits` float32 [2]: largest loss and gradient norm. A step beyond them, or not finite, leaves parameters
+    and moments as they were, so that bad rows never enter the model, whatever is decided about them later.
+
+    Metrics (replicated): `loss` and the objective's other averages (`accuracy`, ...), `grad_norm` (before
+    clipping), and `COUNTS`.
     """
 
-    def step(state: TrainState, batch: Batch, lr: jax.Array) -> tuple[TrainState, Metrics]:
+    def step(
+        state: TrainState, batch: Batch, lr: jax.Array, limits: Any = NO_LIMIT
+    ) -> tuple[TrainState, Metrics]:
         grads, sums, row_finite = accumulate(objective, state, batch)
         weight = jnp.maximum(sums["weight_sum"], 1e-6)
         grads = jax.tree.map(lambda g: g / weight.astype(g.dtype), grads)
-        norm = optax.global_norm(grads)
-        direction, opt_state = tx.update(grads, state.opt_state, state.params)
-        new = dataclasses.replace(
-            state,
-            step=state.step + 1,
-            params=optimizer.apply(state.params, direction, lr),
-            opt_state=opt_state,
-        )
         loss = sums["loss_sum"] / weight
+        grad_squares = norms.squares(grads)
+        norm = norms.total(grad_squares)
+        finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+        applied = finite & (loss <= limits[0]) & (norm <= limits[1])
+        direction, opt_state = tx.update(grads, state.opt_state, state.params)
+        params = optimizer.apply(state.params, direction, lr, state.step, rounding)
+        params, opt_state = jax.tree.map(
+            lambda new, old: jnp.where(applied, new, old),
+            (params, opt_state),
+            (state.params, state.opt_state),
+        )
+        new = dataclasses.replace(state, step=state.step + 1, params=params, opt_state=opt_state)
         metrics = {
-            "loss": loss,
-            "accuracy": sums["correct_sum"] / weight,
+            **averages(sums),
             "grad_norm": norm,
+            "grad_squares": grad_squares,
             "weight": sums["weight_sum"],
             "tokens": (batch.segment_ids > 0).sum(),
             "targets": (batch.loss_weights > 0).sum(),
-            "finite": jnp.isfinite(loss) & jnp.isfinite(norm),
+            "finite": finite,
+            "applied": applied,
             "row_finite": row_finite,
         }
         return new, metrics
@@ -136,7 +178,7 @@ def accumulate(
     """(gradient of the loss sum, sums by name, row_finite [A, B]) over the micro-batches of `[A, B, S]`."""
 
     def loss(params: Any, micro: Batch) -> tuple[jax.Array, tuple[dict[str, jax.Array], jax.Array]]:
-        whole = partition.combine(params, state.frozen)
+        whole = with_dropout(partition.combine(params, state.frozen), state.step, micro.tokens)
         loss_sum, weight_sum, metrics = objective(whole, micro, state.frozen.below)
         sums = {k: v for k, v in metrics.items() if k.endswith("_sum")}
         return loss_sum, ({"loss_sum": loss_sum, "weight_sum": weight_sum, **sums}, metrics["row_finite"])
@@ -156,11 +198,18 @@ def accumulate(
     return grads, sums, finite
 
 
-def make_eval(objective: Objective) -> Callable[[Params, Batch], dict[str, jax.Array]]:
-    """The jitted `(whole params, batch_BS) -> {loss_sum, weight_sum, correct_sum}`."""
+def averages(sums: Mapping[str, Any]) -> dict[str, Any]:
+    """`X_sum` divided by the weight, as `X`; the loss first."""
+    weight = jnp.maximum(sums["weight_sum"], 1e-6)
+    return {name.removesuffix("_sum"): x / weight for name, x in sums.items() if name != "weight_sum"}
 
-    def evaluate(params: Params, batch: Batch) -> dict[str, jax.Array]:
+
+def make_eval(objective: Objective) -> Callable[[Params, Any], dict[str, jax.Array]]:
+    """The jitted `(whole params, batch_BS) -> sums by name`, `loss_sum` and `weight_sum` among them."""
+
+    def evaluate(params: Params, batch: Any) -> dict[str, jax.Array]:
         loss_sum, weight_sum, metrics = objective(params, batch)
-        return {"loss_sum": loss_sum, "weight_sum": weight_sum, "correct_sum": metrics["correct_sum"]}
+        sums = {k: v for k, v in metrics.items() if k.endswith("_sum")}
+        return {"loss_sum": loss_sum, "weight_sum": weight_sum, **sums}
 
     return jax.jit(evaluate)

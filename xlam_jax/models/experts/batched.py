@@ -33,8 +33,8 @@ def batched(
         slots = window(plan, index, capacity)
         rows_ECD = dispatch(x_TD, slots).reshape(num_experts, capacity, D)
         rows_ECD = swiglu(expert_product, rows_ECD, experts)
-        return combine(rows_ECD.reshape(-1, D), weights_TK, slots)
+        return combine(rows_ECD.reshape(-1, D), weights_TK, slots), ()
 
     used = jnp.maximum(-(-plan.count_E.max() // capacity), 1)
-    y_TD = sum_windows(one, used, -(-T // capacity), (x_TD, weights_TK, experts), plan)
+    y_TD, _ = sum_windows(one, used, -(-T // capacity), (x_TD, weights_TK, experts), plan)
     return Output(y_TD, used.astype(jnp.float32), plan.count_E.sum().astype(jnp.float32))

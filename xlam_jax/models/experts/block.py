@@ -13,8 +13,10 @@ import jax
 import jax.numpy as jnp
 
 from xlam_jax.errors import InputError
+from xlam_jax.models.config import MoeConfig
 from xlam_jax.models.experts.batched import batched
 from xlam_jax.models.experts.dense import dense
+from xlam_jax.models.experts.grouped import grouped
 from xlam_jax.models.experts.product import Experts, logical_axes
 from xlam_jax.models.routing import Routing
 from xlam_jax.parallel.exchange import EXCHANGES, FeedForward, exchange_tokens
@@ -23,7 +25,7 @@ from xlam_jax.parallel.rules import DEFAULT_RULES, ShardingRules
 # A backend is a `FeedForward`: (x_TD, ids_TK, weights_TK, experts, num_experts, capacity) -> Output.
 # It sees the experts of one device; an id of `num_experts` is an expert elsewhere, or padding. `capacity` is the
 # number of rows of each expert to hold at a time.
-BACKENDS: dict[str, FeedForward] = {"batched": batched, "dense": dense}
+BACKENDS: dict[str, FeedForward] = {"batched": batched, "dense": dense, "grouped": grouped}
 
 DEFAULT_SLACK = 1.25
 
@@ -32,7 +34,7 @@ def moe_ffn(
     x_BSD: jax.Array,
     routing: Routing,
     experts: Any,
-    cfg: Any,
+    cfg: MoeConfig,
     *,
     backend: str = "batched",
     exchange: str = "auto",
@@ -49,7 +51,6 @@ def moe_ffn(
       x_BSD: normed hidden states. Rows of padding (no expert in `routing`) are not read, so may hold anything.
       routing: of `models.routing.route`, for the same tokens.
       experts: has attributes gate [E, D, F], up [E, D, F], down [E, F, D]: arrays, or matrices with a LoRA adapter.
-      cfg: a `MoeConfig`.
       backend: a key of `BACKENDS`.
       exchange: a key of `parallel.exchange.EXCHANGES`, or "auto".
       mask_BS: nonzero for real tokens; only needed when `route` was not given it.

@@ -5,14 +5,15 @@ Shape legend: E experts, R rows, D hidden, F expert width, r rank of an adapter.
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
-from xlam_jax.models.adapted import Adapted, Matmul, product
+from xlam_jax.models import quantized
+from xlam_jax.models.adapted import Matmul, product
+from xlam_jax.models.params import Adapted, Quantized
 
 
 class Experts(NamedTuple):
@@ -46,11 +47,11 @@ def _batched(x_ERD: jax.Array, w_EDF: jax.Array) -> jax.Array:
 
 
 def _axes(w: Any, names: tuple[str, str, str]) -> Any:
+    if isinstance(w, Quantized):
+        return quantized.axes(w, names)
     if not isinstance(w, Adapted):
         return names
     expert, fan_in, fan_out = names
-    axes = {"w": _axes(w.w, names), "a": (expert, fan_in, None), "b": (expert, None, fan_out)}
-    fields = {f.name: f for f in dataclasses.fields(w)}  # pyright: ignore[reportArgumentType]
-    if fields["scale"].metadata.get("pytree_node", True):
-        axes["scale"] = (None,) * jnp.ndim(w.scale)
-    return w.replace(**axes)  # pyright: ignore[reportAttributeAccessIssue]
+    return w.replace(  # pyright: ignore[reportAttributeAccessIssue]
+        w=_axes(w.w, names), a=(expert, fan_in, None), b=(expert, None, fan_out)
+    )

@@ -11,12 +11,19 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import PartitionSpec as P
 
+from xlam_jax.parallel.exchange.all_to_all import all_to_all
 from xlam_jax.parallel.exchange.gather import gather
 from xlam_jax.parallel.exchange.none import none
+from xlam_jax.parallel.exchange.ragged import ragged
 from xlam_jax.parallel.exchange.shards import FeedForward, Output, Setting, rows_to_hold, vary
 from xlam_jax.parallel.rules import ShardingRules, to_sharding, to_spec
 
-EXCHANGES: dict[str, Callable[..., Output]] = {"none": none, "gather": gather}
+EXCHANGES: dict[str, Callable[..., Output]] = {
+    "none": none,
+    "gather": gather,
+    "all_to_all": all_to_all,
+    "ragged": ragged,
+}
 
 # Each layer's gathered matrices are gathered again in the backward pass, not kept.
 _GATHERED = "moe_gathered"
@@ -116,7 +123,8 @@ def exchange_tokens(
         )
         out = EXCHANGES[exchange](setting, x_TD, ids_TK, weights_TK, jax.tree.unflatten(tree, whole))
         y_TD = jax.lax.psum(out.y_TD, width_axes) if width_axes else out.y_TD
-        counts = vary(jnp.stack([out.windows, out.rounds]), manual), vary(out.computed, manual)
+        counts = jax.lax.stop_gradient((jnp.stack([out.windows, out.rounds]), out.computed))
+        counts = vary(counts, manual)
         # The axes that split the experts' width compute parts of the same assignments.
         most, computed = jax.lax.pmax(counts[0], manual), jax.lax.psum(counts[1], manual) / copies
         turns = {"windows": most[0], "rounds": most[1], "computed": computed}

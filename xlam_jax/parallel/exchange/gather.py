@@ -18,7 +18,7 @@ def gather(setting: Setting, x_TD, ids_TK, weights_TK, experts) -> Output:
         x_TD, ids_TK, weights_TK = (
             jax.lax.all_gather(a, axes, axis=0, tiled=True) for a in (x_TD, ids_TK, weights_TK)
         )
-    out = run_local(setting, x_TD, ids_TK, weights_TK, experts)
+    out = run_local(setting, x_TD.shape[0], x_TD, ids_TK, weights_TK, experts)
     y_TD = out.y_TD.astype(x_TD.dtype)
     if setting.split:
         y_TD = jax.lax.psum_scatter(y_TD, axes, scatter_dimension=0, tiled=True)

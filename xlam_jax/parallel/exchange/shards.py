@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from xlam_jax.parallel.dispatch import Plan, Slots, dispatch, make_plan
+
 
 class Output(NamedTuple):
     """Of an expert network, or of an exchange around it, on one device."""
@@ -60,15 +62,35 @@ def rows_to_hold(expected: float, most: int, slack: float) -> int:
     return max(1, min(most, 8 * math.ceil(slack * expected / 8)))
 
 
-def run_local(setting: Setting, x_TD, ids_TK, weights_TK, experts) -> Output:
-    """The network of this device's experts on tokens whose global expert ids are given."""
-    T, K = ids_TK.shape
-    count = setting.local_experts
-    capacity = rows_to_hold(T * K / setting.num_experts, T, setting.slack)
+def run_local(
+    setting: Setting, tokens: int, x_TD: jax.Array, ids_TK: jax.Array, weights_TK: jax.Array, experts: Any
+) -> Output:
+    """The network of this device's experts on rows whose global expert ids are given.
+
+    `tokens`: of how many tokens the rows are the selection that concerns this device.
+    """
+    count, K = setting.local_experts, ids_TK.shape[1]
+    capacity = rows_to_hold(tokens * K / setting.num_experts, x_TD.shape[0], setting.slack)
     first = jax.lax.axis_index(setting.expert_axes) * count if setting.peers > 1 else 0
     local_TK = ids_TK - first
     local_TK = jnp.where((local_TK >= 0) & (local_TK < count), local_TK, count)
     return setting.ffn(x_TD, local_TK, weights_TK, experts, count, capacity)
+
+
+def peer_plan(setting: Setting, ids_TK: jax.Array) -> Plan:
+    """Which token goes to which peer. One that has several experts at a peer goes there once."""
+    peer_TK = ids_TK // setting.local_experts
+    again_TK = [(peer_TK[:, :k] == peer_TK[:, k : k + 1]).any(axis=1) for k in range(ids_TK.shape[1])]
+    return make_plan(jnp.where(jnp.stack(again_TK, axis=1), setting.peers, peer_TK), setting.peers)
+
+
+def rows_for_peers(
+    x_TD: jax.Array, ids_TK: jax.Array, weights_TK: jax.Array, slots: Slots, nobody: int
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """What a peer needs of each row: hidden state, ids (`nobody` in unused slots), weights."""
+    K = ids_TK.shape[1]
+    ids_RK = jnp.where(slots.used_R[:, None], ids_TK[slots.assignment_R // K], nobody)
+    return dispatch(x_TD, slots), ids_RK, dispatch(weights_TK, slots)
 
 
 def vary(tree: Any, axes: tuple[str, ...]) -> Any:

@@ -1,0 +1,67 @@
+"""How many steps a run has, when a clock or a number of epochs says so."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import statistics
+import time
+
+import jax
+import numpy as np
+
+from xlam_jax.data.loader import batches
+from xlam_jax.training.checkpoint import state_bytes
+from xlam_jax.training.checks import no_length, not_finite
+from xlam_jax.training.setup import Work
+from xlam_jax.training.step import TrainState
+
+_CALIBRATION_STEPS = 3
+
+
+def fix_steps(work: Work, state: TrainState) -> tuple[TrainState, int]:
+    """The number of steps; with `max_minutes` from measured times. The state stays as it was."""
+    config = work.config
+    if config.steps != "auto":
+        return state, config.steps
+    if config.max_minutes is None and config.max_epochs is None:
+        raise no_length()
+    total = math.inf
+    if config.max_epochs is not None:
+        total = max(1, math.ceil(config.max_epochs * len(work.data) / config.batch.rows))
+    if config.max_minutes is not None:
+        state, seconds = _calibrate(work, state)
+        left = config.max_minutes * 60 - (time.monotonic() - work.began) - _closing_seconds(work, seconds)
+        total = min(total, max(1, math.floor(left / seconds)))
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        total = int(multihost_utils.broadcast_one_to_all(np.int32(total)))
+    epochs = total * config.batch.rows / len(work.data)
+    work.console.print(f"{total} steps, {epochs:.2f} epochs", highlight=False)
+    return state, int(total)
+
+
+def _calibrate(work: Work, state: TrainState) -> tuple[TrainState, float]:
+    """Median seconds of a step. A learning rate of 0 keeps the parameters; the moments are made anew."""
+    times = []
+    for number, host_batch in batches(work.steps(1 + _CALIBRATION_STEPS)):
+        batch = work.put(host_batch, work.sharding, state)
+        start = time.monotonic()
+        state, metrics = work.step_fn(state, batch, np.float32(0))
+        values = jax.device_get(metrics)
+        times.append(time.monotonic() - start)
+        if not values["finite"]:
+            raise not_finite(number, values, work.steps(number + 1), 0)
+    opt_state = jax.jit(work.tx.init, out_shardings=work.places.opt_state)(state.params)
+    step = jax.device_put(np.int32(0), work.places.step)
+    return dataclasses.replace(state, step=step, opt_state=opt_state), statistics.median(times[1:])
+
+
+def _closing_seconds(work: Work, step_seconds: float) -> float:
+    """A generous guess at the last checkpoint and the evaluations."""
+    saving = 2 + state_bytes(work.shapes) / 100e6
+    if not work.eval_data:
+        return saving
+    forward = step_seconds / work.config.batch.rows / 2
+    return saving + len(work.eval_data) * forward
