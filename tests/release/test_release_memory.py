@@ -56,11 +56,11 @@ def test_peak_beyond_the_arrays(tmp_path):
     assert saved["arrays"] > 350e6 and saved["shards"] >= 4 and saved["shard"] <= 101e6
     allowed = 1.5 * saved["shard"]
     assert saved["hf"] < allowed and saved["native"] < allowed
-    # The tensor that is written, the next one, and the copies that reading, casting and turning it take.
-    assert max(saved["from-hf"], saved["to-hf"]) < 5 * (8192 * 1024 * 4)
+    # The tensor that is written, the next one, and one copy where it is read, cast or turned.
+    assert max(saved["from-hf"], saved["to-hf"]) < 4 * (8192 * 1024 * 4)
     reading = measure("hf", tmp_path)["peak"]
     # The second bound shows that the measure works: reading touches at least one tensor and its cast.
     assert 5e6 < reading < allowed
-    assert measure("apart", tmp_path)["peak"] < saved["largest array"]
+    assert measure("apart", tmp_path)["peak"] < allowed
     # Orbax and tensorstore each hold a copy of the array in flight; the whole model would be 4.7 of them.
     assert measure("native", tmp_path)["peak"] < 4 * saved["largest array"]

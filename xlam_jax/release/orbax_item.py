@@ -54,6 +54,7 @@ class ItemTensors:
         stored = stored_arrays(self._item)
         check_params(stored, cfg, where=str(self._item))
         self._leaves: dict[str, Any] = {}
+        self._apart = is_apart(self._item)
         self.infos = {
             n: TensorInfo(n, e.shape, np.dtype(stored[e.path].dtype)) for n, e in self._entries.items()
         }
@@ -68,9 +69,11 @@ class ItemTensors:
         """The part of a tensor, in our orientation, that `index` cuts out."""
         entry = self._entries[name]
         try:
+            if self._apart:
+                return self._part_of_files(entry, self.infos[name].dtype, index)
             found = self._leaf(entry)[(*entry.index, *index)]
             return found.read().result() if isinstance(found, ts.TensorStore) else found
-        except ValueError as e:  # what tensorstore raises for files that are damaged or missing
+        except (OSError, ValueError) as e:  # what numpy and tensorstore raise for files damaged or missing
             raise InputError(
                 f"the parameters are damaged: {first_line(e)}",
                 where=self.path_of(name),
@@ -81,6 +84,24 @@ class ItemTensors:
         """The folder or, inside a database, the item that holds a tensor."""
         folder = self._item / self._entries[name].path
         return str(folder if folder.is_dir() else self._item)
+
+    def _part_of_files(self, entry: HfEntry, dtype: np.dtype, index: tuple[slice, ...]) -> np.ndarray:
+        # Mapping the chunks costs no copy, which tensorstore needs two of.
+        shape = entry.shape[::-1] if _transposed(entry) else entry.shape
+        rows, parts = self._rows(entry), []
+        first, end, _ = index[0].indices(shape[0])
+        for i in range(first // rows, -(-end // rows)):
+            file = self._item / entry.path / _chunk_key(entry, i)
+            chunk = np.memmap(file, np.uint8, "r").view(dtype).reshape(rows, *shape[1:])
+            inside = slice(max(first - i * rows, 0), min(end - i * rows, rows))
+            parts.append(chunk[(inside, *index[1:])])
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _rows(self, entry: HfEntry) -> int:
+        if entry.path not in self._leaves:
+            about = json.loads((self._item / entry.path / ".zarray").read_text())
+            self._leaves[entry.path] = about["chunks"][len(entry.index)]
+        return self._leaves[entry.path]
 
     def _leaf(self, entry: HfEntry) -> Any:
         if entry.path not in self._leaves:
@@ -120,7 +141,7 @@ def load_item(
     for name, entry in hf_entries(cfg).items():
 
         def read(index: tuple[slice, ...], name: str = name, path: str = entry.path) -> np.ndarray:
-            return np.asarray(tensors.part(name, index), dtypes[path])
+            return np.array(tensors.part(name, index), dtypes[path])  # a copy: arrays must outlive the files
 
         filler.fill(entry, read)
     return filler.params()
@@ -163,12 +184,13 @@ def write_item(
     # The disk catches up with one tensor while the next is made.
     with ThreadPoolExecutor(1) as background:
         waiting = background.submit(int)
-        for name, array in zip(todo, ahead(fetch, todo), strict=True):
-            files = _write_tensor(folder, entries[name], array)
+        arrays = ahead(fetch, todo)
+        for name in todo:
+            # Nothing here names the array, or it would live on while the next but one is made.
+            files = _write_tensor(folder, entries[name], next(arrays))
             waiting.result()
             waiting = background.submit(note, name, files)
             progress(name, tensors.infos[name].nbytes)
-            del array
         waiting.result()
     found = sorted(p for p in (folder / PARAMS).rglob("*") if p.is_file())
     return {str(p.relative_to(folder)): p.stat().st_size for p in found}
@@ -180,12 +202,15 @@ def _write_tensor(folder: Path, entry: HfEntry, array: np.ndarray) -> dict[str, 
     files = {}
     for i, start in enumerate(range(0, ours.shape[0], rows)):
         part = contiguous(ours[start : start + rows], ours.dtype)
-        key = ".".join(map(str, (*entry.index, i, *(0,) * (ours.ndim - 1))))
-        name = f"{PARAMS}/{entry.path}/{key}"
+        name = f"{PARAMS}/{entry.path}/{_chunk_key(entry, i)}"
         data = part.reshape(-1).view(np.uint8).data
         (folder / name).write_bytes(data)
         files[name] = hashlib.sha256(data).hexdigest()
     return files
+
+
+def _chunk_key(entry: HfEntry, chunk: int) -> str:
+    return ".".join(map(str, (*entry.index, chunk, *(0,) * (len(entry.shape) - 1))))
 
 
 def _chunk_rows(shape: tuple[int, ...], dtype: np.dtype) -> int:

@@ -21,8 +21,8 @@ _BUFFERS = (".rotary_emb.inv_freq", ".masked_bias")
 # Published DeepSeek-V3 checkpoints and transformers keep it in float32 beside bfloat16 weights: a rounded
 # bias chooses other experts.
 _FLOAT32 = ("e_score_correction_bias",)
-# Transposing this many rows at a time keeps them in the cache: three times the speed of numpy's own order.
-_STRIP_ROWS = 64
+# Transposing this many rows at a time keeps them in the cache: many times the speed of numpy's own order.
+_STRIP_ROWS = 16
 
 
 class Tensors(Protocol):
