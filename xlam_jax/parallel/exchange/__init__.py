@@ -2,12 +2,12 @@
 
 P peers split the experts; each device has T tokens with K choices. Collectives of one layer, forward + backward:
 
-| exchange   | moves                                          | rows a device receives | collectives               |
-|------------|------------------------------------------------|------------------------|---------------------------|
-| none       | the experts' matrices, if the mesh splits them | 0                      | none (3 all-gather + 3 reduce-scatter for the matrices) |
-| gather     | all tokens to all peers                        | (P - 1) T              | 3 all-gather, 1 reduce-scatter + the transposes (1 and 2) |
-| all_to_all | tokens to the peers they chose, padded to a fixed size, in rounds | slack T min(P, K) a round | 1 all-reduce, then 4 all-to-all + 3 a round |
-| ragged     | the same, unpadded                             | T min(P, K) or less    | 1 all-gather, 4 ragged all-to-all + 3 |
+none        moves nothing (the experts' matrices, where the mesh splits them: 3 all-gather, 3 reduce-scatter)
+gather      all tokens to all peers; a device receives (P - 1) T rows; 3 all-gather and 1 reduce-scatter, and their
+            transposes (1 and 2)
+all_to_all  tokens to the peers they chose, padded to a fixed size, in rounds; slack T min(P, K) rows a round;
+            1 all-reduce, then 4 all-to-all and 3 a round
+ragged      the same, unpadded; T min(P, K) rows or less; 1 all-gather, 4 ragged all-to-all and 3
 
 The three moved things are hidden states, ids (no gradient) and weights; one comes back, the weighted sums. In addition
 any exchange all-gathers each matrix over `fsdp` (and reduce-scatters its gradient), and all-reduces the sums over
