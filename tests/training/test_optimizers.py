@@ -136,7 +136,9 @@ def test_muon_is_optax_s_on_a_single_matrix():
     for t in range(5):
         updates, state = tx.update(random_tree(100 + t).layers.mlp.up[1], state, params)
         params = optax.apply_updates(params, 1e-2 / (t + 1) * updates)
-    np.testing.assert_allclose(run(OptimConfig(name="muon", clip=None), 5).layers.mlp.up[1], params, atol=1e-6)
+    np.testing.assert_allclose(
+        run(OptimConfig(name="muon", clip=None), 5).layers.mlp.up[1], params, atol=1e-6
+    )
 
 
 # -- state ----
@@ -163,7 +165,7 @@ def test_state_lies_where_its_parameter_lies(name, moments):
         case "sgd":
             assert not queries
         case "adafactor":
-            specs = {k.split(".")[-3]: s.spec for k, (_, s) in queries.items()}
+            specs = {k.split(".layers.")[0].split(".")[-1]: s.spec for k, (_, s) in queries.items()}
             q = places.params.layers.attn.q.spec
             assert specs["rows"] == jax.P(q[0], q[1], None) and specs["cols"] == jax.P(q[0], None, q[2])
         case _:

@@ -78,7 +78,7 @@ def room_on_disk(where: Path) -> Iterator[None]:
             raise _no_room(where, os.strerror(e.errno)) from e
         raise
     except ValueError as e:  # tensorstore, under Orbax, reports every failed write as a ValueError
-        if "No space left" in str(e) or "RESOURCE_EXHAUSTED" in str(e):
+        if any(words in str(e) for words in ("No space left", "RESOURCE_EXHAUSTED", "File too large")):
             raise _no_room(where, os.strerror(errno.ENOSPC)) from e
         raise
 
