@@ -3,6 +3,7 @@
 import pytest
 
 from xlam_jax.bench.flops import count, flops_per_token, mean_keys
+from xlam_jax.models.lora import LoraConfig
 from xlam_jax.models.named import named_config
 from xlam_jax.models.spec import count_active_params, count_params
 
@@ -35,7 +36,7 @@ def test_by_hand_on_a_tiny_model():
     assert flops_per_token(cfg, S)["total"] == 6 * weights + attention
     # A frozen base needs no weight gradients; the pairs of rank 3 are trained.
     pairs = 2 * 3 * (D + N * H + 2 * (D + K * H) + N * H + D + 2 * (D + F) + F + D)
-    assert flops_per_token(cfg, S, lora_rank=3)["total"] == 4 * weights + 6 * pairs + attention
+    assert flops_per_token(cfg, S, lora=LoraConfig(rank=3))["total"] == 4 * weights + 6 * pairs + attention
     # The lower layer costs its forward pass only.
     half = flops_per_token(cfg, S, freeze_layers=1)["total"]
     assert half == 2 * layer + 6 * (layer + D * V) + attention / 2 + attention / 6

@@ -15,6 +15,7 @@ from xlam_jax.bench.moe import bench_moe
 from xlam_jax.bench.protocol import file_name, timed
 from xlam_jax.bench.train import StepOptions, bench_train, cut_layers
 from xlam_jax.errors import InputError
+from xlam_jax.models.lora import LoraConfig
 from xlam_jax.models.named import named_config
 from xlam_jax.parallel.mesh import MeshConfig
 
@@ -37,6 +38,13 @@ def test_train_reports_its_own_arithmetic():
     assert found["tflops"] == pytest.approx(found["tokens_per_second_per_device"] * flops / 1e12)
     assert found["of_ceiling"] == pytest.approx(found["tflops"] / found["ceiling_tflops"])
     assert "causal" in found["formula"] and found["mfu"] is None and found["versions"]["jax"]
+
+
+def test_train_with_adapters_counts_them():
+    lora = LoraConfig(rank=2)
+    found = bench_train(TINY, rows=1, seq_len=32, options=StepOptions(lora=lora), **QUICK)
+    assert found["gflops_per_token"] == flops_per_token(TINY, 32, lora=lora)["total"] / 1e9
+    assert found["lora"]["rank"] == 2 and "rank 2" in found["formula"]
 
 
 def test_train_on_real_shards(tmp_path):

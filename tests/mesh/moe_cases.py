@@ -12,7 +12,7 @@ from xlam_jax.models.config import MoeConfig
 from xlam_jax.models.experts import Experts, moe_ffn
 from xlam_jax.models.experts.product import logical_axes
 from xlam_jax.models.routing import load_balance_loss, route
-from xlam_jax.parallel.mesh import AXES, MeshConfig, make_mesh
+from xlam_jax.parallel.mesh import MeshConfig, make_mesh
 from xlam_jax.parallel.rules import batch_sharding, to_sharding
 
 CFG = MoeConfig(8, 2, 8)
@@ -20,7 +20,7 @@ B, S, D = 8, 24, 16
 SLACK = 0.5  # so small that balanced routing needs several turns too
 
 FACTORS = [
-    dict(zip(AXES, sizes, strict=True))
+    dict(zip(("data", "fsdp", "expert", "tensor"), sizes, strict=True))
     for sizes in itertools.product((1, 2, 4, 8), repeat=4)
     if np.prod(sizes) == 8
 ]

@@ -18,7 +18,7 @@ moe_blocks = pytest.importorskip("moe_blocks")
 
 CFG = MoeConfig(8, 2, 16)
 D = 24
-BACKENDS = ["dense", "batched"]
+BACKENDS = ["dense", "batched", "grouped"]
 
 
 def close(a, b, tolerance=1e-5):
@@ -28,7 +28,8 @@ def close(a, b, tolerance=1e-5):
 
 
 @pytest.mark.parametrize(
-    ("name", "backend"), [*((name, "batched") for name in moe_blocks.NAMES), ("mixtral", "dense")]
+    ("name", "backend"),
+    [*((name, "batched") for name in moe_blocks.NAMES), ("mixtral", "dense"), ("deepseek-v3", "grouped")],
 )
 def test_output_and_all_gradients_equal_transformers(name, backend):
     block, x = moe_blocks.make(name), moe_blocks.hidden()
@@ -87,27 +88,36 @@ def value_and_grads(backend, slack):
     return run
 
 
+@pytest.fixture(scope="module")
+def dense():
+    return value_and_grads("dense", 1.0)
+
+
 @pytest.mark.parametrize("slack", [0.2, 1.25, 100.0])
-def test_windows_equal_the_dense_oracle(slack):
-    dense, batched = value_and_grads("dense", 1.0), value_and_grads("batched", slack)
+@pytest.mark.parametrize("backend", ["batched", "grouped"])
+def test_windows_equal_the_dense_oracle(backend, slack, dense):
+    windowed = value_and_grads(backend, slack)
     turns = {}
     for name, bias in ROUTINGS.items():
         for seed in range(3):
             case = random_case(seed, bias=bias)
-            right, ours = dense(*case), batched(*case)
+            right, ours = dense(*case), windowed(*case)
             close(ours[:2], right[:2])
             assert ours[2]["dropped"] == 0
             turns[name] = float(ours[2]["windows"])
-    # 96 tokens, 24 rows of an expert expected: windows of 8, 32 and 96 rows.
-    assert turns["two-experts"] == {0.2: 12, 1.25: 3, 100.0: 1}[slack]
+    # 96 tokens, 24 rows of an expert expected: windows of 8, 32 and 96 rows of each expert, or of 64, 192 (all
+    # assignments there are) and 192 rows altogether.
+    expected = {"batched": {0.2: 12, 1.25: 3, 100.0: 1}, "grouped": {0.2: 3, 1.25: 1, 100.0: 1}}
+    assert turns["two-experts"] == expected[backend][slack]
 
 
-def test_nothing_is_dropped_whatever_the_routing():
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_nothing_is_dropped_whatever_the_routing(backend):
     """Experts that return ones: each token must get the sum of its weights."""
     ones = Experts(
         jnp.zeros((8, D, 1)).at[:, 0].set(1.0), jnp.zeros((8, D, 1)).at[:, 0].set(1.0), jnp.ones((8, 1, D))
     )
-    run = jax.jit(lambda x, routing: moe_ffn(x, routing, ones, CFG, slack=0.2)[0])
+    run = jax.jit(lambda x, routing: moe_ffn(x, routing, ones, CFG, backend=backend, slack=0.2)[0])
     scale = 1 / jax.nn.silu(1.0)
     for seed in range(20):
         x, routing, _ = random_case(seed, bias=4 * np.random.default_rng(seed).standard_normal(8))

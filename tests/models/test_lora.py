@@ -12,7 +12,7 @@ from xlam_jax.errors import InputError
 from xlam_jax.models import lora as L
 from xlam_jax.models.decoder import forward, logits
 from xlam_jax.models.named import named_config
-from xlam_jax.models.params import Adapted, unstack
+from xlam_jax.models.params import Adapted, Quantized, unstack
 from xlam_jax.models.spec import count_params, init, leaves, shardings
 from xlam_jax.parallel.mesh import MeshConfig, make_mesh
 
@@ -155,6 +155,26 @@ def test_a_mesh_of_eight_equals_one_device(name):
     jax.tree.map(np.testing.assert_array_equal, fresh, L.init_adapters(cfg, lora, KEY))
     np.testing.assert_allclose(found[0], expected[0], rtol=1e-5)
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6), found[1], expected[1])
+
+
+def test_a_quantised_mixture_on_a_mesh_equals_one_device():
+    pytest.importorskip("qwix", reason="pip install --no-deps qwix==0.1.8")
+    cfg, lora = CONFIGS["tiny-mixtral"], L.LoraConfig(rank=4, targets=("experts",), quantize="nf4")
+    # Two blocks of 64 rows, which split; of 96 rows there are three of 32.
+    cfg = cfg.replace(moe=dataclasses.replace(cfg.moe, intermediate_size=128))
+    params, adapters = init(cfg, KEY), filled(cfg, lora)
+    one = L.attach(L.quantize_base(params, cfg, lora), adapters)
+    assert isinstance(one.layers.mlp.up.w, Quantized) and isinstance(one.layers.attn.q, Quantized)
+    assert not isinstance(one.layers.mlp.router, Quantized)
+    expected = jax.jit(lambda p: run(p, cfg))(one)
+    np.testing.assert_allclose(jax.jit(lambda p: run(p, cfg))(L.merge(one)), expected, atol=1e-5)
+    mesh = make_mesh(MeshConfig(fsdp=2, expert=2, tensor=2))
+    with jax.set_mesh(mesh):
+        here = jax.tree.map(jax.device_put, params, shardings(cfg, mesh))
+        whole = L.attach(L.quantize_base(here, cfg, lora, mesh, take=True), adapters)
+        assert whole.layers.mlp.up.w.array.qvalue.sharding.spec == here.layers.mlp.up.sharding.spec
+        found = jax.jit(lambda p: run(p, cfg))(whole)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 DROP = L.LoraConfig(rank=4, dropout=0.25, targets=("attention", "mlp"))

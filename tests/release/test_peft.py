@@ -147,3 +147,49 @@ def test_an_adapter_of_another_model_is_refused(tmp_path):
         load_peft(tmp_path / "adapter", named_config("tiny-mixtral"))
     with pytest.raises(InputError, match="adapter_config"):
         load_peft(tmp_path, cfg)
+
+
+def test_gradients_of_a_mixture_equal_pefts(tmp_path):
+    cfg, params, adapters = world("tiny-mixtral", ("q_proj", "experts", "router"), tmp_path)
+    save_peft(adapters, cfg, tmp_path / "adapter")
+    model = peft.PeftModel.from_pretrained(
+        torch_base(tmp_path / "base"), str(tmp_path / "adapter"), is_trainable=True
+    )
+    (model(torch.from_numpy(TOKENS).long()).logits ** 2).mean().backward()
+    grads = {
+        name.removeprefix("base_model.model.model.layers."): p.grad.numpy()
+        for name, p in model.named_parameters()
+        if p.grad is not None
+    }
+    positions = np.broadcast_to(np.arange(TOKENS.shape[1], dtype=np.int32), TOKENS.shape)
+
+    @jax.jit
+    @jax.grad
+    def ours_of(adapters):
+        whole = attach(params, adapters)
+        hidden, _ = forward(whole, TOKENS, positions, np.ones_like(TOKENS), cfg, experts="dense")
+        return (logits(whole, hidden, cfg) ** 2).mean()
+
+    found = jax.device_get(ours_of(adapters)).layers
+    E, F, R = 4, cfg.moe.intermediate_size, 3
+    for layer in range(cfg.num_layers):
+
+        def factors(module, layer=layer):
+            return (grads[f"{layer}.{module}.lora_{x}.default.weight"] for x in "AB")
+
+        a, b = factors("mlp.experts.base_layer")  # gate and up: [E * 2R, D] and [2F, 2R * E]
+        a, b = a.reshape(E, 2 * R, -1), b.reshape(2 * F, 2 * R, E)
+        down_a, down_b = factors("mlp.experts")
+        down_b = down_b.reshape(-1, R, E)
+        plain = {k: factors(m) for k, m in (("q", "self_attn.q_proj"), ("router", "mlp.gate"))}
+        expected = {
+            "gate": (a[:, :R].swapaxes(1, 2), b[:F, :R].transpose(2, 1, 0)),
+            "up": (a[:, R:].swapaxes(1, 2), b[F:, R:].transpose(2, 1, 0)),
+            "down": (down_a.reshape(E, R, -1).swapaxes(1, 2), down_b.transpose(2, 1, 0)),
+            **{k: tuple(x.T for x in pair) for k, pair in plain.items()},
+        }
+        for name, pair in expected.items():
+            mine = found.attn.q if name == "q" else getattr(found.mlp, name)
+            for x, y in zip((mine.a[layer], mine.b[layer]), pair, strict=True):
+                np.testing.assert_allclose(x, y, rtol=2e-3, atol=2e-6, err_msg=f"{layer} {name}")
+                assert np.abs(y).max() > 1e-5

@@ -117,18 +117,19 @@ def test_training_on_a_quantised_base_reduces_the_loss(kind):
     pytest.importorskip("qwix", reason="pip install --no-deps qwix==0.1.8")
     mesh = make_mesh(MeshConfig(fsdp=2, tensor=2))
     lora = LORA.model_copy(update={"quantize": kind})
+    cfg = CFG.replace(initializer_range=0.3)  # else the frozen head bounds what can be learnt
     with jax.set_mesh(mesh):
-        tx, state = state_on(mesh, lora)
+        tx, state = state_on(mesh, lora, cfg)
         state = jax.device_put(state, places_of(state, mesh))
         bits = jax.tree.leaves(state.frozen.params.layers.attn.q)[0].dtype
         assert bits == {"int8": jnp.int8, "nf4": jnp.uint4}[kind]
-        step = make_step(sft_objective(CFG), tx, places_of(state, mesh))
+        step = make_step(sft_objective(cfg), tx, places_of(state, mesh))
         batch = Batch(*(jax.device_put(f, micro_sharding(mesh)) for f in batch_of()))
         losses = []
-        for _ in range(8):
-            state, metrics = step(state, batch, np.float32(2e-2))
+        for _ in range(12):
+            state, metrics = step(state, batch, np.float32(5e-2))
             losses.append(float(metrics["loss"]))
-    assert losses[-1] < losses[0] - 0.3
+    assert losses[-1] < losses[0] - 0.3, losses
 
 
 torch = pytest.importorskip("torch")

@@ -15,6 +15,7 @@ from xlam_jax.data.build import BuildConfig, build
 from xlam_jax.data.pairs import NEGATIVES, build_pairs
 from xlam_jax.errors import InputError
 from xlam_jax.format.record import write_records
+from xlam_jax.models.fingerprint import weights_key
 from xlam_jax.models.spec import shardings
 from xlam_jax.parallel.mesh import MeshConfig, make_mesh
 from xlam_jax.release import load_model, save_hf
@@ -22,7 +23,7 @@ from xlam_jax.training.config import TrainConfig
 from xlam_jax.training.loop import train
 from xlam_jax.training.preference import reference
 from xlam_jax.training.preference.precompute import precompute
-from xlam_jax.training.preference.reference import PreferenceSource, done_rows, weights_key
+from xlam_jax.training.preference.reference import PreferenceSource, done_rows
 from xlam_jax.training.run_folder import read_metrics
 from xlam_jax.training.tasks import Dpo
 

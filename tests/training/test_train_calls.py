@@ -21,7 +21,7 @@ from xlam_jax.training.run_folder import read_metrics
 
 @pytest.fixture
 def few(world, settings, tmp_path):
-    """A run on three records, and these records as a file: learned by heart, so that some answers are right."""
+    """A run on three records, and these as a file: learned by heart, so that some answers are right."""
     settings["data"]["train"] = str(tiny_run.make_data(tmp_path / "few", world / "tokenizer", 3, seq_len=640))
     records = tiny_run.records(3)
     write_records(tmp_path / "records.jsonl", records)

@@ -109,7 +109,7 @@ loader.Steps.__getitem__ = stuck
     settings |= {"watchdog": {"factor": 3, "least_seconds": 4}, "checkpoint": {"every": 4}}
     process = start(settings, hang)
     try:
-        output, _ = process.communicate(timeout=240)
+        output, _ = process.communicate(timeout=500)
     finally:
         process.kill()
     assert process.returncode == EXIT_CODE, output

@@ -17,7 +17,7 @@ from typing import Any
 
 _BF16 = ("--dtype", "bfloat16")
 _STEP = ("--seq-len", "4096", "--remat", "full", "--compute-dtype", "bfloat16", "--attention", "auto")
-_NARROW = ("--param-dtype", "bfloat16")
+_NARROW = ("--param-dtype", "bfloat16", "--moment-dtype", "bfloat16")
 _MIXTRAL = ("--model", "mixtral-8x7b")
 
 # (name, seconds it may take, arguments of `xlam bench`); the most wanted first.
@@ -26,7 +26,8 @@ PARTS: tuple[tuple[str, int, tuple[str, ...]], ...] = (
     ("moe-balanced", 75, ("moe", *_MIXTRAL, "--tokens", "8192", *_BF16)),
     ("train-mixtral-slice", 80, ("train", *_MIXTRAL, "--layers", "2", "--rows", "2", *_STEP, *_NARROW)),
     ("train-1.3b", 80, ("train", "--model", "deepseek-coder-1.3b", "--rows", "4", *_STEP)),
-    ("train-7b-bf16", 80, ("train", "--model", "deepseek-coder-7b-v1.5", "--rows", "1", *_STEP, *_NARROW)),
+    ("train-7b-lora", 80, ("train", "--model", "deepseek-coder-7b-v1.5", "--rows", "2", *_STEP, "--param-dtype",
+                           "bfloat16", "--lora-rank", "16")),
     ("moe-skewed", 60, ("moe", *_MIXTRAL, "--tokens", "8192", "--skew", "1.0", *_BF16)),
     ("compare-torch", 80, ("compare", "--model", "deepseek-coder-1.3b", "--layers", "12", "--rows", "2",
                            "--seq-len", "2048", *_BF16)),

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from xlam_jax.models.config import ModelConfig
+from xlam_jax.models.lora import LoraConfig, target_paths
 from xlam_jax.models.params import ParamSpec
 from xlam_jax.models.spec import leaves
 
@@ -78,32 +79,32 @@ def flops_per_token(
     *,
     freeze: Sequence[str] = (),
     freeze_layers: int = 0,
-    lora_rank: int = 0,
-    lora_targets: Sequence[str] = ("*",),
+    lora: LoraConfig | None = None,
 ) -> dict[str, Any]:
     """Model FLOPs of one position in a training step.
 
     Args:
       freeze, freeze_layers: as in `training.config.TrainConfig`.
-      lora_rank: above 0 all of the base is frozen and pairs of this rank are trained on `lora_targets`.
+      lora: all of the base is frozen, and adapters are trained.
 
     Returns:
       `total`, its parts `weights`, `attention`, `adapters`, `forward` (a third of it or more), and the
       `formula` with its numbers.
     """
     share, weights, adapters, forward = active_share(cfg), 0.0, 0.0, 0.0
+    adapted = target_paths(cfg, lora) if lora else ()
     for path, s in leaves(cfg).items():
         if not is_multiplied(path, s, cfg):
             continue
         used = math.prod(s.shape) * (share if s.per_expert else 1.0)
         below = used * freeze_layers / cfg.num_layers if s.per_layer else 0.0
-        frozen = lora_rank > 0 or any(fnmatch.fnmatch(path, glob) for glob in freeze)
+        frozen = lora is not None or any(fnmatch.fnmatch(path, glob) for glob in freeze)
         trained = 0 if frozen else BACKWARD_WEIGHT
         forward += FORWARD * used
         weights += FORWARD * below + (FORWARD + BACKWARD_DATA + trained) * (used - below)
-        if lora_rank and s.lora and any(fnmatch.fnmatch(path, glob) for glob in lora_targets):
+        if lora and path in adapted:
             pairs = used / (s.shape[-1] * s.shape[-2])  # matrices that a token passes
-            size = pairs * lora_rank * (s.shape[-1] + s.shape[-2])
+            size = pairs * lora.rank * (s.shape[-1] + s.shape[-2])
             adapters += 6 * size
             forward += FORWARD * size
     layers = cfg.num_layers
@@ -114,7 +115,7 @@ def flops_per_token(
     seen = "S" if not cfg.sliding_window or cfg.sliding_window >= seq_len else "(2 - w/S) w"
     formula = (
         f"{per_weight:.3g} x {n / 1e9:.3f} G active matmul parameters + 3 L {seen} N (d_qk + d_v), causal"
-        + (f" + 6 x adapters of rank {lora_rank}" if lora_rank else "")
+        + (f" + 6 x adapters of rank {lora.rank}" if lora else "")
     )
     return {
         "total": weights + attention + adapters,

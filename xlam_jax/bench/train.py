@@ -13,15 +13,19 @@ import numpy as np
 
 from xlam_jax.bench import protocol
 from xlam_jax.bench.flops import count, flops_per_token
+from xlam_jax.bench.plan.state import step_state
+from xlam_jax.bench.plan.work import Work
 from xlam_jax.data.batch import Batch, stack
 from xlam_jax.errors import InputError
 from xlam_jax.models.config import ModelConfig
-from xlam_jax.models.spec import decay_mask, init
+from xlam_jax.models.lora import LoraConfig, init_adapters
+from xlam_jax.models.spec import init
 from xlam_jax.parallel.mesh import MeshConfig, make_mesh
 from xlam_jax.training.config import MoeOptions
 from xlam_jax.training.objectives import sft_objective
-from xlam_jax.training.optimizer import OptimConfig, make_optimizer
-from xlam_jax.training.step import init_state, make_step, micro_sharding
+from xlam_jax.training.optimizer import OptimConfig
+from xlam_jax.training.partition import Frozen
+from xlam_jax.training.step import TrainState, init_state, make_step, micro_sharding
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +35,8 @@ class StepOptions:
     remat: str = "none"
     param_dtype: str = "float32"
     compute_dtype: str = "float32"
-    moment_dtype: str | None = None
+    moment_dtype: str = "float32"
+    lora: LoraConfig | None = None
     attention: str = "xla"
     mesh: MeshConfig = dataclasses.field(default=MeshConfig())
     moe: MoeOptions = dataclasses.field(default=MoeOptions())
@@ -63,6 +68,8 @@ def bench_train(
 ) -> dict[str, Any]:
     """Times the real train step (SFT objective, AdamW) on one packed batch.
 
+    A LoRA base is not quantised here.
+
     Args:
       data: folder of packed shards whose first rows are the batch; None: two documents a row, random ids.
 
@@ -80,16 +87,15 @@ def bench_train(
     batch, seq_len = _real(data, rows, cfg) if data else (synthetic(cfg, rows, seq_len), seq_len)
     with jax.set_mesh(device_mesh):
         best = protocol.ceiling(dtype)
-        optim = OptimConfig(moment_dtype=options.moment_dtype)  # type: ignore[arg-type]
-        tx = make_optimizer(optim, decay_mask(cfg))
-        params = init(
+        work = Work(
             cfg,
-            jax.random.key(0),
-            mesh=device_mesh,
-            dtype=protocol.need_dtype(options.param_dtype, "--param-dtype"),
+            seq_len,
+            rows,
+            param_dtype=options.param_dtype,
+            optim=OptimConfig(moment_dtype=options.moment_dtype),  # type: ignore[arg-type]
+            lora=options.lora,
         )
-        state, places = init_state(params, cfg, tx, device_mesh)
-        del params
+        tx, places, state = _state(work, device_mesh)
         objective = sft_objective(
             cfg, remat=options.remat, compute_dtype=dtype, attention=options.attention, moe=options.moe
         )
@@ -108,7 +114,7 @@ def bench_train(
 
         took = protocol.timed(run, steps, warmup)
     tokens, devices = rows * seq_len, device_mesh.size
-    flops = flops_per_token(cfg, seq_len)
+    flops = flops_per_token(cfg, seq_len, lora=options.lora)
     achieved = tokens * flops["total"] / took["median"] / devices
     sheet = protocol.known_hardware()
     return {
@@ -118,8 +124,9 @@ def bench_train(
         "real_tokens": int((batch.segment_ids > 0).sum()),
         "target_tokens": int((batch.loss_weights > 0).sum()),
         "data": str(data) if data else "synthetic, two documents a row",
-        **{k: v for k, v in dataclasses.asdict(options).items() if k not in ("mesh", "moe")},
+        **{k: v for k, v in dataclasses.asdict(options).items() if k not in ("mesh", "moe", "lora")},
         "mesh": options.mesh.model_dump(),
+        "lora": options.lora.model_dump() if options.lora else None,
         "moe": options.moe.model_dump() if cfg.moe else None,
         "parameters": count(cfg).total,
         "active_matmul_parameters": count(cfg).active_matmul,
@@ -141,6 +148,20 @@ def bench_train(
         "peak_device_mib": peak / 2**20 if (peak := protocol.peak_memory()) else None,
         **protocol.environment(),
     }
+
+
+def _state(work: Work, mesh: Any) -> tuple[Any, TrainState, TrainState]:
+    """(optimizer, shardings, a fresh state): random weights, and adapters where there are some."""
+    tx, _, places = step_state(work, mesh)
+    key, dtype = jax.random.key(0), protocol.need_dtype(work.param_dtype, "--param-dtype")
+    params = init(work.cfg, key, mesh=mesh, dtype=dtype)
+    if not work.lora:
+        state, places = init_state(params, work.cfg, tx, mesh)
+        return tx, places, state
+    adapters = init_adapters(work.cfg, work.lora, key, mesh=mesh)
+    moments = jax.jit(tx.init, out_shardings=places.opt_state)(adapters)
+    step = jax.device_put(jnp.int32(0), places.step)
+    return tx, places, TrainState(step, adapters, moments, Frozen(params))
 
 
 def synthetic(cfg: ModelConfig, rows: int, seq_len: int) -> Batch:

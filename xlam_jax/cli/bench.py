@@ -117,5 +117,34 @@ def data_memory(
     print_table("peak memory", results)
 
 
+@app.command(epilog="Example: xlam bench convert --model tiny-mixtral --shard-size 100KB")
+def convert(
+    model: Annotated[str, typer.Option(help="Name of a released shape.")] = "mixtral-8x7b",
+    layers: Annotated[int | None, typer.Option(min=1, help="Cut the model to its lowest layers.")] = None,
+    folder: Annotated[
+        Path, typer.Option(metavar="DIR", help="Disk to measure; three times the weights must be free.")
+    ] = Path("."),
+    shard_size: Annotated[str, typer.Option(metavar="SIZE", help="Of one file.")] = "2GB",
+    json_file: JsonOption = None,
+) -> None:
+    """Convert a synthetic checkpoint both ways: MB/s against the disk, memory, kill -9 and resume."""
+    from xlam_jax.bench.convert import bench_convert
+    from xlam_jax.cli.convert import parse_size
+    from xlam_jax.models.named import named_config
+
+    cfg = named_config(model)
+    cfg = cfg.replace(num_layers=min(layers or cfg.num_layers, cfg.num_layers))
+    with err.status("starting") as status:
+        result = bench_convert(
+            cfg, folder, max_shard_bytes=parse_size(shard_size), progress=lambda what: status.update(what)
+        )
+    result = {"model": model, "layers": cfg.num_layers, **result}
+    write_json(json_file, result)
+    keys = ("seconds", "MB_per_second", "of_disk", "peak_bytes")
+    rows = [{"command": name, **{k: result[name][k] for k in keys}} for name in ("from_hf", "to_hf")]
+    disk = result["disk"]["copy_MB_per_second"]
+    print_table(f"{result['bytes'] / 1e9:.1f} GB; a plain copy with fsync: {disk:.0f} MB/s", rows)
+
+
 bench_speed.register(app)
 bench_flags.register(app)

@@ -75,6 +75,8 @@ def train(
     remat: Annotated[str, typer.Option(help="none, full, dots, names:a,b.")] = "none",
     compute_dtype: Dtype = "float32",
     param_dtype: Dtype = "float32",
+    moment_dtype: Dtype = "float32",
+    lora_rank: Annotated[int, typer.Option(min=0, help="Adapters of this rank on a frozen base.")] = 0,
     attention: Annotated[str, typer.Option(help="Backend, or auto: the one that works here.")] = "xla",
     experts: Annotated[str, typer.Option(help="Backend of a mixture's experts.")] = "batched",
     mesh: Annotated[str, typer.Option(help="For example fsdp=8.")] = "",
@@ -86,6 +88,7 @@ def train(
     from xlam_jax.bench import protocol
     from xlam_jax.bench.plan.work import parse_mesh
     from xlam_jax.bench.train import StepOptions, bench_train
+    from xlam_jax.models.lora import LoraConfig
     from xlam_jax.training.config import MoeOptions
 
     cfg = _cut(model, layers)
@@ -96,6 +99,8 @@ def train(
         attention=_tried_attention(attention, cfg, seq_len, compute_dtype),
         mesh=parse_mesh(mesh),
         moe=MoeOptions(experts=experts),
+        moment_dtype=moment_dtype,
+        lora=LoraConfig(rank=lora_rank) if lora_rank else None,
     )
     with err.status("compiling and timing"):
         result = bench_train(

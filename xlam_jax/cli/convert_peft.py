@@ -16,7 +16,7 @@ _Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace DST if it
 def register(app: typer.Typer) -> None:
     app.command("to-peft", epilog="Example: xlam convert to-peft runs/lora runs/adapter")(to_peft)
     app.command(
-        "from-peft", epilog="Example: xlam convert from-peft runs/adapter runs/merged --base runs/model"
+        "from-peft", epilog="Example: xlam convert from-peft runs/adapter runs/merged --base runs/demo/base"
     )(from_peft)
 
 

@@ -58,6 +58,7 @@ def plan(
     from xlam_jax.bench.plan.work import Work, find_model, parse_mesh, sizes_of, work_of
     from xlam_jax.config import load_config
     from xlam_jax.errors import InputError
+    from xlam_jax.models.lora import LoraConfig
     from xlam_jax.training.config import TrainConfig
 
     length: tuple[int | None, float | None] = (None, None)
@@ -76,7 +77,7 @@ def plan(
         "accumulation": accumulation,
         "remat": remat,
         "param_dtype": param_dtype,
-        "lora_rank": lora_rank,
+        "lora": LoraConfig(rank=lora_rank) if lora_rank else None,
     }
     work = work.replace(**{k: v for k, v in changes.items() if v is not None})
     if work.param_dtype not in ("float32", "bfloat16"):

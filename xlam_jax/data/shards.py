@@ -70,7 +70,7 @@ def write_shards(
         behind.
     """
     counts = {"rows": 0, "records": 0, "tokens": 0, "target_tokens": 0, "padding": 0}
-    most = {"max_row_targets": 0, "max_row_records": 0, "max_token_id": 0}
+    most = {"max_row_targets": 0, "max_row_records": 0, "max_row_segments": 0, "max_token_id": 0}
     pairs: Counter[str] = Counter()
     with replacing(folder) as partial:
         shards = []
@@ -91,6 +91,8 @@ def write_shards(
                 most["max_row_records"] = max(most["max_row_records"], len(ids))
                 if isinstance(row, PairBatch):
                     pairs.update(describe_row(row))
+                runs = 1 + int((np.diff(row.segment_ids) != 0).sum())  # padding is one of them
+                most["max_row_segments"] = max(most["max_row_segments"], runs)
                 most["max_token_id"] = max(
                     most["max_token_id"], int(row.tokens.max()), int(row.targets.max())
                 )

@@ -22,6 +22,7 @@ from xlam_jax.models.rope import rope_angles, rotate
 
 # Names a remat policy "names:..." may save.
 SAVEABLE_NAMES = ("attn_in", "qkv", "attn_out", "attn_residual", "mlp_in", "mlp_hidden", "moe_out")
+Heads = tuple[jax.Array, jax.Array, jax.Array]
 _LATENT_EPS = 1e-6  # transformers does not take the config's for the norms inside latent attention
 
 
@@ -65,7 +66,7 @@ def attention_inputs(
         return _plain_inputs(layer.attn, h_BSD, angles, cfg)
 
 
-def _plain_inputs(attn: Any, h_BSD: jax.Array, angles: tuple, cfg: ModelConfig) -> tuple[jax.Array, ...]:
+def _plain_inputs(attn: Any, h_BSD: jax.Array, angles: tuple, cfg: ModelConfig) -> Heads:
     B, S, _ = h_BSD.shape
 
     def heads(w: Any, bias: Any, count: int) -> jax.Array:
@@ -83,7 +84,7 @@ def _plain_inputs(attn: Any, h_BSD: jax.Array, angles: tuple, cfg: ModelConfig) 
 
 def _latent_inputs(
     attn: LatentAttention, h_BSD: jax.Array, angles: tuple, cfg: ModelConfig, latent: LatentConfig
-) -> tuple[jax.Array, ...]:
+) -> Heads:
     B, S, _ = h_BSD.shape
     N, nope = cfg.num_heads, latent.nope_head_dim
     if attn.q is None:

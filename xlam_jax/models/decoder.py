@@ -37,6 +37,7 @@ def forward(
     experts: str = "batched",
     exchange: str = "auto",
     frozen_layers: Layer | None = None,
+    max_segments: int | None = None,
     branches_BS: jax.Array | None = None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Hidden states after the final norm.
@@ -54,6 +55,7 @@ def forward(
       experts, exchange: how a mixture computes its experts and moves tokens to them, see `models.experts`.
       frozen_layers: stacked layers that stand below `params.layers`; gradients stop above them, so they cost
         a forward pass and keep nothing for the backward one.
+      max_segments: bound on the segments of a row, for the attention backends that need one.
       branches_BS: int32, where segments fork; see `models.attention.attend`.
 
     Returns:
@@ -75,6 +77,7 @@ def forward(
         with jax.named_scope("attention"):
             out = attend(
                 q, k, v, segment_ids_BS, window=cfg.sliding_window, backend=attention, scale=scale,
+                max_segments=max_segments,
                 branches_BS=branches_BS,
             )  # fmt: skip
         x_BSD = attention_output(layer, x_BSD, out)

@@ -30,11 +30,12 @@ def _sums(leaves: list[jax.Array]) -> list[tuple[jax.Array, jax.Array]]:
 
 def _mixed_sum(x: jax.Array, seed: int) -> jax.Array:
     """Sum modulo 2^32 of a hash of (bits, place): integer addition knows no order, so no sharding shows."""
-    bits = jax.lax.bitcast_convert_type(x, {2: jnp.uint16, 4: jnp.uint32}[x.dtype.itemsize])
+    if jnp.issubdtype(x.dtype, jnp.floating):
+        x = jax.lax.bitcast_convert_type(x, {2: jnp.uint16, 4: jnp.uint32}[x.dtype.itemsize])
     place = jnp.zeros(x.shape, jnp.uint32)
     for axis, size in enumerate(x.shape):
         place = place * np.uint32(size) + jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis)
-    h = bits.astype(jnp.uint32) ^ (place * np.uint32(0x85EBCA6B) + np.uint32(seed))
+    h = x.astype(jnp.uint32) ^ (place * np.uint32(0x85EBCA6B) + np.uint32(seed))
     for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
         h = (h ^ (h >> shift)) * np.uint32(factor)
     return (h ^ (h >> 16)).sum(dtype=jnp.uint32)

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from pydantic import Field
 
 from xlam_jax.config import Config
@@ -43,7 +43,8 @@ class LoraConfig(Config):
         path or glob ("layers.attn.q", "layers.attn.*"), or a Hugging Face module's name ("q_proj", "w1").
       init: of the first factor, as in PEFT: "kaiming" is uniform within 1 / sqrt(in), "gaussian" has a
         standard deviation of 1 / rank. The second factor starts at zero.
-      quantize: holds the adapted matrices of the base in "int8" or "nf4" (QLoRA); needs qwix.
+      quantize: holds the matrices of the base's layers, adapted or not, in "int8" or "nf4" (QLoRA); routers,
+        norms, embedding and head stay as they are. Needs qwix.
     """
 
     rank: int = Field(default=16, ge=1)
@@ -220,13 +221,15 @@ def merge(params: Params) -> Params:
 @jax.jit
 def _merge(x: Any) -> jax.Array:
     def one(x: Any) -> jax.Array:
-        if x.a.ndim > 2:
+        if (x.a if is_adapted(x) else x.array.qvalue).ndim > 2:
             return jax.lax.map(one, x)
+        if not is_adapted(x):
+            return _plain(x)
         w = _plain(x.w)
         low = jnp.matmul(x.a.astype(jnp.float32), x.b.astype(jnp.float32), precision="highest")
         return (w.astype(jnp.float32) + low * x.scale).astype(w.dtype)
 
-    return one(x.replace(keys=None)) if is_adapted(x) else _plain(x)
+    return one(x.replace(keys=None) if is_adapted(x) else x)
 
 
 def _plain(w: Any) -> jax.Array:
@@ -265,16 +268,20 @@ def count_adapters(cfg: ModelConfig, lora: LoraConfig) -> int:
 
 
 def quantize_base(
-    params: Params, cfg: ModelConfig, lora: LoraConfig, mesh: Mesh | None = None
+    params: Params, cfg: ModelConfig, lora: LoraConfig, mesh: Mesh | None = None, *, take: bool = False
 ) -> Params:  # fmt: skip
-    """The base with its adapted matrices in the bits that `lora.quantize` names; as it is without that.
+    """The base with its layers' matrices in the bits that `lora.quantize` names; as it is without that.
+
+    Args:
+      take: delete each matrix once it is quantised, so that no two whole models are held.
 
     Raises:
-      InputError: qwix is not installed, or blocks that do not split over the mesh.
+      InputError: qwix is not installed.
     """
     if lora.quantize is None:
         return params
-    kind, chosen = lora.quantize, set(target_paths(cfg, lora))
+    kind, table = lora.quantize, leaves(cfg)
+    chosen = {path for path in lora_targets(cfg) if class_of(path, table[path]) != "router"}
     shaped = jax.tree_util.tree_map_with_path(
         lambda path, w: jax.eval_shape(lambda w: quantize(w, kind), w) if path_name(path) in chosen else w,
         params,
@@ -283,7 +290,11 @@ def quantize_base(
     def leaf(path: tuple, w: Any, place: Any) -> Any:
         if path_name(path) not in chosen:
             return w
-        return jax.jit(lambda w: quantize(w, kind), out_shardings=place)(w)
+        found = jax.jit(lambda w: quantize(w, kind), out_shardings=place)(w)
+        if take:
+            jax.block_until_ready(found)
+            w.delete()
+        return found
 
     if mesh is None:
         return jax.tree_util.tree_map_with_path(lambda path, w: leaf(path, w, None), params)
@@ -291,12 +302,24 @@ def quantize_base(
 
 
 def base_places(base: Params, cfg: ModelConfig, mesh: Mesh, rules: ShardingRules | None = None) -> Params:
-    """`NamedSharding` at every array of a base model, some of whose matrices may be quantised."""
+    """`NamedSharding` at every array of a base model, some of whose matrices may be quantised.
+
+    Scales lie as their matrices do, but are whole along a dimension whose blocks do not split over the mesh.
+    """
+    rules = rules or DEFAULT_RULES
+
+    def place(x: Any, names: tuple[str | None, ...]) -> NamedSharding:
+        full = to_sharding(names, mesh, rules).spec
+        split = [axis if n % _ways(axis, mesh) == 0 else None for n, axis in zip(x.shape, full, strict=True)]
+        return NamedSharding(mesh, PartitionSpec(*split))
 
     def leaf(s: ParamSpec, w: Any) -> Any:
-        names = axes(w, s.axes) if isinstance(w, Quantized) else s.axes
-        return jax.tree.map(
-            lambda x, names: to_sharding(names, mesh, rules or DEFAULT_RULES, x.shape), w, names
-        )
+        if isinstance(w, Quantized):
+            return jax.tree.map(place, w, axes(w, s.axes))
+        return to_sharding(s.axes, mesh, rules, w.shape)
 
     return jax.tree.map(leaf, spec(cfg), base)
+
+
+def _ways(axis: Any, mesh: Mesh) -> int:
+    return math.prod(mesh.shape[name] for name in ((axis,) if isinstance(axis, str) else axis or ()))

@@ -77,11 +77,11 @@ def _llama3(frequency: np.ndarray, rope: RopeScaling) -> np.ndarray:
 
 
 def _yarn(frequency: np.ndarray, rope: RopeScaling, cfg: ModelConfig) -> tuple[np.ndarray, float]:
-    assert rope.original_max_position_embeddings
+    trained = rope.original_max_position_embeddings
+    assert trained
 
     def pair_of(turns: float) -> float:  # the pair that turns so often over the trained length
-        trained = rope.original_max_position_embeddings / (turns * 2 * math.pi)
-        return cfg.rope_dim * math.log(trained) / (2 * math.log(cfg.rope_theta))
+        return cfg.rope_dim * math.log(trained / (turns * 2 * math.pi)) / (2 * math.log(cfg.rope_theta))
 
     low = max(math.floor(pair_of(rope.beta_fast)), 0)
     high = min(math.ceil(pair_of(rope.beta_slow)), cfg.rope_dim - 1)

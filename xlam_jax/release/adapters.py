@@ -17,7 +17,7 @@ from xlam_jax.models.fingerprint import weights_key
 from xlam_jax.models.lora import LoraConfig, adapter_shapes, attach, quantize_base
 from xlam_jax.models.params import Params
 from xlam_jax.models.spec import path_name
-from xlam_jax.release.orbax_item import read_item
+from xlam_jax.release.orbax_arrays import read_item
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +66,9 @@ def read_adapters(run: AdapterRun, cfg: ModelConfig, mesh: Mesh | None = None) -
         if odd:
             raise InputError(f"the adapters do not fit config.json: {odd[0]!r}", where=str(run.params))
 
-    found = read_item(run.params, check, lambda name: wanted[name].sharding or one, dtype=np.float32)
+    found = read_item(
+        run.params, check, lambda name: wanted[name].sharding or one, dtype_of=lambda *_: np.float32
+    )
     return jax.tree.unflatten(tree, [found[name] for name in wanted])
 
 
@@ -97,4 +99,4 @@ def read_adapted(
             where=str(model),
             hint="name the right one with --base",
         )
-    return attach(quantize_base(params, cfg, run.lora, mesh), read_adapters(run, cfg, mesh))
+    return attach(quantize_base(params, cfg, run.lora, mesh, take=True), read_adapters(run, cfg, mesh))

@@ -37,11 +37,12 @@ from xlam_jax.release.hf_out import (
     write_configs,
     xlam_json,
 )
-from xlam_jax.release.orbax_item import checkpointer, read_item
+from xlam_jax.release.orbax_arrays import checkpointer, read_item
+from xlam_jax.release.orbax_item import PARAMS, is_apart, load_item
 from xlam_jax.release.safetensors_io import INDEX, SINGLE, write_json
+from xlam_jax.release.tensors import kept_dtype
 from xlam_jax.release.tokenizer_files import copy_tokenizer, has_tokenizer
 
-PARAMS = "params"
 CHECKPOINTS = "checkpoints"
 
 
@@ -128,7 +129,7 @@ def load_model(
     cfg = read_config(source.folder)
     if run := adapter_run(source.params):
         merged = merge(read_adapted(run, cfg, mesh))
-        return cfg, merged if dtype is None else jax.tree.map(lambda x: x.astype(dtype), merged)
+        return cfg, jax.tree.map(lambda x: x.astype(dtype or run.dtype), merged)
     return cfg, load_params_item(source.params, cfg, dtype=dtype, mesh=mesh, rules=rules)
 
 
@@ -157,6 +158,10 @@ def load_params_item(
 ) -> Params:
     """Reads the Orbax item at `path` (`RUN/checkpoints/STEP/params`, say) straight to its devices.
 
+    Of an item that `write_item` wrote, each process reads the chunks of its own shards, one tensor at a time.
+    Of others (training checkpoints) the host holds two or three times the largest stacked array beside those
+    on the devices: the copies of tensorstore and Orbax.
+
     Args:
       dtype: of the parameters; None keeps the stored one.
       mesh, rules: placement; without a mesh everything goes to the first device.
@@ -164,9 +169,16 @@ def load_params_item(
     Raises:
       InputError: not an Orbax item, damaged, or not the parameters of `cfg`.
     """
-    places = _places(cfg, mesh, rules)
+    path = Path(path).absolute()
+    if is_apart(path):
+        return load_item(path, cfg, dtype=dtype, mesh=mesh, rules=rules)
+    places, specs = _places(cfg, mesh, rules), leaves(cfg)
+    wanted = None if dtype is None else np.dtype(dtype)
     found = read_item(
-        path, lambda stored: check_params(stored, cfg, where=str(path)), places.__getitem__, dtype=dtype
+        path,
+        lambda stored: check_params(stored, cfg, where=str(path)),
+        places.__getitem__,
+        dtype_of=lambda name, stored: kept_dtype(specs[name], stored, wanted),
     )
     return jax.tree_util.tree_map_with_path(lambda p, _: found[path_name(p)], spec(cfg))
 

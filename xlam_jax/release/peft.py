@@ -51,8 +51,8 @@ class Low(NamedTuple):
 def save_peft(adapters: Params, cfg: ModelConfig, dst: str | Path, *, base_model: str = "") -> dict[str, Any]:
     """Writes a folder that PEFT and vLLM load; it appears whole or not at all.
 
-    The scale is written as `lora_alpha` over `r` (a fused rank would change that of rsLoRA). PEFT wants the
-    gate and up matrices of experts together, so the missing one of a pair is written with a zero addition.
+    The scale is written as `lora_alpha` over `r` (a fused rank would change that of rsLoRA).
+    Of experts PEFT wants all three matrices where gate or up is one, so missing ones are written as zeros.
 
     Returns:
       `{modules, rank, parameters, bytes}`.
@@ -70,12 +70,7 @@ def save_peft(adapters: Params, cfg: ModelConfig, dst: str | Path, *, base_model
     rank = max(x.a.shape[-1] for x in flat.values())
     scale = next(iter(flat.values())).scale
     entries = {n.removesuffix(".weight"): e for n, e in hf_entries(cfg).items()}
-    pairs = {
-        p: p.rpartition(".")[0] + (".up" if p.endswith(".gate") else ".gate")
-        for p in flat
-        if _is_paired(p, table)
-    }
-    zeros = {twin for twin in pairs.values() if twin not in flat}
+    zeros = _companions(flat, table)
     host = {
         path: (np.asarray(x.a), np.asarray(x.b) * np.float32(x.scale / scale)) for path, x in flat.items()
     }
@@ -122,8 +117,15 @@ def save_peft(adapters: Params, cfg: ModelConfig, dst: str | Path, *, base_model
     }
 
 
-def _is_paired(path: str, table: Mapping[str, Any]) -> bool:
-    return table[path].per_expert and path.endswith((".gate", ".up"))
+def _companions(flat: Mapping[str, Any], table: Mapping[str, Any]) -> set[str]:
+    """Experts' matrices without adapters that PEFT 0.21 wants with those of the same block: gate and up are one
+    to it, whose place it finds only where down is adapted too."""
+    found = set()
+    for path in flat:
+        block, _, name = path.rpartition(".")
+        if table[path].per_expert and name in ("gate", "up"):
+            found |= {f"{block}.{other}" for other in ("gate", "up", "down")}
+    return found - set(flat)
 
 
 def _check_families(cfg: ModelConfig, flat: Mapping[str, Any]) -> None:

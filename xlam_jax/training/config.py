@@ -153,7 +153,7 @@ class TrainConfig(Config):
     precision: PrecisionConfig = PrecisionConfig()
     moe: MoeOptions = MoeOptions()
     remat: str = "none"
-    attention: str = "xla"
+    attention: str = "auto"
     checkpoint: CheckpointConfig = CheckpointConfig()
     log: LogConfig = LogConfig()
     spikes: SpikeConfig = SpikeConfig()

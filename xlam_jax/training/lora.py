@@ -72,7 +72,7 @@ class LoraRun:
         cfg, params = load_model(model, dtype=dtype, mesh=self.mesh)
         assert cfg == self.cfg, "config.json changed while it was read"
         key = weights_key(params)
-        self._base = quantize_base(params, cfg, self.lora, self.mesh)
+        self._base = quantize_base(params, cfg, self.lora, self.mesh, take=True)
         about = {
             "config": self.lora.model_dump(mode="json"),
             "model": str(Path(model).absolute()),

@@ -40,12 +40,14 @@ def sft_objective(
     compute_dtype: Any = None,
     attention: str = "xla",
     max_targets: int | None = None,
+    max_segments: int | None = None,
     chunk: int = 256,
     moe: MoeOptions = MoeOptions(),
 ) -> Objective:
     """Cross-entropy of the weighted targets; `[B, S, V]` never exists.
 
     Args:
+      max_segments: no row has more documents, padding counted as one; see `models.attention.attend`.
       moe: for mixtures of experts; their load-balance loss is added.
       max_targets: no row has more weighted targets than this (the manifest knows). Only these positions are
         projected on the vocabulary: prompts, the larger part of a row, cost no logits.
@@ -66,6 +68,7 @@ def sft_objective(
             attention=attention,
             experts=moe.experts,
             exchange=moe.exchange,
+            max_segments=max_segments,
             frozen_layers=frozen_layers,
         )
         finite = jnp.isfinite(hidden_BSD).all(axis=(1, 2)) & jnp.isfinite(batch.loss_weights).all(axis=1)

@@ -11,15 +11,19 @@ import numpy as np
 from rich.console import Console
 
 from xlam_jax.data.loader import Steps, to_device
+from xlam_jax.data.shards import read_manifest
+from xlam_jax.models.attention import Facts, probe_attention
 from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.lora import base as without_adapters
+from xlam_jax.models.lora import count_adapters
 from xlam_jax.models.params import Params
-from xlam_jax.models.spec import decay_mask, shapes
+from xlam_jax.models.rope import softmax_scale
+from xlam_jax.models.spec import count_params, decay_mask, shapes
 from xlam_jax.parallel.mesh import batch_share, make_mesh
 from xlam_jax.parallel.rules import batch_sharding
 from xlam_jax.training import partition
 from xlam_jax.training.checkpoint import state_bytes
-from xlam_jax.training.checks import check_batch, check_data
+from xlam_jax.training.checks import check_batch, check_context, check_data
 from xlam_jax.training.config import TrainConfig
 from xlam_jax.training.lora import LoraRun
 from xlam_jax.training.optimizer import make_optimizer
@@ -38,12 +42,14 @@ class Work:
         self.out = Path(config.out)
         self.cfg: ModelConfig = read_config(config.model)
         self.mesh = make_mesh(config.mesh)
+        config = self.config = self._with_attention(config)
         self.task = make_task(config, self.cfg, self.mesh, without_adapters if config.lora else None)
         self.data = self.task.open(config.data.train)
         self.eval_data = self.task.open(config.data.eval) if config.data.eval else None
         for source in filter(None, (self.data, self.eval_data)):
             check_data(source, self.cfg, config.model)
         micro = check_batch(config, self.mesh)
+        check_context(self.data.seq_len, self.mesh)
         partition.check(self.cfg, config.freeze, config.freeze_layers)
         self.lora = LoraRun(config, self.cfg, self.mesh) if config.lora else None
         cut = (self.cfg, config.freeze, config.freeze_layers)
@@ -64,11 +70,27 @@ class Work:
         self._merge = jax.jit(partition.merge) if config.freeze_layers else partition.merge
         self._row_fn: Any = None
 
+    def _with_attention(self, config: TrainConfig) -> TrainConfig:
+        """`attention: auto` becomes the backend that this machine was seen to compute rightly."""
+        if config.attention != "auto":
+            return config
+        cfg, dtype = self.cfg, config.precision.compute_dtype
+        facts = Facts(
+            cfg.num_heads, cfg.num_kv_heads, cfg.head_dim, cfg.v_head_dim,
+            read_manifest(Path(config.data.train))["seq_len"], dtype, cfg.sliding_window, softmax_scale(cfg),
+        )  # fmt: skip
+        choice = probe_attention(facts)
+        self.console.print(f"attention: {choice.backend} ({choice.reason})", highlight=False)
+        return config.model_copy(update={"attention": choice.backend})
+
     def _trace(self) -> None:
         """Traces the objective, so that a bad `remat` or `attention` is found before anything is written."""
         batch = self.task.shapes(self.micro, self.data.seq_len)
+        params = shapes(self.cfg)
+        if self.lora:
+            params = partition.combine(self.shapes.params, self.shapes.frozen)
         with jax.set_mesh(self.mesh):
-            jax.eval_shape(self.objective, shapes(self.cfg), batch)
+            jax.eval_shape(self.objective, params, batch)
 
     def describe_model(self, run: Path) -> None:
         """config.json and tokenizer of the model, so that the run folder explains its parameters."""
@@ -88,6 +110,9 @@ class Work:
     def fresh(self) -> TrainState:
         """The state of step 0."""
         if self.lora:
+            trained, whole = count_adapters(self.cfg, self.lora.lora), count_params(self.cfg)
+            text = f"{trained} adapter parameters, {trained / whole:.2%} of the model's {whole}"
+            self.console.print(text, highlight=False)
             state = self.lora.fresh(self.tx, self.places)
             self.task.start(without_adapters(self.whole(state)))
             return state

@@ -13,12 +13,13 @@ from xlam_jax.data.batch import DTYPES, PAIR_DTYPES, Batch, PairBatch
 from xlam_jax.data.loader import PackedSource
 from xlam_jax.errors import InputError
 from xlam_jax.models.config import ModelConfig
+from xlam_jax.models.fingerprint import weights_key
 from xlam_jax.models.params import Params
 from xlam_jax.training import partition
 from xlam_jax.training.config import TrainConfig
 from xlam_jax.training.objectives import Objective, sft_objective
 from xlam_jax.training.preference.objective import dpo_objective, reference_logprobs
-from xlam_jax.training.preference.reference import PreferenceSource, check_facts, weights_key
+from xlam_jax.training.preference.reference import PreferenceSource, check_facts
 
 
 class Task(Protocol):
@@ -84,6 +85,7 @@ class Sft:
             attention=config.attention,
             moe=config.moe,
             max_targets=most,
+            max_segments=most_segments(source),
         )
 
     def shapes(self, rows: int, length: int) -> Batch:
@@ -207,6 +209,13 @@ class Dpo:
             f"the chosen answers became less likely by {-change:.1f} nats an answer (limit {limit:g}): "
             "objective.nll_weight=1 or a larger beta hold them"
         ]
+
+
+def most_segments(source: PackedSource) -> int | None:
+    """A bound on the segments of a row, padding counted; None for data written before it was counted."""
+    most = source.manifest.get("max_row_segments")
+    # Rounded up, so that data that differs a little compiles to the same program.
+    return -(-most // 8) * 8 if most else None
 
 
 def make_task(

@@ -95,20 +95,15 @@ def compile_here(work: Work, sizes: Sizes) -> dict[str, float]:
     import jax
     import jax.numpy as jnp
 
+    from xlam_jax.bench.plan.state import step_state
     from xlam_jax.data.batch import DTYPES, Batch
-    from xlam_jax.models.spec import decay_mask
     from xlam_jax.parallel.mesh import MeshConfig, make_mesh
-    from xlam_jax.training import partition
     from xlam_jax.training.objectives import sft_objective
-    from xlam_jax.training.optimizer import make_optimizer
-    from xlam_jax.training.step import make_step, micro_sharding, state_spec
+    from xlam_jax.training.step import make_step, micro_sharding
 
     mesh = make_mesh(MeshConfig(**sizes))
     with jax.set_mesh(mesh):
-        cut = (work.cfg, work.freeze, work.freeze_layers)
-        mask, _ = partition.split_like(decay_mask(work.cfg), *cut)
-        tx = make_optimizer(work.optim, mask)
-        state, places = state_spec(work.cfg, tx, mesh, work.param_dtype, *cut[1:])
+        tx, state, places = step_state(work, mesh)
         state = jax.tree.map(lambda s, p: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=p), state, places)
         shape = (work.accumulation, work.rows // work.accumulation, work.seq_len)
         fields = (jax.ShapeDtypeStruct(shape, d, sharding=micro_sharding(mesh)) for d in DTYPES)

@@ -20,16 +20,16 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import AbstractMesh, AxisType
 
+from xlam_jax.bench.plan.state import step_state
 from xlam_jax.bench.plan.work import Sizes, Work, ways
 from xlam_jax.data.batch import DTYPES, Batch
 from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.experts.block import DEFAULT_SLACK
-from xlam_jax.models.spec import decay_mask, leaves, shapes
+from xlam_jax.models.lora import LoraConfig, adapter_shapes
+from xlam_jax.models.spec import leaves, shapes
 from xlam_jax.parallel.mesh import AXES
 from xlam_jax.training import partition
 from xlam_jax.training.objectives import sft_objective
-from xlam_jax.training.optimizer import make_optimizer
-from xlam_jax.training.step import state_spec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +87,7 @@ def estimate(work: Work, sizes: Sizes) -> Memory:
     return Memory(
         **state,
         activations=kept + once,
-        logits=logits + vocab * work.cfg.hidden_size * 4,
+        logits=logits + (0 if work.lora else vocab * work.cfg.hidden_size * 4),
         moe=_exchange_bytes(work, sizes),
         working=layer,
         batch=5 * 4 * work.rows * work.seq_len / (ways(sizes) * sizes.get("context", 1)),
@@ -99,22 +99,14 @@ _LOGIT_BUFFERS = 2  # the logits, and their gradient; exponentials are fused int
 
 @functools.lru_cache(maxsize=512)
 def _state(work: Work, sizes: tuple[tuple[str, int], ...]) -> dict[str, float]:
-    cfg = work.cfg
-    mesh = abstract_mesh(dict(sizes))
-    frozen_base = work.lora_rank > 0
-    cut = (cfg, work.freeze, work.freeze_layers)
-    if not frozen_base:
-        partition.check(*cut)
-    mask, _ = partition.split_like(decay_mask(cfg), *cut)
-    tx = make_optimizer(work.optim, mask)
-    state, places = state_spec(cfg, tx, mesh, work.param_dtype, work.freeze, work.freeze_layers)
-    trained, moments = _on_device(state.params, places.params), _on_device(state.opt_state, places.opt_state)
-    frozen = _on_device(state.frozen, places.frozen)
-    if not frozen_base:
-        copies = 2 if work.accumulation > 1 else 1
-        return {"weights": trained + frozen, "optimizer": moments, "gradients": copies * trained}
-    adapters = adapter_params(cfg, work.lora_rank) * 4 / max(1, mesh.shape.get("fsdp", 1))
-    return {"weights": trained + frozen + adapters, "optimizer": 2 * adapters, "gradients": adapters}
+    _, state, places = step_state(work, abstract_mesh(dict(sizes)))
+    trained, frozen = _on_device(state.params, places.params), _on_device(state.frozen, places.frozen)
+    copies = 2 if work.accumulation > 1 else 1
+    return {
+        "weights": trained + frozen,
+        "optimizer": _on_device(state.opt_state, places.opt_state),
+        "gradients": copies * trained,
+    }
 
 
 def state_bytes(work: Work, sizes: Sizes) -> dict[str, float]:
@@ -123,68 +115,66 @@ def state_bytes(work: Work, sizes: Sizes) -> dict[str, float]:
     return _state(key, tuple(sizes.items()))
 
 
-def adapter_params(cfg: ModelConfig, rank: int) -> int:
-    """Scalars of LoRA pairs of `rank` on every leaf that may carry one."""
-    return sum(
-        math.prod(s.shape) // (s.shape[-1] * s.shape[-2]) * rank * (s.shape[-1] + s.shape[-2])
-        for s in leaves(cfg).values()
-        if s.lora
-    )
-
-
 def activation_bytes(work: Work, sizes: Sizes) -> tuple[float, float]:
     """(bytes kept in stacks over layers, bytes kept once) of one device between forward and backward pass."""
     rows, t = work.micro_rows(sizes), sizes.get("tensor", 1)
     length = max(1, work.seq_len // sizes.get("context", 1))
     local = local_config(work.cfg, t)
-    stacked, once = _residuals(local, length, work.remat, work.compute_dtype, work.chunk)
-    split = {"fsdp": sizes.get("fsdp", 1), "expert": sizes.get("expert", 1)}
-    weights = Counter[tuple[int, ...]]()
-    routed = set()
-    for s in leaves(local).values():
-        if s.per_layer:
-            weights[s.shape] += 1
-            weights[(*s.shape[:-2], s.shape[-1], s.shape[-2])] += 0
-            if s.per_expert:
-                routed.add(s.shape)
+    stacked, once, params = _residuals(
+        local, length, work.remat, work.param_dtype, work.compute_dtype, work.chunk, work.lora
+    )
+    fsdp, expert = sizes.get("fsdp", 1), sizes.get("expert", 1)
+    routed = {s.shape for s in leaves(local).values() if s.per_expert}
+    weights = Counter(params)
     kept = 0.0
     for shape, dtype in stacked:
         size = math.prod(shape) * _size(dtype)
-        if weights.get(shape, 0) > 0:
-            weights[shape] -= 1
-            # A parameter itself is no copy of it; one cast for the products is, split as its parameter is.
-            if dtype == work.param_dtype:
-                continue
-            size /= split["fsdp"] * (split["expert"] if shape in routed else 1)
-            if work.lora_rank and work.param_dtype == work.compute_dtype:
-                continue
-            kept += size
-        else:
+        if weights[shape] == 0:
             kept += size * rows
+            continue
+        weights[shape] -= 1
+        # A parameter itself is no copy of it; one cast for the products is, split as its parameter is.
+        if dtype != work.param_dtype and not (work.lora and dtype == "float32"):
+            kept += size / (fsdp * (expert if shape in routed else 1))
     part = (work.cfg.num_layers - work.freeze_layers) / work.cfg.num_layers
     return kept * part, rows * sum(math.prod(shape) * _size(dtype) for shape, dtype in once)
 
 
 @functools.lru_cache(maxsize=256)
-def _residuals(cfg: ModelConfig, length: int, remat: str, dtype: str, chunk: int):
-    """(shape, dtype) of what the objective's vjp keeps for one row: stacked over layers, and the others."""
+def _residuals(
+    cfg: ModelConfig,
+    length: int,
+    remat: str,
+    param_dtype: str,
+    dtype: str,
+    chunk: int,
+    lora: LoraConfig | None,
+) -> tuple[tuple, tuple, tuple]:
+    """(shape, dtype) of what the objective's vjp keeps for one row: stacked over layers, and the others; then
+    the shapes of the parameters themselves, which are among the first."""
     # Every attention backend keeps q, k, v, the output and the log-sum-exp.
     objective = sft_objective(cfg, remat=remat, compute_dtype=dtype, attention="xla", chunk=chunk)
     batch = Batch(*(jax.ShapeDtypeStruct((1, length), d) for d in DTYPES))
+    base = shapes(cfg, param_dtype)
+    trained = adapter_shapes(cfg, lora) if lora else base
 
-    def loss(params: Any, batch: Batch) -> Any:
-        total, *rest = objective(params, batch)
-        return total, rest
+    def pull(trained: Any, base: Any, batch: Batch) -> Any:
+        def loss(trained: Any) -> Any:
+            whole = partition.combine(trained, partition.Frozen(base)) if lora else trained
+            total, *rest = objective(whole, batch)
+            return total, rest
 
-    def pull(params: Any, batch: Batch) -> Any:
-        return jax.vjp(lambda p: loss(p, batch), params, has_aux=True)[1]
+        return jax.vjp(loss, trained, has_aux=True)[1]
 
-    kept = [(x.shape, x.dtype.name) for x in jax.tree.leaves(jax.eval_shape(pull, shapes(cfg), batch))]
+    traced = jax.eval_shape(pull, trained, base if lora else None, batch)
+    kept = [(x.shape, x.dtype.name) for x in jax.tree.leaves(traced)]
     stacks = {s.shape[0] for s in leaves(cfg).values() if s.per_layer}
     stacked = [k for k in kept if len(k[0]) > 1 and k[0][0] in stacks and k[0][:2] != (1, length)]
     # The gradient of the head is counted with the logits.
-    head = (cfg.vocab_size, cfg.hidden_size)
-    return tuple(stacked), tuple(k for k in kept if k not in stacked and k[0] != head)
+    head = {(cfg.vocab_size, cfg.hidden_size), (cfg.hidden_size, cfg.vocab_size)}
+    once = [k for k in kept if k not in stacked and k[0] not in head]
+    params = [x.shape for x in jax.tree.leaves((trained, base) if lora else trained)]
+    return tuple(stacked), tuple(once), tuple(params)
 
 
 def local_config(cfg: ModelConfig, tensor: int) -> ModelConfig:

@@ -112,7 +112,7 @@ def report(plan: Plan, tokens: float) -> dict[str, Any]:
         work.seq_len,
         freeze=work.freeze,
         freeze_layers=work.freeze_layers,
-        lora_rank=work.lora_rank,
+        lora=work.lora,
     )
     moved = [
         {
@@ -125,9 +125,13 @@ def report(plan: Plan, tokens: float) -> dict[str, Any]:
         for f in flows(work, best.sizes)
     ]
     memory = dataclasses.asdict(plan.memory)
-    choices = ("rows", "seq_len", "accumulation", "remat", "param_dtype", "compute_dtype", "lora_rank")
+    choices = ("rows", "seq_len", "accumulation", "remat", "param_dtype", "compute_dtype")
     return {
-        "step": {**{k: getattr(work, k) for k in choices}, "tokens": work.tokens},
+        "step": {
+            **{k: getattr(work, k) for k in choices},
+            "tokens": work.tokens,
+            "lora": work.lora.model_dump() if work.lora else None,
+        },
         "model": {"family": work.cfg.family, **dataclasses.asdict(count(work.cfg))},
         "mesh": best.sizes,
         "devices": devices,

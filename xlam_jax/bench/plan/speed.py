@@ -63,7 +63,7 @@ def speed(work: Work, sizes: Sizes, hw: Hardware, memory: Memory) -> Speed:
         work.seq_len,
         freeze=work.freeze,
         freeze_layers=work.freeze_layers,
-        lora_rank=work.lora_rank,
+        lora=work.lora,
     )
     executed = (flops["total"] + recomputed(work, flops)) * work.tokens / devices
     # Products in float32 run at a fraction of the bf16 rate on every one of these devices.

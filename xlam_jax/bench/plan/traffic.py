@@ -13,8 +13,8 @@ import math
 import jax.numpy as jnp
 
 from xlam_jax.bench.plan.hardware import Hardware
-from xlam_jax.bench.plan.memory import adapter_params
 from xlam_jax.bench.plan.work import Sizes, Work
+from xlam_jax.models.lora import target_paths
 from xlam_jax.models.spec import leaves
 
 
@@ -93,10 +93,13 @@ def seconds(flow: Flow, sizes: Sizes, hw: Hardware) -> float:
 
 def _weights(work: Work, tensor: int, expert: int, trained: bool = False) -> tuple[float, float]:
     """Scalars of (other, routed) matrices behind a device's tensor and expert split, before fsdp's."""
-    if trained and work.lora_rank:
-        return float(adapter_params(work.cfg, work.lora_rank)), 0.0
+    adapted = target_paths(work.cfg, work.lora) if work.lora else None
     plain = routed = 0.0
-    for s in leaves(work.cfg).values():
+    for path, s in leaves(work.cfg).items():
+        if trained and adapted is not None:
+            pairs = math.prod(s.shape[:-2]) if path in adapted else 0
+            plain += pairs * work.lora.rank * sum(s.shape[-2:]) if work.lora else 0
+            continue
         split = tensor if {"heads", "kv_heads", "mlp", "vocab"} & set(s.axes) else 1
         size = math.prod(s.shape) / split
         if s.per_expert:

@@ -10,6 +10,7 @@ from typing import Any
 from xlam_jax.errors import InputError
 from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.experts.block import DEFAULT_SLACK
+from xlam_jax.models.lora import LoraConfig
 from xlam_jax.models.named import NAMED, named_config
 from xlam_jax.parallel.exchange.entry import choose_exchange
 from xlam_jax.parallel.mesh import AXES, BATCH_AXES, MeshConfig, mesh_shape
@@ -25,7 +26,7 @@ class Work:
 
     Attributes:
       rows: packed rows of a whole step over all devices and micro-batches.
-      lora_rank: above 0 the base is frozen; adapters are float32.
+      lora: the base is frozen and adapters are trained.
       chunk: positions of a row that are projected on the vocabulary at once.
       dtypes: names, as in `PrecisionConfig`.
     """
@@ -41,7 +42,7 @@ class Work:
     optim: OptimConfig = dataclasses.field(default=OptimConfig())
     freeze: tuple[str, ...] = ()
     freeze_layers: int = 0
-    lora_rank: int = 0
+    lora: LoraConfig | None = None
     chunk: int = 256
     moe: MoeOptions = dataclasses.field(default=MoeOptions())
 
@@ -125,7 +126,6 @@ def find_model(name: str) -> ModelConfig:
 
 def work_of(config: TrainConfig, cfg: ModelConfig, seq_len: int) -> Work:
     """The step of a training config."""
-    lora = getattr(config, "lora", None)
     return Work(
         cfg=cfg,
         seq_len=seq_len,
@@ -139,5 +139,5 @@ def work_of(config: TrainConfig, cfg: ModelConfig, seq_len: int) -> Work:
         freeze=config.freeze,
         freeze_layers=config.freeze_layers,
         moe=config.moe,
-        lora_rank=getattr(lora, "rank", 0) if lora else 0,
+        lora=config.lora,
     )

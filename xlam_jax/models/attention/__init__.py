@@ -22,7 +22,8 @@ from xlam_jax.models.attention.backends import (
     kernel,
     reason_against,
 )
-from xlam_jax.models.attention.blocked import MASKED, blocked
+from xlam_jax.models.attention.blocked import MASKED
+from xlam_jax.models.attention.blocked import blocked as forked
 from xlam_jax.models.attention.cudnn import most_segments
 from xlam_jax.models.attention.facts import Facts
 from xlam_jax.models.attention.probe import Choice, probe_attention
@@ -117,7 +118,7 @@ def _forked(q_BSNH, k_BSKH, v_BSKJ, segment_ids_BS, branches_BS, window, scale, 
     elif context_ways(active_mesh()) > 1:
         why, hint = "the mesh splits the sequence", "mesh.context=1, or data of the other layout"
     else:
-        return blocked(
+        return forked(
             q_BSNH, k_BSKH, v_BSKJ, segment_ids_BS, window=None, scale=scale, branches_BS=branches_BS
         )
     raise InputError(

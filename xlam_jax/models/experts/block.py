@@ -17,7 +17,7 @@ from xlam_jax.models.config import MoeConfig
 from xlam_jax.models.experts.batched import batched
 from xlam_jax.models.experts.dense import dense
 from xlam_jax.models.experts.grouped import grouped
-from xlam_jax.models.experts.product import Experts, logical_axes
+from xlam_jax.models.experts.product import Experts, compute_dtypes, logical_axes
 from xlam_jax.models.routing import Routing
 from xlam_jax.parallel.exchange import EXCHANGES, FeedForward, exchange_tokens
 from xlam_jax.parallel.rules import DEFAULT_RULES, ShardingRules
@@ -89,6 +89,7 @@ def moe_ffn(
             BACKENDS[backend],
             exchange=exchange,
             axes=logical_axes(own),
+            dtypes=compute_dtypes(own, x_BSD.dtype),
             num_experts=E,
             rules=rules,
             slack=slack,

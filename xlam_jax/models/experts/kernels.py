@@ -133,5 +133,9 @@ def _weights(name: str, x_RD: jax.Array, d_RF: jax.Array, size_E: jax.Array) -> 
 
 def _tokamax() -> Any:
     import tokamax
+    from absl import flags
 
+    # tokamax reads absl's flags, which would otherwise take this program's arguments for its own and fail.
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()
     return tokamax

@@ -42,6 +42,15 @@ def logical_axes(experts: Experts) -> Experts:
     return Experts(_axes(experts.gate, wide), _axes(experts.up, wide), _axes(experts.down, narrow))
 
 
+def compute_dtypes(experts: Experts, dtype: Any) -> Experts:
+    """The same tree with `dtype` for every array, but for those of a quantised matrix, which keep their own."""
+
+    def one(w: Any) -> Any:
+        return jax.tree.map(lambda x: x.dtype if isinstance(w, Quantized) else dtype, w)
+
+    return jax.tree.map(one, experts, is_leaf=lambda w: isinstance(w, Quantized))
+
+
 def _batched(x_ERD: jax.Array, w_EDF: jax.Array) -> jax.Array:
     return jnp.einsum("erd,edf->erf", x_ERD, w_EDF.astype(x_ERD.dtype))
 

@@ -50,6 +50,7 @@ def exchange_tokens(
     *,
     exchange: str,
     axes: Any,
+    dtypes: Any,
     num_experts: int,
     rules: ShardingRules,
     slack: float,
@@ -63,6 +64,7 @@ def exchange_tokens(
       exchange: a key of `EXCHANGES`, or "auto".
       axes: tree like `experts` with the logical axis names of each array; "experts", "mlp" (stays split; sums are
         reduced) and anything else (gathered before use).
+      dtypes: tree like `experts` with the dtype each array is gathered and used in.
       rules: logical axis -> mesh axes.
       slack: see `models.experts.moe_ffn`.
 
@@ -73,7 +75,7 @@ def exchange_tokens(
     mesh = jax.sharding.get_abstract_mesh()
     sizes = {} if mesh.empty else {name: size for name, size in mesh.shape.items() if size > 1}
     leaves, tree = jax.tree.flatten(experts)
-    leaf_axes = tree.flatten_up_to(axes)
+    leaf_axes, leaf_dtypes = tree.flatten_up_to(axes), tree.flatten_up_to(dtypes)
     if not sizes:
         return _on_one(x_BSD, ids_BSK, weights_BSK, experts, ffn, num_experts, slack)
 
@@ -115,8 +117,8 @@ def exchange_tokens(
     def body(x_bsD, ids_bsK, weights_bsK, leaves):
         b, s, D = x_bsD.shape
         whole = [
-            _whole(x, spec, leaf, x_bsD.dtype, token_axes, gather_experts)
-            for x, spec, leaf in zip(leaves, weight_specs, leaf_axes, strict=True)
+            _whole(x.astype(dtype), spec, leaf, token_axes, gather_experts)
+            for x, dtype, spec, leaf in zip(leaves, leaf_dtypes, weight_specs, leaf_axes, strict=True)
         ]
         x_TD, ids_TK, weights_TK, whole = vary(
             (x_bsD.reshape(-1, D), *(a.reshape(b * s, -1) for a in (ids_bsK, weights_bsK)), whole), manual
@@ -180,10 +182,8 @@ def _gathered_axes(
     ]
 
 
-def _whole(x, spec, axes, dtype, token_axes, gather_experts):
-    """This device's part of a matrix, in the compute dtype, with the dimensions gathered that are used whole."""
-    if jnp.issubdtype(x.dtype, jnp.floating):
-        x = x.astype(dtype)
+def _whole(x, spec, axes, token_axes, gather_experts):
+    """This device's part of a matrix, with the dimensions gathered that are used whole."""
     for dim, names in _gathered_axes(spec, axes, gather_experts):
         for name in reversed(names):
             # Gradients are summed over the devices that hold different tokens, and equal on the others.

@@ -33,6 +33,7 @@ class PairModel(NamedTuple):
       shared: the data's layout is `shared`.
       max_targets, max_pairs: no row has more weighted targets, or pairs.
       chunk: positions of a row whose logits exist at once.
+      max_segments: see `models.attention.attend`.
       moe: how a mixture computes its experts; its load-balance loss is the policy's alone.
     """
 
@@ -45,6 +46,7 @@ class PairModel(NamedTuple):
     remat: str = "none"
     chunk: int = 256
     moe: MoeOptions = MoeOptions()
+    max_segments: int | None = None
 
 
 class _Picked(NamedTuple):
@@ -77,6 +79,7 @@ def _forward(model: PairModel, params: Params, batch: PairBatch, frozen_layers: 
         experts=model.moe.experts,
         exchange=model.moe.exchange,
         frozen_layers=frozen_layers,
+        max_segments=model.max_segments,
         branches_BS=branches,
     )
     finite = jnp.isfinite(hidden_BSD).all(axis=(1, 2))

@@ -9,13 +9,14 @@ from typing import Any
 import jax
 
 from xlam_jax.errors import InputError
+from xlam_jax.models.fingerprint import weights_key
 from xlam_jax.models.lora import quantize_base
 from xlam_jax.parallel.mesh import make_mesh
 from xlam_jax.release import load_model
 from xlam_jax.release.hf_in import read_config
 from xlam_jax.training.checks import check_batch, check_data
 from xlam_jax.training.config import TrainConfig
-from xlam_jax.training.preference.reference import PreferenceSource, compute, weights_key
+from xlam_jax.training.preference.reference import PreferenceSource, compute
 
 
 def precompute(

@@ -10,7 +10,6 @@ weights and the dtypes. Log-probabilities under other facts are never used.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -20,14 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from xlam_jax.data.batch import PairBatch
 from xlam_jax.data.loader import PackedSource, eval_batches, to_device
 from xlam_jax.errors import InputError
 from xlam_jax.models.params import Params
-from xlam_jax.models.spec import path_name
 from xlam_jax.parallel.rules import batch_sharding
 from xlam_jax.training.preference.objective import PairModel, reference_logprobs
 
@@ -89,38 +86,10 @@ class PreferenceSource(PackedSource):
             shared=manifest["pair_layout"] == "shared",
             max_targets=-(-manifest["max_row_targets"] // 64) * 64,
             max_pairs=-(-manifest["max_row_records"] // 4) * 4,
+            # Apart, a pair is two documents; padding is one more.
+            max_segments=-(-(2 * manifest["max_row_records"] + 1) // 8) * 8,
             **options,
         )
-
-
-def weights_key(params: Params) -> str:
-    """Names the parameters: equal on every mesh, another for every changed bit. Computed where they lie."""
-    flat, _ = jax.tree_util.tree_flatten_with_path(params)
-    sums = jax.device_get(_sums([leaf for _, leaf in flat]))
-    lines = [
-        f"{path_name(path)} {leaf.dtype} {list(leaf.shape)} {a} {b}"
-        for (path, leaf), (a, b) in zip(flat, sums, strict=True)
-    ]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-
-@jax.jit
-def _sums(leaves: list[jax.Array]) -> list[tuple[jax.Array, jax.Array]]:
-    return [(_mixed_sum(leaf, 0x9E3779B9), _mixed_sum(leaf, 0x7FEB352D)) for leaf in leaves]
-
-
-def _mixed_sum(x: jax.Array, seed: int) -> jax.Array:
-    """Sum modulo 2^32 of a hash of (bits, place): integer addition knows no order, so no sharding shows."""
-    if jnp.issubdtype(x.dtype, jnp.integer):  # codes of a quantised matrix
-        x = x.astype(jnp.int32)
-    bits = jax.lax.bitcast_convert_type(x, {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}[x.dtype.itemsize])
-    place = jnp.zeros(x.shape, jnp.uint32)
-    for axis, size in enumerate(x.shape):
-        place = place * np.uint32(size) + jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis)
-    h = bits.astype(jnp.uint32) ^ (place * np.uint32(0x85EBCA6B) + np.uint32(seed))
-    for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
-        h = (h ^ (h >> shift)) * np.uint32(factor)
-    return (h ^ (h >> 16)).sum(dtype=jnp.uint32)
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
