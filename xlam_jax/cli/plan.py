@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -59,9 +60,11 @@ def plan(
     from xlam_jax.config import load_config
     from xlam_jax.errors import InputError
     from xlam_jax.models.lora import LoraConfig
+    from xlam_jax.parallel.mesh import AXES
     from xlam_jax.training.config import TrainConfig
 
     length: tuple[int | None, float | None] = (None, None)
+    pairs = False
     asked = parse_mesh(mesh) if mesh else None
     if config is None:
         if model is None:
@@ -69,7 +72,7 @@ def plan(
         work = Work(find_model(model), seq_len or 4096, rows or 64, remat="full", compute_dtype="bfloat16")
     else:
         train = load_config(TrainConfig, config, overrides or ())
-        length = recipe_length(train)
+        length, pairs = recipe_length(train), train.objective.kind != "sft"
         work = work_of(train, find_model(model or train.model), seq_len or length[0] or 4096)
         asked = asked or (train.mesh if gpus is None and train.mesh != type(train.mesh)() else None)
     changes: dict[str, Any] = {
@@ -87,22 +90,20 @@ def plan(
     hw = find_hardware(hardware, price=price, efficiency=efficiency)
     sizes = None
     if asked is not None:
-        fixed = [size for size in asked.model_dump().values() if size > 0]
-        devices = gpus or _product(fixed)
-        sizes = sizes_of(asked, devices)
+        fixed = [size for axis in AXES if (size := getattr(asked, axis)) > 0]
+        sizes = sizes_of(asked, gpus or math.prod(fixed))
     with err.status("tracing and compiling"):
         made = make_plan(work, hw, sizes=sizes, devices=gpus or 1, compile=compile)
     result = report(made, tokens or length[1] or 1e9)
     result["tokens_from"] = "asked" if tokens else "recipe" if length[1] else "an example of 1e9"
     write_json(json_file, result)
     _show(result, top)
-
-
-def _product(sizes: list[int]) -> int:
-    total = 1
-    for size in sizes:
-        total *= size
-    return total
+    if pairs:
+        out.print(
+            "preference pairs are planned as a fine-tuning step on the same rows; a reference held as a copy adds "
+            "its weights and a forward pass",
+            highlight=False,
+        )
 
 
 def _show(r: dict[str, Any], top: int) -> None:

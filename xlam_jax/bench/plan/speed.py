@@ -69,7 +69,8 @@ def speed(work: Work, sizes: Sizes, hw: Hardware, memory: Memory) -> Speed:
     # Products in float32 run at a fraction of the bf16 rate on every one of these devices.
     slow = 2.0 if jnp.dtype(work.compute_dtype).itemsize == 4 else 1.0
     compute = executed * slow / hw.ceiling
-    update = (2 * memory.state + memory.gradients) / hw.bandwidth
+    # Trained parameters and moments are read and written; what is frozen is not touched.
+    update = (2 * memory.optimizer + 3 * memory.gradients) / hw.bandwidth
     moved = [(flow, seconds(flow, sizes, hw)) for flow in flows(work, sizes)]
     hidden = sum(s for flow, s in moved if flow.hidden)
     exposed = sum(s for flow, s in moved if not flow.hidden)
