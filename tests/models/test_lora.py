@@ -22,6 +22,15 @@ CONFIGS = {name: named_config(name) for name in NAMES}
 LORA = L.LoraConfig(rank=3, alpha=6.0)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _quick_compilation():
+    """Nearly all the time of these tests is XLA's."""
+    before = jax.config.values["jax_disable_most_optimizations"]
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
 def filled(cfg, lora=LORA):
     """Adapters whose second factor is not zero."""
     tree = L.init_adapters(cfg, lora, KEY)
