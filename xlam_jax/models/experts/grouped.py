@@ -7,6 +7,7 @@ of the two operations by `models.experts.kernels`.
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -41,7 +42,7 @@ def grouped(
         slots, size_E = packed_window(plan, index, held)
 
         def matmul(rows_RD: jax.Array, w_EDF: jax.Array) -> jax.Array:
-            out_RF = _grouped_dot(kernels, rows_RD, w_EDF.astype(rows_RD.dtype), size_E)
+            out_RF: Any = _grouped_dot(kernels, rows_RD, w_EDF.astype(rows_RD.dtype), size_E)
             # Kernels leave rows of no group as they found them.
             return jnp.where(slots.used_R[:, None], out_RF, 0)
 

@@ -132,7 +132,7 @@ def _weights(name: str, x_RD: jax.Array, d_RF: jax.Array, size_E: jax.Array) -> 
 
 
 def _tokamax() -> Any:
-    import tokamax
+    import tokamax  # pyright: ignore[reportMissingImports]
     from absl import flags
 
     # tokamax reads absl's flags, which would otherwise take this program's arguments for its own and fail.

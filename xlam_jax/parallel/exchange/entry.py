@@ -146,8 +146,8 @@ def exchange_tokens(
 def _on_one(x_BSD, ids_BSK, weights_BSK, experts, ffn, num_experts, slack):
     B, S, D = x_BSD.shape
     setting = Setting(ffn, num_experts, (), 1, False, (), slack)
-    flat = (x_BSD.reshape(-1, D), *(a.reshape(B * S, -1) for a in (ids_BSK, weights_BSK)))
-    out = none(setting, *flat, experts)
+    ids_TK, weights_TK = ids_BSK.reshape(B * S, -1), weights_BSK.reshape(B * S, -1)
+    out = none(setting, x_BSD.reshape(B * S, D), ids_TK, weights_TK, experts)
     return out.y_TD.reshape(B, S, D), {
         "windows": out.windows,
         "rounds": jnp.ones(()),
