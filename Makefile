@@ -8,7 +8,7 @@ TEST   := $(BIN)/python -m pytest
 export HF_HUB_OFFLINE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check bench gpu clean
+.PHONY: help demo test test-slow check bench gpu gpu-site clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -38,7 +38,7 @@ demo: $(VENV)/.core  ## the whole loop on a laptop: data, fine-tuning, export, b
 	$(BIN)/xlam demo --out runs/demo
 
 test: $(VENV)/.dev  ## every quick test, the way CI runs them
-	$(TEST) -n 2 --dist loadfile -m "not slow and not gpu"
+	timeout -k 30 3000 $(TEST) -n 2 --dist loadfile --maxfail 20 -m "not slow and not gpu"
 
 test-slow: $(VENV)/.dev  ## the long proofs
 	$(TEST) -m "slow and not gpu"
@@ -51,9 +51,19 @@ check: $(VENV)/.dev  ## format, lint, types, import floors
 
 bench: $(VENV)/.core  ## measure this machine; JSON under benchmarks/
 	$(BIN)/xlam bench train --out benchmarks
+	$(BIN)/xlam bench compile --out benchmarks
 
-gpu: $(VENV)/.dev  ## tests that need an accelerator
-	$(TEST) -m gpu
+# GPU_PYTHON is an interpreter that already has JAX for the accelerator, on a machine that cannot install anything:
+# nothing is installed then, and what it lacks of the pure-Python requirements is taken from build/site.
+GPU_RUN = PYTHONPATH=.:build/site:$$PYTHONPATH $(or $(GPU_PYTHON),$(BIN)/python)
+gpu: $(if $(GPU_PYTHON),,$(VENV)/.dev)  ## on an accelerator: its tests, then its benchmarks (about six minutes)
+	-$(GPU_RUN) -m pytest -q -m gpu -p no:cacheprovider -o addopts= -o timeout=120 $$(grep -rl 'mark\.gpu' tests)
+	$(GPU_RUN) -m xlam_jax.cli.main bench accelerator $(or $(OUT),benchmarks/accelerator)
+
+GPU_SITE_PYTHON ?= 3.12
+gpu-site:  ## build/site: what `make gpu GPU_PYTHON=...` may lack (typer, rich, pydantic, pyyaml), for another machine
+	$(PYTHON) -m pip install --quiet --upgrade --target build/site --python-version $(GPU_SITE_PYTHON) \
+	  --only-binary=:all: 'typer>=0.16' 'rich>=14' 'pydantic>=2.11' 'pyyaml>=6' 'jsonschema>=4.26' pytest-timeout
 
 clean:  ## remove the environment and the runs
 	rm -rf $(VENV) runs build dist *.egg-info

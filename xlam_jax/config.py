@@ -75,7 +75,12 @@ def _apply(values: dict[str, Any], override: str) -> dict[str, Any]:
             raise InputError(f"override {override!r}: {part!r} holds a value, not a section", where=key)
         node[part] = dict(child or {})
         node = node[part]
-    node[leaf] = _scalar(text)
+    try:
+        node[leaf] = _scalar(text)
+    except yaml.YAMLError as e:
+        raise InputError(
+            f"override {override!r}: the value is not valid YAML", where=key, hint="quote it"
+        ) from e
     return out
 
 

@@ -9,7 +9,7 @@ import pytest
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
-@pytest.mark.parametrize("name", ["data.md"])
+@pytest.mark.parametrize("name", ["data.md", "launch.md", "plan-and-bench.md", "adapters.md"])
 def test_commands_of_a_how_to_work_as_typed(name, world, xlam, at, tmp_path):
     at(tmp_path)
     (tmp_path / "configs").symlink_to((world / "configs").resolve())

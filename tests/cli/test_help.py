@@ -76,9 +76,14 @@ def test_examples_work_as_typed(world, xlam, at, tmp_path_factory):
     (answers.parent / "BFCL_v2_simple.json").write_text(json.dumps(BFCL_QUESTION) + "\n")
     (answers / "BFCL_v2_simple.json").write_text(json.dumps(BFCL_ANSWER) + "\n")
     assert xlam("apigen", "run", "configs/demo/apigen.yaml", "rows=30", "heldout_rows=4").code == 0
+    pairs = ("configs/demo/records.jsonl", "runs/demo/pairs.jsonl", "--corruptions", "all")
+    assert xlam("data", "pairs", *pairs).code == 0
+    assert xlam("data", "build", "configs/demo/pairs.yaml").code == 0
 
     done = set()
-    order = ["data build", "train", "convert from-hf", "convert to-hf"]
+    order = ["data build", "train", "convert from-hf", "convert to-hf", "convert to-peft"]
+    # No example trains adapters, a key of the config does.
+    before = {"convert to-peft": "train configs/demo/sft.yaml steps=1 out=runs/lora 'lora={rank: 4}'"}
     rest = [" ".join(words) for words, c in commands() if words and not hasattr(c, "commands")]
     by_words = {" ".join(words): c for words, c in commands()}
     for words in [*order, *(w for w in rest if w not in order), *by_words]:
@@ -87,6 +92,8 @@ def test_examples_work_as_typed(world, xlam, at, tmp_path_factory):
         if typed in done or words in ("demo", "data judge-calibrate"):
             continue
         done.add(typed)
+        if words in before:
+            assert xlam(*shlex.split(before[words])).code == 0
         got = xlam(*shlex.split(typed)[1:])
         assert got.code == 0, f"{typed}\n{got.out[-500:]}\n{got.err}"
     assert len(done) >= 9

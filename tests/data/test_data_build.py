@@ -61,6 +61,8 @@ def test_counts_add_up_and_every_document_is_found_again(config, tokenizer_folde
     assert manifest["max_row_targets"] == max(
         (source[i][0].loss_weights != 0).sum() for i in range(len(source))
     )
+    padded = [len(set(source[i][0].segment_ids.tolist())) for i in range(len(source))]
+    assert manifest["max_row_segments"] == max(padded) > 1
     assert manifest["yields"] == [
         {"stage": "tokenise", "in": 30, "out": 30, "repaired": 0, "dropped": 0, "reasons": {}}
     ]

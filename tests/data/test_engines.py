@@ -182,6 +182,35 @@ def test_a_slow_reader_is_not_flooded():
     results.close()
 
 
+RAY = """
+import sys
+from pathlib import Path
+from tests.data import engine_tasks
+from xlam_jax.data.engines import make_engine
+from xlam_jax.data.engine import run_to_file
+from xlam_jax.format.record import read_lines
+from xlam_jax.ledger import Ledger
+
+rows, folder = sys.argv[1], Path(sys.argv[2])
+with Ledger(folder / "ledger.jsonl") as ledger:
+    task = engine_tasks.shuffle_task()
+    run_to_file(make_engine("ray", 2), task, read_lines(rows), folder / "out.jsonl", ledger)
+"""
+
+
+def test_ray_writes_the_local_engine_s_bytes(rows, expected, tmp_path):
+    """In a process of its own: a cluster that fails on a busy machine takes its whole process with it."""
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'xlam-jax[ray]'")
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-c", RAY, str(rows), str(tmp_path)]
+    env = {**os.environ, "PYTHONPATH": str(root)}
+    done = subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-2000:]
+    out, ledger, _ = expected
+    assert (tmp_path / "out.jsonl").read_bytes() == out
+    assert (tmp_path / "ledger.jsonl").read_bytes() == ledger
+
+
 def test_engines_by_name():
     from xlam_jax.data.ray_engine import RayEngine
 

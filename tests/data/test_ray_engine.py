@@ -1,4 +1,8 @@
-"""The Ray engine on a real cluster of two nodes: the local engine's bytes, whatever dies on the way."""
+"""The Ray engine on a real cluster of two nodes: the local engine's bytes, whatever dies on the way.
+
+Slow by mark, since the cluster's short health checks, which let a dead node be noticed in a second, end the
+whole test process when a busy machine starves the head for as long. `test_engines.py` has the quick test.
+"""
 
 import os
 import signal
@@ -21,6 +25,8 @@ from . import engine_tasks
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'xlam-jax[ray]'")
 from ray.cluster_utils import Cluster  # noqa: E402
+
+pytestmark = pytest.mark.slow
 
 REPO = Path(__file__).parents[2]
 ROWS = 1000
@@ -87,7 +93,6 @@ def test_a_killed_worker_costs_nothing_but_time(cluster, tmp_path):
     assert (tmp_path / "died").exists()
 
 
-@pytest.mark.slow  # Ray waits longer before each further try
 def test_a_chunk_that_kills_every_worker_is_a_clear_error(cluster, tmp_path):
     with pytest.raises(WorkError, match="lost a chunk 6 times"):
         run(RayEngine(), engine_tasks.Dies(50), range(100), tmp_path / "out", 5)
@@ -143,7 +148,6 @@ def test_the_input_is_read_as_results_are_taken(cluster):
     results.close()
 
 
-@pytest.mark.slow  # 20 s, nearly all until the cluster is sure that the node is dead
 def test_a_killed_node_costs_nothing_but_time(cluster, rows, expected, tmp_path):
     """Last in this file: it leaves one node."""
     doomed = cluster.list_all_nodes()[1]

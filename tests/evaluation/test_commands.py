@@ -14,8 +14,10 @@ from xlam_jax.cli import eval as eval_module
 from xlam_jax.errors import InputError, WorkError
 from xlam_jax.format import Record, Step, ToolCall, normalise_tool, write_records
 from xlam_jax.models.config import ModelConfig
+from xlam_jax.models.lora import LoraConfig, init_adapters
 from xlam_jax.models.spec import init
-from xlam_jax.release import save_hf
+from xlam_jax.release import read_config, save_hf
+from xlam_jax.release.peft import save_peft
 
 # The one legal answer is a handful of tokens, so that a random model gives it.
 SWITCH = {
@@ -131,6 +133,17 @@ def test_eval_records(model, tmp_path):
     assert written["summary"]["n"] == 2 and written["summary"]["ast"] == 0.0
     assert len((tmp_path / "out" / "generations.jsonl").read_text().splitlines()) == 2
     assert "AST accuracy %" in result.output and "unparsable" in result.output
+
+    cfg = read_config(model)
+    save_peft(init_adapters(cfg, LoraConfig(rank=2), jax.random.key(1)), cfg, tmp_path / "adapter")
+    named = ("--adapter", f"mine={tmp_path / 'adapter'}")
+    result = run(*args, *named, "--out", tmp_path / "each", "--json", tmp_path / "r.json")
+    assert result.exception is None, result.output
+    mine = json.loads((tmp_path / "r.json").read_text())["adapters"]["mine"]["summary"]
+    assert {k: v for k, v in mine.items() if "seconds" not in k} == {
+        k: v for k, v in written["summary"].items() if "seconds" not in k
+    }  # a fresh adapter changes nothing
+    assert (tmp_path / "each" / "mine" / "generations.jsonl").is_file() and "mine" in result.output
 
 
 def test_bad_input(model, tmp_path):

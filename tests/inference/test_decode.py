@@ -7,7 +7,8 @@ import pytest
 import tiny_decoders as tiny
 
 from xlam_jax.inference.decode import decode, new_cache, pad_prompts, prefill, take_rows
-from xlam_jax.models.decoder import forward, logits, unstack
+from xlam_jax.models.decoder import forward, logits
+from xlam_jax.models.params import unstack
 
 LENGTHS = [1, 7, 4, 12]
 TOTAL = 20

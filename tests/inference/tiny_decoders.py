@@ -9,7 +9,8 @@ import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from xlam_jax.models.config import ModelConfig, RopeScaling, config_to_hf
+from xlam_jax.models.config import ModelConfig, RopeScaling
+from xlam_jax.models.hf_config import config_to_hf
 from xlam_jax.models.spec import init, params_from_state_dict
 
 CORPUS = [

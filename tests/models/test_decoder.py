@@ -10,9 +10,11 @@ import pytest
 
 from xlam_jax.errors import InputError
 from xlam_jax.models import decoder
-from xlam_jax.models.config import named_config
+from xlam_jax.models.blocks import attention_inputs
 from xlam_jax.models.cross_entropy import chunked_cross_entropy
 from xlam_jax.models.linen import Decoder, from_variables, to_variables
+from xlam_jax.models.named import named_config
+from xlam_jax.models.params import unstack
 from xlam_jax.models.spec import init
 
 LENGTHS = (11, 5, 13)
@@ -126,7 +128,7 @@ def test_unstacked_layers_give_the_same_logits(name):
     cfg, params = model(name)
     data = batch(cfg)
     a = forward(params, *data, cfg)[0]
-    b = forward(decoder.unstack(params), *data, cfg)[0]
+    b = forward(unstack(params), *data, cfg)[0]
     np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
 
 
@@ -136,9 +138,7 @@ def test_rotation_depends_on_distance_only():
     a = forward(params, tokens, positions, segments, cfg)[0]
     b = forward(params, tokens, positions + 100, segments, cfg)[0]
     np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
-    q, k, _ = decoder.attention_inputs(
-        decoder.unstack(params).layers[0], decoder.embed(params, tokens), positions, cfg
-    )
+    q, k, _ = attention_inputs(unstack(params).layers[0], decoder.embed(params, tokens), positions, cfg)
     assert q.shape == (2, 24, cfg.num_heads, cfg.head_dim) and k.shape == (
         2,
         24,
@@ -178,7 +178,7 @@ def test_linen_module_has_equal_logits(name):
         jax.jit(module.apply)(to_variables(params), tokens), decoder.logits(params, hidden, cfg)
     )
     drawn = jax.jit(module.init)(jax.random.key(5), tokens)
-    axes = nn.get_partition_spec(drawn)["params"]["layers.gate"]
+    axes = nn.get_partition_spec(drawn)["params"]["layers.mlp.gate"]
     assert tuple(axes) == ("layers", "embed", "mlp")
     again = to_variables(from_variables(drawn, cfg))
     np.testing.assert_array_equal(jax.jit(module.apply)(drawn, tokens), jax.jit(module.apply)(again, tokens))

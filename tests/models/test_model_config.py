@@ -5,7 +5,9 @@ import json
 import pytest
 
 from xlam_jax.errors import InputError
-from xlam_jax.models.config import NAMED, RopeScaling, config_from_hf, config_to_hf, named_config
+from xlam_jax.models.config import RopeScaling
+from xlam_jax.models.hf_config import config_from_hf, config_to_hf
+from xlam_jax.models.named import NAMED, named_config
 from xlam_jax.models.spec import count_params
 
 # Totals as the models' own cards and safetensors headers state them.
@@ -16,6 +18,33 @@ PUBLISHED = {
     "mistral-7b-v0.2": 7_241_732_096,
     "mistral-7b-v0.3": 7_248_023_552,
     "smollm2-135m": 134_515_008,
+    "deepseek-coder-6.7b": 6_740_512_768,
+    "deepseek-coder-33b": 33_342_991_360,
+    "mixtral-8x7b": 46_702_792_704,
+    "mixtral-8x22b": 140_620_634_112,
+    "deepseek-v2-lite": 15_706_484_224,
+    "deepseek-v2": 235_741_434_880,
+    "deepseek-v3": 671_026_419_200,
+    "llama-3-8b": 8_030_261_248,
+    "llama-3.1-8b": 8_030_261_248,
+    "llama-3.1-70b": 70_553_706_496,
+    "llama-3.2-1b": 1_235_814_400,
+    "llama-3.2-3b": 3_212_749_824,
+    "qwen2.5-0.5b": 494_032_768,
+    "qwen2.5-1.5b": 1_543_714_304,
+    "qwen2.5-3b": 3_085_938_688,
+    "qwen2.5-7b": 7_615_616_512,
+    "qwen2.5-14b": 14_770_033_664,
+    "qwen2.5-32b": 32_763_876_352,
+    "qwen2.5-72b": 72_706_203_648,
+    "qwen3-0.6b": 596_049_920,
+    "qwen3-1.7b": 1_720_574_976,
+    "qwen3-4b": 4_022_468_096,
+    "qwen3-8b": 8_190_735_360,
+    "qwen3-14b": 14_768_307_200,
+    "qwen3-32b": 32_762_123_264,
+    "qwen3-30b-a3b": 30_532_122_624,
+    "qwen3-235b-a22b": 235_093_634_560,
 }
 
 
@@ -41,9 +70,9 @@ def test_transformers_reads_the_same_numbers(name, tmp_path):
     if cfg.rope_scaling is None:
         assert rope["rope_type"] == "default"
     else:
-        assert (rope["rope_type"], rope["factor"]) == ("linear", cfg.rope_scaling.factor)
+        assert (rope["rope_type"], rope["factor"]) == (cfg.rope_scaling.type, cfg.rope_scaling.factor)
     assert getattr(theirs, "sliding_window", None) == cfg.sliding_window
-    assert (theirs.num_key_value_heads, theirs.head_dim) == (cfg.num_kv_heads, cfg.head_dim)
+    assert (theirs.num_key_value_heads, theirs.head_dim) == (cfg.num_kv_heads, cfg.rope_dim)
     assert theirs.rms_norm_eps == cfg.rms_norm_eps
     # And what transformers writes back is still the same model to us.
     again = config_from_hf(json.loads(theirs.to_json_string(use_diff=False)))
@@ -88,7 +117,7 @@ def test_legacy_llama_keys_with_defaults():
     ("change", "words"),
     [
         ({"model_type": "gpt2"}, ["gpt2", "llama, mistral"]),
-        ({"rope_parameters": {"rope_type": "yarn", "factor": 4.0}}, ["yarn", "default, linear"]),
+        ({"rope_parameters": {"rope_type": "longrope", "factor": 4.0}}, ["longrope", "default, linear"]),
         ({"attention_bias": True}, ["attention_bias"]),
         ({"hidden_act": "gelu"}, ["gelu", "silu"]),
         ({"hidden_size": None}, ["hidden_size", "missing"]),

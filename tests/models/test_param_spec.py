@@ -9,7 +9,7 @@ import pytest
 
 from xlam_jax.errors import InputError
 from xlam_jax.models import spec as S
-from xlam_jax.models.config import named_config
+from xlam_jax.models.named import named_config
 from xlam_jax.models.params import unstack
 from xlam_jax.parallel.mesh import MeshConfig, make_mesh
 
@@ -27,7 +27,7 @@ def params(cfg):
 def test_names_and_shapes_are_those_of_transformers(cfg):
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
-    from xlam_jax.models.config import config_to_hf
+    from xlam_jax.models.hf_config import config_to_hf
 
     values = config_to_hf(cfg)
     with torch.device("meta"):
@@ -59,7 +59,7 @@ def test_init_does_not_depend_on_the_mesh():
     mesh = make_mesh(MeshConfig(fsdp=4, tensor=2))
     sharded = S.init(cfg, jax.random.key(3), mesh=mesh)
     plain = S.init(cfg, jax.random.key(3))
-    assert sharded.layers.gate.sharding.spec == jax.P(None, "fsdp", "tensor")
+    assert sharded.layers.mlp.gate.sharding.spec == jax.P(None, "fsdp", "tensor")
     jax.tree.map(np.testing.assert_array_equal, sharded, plain)
 
 
@@ -69,7 +69,7 @@ def test_count_is_the_number_of_scalars(cfg, params):
 
 def test_decay_and_lora_follow_the_kind_of_parameter(cfg):
     decay = S.decay_mask(cfg)
-    assert decay.layers.q and decay.embed and not decay.final_norm and not decay.layers.attn_norm
+    assert decay.layers.attn.q and decay.embed and not decay.final_norm and not decay.layers.attn_norm
     assert sorted(S.lora_targets(cfg).values()) == sorted(
         ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
     )
@@ -78,7 +78,7 @@ def test_decay_and_lora_follow_the_kind_of_parameter(cfg):
 def test_state_dict_round_trip_is_exact(cfg, params):
     state = S.state_dict_from_params(params, cfg)
     np.testing.assert_array_equal(
-        state["model.layers.1.mlp.down_proj.weight"], np.asarray(params.layers.down[1]).T
+        state["model.layers.1.mlp.down_proj.weight"], np.asarray(params.layers.mlp.down[1]).T
     )
     jax.tree.map(np.testing.assert_array_equal, S.params_from_state_dict(state, cfg), params)
 
@@ -97,7 +97,7 @@ def test_state_dict_that_does_not_fit_is_refused(cfg, params):
 def test_unstack_gives_the_layers(cfg, params):
     flat = unstack(params)
     assert len(flat.layers) == cfg.num_layers and unstack(flat) is flat
-    np.testing.assert_array_equal(flat.layers[1].o, params.layers.o[1])
+    np.testing.assert_array_equal(flat.layers[1].attn.o, params.layers.attn.o[1])
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,12 @@ from xlam_jax.parallel.mesh import AXES, MeshConfig, make_mesh, mesh_shape
 @pytest.mark.parametrize(
     ("sizes", "devices", "shape"),
     [
-        ({}, 8, (1, 1, 1, 1)),
-        ({"fsdp": -1}, 8, (1, 8, 1, 1)),
-        ({"data": -1, "fsdp": 2, "tensor": 2}, 8, (2, 2, 1, 2)),
-        ({"expert": 8}, 8, (1, 1, 8, 1)),
-        ({"data": -1}, 1, (1, 1, 1, 1)),
+        ({}, 8, (1, 1, 1, 1, 1)),
+        ({"fsdp": -1}, 8, (1, 8, 1, 1, 1)),
+        ({"data": -1, "fsdp": 2, "tensor": 2}, 8, (2, 2, 1, 1, 2)),
+        ({"expert": 8}, 8, (1, 1, 8, 1, 1)),
+        ({"context": -1, "tensor": 2}, 8, (1, 1, 1, 4, 2)),
+        ({"data": -1}, 1, (1, 1, 1, 1, 1)),
     ],
 )
 def test_shape(sizes, devices, shape):

@@ -17,7 +17,7 @@ def mesh():
 
 def test_names_become_mesh_axes(mesh):
     assert to_spec(("layers", "embed", "mlp"), mesh) == P(None, "fsdp", "tensor")
-    assert batch_sharding(mesh).spec == P(("data", "fsdp", "expert"), None)
+    assert batch_sharding(mesh).spec == P(("data", "fsdp", "expert"), "context")
 
 
 def test_axes_that_the_mesh_lacks_are_left_out():

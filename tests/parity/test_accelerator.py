@@ -1,4 +1,4 @@
-"""On an accelerator: the same forward pass and gradients as on its host's CPU."""
+"""On an accelerator: the same forward pass and gradients as on its host's CPU, and its attention as `xla`."""
 
 import jax
 import jax.numpy as jnp
@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 
 from xlam_jax.models import decoder
-from xlam_jax.models.config import named_config
+from xlam_jax.models.attention import Facts, attend, reason_against
+from xlam_jax.models.attention.backends import BY_PLATFORM
+from xlam_jax.models.attention.probe import disagreement, kernel_of
 from xlam_jax.models.cross_entropy import chunked_cross_entropy
+from xlam_jax.models.named import named_config
 from xlam_jax.models.spec import init
 
 
@@ -35,3 +38,43 @@ def test_loss_and_gradients_equal_the_cpu(name):
     here, there = on(jax.devices("cpu")[0]), on(jax.devices()[0])
     for a, b in zip(jax.tree.leaves(here), jax.tree.leaves(there), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+ATTENTION = {
+    "plain": {"num_heads": 8, "num_kv_heads": 8},
+    "grouped": {},
+    "window": {"window": 100},
+    "deepseek": {"num_heads": 8, "num_kv_heads": 8, "head_dim": 192},
+}
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("max_segments", [8, None])
+@pytest.mark.parametrize("case", ATTENTION)
+def test_attention_of_the_accelerator_equals_xla(case, max_segments):
+    """Packed documents, output and all gradients, bfloat16 against float32."""
+    name = BY_PLATFORM.get(jax.local_devices()[0].platform)
+    if name is None:
+        pytest.skip("no accelerator found by jax")
+    facts = Facts(num_heads=8, num_kv_heads=2, head_dim=128, v_head_dim=128, seq_len=512)
+    facts = facts._replace(**ATTENTION[case])
+    if reason := reason_against(name, facts):
+        pytest.skip(reason)
+    assert disagreement(kernel_of(name, facts, max_segments), facts) == ""
+
+
+@pytest.mark.gpu
+def test_documents_of_the_accelerator_do_not_feel_each_other():
+    name = BY_PLATFORM.get(jax.local_devices()[0].platform)
+    if name is None:
+        pytest.skip("no accelerator found by jax")
+    facts = Facts(num_heads=4, num_kv_heads=2, head_dim=64, v_head_dim=64, seq_len=512)
+    if reason := reason_against(name, facts):
+        pytest.skip(reason)
+    random = np.random.default_rng(0)
+    q, k, v = (jnp.asarray(random.standard_normal((1, 512, n, 64)), jnp.bfloat16) for n in (4, 2, 2))
+    segments = jnp.where(jnp.arange(512) < 200, 1, 2)[None]
+    run = jax.jit(lambda q, k, v: attend(q, k, v, segments, backend=name))
+    before = run(q, k, v)[0, :200]
+    after = run(*(x.at[:, 200:].multiply(-3) for x in (q, k, v)))[0, :200]
+    assert bool((before == after).all())

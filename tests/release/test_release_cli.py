@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from xlam_jax.cli import convert
 from xlam_jax.errors import InputError
 from xlam_jax.format import get_codec
-from xlam_jax.models.config import named_config
+from xlam_jax.models.named import named_config
 from xlam_jax.models.spec import init
 from xlam_jax.release import load_hf, save_native
 from xlam_jax.release.tokenizer_files import copy_tokenizer
@@ -52,7 +52,7 @@ def test_there_and_back_and_there_is_byte_identical(tmp_path, model):
     folder, torch_model = model
     run("from-hf", folder, tmp_path / "n1")
     text = run("to-hf", tmp_path / "n1", tmp_path / "h1", "--max-shard-size", "10KB", "--verify")
-    assert "peak host memory beyond the arrays" in text and "verified with transformers" in text
+    assert "peak host memory" in text and "MB/s" in text and "verified with transformers" in text
     run("from-hf", tmp_path / "h1", tmp_path / "n2")
     run("to-hf", tmp_path / "n2", tmp_path / "h2", "--max-shard-size", "10KB", "--json", tmp_path / "r.json")
     first, second = files(tmp_path / "h1"), files(tmp_path / "h2")

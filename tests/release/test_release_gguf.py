@@ -164,7 +164,7 @@ def test_real_smollm2_in_transformers_and_here(tmp_path):
     import torch
     from transformers import LlamaForCausalLM
 
-    from xlam_jax.models.config import named_config
+    from xlam_jax.models.named import named_config
     from xlam_jax.release import verify_hf
 
     convert_gguf(find_smollm2(), tmp_path / "hf")

@@ -81,7 +81,7 @@ def test_mesh_places_slices_and_keeps_values(tmp_path):
     cfg, params = load_hf(tmp_path, mesh=mesh)
     plain = params_from_state_dict({k: v.numpy() for k, v in model.state_dict().items()}, cfg)
     jax.tree.map(np.testing.assert_array_equal, params, plain)
-    q = params.layers.q
+    q = params.layers.attn.q
     assert q.sharding.mesh == mesh
     assert {s.data.shape for s in q.addressable_shards} == {(q.shape[0], q.shape[1] // 2, q.shape[2] // 2)}
     save_hf(params, cfg, tmp_path / "out")

@@ -10,7 +10,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from xlam_jax.errors import InputError
-from xlam_jax.models.config import named_config
+from xlam_jax.models.named import named_config
 from xlam_jax.models.spec import init, leaves, path_name
 from xlam_jax.parallel.mesh import MeshConfig, make_mesh
 from xlam_jax.release import (
@@ -44,7 +44,7 @@ def test_round_trip_on_one_device_and_on_a_mesh(tmp_path, params):
     equal(again, params)
     mesh = make_mesh(MeshConfig(fsdp=2, tensor=2))
     _, sharded = load_model(tmp_path / "n", mesh=mesh, dtype=jnp.bfloat16)
-    assert len(sharded.layers.q.sharding.device_set) == 4
+    assert len(sharded.layers.attn.q.sharding.device_set) == 4
     equal(sharded, jax.tree.map(lambda a: a.astype(jnp.bfloat16), params))
     about = json.loads((tmp_path / "n" / "xlam.json").read_text())
     assert about["codec"] == CODEC

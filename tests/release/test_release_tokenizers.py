@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 from tests.real_tokenizers import MISTRAL, counted, mistral, package, smollm2
 from xlam_jax.errors import InputError
 from xlam_jax.format import Record, Step, Tool, ToolCall, get_codec
-from xlam_jax.models.config import named_config
+from xlam_jax.models.named import named_config
 from xlam_jax.models.spec import init
 from xlam_jax.release import save_hf
 from xlam_jax.release.sentencepiece_bpe import read_sentencepiece

@@ -113,7 +113,7 @@ def test_kill_while_saving_loses_nothing(settings):
         steps = complete_steps(out)
         assert steps and (not before or steps[-1] >= before[-1])
         for step in steps:  # readable, each of them
-            assert np.isfinite(params_of(out / "checkpoints" / str(step)).layers.q).all()
+            assert np.isfinite(params_of(out / "checkpoints" / str(step)).layers.attn.q).all()
     assert caught, "no save was ever seen under way"
     result = run(settings)
     assert result.finished and temporary(out) == [] and checkpoints(out) == [11, 12]
@@ -270,7 +270,7 @@ def test_nan_can_be_skipped(settings, poisoned):
     rows = {r["step"]: r for r in read_metrics(settings["out"])}
     assert rows[4]["loss"] is None and rows[4]["skipped"] and np.isfinite(rows[8]["loss"])
     # As if the step had not been: parameters after it are those before it.
-    assert np.isfinite(params_of(settings["out"]).layers.q).all()
+    assert np.isfinite(params_of(settings["out"]).layers.attn.q).all()
 
 
 def test_too_many_bad_steps_end_the_run_all_the_same(settings, poisoned):

@@ -108,13 +108,13 @@ def test_muon_orthogonalises_each_matrix():
     lr = lambda t: 1.0  # noqa: E731
     moved = run(OptimConfig(name="muon", clip=None), 1, lr)
     before, grads = random_tree(0, 0.5), random_tree(100)
-    for name in ("q", "gate", "down"):
+    for of in (lambda p: p.layers.attn.q, lambda p: p.layers.mlp.gate, lambda p: p.layers.mlp.down):
         for layer in range(CFG.num_layers):
-            step = getattr(before.layers, name)[layer] - getattr(moved.layers, name)[layer]
+            step = of(before)[layer] - of(moved)[layer]
             scale = 0.2 * np.sqrt(max(step.shape))
             u, values, vt = np.linalg.svd(step / scale, full_matrices=False)
             assert values.min() > 0.6 and values.max() < 1.25
-            gu, _, gvt = np.linalg.svd(getattr(grads.layers, name)[layer], full_matrices=False)
+            gu, _, gvt = np.linalg.svd(of(grads)[layer], full_matrices=False)
             np.testing.assert_allclose(u @ vt, gu @ gvt, atol=0.02)
 
 
@@ -130,13 +130,15 @@ def test_muon_is_optax_s_on_a_single_matrix():
     import optax
     from optax import contrib
 
-    params = random_tree(0, 0.5).layers.up[1]
+    params = random_tree(0, 0.5).layers.mlp.up[1]
     tx = contrib.muon(1.0, beta=0.95, consistent_rms=0.2)
     state = tx.init(params)
     for t in range(5):
-        updates, state = tx.update(random_tree(100 + t).layers.up[1], state, params)
+        updates, state = tx.update(random_tree(100 + t).layers.mlp.up[1], state, params)
         params = optax.apply_updates(params, 1e-2 / (t + 1) * updates)
-    np.testing.assert_allclose(run(OptimConfig(name="muon", clip=None), 5).layers.up[1], params, atol=1e-6)
+    np.testing.assert_allclose(
+        run(OptimConfig(name="muon", clip=None), 5).layers.mlp.up[1], params, atol=1e-6
+    )
 
 
 # -- state ----
@@ -157,18 +159,18 @@ def test_state_lies_where_its_parameter_lies(name, moments):
         )
     }
     jax.tree.map(lambda x, s: s.shard_shape(x.shape), state.opt_state, places.opt_state)  # all divide
-    queries = {k: v for k, v in by_name.items() if k.endswith(".layers.q")}
+    queries = {k: v for k, v in by_name.items() if k.endswith(".layers.attn.q")}
     dtypes = {str(x.dtype) for x, _ in queries.values()}
     match name:
         case "sgd":
             assert not queries
         case "adafactor":
-            specs = {k.split(".")[-3]: s.spec for k, (_, s) in queries.items()}
-            q = places.params.layers.q.spec
+            specs = {k.split(".layers.")[0].split(".")[-1]: s.spec for k, (_, s) in queries.items()}
+            q = places.params.layers.attn.q.spec
             assert specs["rows"] == jax.P(q[0], q[1], None) and specs["cols"] == jax.P(q[0], None, q[2])
         case _:
             assert len(queries) == (1 if name == "muon" else 2)
-            assert all(s == places.params.layers.q for _, s in queries.values())
+            assert all(s == places.params.layers.attn.q for _, s in queries.values())
     assert dtypes <= {moments}
     vectors = [x for k, (x, _) in by_name.items() if k.endswith(".final_norm") and x.ndim == 1]
     assert all(x.dtype == jnp.float32 for x in vectors)
@@ -287,8 +289,8 @@ def test_norms_by_leaf_and_layer():
     tree = random_tree(3)
     found = norms.as_norms(jax.device_get(norms.squares(tree)))
     assert found["embed"] == pytest.approx(np.linalg.norm(tree.embed), rel=1e-6)
-    wanted = [np.linalg.norm(tree.layers.gate[i]) for i in range(3)]
-    assert found["layers.gate"] == pytest.approx(wanted, rel=1e-6)
+    wanted = [np.linalg.norm(tree.layers.mlp.gate[i]) for i in range(3)]
+    assert found["layers.mlp.gate"] == pytest.approx(wanted, rel=1e-6)
     assert isinstance(tree.layers, Layer) and len(found["layers.attn_norm"]) == 3
     whole = np.sqrt(sum((x.astype(np.float64) ** 2).sum() for x in jax.tree.leaves(tree)))
     assert float(norms.total(norms.squares(tree))) == pytest.approx(whole, rel=1e-6)

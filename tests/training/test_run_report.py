@@ -61,8 +61,8 @@ def make_run(folder, steps=200):
         if s % 100 == 0:
             layers = [1.0 + 0.1 * i for i in range(12)]
             rows.append(
-                {"step": s, "grad_norms": {"embed": 0.5, "layers.q": layers, "layers.up": layers}}
-                | {"param_norms": {"embed": 9.0, "layers.q": layers}}
+                {"step": s, "grad_norms": {"embed": 0.5, "layers.attn.q": layers, "layers.up": layers}}
+                | {"param_norms": {"embed": 9.0, "layers.attn.q": layers}}
             )
     (folder / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
     events = [

@@ -137,8 +137,8 @@ def test_resume_on_another_mesh(settings):
     ours, wanted = params_of(settings["out"]), params_of(whole.out)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-3), ours, wanted)
     base = jax.device_get(load_model(settings["model"])[1])
-    np.testing.assert_array_equal(ours.layers.q[:freeze_layers], base.layers.q[:freeze_layers])
-    assert not np.array_equal(ours.layers.q[freeze_layers:], base.layers.q[freeze_layers:])
+    np.testing.assert_array_equal(ours.layers.attn.q[:freeze_layers], base.layers.attn.q[:freeze_layers])
+    assert not np.array_equal(ours.layers.attn.q[freeze_layers:], base.layers.attn.q[freeze_layers:])
 
 
 def test_must_resume_needs_a_checkpoint(settings):
@@ -372,7 +372,7 @@ def test_evaluators_are_called_with_whole_parameters(settings):
     seen = []
 
     def evaluator(params, step):
-        seen.append((step, params.layers.q.shape))
+        seen.append((step, params.layers.attn.q.shape))
         return {"calls_right": step / 10}
 
     result = train(config(settings, "steps=4", "log.eval_every=2", "freeze_layers=2"), evaluators=[evaluator])
@@ -386,7 +386,7 @@ def test_bfloat16_compute_and_parameters(settings):
     result = train(config(settings, *precision))
     rows = exact_metrics(settings["out"])
     assert result.finished and rows[-1]["loss"] < 0.9 * rows[0]["loss"]
-    assert str(params_of(settings["out"]).layers.q.dtype) == "bfloat16"
+    assert str(params_of(settings["out"]).layers.attn.q.dtype) == "bfloat16"
 
 
 def test_a_full_disk_is_found_before_writing(settings, monkeypatch):

@@ -2,25 +2,58 @@
 
 from __future__ import annotations
 
-import platform
+import dataclasses
 import time
-from collections.abc import Callable
-from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from xlam_jax.data.batch import Batch
+from xlam_jax.bench import protocol
+from xlam_jax.bench.flops import count, flops_per_token
+from xlam_jax.bench.plan.state import step_state
+from xlam_jax.bench.plan.work import Work
+from xlam_jax.data.batch import Batch, stack
+from xlam_jax.errors import InputError
 from xlam_jax.models.config import ModelConfig
-from xlam_jax.models.spec import count_params, decay_mask, init
+from xlam_jax.models.lora import LoraConfig, init_adapters
+from xlam_jax.models.spec import init
 from xlam_jax.parallel.mesh import MeshConfig, make_mesh
+from xlam_jax.training.config import MoeOptions
 from xlam_jax.training.objectives import sft_objective
-from xlam_jax.training.optimizer import OptimConfig, make_optimizer
-from xlam_jax.training.step import init_state, make_step, micro_sharding
+from xlam_jax.training.optimizer import OptimConfig
+from xlam_jax.training.partition import Frozen
+from xlam_jax.training.step import TrainState, init_state, make_step, micro_sharding
 
-_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+@dataclasses.dataclass(frozen=True)
+class StepOptions:
+    """How the step is computed, as in a training config."""
+
+    remat: str = "none"
+    param_dtype: str = "float32"
+    compute_dtype: str = "float32"
+    moment_dtype: str = "float32"
+    lora: LoraConfig | None = None
+    attention: str = "xla"
+    mesh: MeshConfig = dataclasses.field(default=MeshConfig())
+    moe: MoeOptions = dataclasses.field(default=MoeOptions())
+
+
+def cut_layers(cfg: ModelConfig, layers: int | None) -> ModelConfig:
+    """The lowest `layers` of a model: what a single device can hold of a large one.
+
+    Raises:
+      InputError: fewer layers than its dense ones need, or more than there are.
+    """
+    if layers is None:
+        return cfg
+    if not cfg.dense_layers < layers <= cfg.num_layers:
+        span = f"{cfg.dense_layers + 1} to {cfg.num_layers}"
+        raise InputError(f"{layers} layers of a model with {cfg.num_layers}", where="--layers", hint=span)
+    return cfg.replace(num_layers=layers)
 
 
 def bench_train(
@@ -28,78 +61,110 @@ def bench_train(
     *,
     rows: int = 1,
     seq_len: int = 1024,
-    steps: int = 5,
-    warmup: int = 2,
-    remat: str = "none",
-    compute_dtype: str = "float32",
-    mesh: MeshConfig = MeshConfig(),
+    steps: int = 30,
+    warmup: int = 10,
+    options: StepOptions = StepOptions(),
+    data: Path | None = None,
 ) -> dict[str, Any]:
-    """Times the real train step (SFT objective, AdamW) on one synthetic packed batch.
+    """Times the real train step (SFT objective, AdamW) on one packed batch.
 
-    FLOPs per token follow 6 N + 6 L S heads head_dim, with N the parameters of matrix products (the input
-    embedding is looked up, not multiplied; a tied table counts once, as the head) and attention counted
-    causally. The ceiling is a [2048, hidden] x [hidden, intermediate] product in the compute dtype, measured
-    right before, so that what else the machine does weighs on both.
+    A LoRA base is not quantised here.
+
+    Args:
+      data: folder of packed shards whose first rows are the batch; None: two documents a row, random ids.
 
     Returns:
-      Tokens/s, seconds of a step (median and all), TFLOP/s achieved and at the ceiling, their ratio, seconds
-      of compilation, MiB of temporaries that the compiler plans, device and versions.
+      Tokens/s and tokens/s of a device, seconds of a step (median, 90th percentile, all), FLOPs with their
+      formula, MFU against the data sheet (None for a CPU), the measured matmul ceiling and what part of it was
+      reached, seconds of compilation, bytes that the compiler plans and the device reports, machine and
+      versions.
+
+    Raises:
+      InputError: data that the model cannot read, or a mesh that does not fit.
     """
-    device_mesh = make_mesh(mesh)
+    dtype = protocol.need_dtype(options.compute_dtype, "--compute-dtype")
+    device_mesh = make_mesh(options.mesh)
+    batch, seq_len = _real(data, rows, cfg) if data else (synthetic(cfg, rows, seq_len), seq_len)
     with jax.set_mesh(device_mesh):
-        ceiling = _matmul_flops(cfg, _DTYPES[compute_dtype])
-        tx = make_optimizer(OptimConfig(), decay_mask(cfg))
-        params = init(cfg, jax.random.key(0), mesh=device_mesh)
-        state, places = init_state(params, cfg, tx, device_mesh)
-        objective = sft_objective(cfg, remat=remat, compute_dtype=_DTYPES[compute_dtype])
+        best = protocol.ceiling(dtype)
+        work = Work(
+            cfg,
+            seq_len,
+            rows,
+            param_dtype=options.param_dtype,
+            optim=OptimConfig(moment_dtype=options.moment_dtype),  # type: ignore[arg-type]
+            lora=options.lora,
+        )
+        tx, places, state = _state(work, device_mesh)
+        objective = sft_objective(
+            cfg, remat=options.remat, compute_dtype=dtype, attention=options.attention, moe=options.moe
+        )
         step = make_step(objective, tx, places)
-        batch = jax.device_put(_batch(cfg, rows, seq_len), micro_sharding(device_mesh))
+        on_device = jax.device_put(batch, micro_sharding(device_mesh))
         rate = jnp.float32(1e-5)
         begun = time.perf_counter()
-        compiled = step.lower(state, batch, rate).compile()  # type: ignore[attr-defined]
+        compiled = step.lower(state, on_device, rate).compile()  # type: ignore[attr-defined]
         compile_seconds = time.perf_counter() - begun
         memory = compiled.memory_analysis()
-        times = []
-        for _ in range(warmup + steps):
-            begun = time.perf_counter()
-            state, metrics = compiled(state, batch, rate)
-            jax.block_until_ready(metrics["loss"])
-            times.append(time.perf_counter() - begun)
-    times = times[warmup:]
-    tokens = rows * seq_len
-    per_token = flops_per_token(cfg, seq_len)
-    seconds = float(np.median(times))
-    achieved = tokens * per_token / seconds
+        held = [state]
+
+        def run() -> Any:
+            held[0], metrics = compiled(held[0], on_device, rate)
+            return metrics["loss"]
+
+        took = protocol.timed(run, steps, warmup)
+    tokens, devices = rows * seq_len, device_mesh.size
+    flops = flops_per_token(cfg, seq_len, lora=options.lora)
+    achieved = tokens * flops["total"] / took["median"] / devices
+    sheet = protocol.known_hardware()
     return {
         "rows": rows,
         "seq_len": seq_len,
-        "remat": remat,
-        "compute_dtype": compute_dtype,
-        "mesh": mesh.model_dump(),
-        "parameters": count_params(cfg),
-        "gflops_per_token": per_token / 1e9,
-        "tokens_per_second": tokens / seconds,
-        "step_seconds": seconds,
-        "all_step_seconds": times,
+        "layers": cfg.num_layers,
+        "real_tokens": int((batch.segment_ids > 0).sum()),
+        "target_tokens": int((batch.loss_weights > 0).sum()),
+        "data": str(data) if data else "synthetic, two documents a row",
+        **{k: v for k, v in dataclasses.asdict(options).items() if k not in ("mesh", "moe", "lora")},
+        "mesh": options.mesh.model_dump(),
+        "lora": options.lora.model_dump() if options.lora else None,
+        "moe": options.moe.model_dump() if cfg.moe else None,
+        "parameters": count(cfg).total,
+        "active_matmul_parameters": count(cfg).active_matmul,
+        "gflops_per_token": flops["total"] / 1e9,
+        "formula": flops["formula"],
+        "tokens_per_second": tokens / took["median"],
+        "tokens_per_second_per_device": tokens / took["median"] / devices,
+        "step_seconds": took["median"],
+        "step_seconds_p90": took["p90"],
+        "all_step_seconds": took["all"],
         "tflops": achieved / 1e12,
-        "ceiling_tflops": ceiling / 1e12,
-        "of_ceiling": achieved / ceiling,
+        "mfu": achieved / sheet.peak if sheet else None,
+        "peak_tflops": sheet.peak / 1e12 if sheet else None,
+        "ceiling_tflops": best / 1e12,
+        "of_ceiling": achieved / best,
         "compile_seconds": compile_seconds,
         "temporaries_mib": memory.temp_size_in_bytes / 2**20 if memory else None,
-        "device": jax.devices()[0].device_kind,
-        "devices": jax.device_count(),
-        "platform": platform.platform(terse=True),
-        "versions": {name: version(name) for name in ("jax", "jaxlib", "flax", "optax")},
+        "arguments_mib": memory.argument_size_in_bytes / 2**20 if memory else None,
+        "peak_device_mib": peak / 2**20 if (peak := protocol.peak_memory()) else None,
+        **protocol.environment(),
     }
 
 
-def flops_per_token(cfg: ModelConfig, seq_len: int) -> float:
-    """Training FLOPs of one token: forward 2, backward 4 per weight of a matrix product, causal attention."""
-    weights = count_params(cfg) - (0 if cfg.tie_embeddings else cfg.vocab_size * cfg.hidden_size)
-    return 6 * weights + 6 * cfg.num_layers * seq_len * cfg.num_heads * cfg.head_dim
+def _state(work: Work, mesh: Any) -> tuple[Any, TrainState, TrainState]:
+    """(optimizer, shardings, a fresh state): random weights, and adapters where there are some."""
+    tx, _, places = step_state(work, mesh)
+    key, dtype = jax.random.key(0), protocol.need_dtype(work.param_dtype, "--param-dtype")
+    params = init(work.cfg, key, mesh=mesh, dtype=dtype)
+    if not work.lora:
+        state, places = init_state(params, work.cfg, tx, mesh)
+        return tx, places, state
+    adapters = init_adapters(work.cfg, work.lora, key, mesh=mesh)
+    moments = jax.jit(tx.init, out_shardings=places.opt_state)(adapters)
+    step = jax.device_put(jnp.int32(0), places.step)
+    return tx, places, TrainState(step, adapters, moments, Frozen(params))
 
 
-def _batch(cfg: ModelConfig, rows: int, seq_len: int) -> Batch:
+def synthetic(cfg: ModelConfig, rows: int, seq_len: int) -> Batch:
     """`[1, rows, seq_len]`: two documents a row, uniform random ids."""
     rng = np.random.default_rng(0)
     shape = (1, rows, seq_len)
@@ -115,21 +180,15 @@ def _batch(cfg: ModelConfig, rows: int, seq_len: int) -> Batch:
     )
 
 
-def _matmul_flops(cfg: ModelConfig, dtype: Any) -> float:
-    """Best FLOP/s of one MLP-shaped product on one device."""
-    m, k, n = 2048, cfg.hidden_size, cfg.intermediate_size
-    a, b = jnp.ones((m, k), dtype), jnp.ones((k, n), dtype)
-    return 2 * m * k * n / _best_seconds(lambda: jax.block_until_ready(_product(a, b)))
+def _real(folder: Path, rows: int, cfg: ModelConfig) -> tuple[Batch, int]:
+    from xlam_jax.data.loader import PackedSource
 
-
-_product = jax.jit(jnp.matmul)
-
-
-def _best_seconds(run: Callable[[], Any], times: int = 20) -> float:
-    run()
-    best = float("inf")
-    for _ in range(times):
-        begun = time.perf_counter()
-        run()
-        best = min(best, time.perf_counter() - begun)
-    return best
+    source = PackedSource(folder)
+    if source.manifest["max_token_id"] >= cfg.vocab_size:
+        raise InputError(
+            f"the data holds token id {source.manifest['max_token_id']}, the vocabulary has {cfg.vocab_size}",
+            where="--data",
+            hint="data built with this model's tokenizer",
+        )
+    packed = [source[i % len(source)][0] for i in range(rows)]
+    return stack([stack(packed)]), source.seq_len

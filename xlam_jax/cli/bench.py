@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from xlam_jax.cli import bench_flags, bench_speed
 from xlam_jax.cli.common import JsonOption, err, out, print_table, write_json
 
 app = typer.Typer(
@@ -19,51 +20,6 @@ app = typer.Typer(
 @app.callback()
 def _group() -> None:
     pass
-
-
-@app.command(epilog="Example: xlam bench train --model tiny-llama --seq-len 64 --steps 2")
-def train(
-    model: Annotated[
-        str, typer.Option(help="Name of a released shape, for example smollm2-135m.")
-    ] = "smollm2-135m",
-    rows: Annotated[int, typer.Option(min=1, help="Packed rows of a step.")] = 1,
-    seq_len: Annotated[int, typer.Option(min=2, help="Positions of a row.")] = 1024,
-    steps: Annotated[int, typer.Option(min=1, help="Timed steps, after two that warm up.")] = 5,
-    remat: Annotated[
-        str, typer.Option(help="What the backward pass keeps: none, full, dots, names:a,b.")
-    ] = "none",
-    compute_dtype: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
-    folder: Annotated[
-        Path | None,
-        typer.Option("--out", metavar="DIR", help="Keep the result as DIR/train-MODEL-DEVICE.json."),
-    ] = None,
-    json_file: JsonOption = None,
-) -> None:
-    """Time the training step on synthetic packed rows: tokens/s, and the share of the matmul ceiling."""
-    from xlam_jax.bench.train import bench_train
-    from xlam_jax.errors import InputError
-    from xlam_jax.models.config import named_config
-
-    if compute_dtype not in ("float32", "bfloat16"):
-        raise InputError(
-            f"unknown dtype {compute_dtype!r}", where="--compute-dtype", hint="float32, bfloat16"
-        )
-    cfg = named_config(model)
-    with err.status("compiling and timing"):
-        result = bench_train(
-            cfg, rows=rows, seq_len=seq_len, steps=steps, remat=remat, compute_dtype=compute_dtype
-        )
-    result = {"model": model, **result}
-    write_json(json_file, result)
-    if folder:
-        device = "".join(c if c.isalnum() else "-" for c in result["device"].lower())
-        write_json(folder / f"train-{model}-{device}.json", result)
-    keys = ("model", "rows", "seq_len", "tokens_per_second", "tflops", "ceiling_tflops", "of_ceiling")
-    print_table("training step", [{key: result[key] for key in keys}])
-    out.print(
-        f"{result['gflops_per_token']:.2f} GFLOP per token (6 N + causal attention); compiled in "
-        f"{result['compile_seconds']:.1f} s; {result['device']}, jax {result['versions']['jax']}"
-    )
 
 
 @app.command(epilog="Example: xlam bench trajectories configs/demo/records.jsonl --tokenizer runs/demo/base")
@@ -159,3 +115,36 @@ def data_memory(
         results = bench_memory(rows or [10_000, 1_000_000], tokenizer, stage or STAGES, status.update)
     write_json(json_file, results)
     print_table("peak memory", results)
+
+
+@app.command(epilog="Example: xlam bench convert --model tiny-mixtral --shard-size 100KB")
+def convert(
+    model: Annotated[str, typer.Option(help="Name of a released shape.")] = "mixtral-8x7b",
+    layers: Annotated[int | None, typer.Option(min=1, help="Cut the model to its lowest layers.")] = None,
+    folder: Annotated[
+        Path, typer.Option(metavar="DIR", help="Disk to measure; three times the weights must be free.")
+    ] = Path("."),
+    shard_size: Annotated[str, typer.Option(metavar="SIZE", help="Of one file.")] = "2GB",
+    json_file: JsonOption = None,
+) -> None:
+    """Convert a synthetic checkpoint both ways: MB/s against the disk, memory, kill -9 and resume."""
+    from xlam_jax.bench.convert import bench_convert
+    from xlam_jax.cli.convert import parse_size
+    from xlam_jax.models.named import named_config
+
+    cfg = named_config(model)
+    cfg = cfg.replace(num_layers=min(layers or cfg.num_layers, cfg.num_layers))
+    with err.status("starting") as status:
+        result = bench_convert(
+            cfg, folder, max_shard_bytes=parse_size(shard_size), progress=lambda what: status.update(what)
+        )
+    result = {"model": model, "layers": cfg.num_layers, **result}
+    write_json(json_file, result)
+    keys = ("seconds", "MB_per_second", "of_disk", "peak_bytes")
+    rows = [{"command": name, **{k: result[name][k] for k in keys}} for name in ("from_hf", "to_hf")]
+    disk = result["disk"]["copy_MB_per_second"]
+    print_table(f"{result['bytes'] / 1e9:.1f} GB; a plain copy with fsync: {disk:.0f} MB/s", rows)
+
+
+bench_speed.register(app)
+bench_flags.register(app)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from xlam_jax.cli import convert_peft
 from xlam_jax.cli.common import JsonOption, err, out, write_json
 from xlam_jax.errors import InputError
 
@@ -24,6 +24,8 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
+convert_peft.register(app)
+
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 _Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace DST if it holds a model.")]
 
@@ -31,6 +33,23 @@ _Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace DST if it
 class Dtype(StrEnum):
     float32 = "float32"
     bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
+_Source = Annotated[
+    Path,
+    typer.Argument(
+        metavar="SRC",
+        help="A Hugging Face or native folder, a training run or one of its checkpoints (adapters are "
+        "merged), or a .gguf file.",
+    ),
+]
+_Resume = Annotated[
+    bool,
+    typer.Option("--resume", help="Go on where the same command was killed; what it finished is verified."),
+]
+_ShardSize = Annotated[str, typer.Option(metavar="SIZE", help="Of one file: 5GB, 500MB, 1GiB.")]
+_DtypeOption = Annotated[Dtype | None, typer.Option(help="Of the weights; as stored in SRC if not given.")]
 
 
 @app.command("from-hf", epilog="Example: xlam convert from-hf runs/demo/model runs/native")
@@ -39,120 +58,112 @@ def from_hf(
         Path, typer.Argument(metavar="SRC", help="A Hugging Face folder, or a Llama-type .gguf file.")
     ],
     dst: Annotated[Path, typer.Argument(metavar="DST", help="The native folder to write.")],
+    dtype: _DtypeOption = None,
     overwrite: _Overwrite = False,
+    resume: _Resume = False,
     json_file: JsonOption = None,
 ) -> None:
     """Read a Hugging Face folder or a GGUF file into a native folder (Orbax, any mesh)."""
-    import tempfile
+    from xlam_jax.release.native import inspect
+    from xlam_jax.release.stream import open_model, to_native
 
-    import jax
-
-    from xlam_jax.models.spec import hf_entries
-    from xlam_jax.release.folders import PeakMemory
-    from xlam_jax.release.gguf import load_gguf, save_gguf_tokenizer
-    from xlam_jax.release.hf_in import load_hf, read_config
-    from xlam_jax.release.native import inspect, save_native
-    from xlam_jax.release.tokenizer_files import check_vocabulary
-
-    source = None if src.suffix == ".gguf" else inspect(src)
-    if source and source.kind != "hf":
+    if src.suffix != ".gguf" and inspect(src).kind != "hf":
         raise InputError("this folder is native already", where=str(src), hint="xlam convert to-hf")
     _check_dst(src, dst, overwrite)
-    jax.block_until_ready(jax.numpy.zeros(()))  # the backend's own memory is not the conversion's
-    memory = PeakMemory().start()
-    with _bar() as show, tempfile.TemporaryDirectory() as temporary:
-        if source:
-            cfg, params = load_hf(src, progress=show("reading", len(hf_entries(read_config(src)))))
-            tokenizer = source.tokenizer
-            shards = {p.name: p.stat().st_size for p in sorted(src.glob("*.safetensors"))}
-        else:
-            cfg, params = load_gguf(src, progress=show("dequantising"))
-            tokenizer, shards = Path(temporary), {src.name: sum(a.nbytes for a in jax.tree.leaves(params))}
-            save_gguf_tokenizer(src, tokenizer)
-        if tokenizer:
-            check_vocabulary(tokenizer, cfg.vocab_size)
-        reading = memory.bytes() - _host_bytes(params)
-        show("writing")
-        report = save_native(params, cfg, dst, tokenizer=tokenizer, codec=source.codec if source else None)
-    _finish(_result(replace(report, shards=shards), reading), src, dst, json_file)
+    with open_model(src) as model, _bar("converting", model.nbytes) as advance:
+        name = dtype.value if dtype else None
+        report = to_native(model, dst, dtype=name, resume=resume, progress=advance)
+    _finish(report, src, dst, json_file)
 
 
 @app.command("to-hf", epilog="Example: xlam convert to-hf runs/native runs/released --dtype bfloat16")
 def to_hf(
-    src: Annotated[
-        Path,
-        typer.Argument(
-            metavar="SRC", help="A native folder, a training run or one of its checkpoints, or a HF folder."
-        ),
-    ],
+    src: _Source,
     dst: Annotated[Path, typer.Argument(metavar="DST", help="The Hugging Face folder to write.")],
     verify: Annotated[
         bool, typer.Option("--verify", help="Load DST with transformers (needs torch) and compare logits.")
     ] = False,
-    dtype: Annotated[
-        Dtype | None, typer.Option(help="Of the weights; as stored in SRC if not given.")
+    dtype: _DtypeOption = None,
+    max_shard_size: _ShardSize = "5GB",
+    vocab_size: Annotated[
+        int | None,
+        typer.Option(min=1, help="Rows of the embedding: cut those no token uses, or pad with their mean."),
     ] = None,
-    max_shard_size: Annotated[
-        str, typer.Option(metavar="SIZE", help="Of one file: 5GB, 500MB, 1GiB.")
-    ] = "5GB",
     overwrite: _Overwrite = False,
+    resume: _Resume = False,
     json_file: JsonOption = None,
 ) -> None:
     """Write a Hugging Face folder: safetensors, configs, tokenizer, chat template, vLLM tool parser."""
-    max_shard_bytes = parse_size(max_shard_size)
-
-    import jax
-    import numpy as np
-
     from xlam_jax.format import get_codec
     from xlam_jax.format.vllm_plugin import vllm_plugin
-    from xlam_jax.models.spec import hf_entries
-    from xlam_jax.release.folders import PeakMemory, whole_folder
-    from xlam_jax.release.hf_out import DTYPES, save_hf
-    from xlam_jax.release.native import inspect, load_model
-    from xlam_jax.release.verify import need_torch, verify_hf
+    from xlam_jax.release import stream
+    from xlam_jax.release.hf_out import HfOptions
+    from xlam_jax.release.verify import need_torch, verify_export
 
-    source = inspect(src)
-    try:
-        codec = get_codec(**source.codec) if source.codec else None
-    except TypeError as e:
-        raise InputError(f"unknown codec choice: {e}", where=str(src)) from e
+    max_shard_bytes = parse_size(max_shard_size)
     _check_dst(src, dst, overwrite)
     if verify:
         need_torch()
-    jax.block_until_ready(jax.numpy.zeros(()))  # the backend's own memory is not the conversion's
-    memory = PeakMemory().start()
-    with _bar() as show, whole_folder(dst) as folder:
-        cfg, params = load_model(src, progress=show("reading"))
-        reading = memory.bytes() - _host_bytes(params)
-        report = save_hf(
-            params,
-            cfg,
-            folder,
-            tokenizer=source.tokenizer,
+    with stream.open_model(src) as model:
+        try:
+            codec = get_codec(**model.codec) if model.codec else None
+        except TypeError as e:
+            raise InputError(f"unknown codec choice: {e}", where=str(src)) from e
+        options = HfOptions(
             chat_template=codec.jinja() if codec else None,
             stop=codec.stop if codec else None,
-            codec=source.codec,
             dtype=dtype.value if dtype else None,
             max_shard_bytes=max_shard_bytes,
-            progress=show("writing", len(hf_entries(cfg))),
+            vocab_size=vocab_size,
+            files={"tool_parser.py": vllm_plugin(codec)} if codec else {},
         )
-        if codec:
-            (folder / "tool_parser.py").write_text(vllm_plugin(codec), encoding="utf-8")
-        result = _result(report, reading)
-        if verify:
-            show("comparing with transformers")
-            rounded = jax.tree.map(lambda a: a.astype(np.dtype(DTYPES[report.dtype])), params)
-            result["verify"] = verify_hf(folder, rounded, cfg).to_json()
-    _finish(result, src, dst, json_file)
-    if verify:
-        found = result["verify"]
-        out.print(
-            f"verified with transformers: relative logit difference {found['relative']:.2g}, "
-            f"same first choice in {found['argmax']:.1%} of {found['tokens']} positions",
-            highlight=False,
-            soft_wrap=True,
-        )
+        with _bar("converting", model.nbytes) as advance:
+            report = stream.to_hf(model, dst, options, resume=resume, progress=advance)
+    agreement = verify_export(src, dst) if verify else None
+    _finish(report, src, dst, json_file, agreement.to_json() if agreement else None)
+
+
+@app.command("upcycle", epilog="Example: xlam convert upcycle runs/demo/model runs/moe --experts 4")
+def upcycle(
+    src: _Source,
+    dst: Annotated[Path, typer.Argument(metavar="DST", help="The Hugging Face folder to write.")],
+    experts: Annotated[int, typer.Option(min=1, help="Experts of a layer.")] = 4,
+    top_k: Annotated[int, typer.Option("--top-k", min=1, help="Experts that a token goes to.")] = 2,
+    noise: Annotated[
+        float, typer.Option(help="Noise on each expert, as a share of its weights' spread; 0 keeps logits.")
+    ] = 0.0,
+    seed: Annotated[int, typer.Option(help="Of routers and noise.")] = 0,
+    dtype: _DtypeOption = None,
+    max_shard_size: _ShardSize = "5GB",
+    overwrite: _Overwrite = False,
+    resume: _Resume = False,
+    json_file: JsonOption = None,
+) -> None:
+    """Make a mixture of experts of a dense model: Llama and Mistral to Mixtral, Qwen3 to Qwen3-MoE."""
+    from xlam_jax.release import stream
+    from xlam_jax.release.hf_out import HfOptions
+    from xlam_jax.release.upcycle import Upcycling, open_upcycled
+
+    options = HfOptions(dtype=dtype.value if dtype else None, max_shard_bytes=parse_size(max_shard_size))
+    _check_dst(src, dst, overwrite)
+    how = Upcycling(experts, top_k, noise, seed=seed)
+    with open_upcycled(src, how) as model, _bar("upcycling", model.nbytes) as advance:
+        report = stream.to_hf(model, dst, options, resume=resume, progress=advance)
+    _finish(report, src, dst, json_file)
+
+
+@app.command("verify", epilog="Example: xlam convert verify runs/released")
+def verify_folder(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that xlam convert wrote.")],
+    json_file: JsonOption = None,
+) -> None:
+    """Read every file back and compare with checksums.json (or the weights with xlam.json)."""
+    from xlam_jax.release.stream import verify_checksums
+
+    with _bar("reading", None) as advance:
+        what = verify_checksums(folder, advance)
+    write_json(json_file, {"folder": str(folder), "verified": what})
+    out.print(f"{folder}: {what} as written", highlight=False, soft_wrap=True)
 
 
 @app.command("vllm-parser", epilog="Example: xlam convert vllm-parser runs/parser.py --call-format hermes")
@@ -192,34 +203,27 @@ def parse_size(text: str) -> int:
     return size
 
 
-def _result(report: SaveReport, reading_bytes: int) -> dict[str, Any]:
-    """The report, its peak covering reading too, as a share of the largest shard."""
-    peak = max(report.peak_bytes, reading_bytes, 0)
-    found = replace(report, peak_bytes=peak).to_json()
-    return {**found, "peak_over_largest_shard": peak / report.largest_shard}
-
-
-def _finish(result: dict[str, Any], src: Path, dst: Path, json_file: Path | None) -> None:
-    result |= {"source": str(src), "folder": str(dst)}
+def _finish(
+    report: SaveReport, src: Path, dst: Path, json_file: Path | None, verify: dict[str, Any] | None = None
+) -> None:
+    result = {**report.to_json(), "source": str(src), "folder": str(dst)}
+    result["peak_over_largest_shard"] = report.peak_bytes / report.largest_shard
+    result |= {"verify": verify} if verify else {}
     write_json(json_file, result)
-    peak, share, shard = (result[k] for k in ("peak_bytes", "peak_over_largest_shard", "largest_shard"))
-    millions = result["parameters"] / 1e6
-    out.print(
-        f"{dst}: {millions:.1f} M parameters, {result['dtype']}, {result['seconds']:.1f} s\n"
-        f"peak host memory beyond the arrays: {peak / 2**20:.0f} MiB, "
-        f"{share:.2f} x the largest shard of {shard / 2**20:.0f} MiB",
-        highlight=False,
-        soft_wrap=True,
-    )
-
-
-def _host_bytes(params: Any) -> int:
-    """Bytes of the arrays in host memory: all of them on the CPU backend, none on an accelerator."""
-    import jax
-
-    leaves = jax.tree.leaves(params)
-    shards = [s for leaf in leaves for s in leaf.addressable_shards]
-    return sum(s.data.nbytes for s in shards if s.device.platform == "cpu")
+    weights = sum(report.shards.values())
+    lines = [
+        f"{dst}: {report.parameters / 1e6:.1f} M parameters, {report.dtype}, {report.seconds:.1f} s, "
+        f"{weights / 1e6 / report.seconds:.0f} MB/s",
+        f"peak host memory: {report.peak_bytes / 2**20:.0f} MiB, "
+        f"{result['peak_over_largest_shard']:.2f} x the largest file of "
+        f"{report.largest_shard / 2**20:.0f} MiB",
+    ]
+    if verify:
+        lines.append(
+            f"verified with transformers: relative logit difference {verify['relative']:.2g}, "
+            f"same first choice in {verify['argmax']:.1%} of {verify['tokens']} positions"
+        )
+    out.print("\n".join(lines), highlight=False, soft_wrap=True)
 
 
 def _check_dst(src: Path, dst: Path, overwrite: bool) -> None:
@@ -239,17 +243,24 @@ def _check_dst(src: Path, dst: Path, overwrite: bool) -> None:
 
 
 @contextmanager
-def _bar() -> Iterator[Callable[..., Callable[[str, int], None]]]:
-    """A progress bar; `show(title, total)` begins a stage and returns its callback, called per tensor."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+def _bar(title: str, total: int | None) -> Iterator[Callable[[str, int], None]]:
+    """A progress bar over bytes with their rate and the time left; yields its callback, called per tensor."""
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=err, transient=True) as progress:
-
-        def show(title: str, total: int | None = None) -> Callable[[str, int], None]:
-            for done in progress.task_ids:
-                progress.remove_task(done)
-            task = progress.add_task(title, total=total)
-            return lambda name, nbytes: progress.advance(task)
-
-        yield show
+        task = progress.add_task(title, total=total)
+        yield lambda name, nbytes: progress.advance(task, nbytes)

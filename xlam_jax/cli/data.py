@@ -7,6 +7,7 @@ import typer
 from xlam_jax.cli.data_augment import register_augment
 from xlam_jax.cli.data_build import register_build
 from xlam_jax.cli.data_convert import register_convert
+from xlam_jax.cli.data_reference import register_reference
 from xlam_jax.cli.data_show import register_show
 from xlam_jax.cli.data_stats import register_stats
 from xlam_jax.cli.data_verify import register_verify
@@ -22,6 +23,7 @@ for _register in (
     register_verify,
     register_augment,
     register_build,
+    register_reference,
     register_stats,
     register_show,
 ):

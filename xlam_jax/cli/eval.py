@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from xlam_jax.cli.common import JsonOption, err, need_dir, need_file, out, print_table, write_json
+from xlam_jax.errors import InputError
 
 if TYPE_CHECKING:
     from xlam_jax.evaluation import Case
@@ -25,6 +26,12 @@ ConstrainedOption = Annotated[
     bool,
     typer.Option(
         "--constrained", help="Answers must follow the grammar of their tools (an empty list may be one)."
+    ),
+]
+AdapterOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--adapter", metavar="NAME=DIR", help="Score this PEFT adapter on the model; again for several."
     ),
 ]
 LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="Only the first so many rows.")]
@@ -56,6 +63,7 @@ def records(
     max_new_tokens: TokensOption = 256,
     max_len: LenOption = 1024,
     batch_size: BatchOption = 32,
+    adapter: AdapterOption = None,
     json_file: JsonOption = None,
 ) -> None:
     """AST accuracy by BFCL's rules on Records, by style, with Wilson intervals."""
@@ -65,7 +73,7 @@ def records(
     from xlam_jax.format import read_records
 
     found = list(islice(read_records(file), limit))
-    engine = _engine(model, max_len, batch_size)
+    engine = _engine(model, max_len, batch_size, adapter)
     cases = [case for record in found for case in record_cases(record, engine.codec, all_steps=all_steps)]
     _run(engine, cases, f"{file.name}, {model}", constrained, max_new_tokens, out_dir, json_file)
 
@@ -83,6 +91,7 @@ def bfcl(
     max_new_tokens: TokensOption = 256,
     max_len: LenOption = 2048,
     batch_size: BatchOption = 32,
+    adapter: AdapterOption = None,
     json_file: JsonOption = None,
 ) -> None:
     """One category of the Berkeley Function-Calling Leaderboard, from its own files."""
@@ -92,15 +101,23 @@ def bfcl(
     from xlam_jax.inference import folder_codec
 
     bfcl_cases(folder, category, folder_codec(model), limit)  # bad files show before the weights are read
-    engine = _engine(model, max_len, batch_size)
+    engine = _engine(model, max_len, batch_size, adapter)
     cases = bfcl_cases(folder, category, engine.codec, limit)
     _run(engine, cases, f"BFCL {category}, {model}", constrained, max_new_tokens, out_dir, json_file)
 
 
-def _engine(model: Path, max_len: int, batch_size: int) -> Engine:
+def _engine(model: Path, max_len: int, batch_size: int, adapters: list[str] | None) -> Engine:
     from xlam_jax.inference import Engine
 
-    return Engine.from_folder(model, max_len=max_len, batch_size=batch_size)
+    named = dict(_named_folder(text) for text in adapters or ())
+    return Engine.from_folder(model, max_len=max_len, batch_size=batch_size, adapters=named)
+
+
+def _named_folder(text: str) -> tuple[str, Path]:
+    name, sign, folder = text.partition("=")
+    if not (name and sign and folder):
+        raise InputError(f"{text!r} is not NAME=DIR", where="--adapter", hint="--adapter mine=runs/adapter")
+    return name, need_dir(Path(folder), "PEFT folder")
 
 
 def _run(
@@ -112,6 +129,25 @@ def _run(
     out_dir: Path | None,
     json_file: Path | None,
 ) -> None:
+    if not engine.adapters:
+        write_json(json_file, _score(engine, cases, title, constrained, max_new_tokens, out_dir))
+        return
+    results = {}
+    for name in engine.adapters:
+        engine.use(name)
+        folder = out_dir and out_dir / name
+        results[name] = _score(engine, cases, f"{title} + {name}", constrained, max_new_tokens, folder)
+    write_json(json_file, {"adapters": results})
+
+
+def _score(
+    engine: Engine,
+    cases: list[Case],
+    title: str,
+    constrained: bool,
+    max_new_tokens: int,
+    out_dir: Path | None,
+) -> dict[str, Any]:  # fmt: skip
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from xlam_jax.evaluation import evaluate_cases
@@ -138,9 +174,7 @@ def _run(
     speed = _speed(engine)
     s = report.summary
     out.print(f"{s['seconds_per_call']:.2f} seconds per call; {_words(speed)}", highlight=False)
-    write_json(
-        json_file, {"summary": s, "speed": speed, "constrained": constrained, "out": str(out_dir or "")}
-    )
+    return {"summary": s, "speed": speed, "constrained": constrained, "out": str(out_dir or "")}
 
 
 def _speed(engine: Engine) -> dict[str, Any]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from xlam_jax.cli.common import JsonOption, err, out, print_table, write_json
 
@@ -42,18 +44,22 @@ def train(
     """Fine-tune a model on packed data; stop it with SIGTERM, and the same command goes on."""
     from xlam_jax.config import load_config
     from xlam_jax.errors import WorkError
+    from xlam_jax.parallel import distributed
     from xlam_jax.training.config import TrainConfig
     from xlam_jax.training.loop import train as run
 
     changes = [*(overrides or ()), *([f"log.profile='{profile}'"] if profile else [])]
     settings = load_config(TrainConfig, config, changes)
+    use_flag_profile()
+    distributed.start(settings.model_dump_json())
     evaluators = []
     if settings.log.calls:
         from xlam_jax.cli.train_calls import CallAccuracy
 
         evaluators.append(CallAccuracy(settings, settings.log.calls))
-    result = run(settings, evaluators=evaluators, console=err, resume=resume.value)
-    write_json(json_file, asdict(result))
+    first = distributed.is_first()  # speaks for all
+    console = err if first else Console(quiet=True)
+    result = run(settings, evaluators=evaluators, console=console, resume=resume.value)
     keys = (
         "step",
         "total_steps",
@@ -65,8 +71,10 @@ def train(
     )
     row = {key: getattr(result, key) for key in keys}
     row |= {**result.eval, "goodput": result.goodput, "peak GiB": result.peak_rss_gib}
-    print_table(f"run {result.run}", [row])
-    if result.best:
+    if first:
+        write_json(json_file, asdict(result))
+        print_table(f"run {result.run}", [row])
+    if result.best and first:
         out.print("best checkpoint: step {step}, {metric} {value:.4f}".format(**result.best), highlight=False)
     if result.stopped.startswith("SIG"):
         raise WorkError(
@@ -74,5 +82,20 @@ def train(
             where=result.run,
             hint="the same command goes on from there",
         )
-    if not result.finished:
+    if not result.finished and first:
         out.print(f"stopped at step {result.step} of {result.total_steps} as asked (stop_at)")
+
+
+def use_flag_profile() -> None:
+    """Sets the flag profile named by XLAM_XLA_PROFILE, which JAX reads when it first looks for devices.
+
+    What is already in the environment wins.
+    """
+    name = os.environ.get("XLAM_XLA_PROFILE", "")
+    if not name:
+        return
+    from xlam_jax.bench.xla_flags import profile, profile_flags
+
+    for key, value in profile(name).env.items():
+        os.environ.setdefault(key, value)
+    os.environ["XLA_FLAGS"] = f"{profile_flags(name)} {os.environ.get('XLA_FLAGS', '')}".strip()

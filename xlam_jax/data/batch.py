@@ -5,7 +5,7 @@ Axes: A micro-batches of one step, B rows of a micro-batch, S positions.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -33,6 +33,34 @@ class Batch(NamedTuple):
 DTYPES = Batch(np.int32, np.int32, np.float32, np.int32, np.int32)
 
 
-def stack(rows: list[Batch]) -> Batch:
+class PairBatch(NamedTuple):
+    """Packed preference pairs: the fields of `Batch`, and two more, each `[B, S]`.
+
+    A pair is one segment and lies in one row. `positions` are those of the answer's own document. Where the
+    tokens that both answers begin with are there once, they come first; see `data.preference`.
+
+    Attributes:
+      segment_ids: int32, 1, 2, ... by pair within the row, 0 on padding.
+      branches: int32, what a position's target belongs to:
+        0 both answers, computed once;
+        1, 2 the chosen, the rejected answer (or the prompt's copy before it), the other has the same token;
+        3, 4 the chosen, the rejected answer, from the first token on that differs.
+      reference: float32, log-probability of `targets` under the reference; 0 where it is not known.
+    """
+
+    tokens: Array
+    targets: Array
+    loss_weights: Array
+    segment_ids: Array
+    positions: Array
+    branches: Array
+    reference: Array
+
+
+PAIR_DTYPES = PairBatch(*DTYPES, np.int32, np.float32)  # type: ignore[misc]
+AnyBatch = TypeVar("AnyBatch", Batch, PairBatch)
+
+
+def stack(rows: list[AnyBatch]) -> AnyBatch:
     """Rows of shape `[S]` -> one batch `[B, S]`."""
-    return Batch(*(np.stack(column) for column in zip(*rows, strict=True)))
+    return type(rows[0])(*(np.stack(column) for column in zip(*rows, strict=True)))

@@ -1,48 +1,39 @@
-"""Records -> packed shards: mix, render, tokenise once, mask, pack; every dropped row is in the ledger.
+"""Records or preference pairs -> packed shards: mix, render, tokenise once, mask, pack.
+
+Every dropped row is in the ledger.
 
 Tokenised rows wait in a file beside the output, so memory hardly grows with their number.
 """
 
 from __future__ import annotations
 
-import fnmatch
-import functools
 import itertools
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pydantic
 
 from xlam_jax.config import Config
-from xlam_jax.data.batch import Batch
+from xlam_jax.data.batch import Batch, PairBatch
 from xlam_jax.data.engine import Engine, LocalEngine
-from xlam_jax.data.mixture import Holdout, InputConfig, ValidationConfig, choose, epochs_of
-from xlam_jax.data.pack import Document, document, fill, plan
+from xlam_jax.data.mixture import InputConfig, ValidationConfig, choose, epochs_of
+from xlam_jax.data.pack import fill, plan
+from xlam_jax.data.preference import PairLayout, fill_pairs
+from xlam_jax.data.rows import Row, document_kind, tokenise
 from xlam_jax.data.shards import file_hash, full_disk_is_bad_input, write_shards
 from xlam_jax.data.spool import Spool
-from xlam_jax.data.tokenize import (
-    EncodeError,
-    Encoder,
-    check_tokenizer,
-    load_tokenizer,
-    special_token_in,
-    special_tokens,
-    tokenizer_hash,
-)
+from xlam_jax.data.tokenize import check_tokenizer, load_tokenizer, tokenizer_hash
 from xlam_jax.errors import InputError
 from xlam_jax.format.codec import Codec, get_codec
 from xlam_jax.format.presets import get_preset
-from xlam_jax.format.record import Record, parse_line, read_lines, write_lines
-from xlam_jax.ledger import Entry, Ledger
-
-STAGE = "tokenise"
+from xlam_jax.format.record import read_lines, write_lines
+from xlam_jax.ledger import Ledger
 
 
 class CodecConfig(Config):
@@ -88,6 +79,10 @@ class BuildConfig(Config):
       out: the data folder to write; the ledger goes to `out.ledger.jsonl`.
       seq_len: positions in a packed row.
       validation: functions to hold out, and where their rows go.
+      kind: what the inputs hold and the rows will: "sft" Records, "preference" Pairs
+        (`data.pairs` makes them).
+      pair_layout: "separate" writes each answer with its prompt, for every attention backend; "shared" writes
+        what both begin with once, see `data.preference`.
       deny_licences: shell patterns; a row whose licence matches one is dropped. `*-NC-*` keeps
         non-commercial data out of a release.
     """
@@ -96,12 +91,20 @@ class BuildConfig(Config):
     tokenizer: str
     out: str
     codec: CodecConfig = CodecConfig()
+    kind: Literal["sft", "preference"] = "sft"
+    pair_layout: PairLayout = "separate"
     seq_len: int = pydantic.Field(default=1024, ge=8)
     rows: int | None = pydantic.Field(default=None, ge=1)
     validation: ValidationConfig = ValidationConfig()
     deny_licences: list[str] = pydantic.Field(default=[])
     seed: int = 0
     rows_per_shard: int = pydantic.Field(default=4096, ge=1)
+
+    @pydantic.model_validator(mode="after")
+    def _layout_of_pairs(self) -> BuildConfig:
+        if "pair_layout" in self.model_fields_set and self.kind != "preference":
+            raise ValueError("pair_layout is for kind: preference")
+        return self
 
     @property
     def mixture(self) -> list[InputConfig]:
@@ -112,66 +115,6 @@ class BuildConfig(Config):
     def validation_out(self) -> Path:
         """Where validation rows go, if there are any."""
         return Path(self.validation.out or self.out.rstrip("/") + "-validation")
-
-
-@dataclass(frozen=True)
-class Row:
-    """A tokenised record on its way to a spool."""
-
-    part: str
-    record: Record
-    document: Document
-
-
-@dataclass
-class Rows:
-    """What became of a chunk: its tokenised rows and its ledger entries."""
-
-    rows: list[Row] = field(default_factory=list)
-    entries: list[Entry] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Tokenise:
-    """A task: lines of a Records file -> `Rows`."""
-
-    config: BuildConfig
-
-    def __call__(self, start: int, items: Sequence[tuple[bytes, str]]) -> Rows:
-        config, result = self.config, Rows()
-        codec = config.codec.make()
-        encoder, specials = _encoder(config.tokenizer)
-        holdout = Holdout(config.validation.functions, config.seed)
-        rendered, parts = [], []
-        for line, where in items:
-            record = Record.from_json(parse_line(line, where), where)
-            if any(fnmatch.fnmatch(record.license, pattern) for pattern in config.deny_licences):
-                result.entries.append(_dropped(record, "licence_denied", record.license))
-                continue
-            part, kept = holdout.assign(record)
-            if part == "straddles":
-                result.entries.append(_dropped(record, "straddles_validation", "calls both kinds"))
-                continue
-            if found := special_token_in(kept, specials):
-                detail = f"the text spells the control token {found!r}"
-                result.entries.append(_dropped(record, "special_token_in_text", detail))
-                continue
-            styled = codec.styled(kept.style)
-            rendered.append((styled.render(kept), styled, f"record {kept.id}"))
-            parts.append((part, kept, len(record.tools) - len(kept.tools)))
-        encoded = encoder(rendered, config.seq_len)
-        for (part, record, removed), row in zip(parts, encoded, strict=True):
-            if isinstance(row, EncodeError):
-                result.entries.append(_dropped(record, row.code, row.what))
-                continue
-            result.rows.append(Row(part, record, document(row)))
-            if removed:
-                detail = f"{removed} tools kept for validation were taken away"
-                entry = Entry(record.id, record.source, STAGE, "repaired", "held_out_tool", detail)
-            else:
-                entry = Entry(record.id, record.source, STAGE, "pass")
-            result.entries.append(entry)
-        return result
 
 
 def build(
@@ -199,7 +142,9 @@ def build(
 
     with full_disk_is_bad_input(out), ExitStack() as stack:
         ledger = stack.enter_context(Ledger(out.with_name(out.name + ".ledger.jsonl")))
-        spool = stack.enter_context(Spool(out.with_name(out.name + ".spool")))
+        spool: Spool[Any] = stack.enter_context(
+            Spool(out.with_name(out.name + ".spool"), document_kind(config))
+        )
         held = _Validation(config, stack)
         firsts, inputs = [0], []
         licences: list[Counter[str]] = []
@@ -208,7 +153,7 @@ def build(
             licences.append(Counter())
             sources.append(Counter())
             read = 0
-            for result in engine.run(Tokenise(config), _lines(source)):
+            for result in engine.run(tokenise(config), _lines(source)):
                 for entry in result.entries:
                     ledger.add_entry(entry)
                 read += len(result.entries)
@@ -245,13 +190,15 @@ class _Validation:
 
     def __init__(self, config: BuildConfig, stack: ExitStack):
         self._config, self._out = config, config.validation_out
-        self.spool = stack.enter_context(Spool(self._out.with_name(self._out.name + ".spool")))
+        self.spool: Spool[Any] = stack.enter_context(
+            Spool(self._out.with_name(self._out.name + ".spool"), document_kind(config))
+        )
         self._records = stack.enter_context(TemporaryFile("w+", encoding="utf-8"))  # noqa: SIM115
         self._functions: set[str] = set()
 
     def add(self, row: Row) -> None:
         self.spool.add(row.document, row.record.id)
-        self._records.write(json.dumps(row.record.to_json(), ensure_ascii=False, allow_nan=False) + "\n")
+        self._records.write(json.dumps(row.to_json(), ensure_ascii=False, allow_nan=False) + "\n")
         self._functions.update(call.name for step in row.record.steps for call in step.tool_calls)
 
     def write(self) -> dict[str, Any]:
@@ -268,23 +215,15 @@ class _Validation:
         return facts
 
 
-@functools.lru_cache(maxsize=2)
-def _encoder(folder: str) -> tuple[Encoder, tuple[str, ...]]:
-    """Once a process: loading a tokenizer takes a second."""
-    tokenizer = load_tokenizer(folder)
-    return Encoder(tokenizer, where=folder), special_tokens(tokenizer)
-
-
 def _lines(source: InputConfig) -> Iterator[tuple[bytes, str]]:
     return itertools.chain.from_iterable(map(read_lines, source.files))
 
 
-def _dropped(record: Record, reason: str, detail: str) -> Entry:
-    return Entry(record.id, record.source, STAGE, "dropped", reason, detail)
-
-
 def _facts(config: BuildConfig) -> dict[str, Any]:
+    pairs = {"pair_layout": config.pair_layout} if config.kind == "preference" else {}
     return {
+        "kind": config.kind,
+        **pairs,
         "seq_len": config.seq_len,
         "seed": config.seed,
         "codec": config.codec.make().settings,
@@ -300,7 +239,7 @@ def _input(source: InputConfig, read: int, usable: int) -> dict[str, Any]:
 
 
 def _mix(
-    config: BuildConfig, mixture: list[InputConfig], inputs: list[dict], firsts: list[int], spool: Spool
+    config: BuildConfig, mixture: list[InputConfig], inputs: list[dict], firsts: list[int], spool: Spool[Any]
 ) -> np.ndarray:
     """Indices of the documents to pack, with repetitions; fills each input's share into `inputs`."""
     usable = [i["usable"] for i in inputs]
@@ -326,11 +265,13 @@ def _weighted(counts: list[Counter[str]], inputs: list[dict]) -> dict[str, int]:
     return dict(total.most_common())
 
 
-def _packed(spool: Spool, used: np.ndarray, config: BuildConfig) -> Iterator[tuple[Batch, list[str]]]:
+def _packed(
+    spool: Spool[Any], used: np.ndarray, config: BuildConfig
+) -> Iterator[tuple[Batch | PairBatch, list[str]]]:
     lengths = np.asarray(spool.lengths)[used]
     for members in plan(lengths, config.seq_len, config.seed):
         documents, ids = zip(*(spool[int(used[i])] for i in members), strict=True)
-        yield fill(documents, config.seq_len), list(ids)
+        yield (fill_pairs if config.kind == "preference" else fill)(documents, config.seq_len), list(ids)
 
 
 def _nothing_left(inputs: list[dict], yields: list[dict], config: BuildConfig) -> InputError:

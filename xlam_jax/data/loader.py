@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xlam_jax.data.batch import Batch, stack
+from xlam_jax.data.batch import AnyBatch, stack
 from xlam_jax.data.shards import need_array_record, read_manifest, unpack_row
 from xlam_jax.errors import InputError, WorkError
 
@@ -53,8 +53,9 @@ class PackedSource:
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
 
-    def __getitem__(self, index: int) -> tuple[Batch, list[str]]:
-        """Row `index`: fields of shape `[seq_len]`, and its record ids in the order of its segments."""
+    def __getitem__(self, index: int) -> tuple[Any, list[str]]:
+        """Row `index`: a `Batch` (`PairBatch` of preference data) with fields of shape `[seq_len]`, and its
+        record ids in the order of its segments."""
         if not 0 <= index < len(self):
             raise IndexError(index)
         shard = bisect.bisect_right(self._ends, index)
@@ -118,7 +119,7 @@ class Steps(Sequence):
         flat = row_indices(step, self._rows, len(self._source), self._seed)
         return flat.reshape(self._accumulation, -1)
 
-    def __getitem__(self, step: int) -> Batch:
+    def __getitem__(self, step: int) -> Any:
         if not 0 <= step < self._num_steps:
             raise IndexError(step)
         mine = np.split(self.indices(step), self._hosts, axis=1)[self._host]
@@ -133,7 +134,7 @@ class Numbered(NamedTuple):
     """A step's number and batch."""
 
     step: int
-    batch: Batch
+    batch: Any
 
 
 def batches(steps: Steps, start_step: int = 0, *, threads: int = 2, ahead: int = 4) -> Iterator[Numbered]:
@@ -151,18 +152,31 @@ def batches(steps: Steps, start_step: int = 0, *, threads: int = 2, ahead: int =
 
 
 def eval_batches(
-    source: PackedSource, rows: int, process_index: int = 0, process_count: int = 1
-) -> Iterator[Batch]:
-    """Every row once, in order, as this host's part of `[1, rows, S]` batches; empty rows fill the last."""
-    empty = Batch(*(np.zeros_like(field) for field in source[0][0]))
-    for start in range(0, len(source), rows):
+    source: PackedSource, rows: int, process_index: int = 0, process_count: int = 1, first: int = 0
+) -> Iterator[Any]:
+    """Every row from `first` on once, in order, as this host's part of `[1, rows, S]` batches; empty rows
+    fill the last."""
+    row = source[0][0]
+    empty = type(row)(*(np.zeros_like(field) for field in row))
+    for start in range(first, len(source), rows):
         part = [source[i][0] if i < len(source) else empty for i in range(start, start + rows)]
         mine = np.split(np.arange(rows), process_count)[process_index]
         yield stack([stack([part[i] for i in mine])])
 
 
-def to_device(batch: Batch, sharding: Any) -> Batch:
-    """This host's rows -> global jax arrays over the mesh; `sharding` fits `[A, B, S]`."""
+def to_device(batch: AnyBatch, sharding: Any, parts: int | None = None) -> AnyBatch:
+    """This host's rows -> global jax arrays over the mesh; `sharding` fits `[..., B, S]`.
+
+    Args:
+      parts: of how many equal parts of the batch's rows `batch` is one; None for one a process. Positions are
+        whole in every part, also where `sharding` splits them.
+    """
     import jax
 
-    return Batch(*(jax.make_array_from_process_local_data(sharding, field) for field in batch))
+    parts = jax.process_count() if parts is None else parts
+
+    def place(field: np.ndarray) -> Any:
+        shape = (*field.shape[:-2], field.shape[-2] * parts, field.shape[-1])
+        return jax.make_array_from_process_local_data(sharding, field, shape)
+
+    return type(batch)(*(place(field) for field in batch))

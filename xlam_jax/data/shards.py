@@ -1,8 +1,8 @@
 """A folder of packed rows: ArrayRecord shards and `manifest.json`.
 
-A row is one record: a safetensors blob with the five fields of `Batch` (`[seq_len]` each) and `record_ids`,
-the JSON list of the record ids in the order of their segments as uint8. The folder appears under its name
-only when it is complete.
+A row is one record: a safetensors blob with the fields of `Batch`, or of `PairBatch` but the reference
+(`[seq_len]` each), and `record_ids`, the JSON list of the record ids in the order of their segments as
+uint8. The folder appears under its name only when it is complete.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +21,8 @@ from typing import Any
 import numpy as np
 from safetensors import numpy as safetensors
 
-from xlam_jax.data.batch import Batch
+from xlam_jax.data.batch import Batch, PairBatch
+from xlam_jax.data.preference import describe_row
 from xlam_jax.errors import InputError, WorkError
 
 MANIFEST = "manifest.json"
@@ -36,24 +38,30 @@ def need_array_record() -> Any:
     return array_record_module
 
 
-def pack_row(row: Batch, record_ids: list[str]) -> bytes:
+def pack_row(row: Batch | PairBatch, record_ids: list[str]) -> bytes:
     """One row as bytes; see the module's head."""
     ids = np.frombuffer(json.dumps(record_ids).encode(), np.uint8)
-    return safetensors.save({**row._asdict(), "record_ids": ids})
+    arrays = {name: array for name, array in row._asdict().items() if name != "reference"}
+    return safetensors.save({**arrays, "record_ids": ids})
 
 
-def unpack_row(blob: bytes) -> tuple[Batch, list[str]]:
-    """Inverse of `pack_row`."""
+def unpack_row(blob: bytes) -> tuple[Any, list[str]]:
+    """Inverse of `pack_row`: (Batch or PairBatch, record ids); a reference is 0 everywhere."""
     arrays = safetensors.load(blob)
     ids = json.loads(arrays.pop("record_ids").tobytes())
+    if "branches" in arrays:
+        return PairBatch(**arrays, reference=np.zeros_like(arrays["loss_weights"])), ids
     return Batch(**arrays), ids
 
 
 def write_shards(
-    folder: Path, rows: Iterable[tuple[Batch, list[str]]], manifest: dict, rows_per_shard: int = 4096
+    folder: Path,
+    rows: Iterable[tuple[Batch | PairBatch, list[str]]],
+    manifest: dict,
+    rows_per_shard: int = 4096,
 ) -> dict:
     """Writes rows as `rows-00000.arrayrecord`, ... and the manifest; returns the manifest with `shards`,
-    `rows`, the token counts and `fingerprint` filled in.
+    `rows`, the token counts (`pairs`, where rows hold pairs) and `fingerprint` filled in.
 
     The folder is built beside its place and renamed; an earlier data folder there is replaced.
 
@@ -62,7 +70,8 @@ def write_shards(
         behind.
     """
     counts = {"rows": 0, "records": 0, "tokens": 0, "target_tokens": 0, "padding": 0}
-    most = {"max_row_targets": 0, "max_token_id": 0}
+    most = {"max_row_targets": 0, "max_row_records": 0, "max_row_segments": 0, "max_token_id": 0}
+    pairs: Counter[str] = Counter()
     with replacing(folder) as partial:
         shards = []
         for name, chunk in _chunks(rows, rows_per_shard):
@@ -79,6 +88,11 @@ def write_shards(
                 targets = int((row.loss_weights != 0).sum())
                 counts["target_tokens"] += targets
                 most["max_row_targets"] = max(most["max_row_targets"], targets)
+                most["max_row_records"] = max(most["max_row_records"], len(ids))
+                if isinstance(row, PairBatch):
+                    pairs.update(describe_row(row))
+                runs = 1 + int((np.diff(row.segment_ids) != 0).sum())  # padding is one of them
+                most["max_row_segments"] = max(most["max_row_segments"], runs)
                 most["max_token_id"] = max(
                     most["max_token_id"], int(row.tokens.max()), int(row.targets.max())
                 )
@@ -89,16 +103,29 @@ def write_shards(
             shards.append({"file": name, "rows": n, "bytes": size, "sha256": file_hash(path)})
         fill = counts["tokens"] / max(1, counts["tokens"] + counts["padding"])
         manifest = {"version": VERSION, **manifest, **counts, **most, "fill_percent": round(100 * fill, 2)}
+        if pairs:
+            manifest["pairs"] = _pair_facts(pairs, counts)
         manifest["shards"] = shards
         manifest["fingerprint"] = fingerprint(manifest)
         (partial / MANIFEST).write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", "utf-8")
     return manifest
 
 
+def _pair_facts(pairs: Counter[str], counts: dict[str, int]) -> dict[str, float]:
+    """`saved_percent`: positions not computed because both answers share them; `shareable_percent`: those of
+    the `separate` layout that the `shared` one would save; `divergence`: answer tokens before they differ."""
+    separate = counts["tokens"] + pairs["common"] - pairs["repeated"]
+    return {
+        "saved_percent": round(100 * (separate - counts["tokens"]) / separate, 2),
+        "shareable_percent": round(100 * pairs["repeated"] / separate, 2),
+        "divergence": round(pairs["answer_common"] / counts["records"], 2),
+    }
+
+
 def _chunks(
-    rows: Iterable[tuple[Batch, list[str]]], size: int
-) -> Iterator[tuple[str, list[tuple[Batch, list[str]]]]]:
-    chunk: list[tuple[Batch, list[str]]] = []
+    rows: Iterable[tuple[Batch | PairBatch, list[str]]], size: int
+) -> Iterator[tuple[str, list[tuple[Batch | PairBatch, list[str]]]]]:
+    chunk: list[tuple[Batch | PairBatch, list[str]]] = []
     k = 0
     for item in rows:
         chunk.append(item)

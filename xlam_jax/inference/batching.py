@@ -22,7 +22,7 @@ from xlam_jax.inference.decode import decode, new_cache, pad_prompts, prefill, t
 from xlam_jax.inference.grammar import Grammars
 from xlam_jax.inference.sampler import Sampling, row_keys, sample
 from xlam_jax.models.config import ModelConfig
-from xlam_jax.models.decoder import Params
+from xlam_jax.models.params import Params
 
 _ROUND = 64  # prompt lengths and cache sizes are multiples of this
 _PREFILL_TOKENS = 4096  # of one prefill at most, which bounds its attention scores

@@ -21,17 +21,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from xlam_jax.models.attention import MASKED, attend
+from xlam_jax.models.blocks import attention_inputs, attention_output, mlp_block
 from xlam_jax.models.config import ModelConfig
-from xlam_jax.models.decoder import (
-    Params,
-    attention_inputs,
-    attention_output,
-    embed,
-    final_norm,
-    logits,
-    mlp_block,
-    rope_angles,
-)
+from xlam_jax.models.decoder import embed, final_norm, logits
+from xlam_jax.models.params import Params
+from xlam_jax.models.rope import rope_angles, softmax_scale
 
 # One (key, value) pair per layer, each [B, K, C, H]: with the slots next to the head width, both products of
 # attention are plain batched matrix products (measured faster on the CPU than [B, C, K, H]).
@@ -40,8 +34,9 @@ Cache = tuple[tuple[jax.Array, jax.Array], ...]
 
 def new_cache(cfg: ModelConfig, rows: int, slots: int, dtype: Any = jnp.float32) -> Cache:
     """An empty cache of `rows` sequences with `slots` positions each."""
-    shape = (rows, cfg.num_kv_heads, slots, cfg.head_dim)
-    return tuple((jnp.zeros(shape, dtype), jnp.zeros(shape, dtype)) for _ in range(cfg.num_layers))
+    shape = (rows, cfg.num_kv_heads, slots)
+    key, value = (*shape, cfg.head_dim), (*shape, cfg.v_head_dim)
+    return tuple((jnp.zeros(key, dtype), jnp.zeros(value, dtype)) for _ in range(cfg.num_layers))
 
 
 @functools.partial(jax.jit, static_argnames=("cfg",), donate_argnames=("cache",))
@@ -56,7 +51,7 @@ def prefill(
     """Runs prompts and writes their keys and values into the given rows of the cache.
 
     Args:
-      params: unstacked parameters (`models.decoder.unstack`).
+      params: unstacked parameters (`models.params.unstack`).
       cache: donated; use the returned one.
       tokens_GP: int32, right-padded with anything. P must not exceed the cache's slots.
       lengths_G: int32, real tokens of each prompt, at least 1.
@@ -70,6 +65,7 @@ def prefill(
     angles = rope_angles(positions_GP, cfg)
     # Padding stands at the end, where causality alone hides it from every real token.
     segments_GP = jnp.ones((G, P), jnp.int32)
+    real_GP = positions_GP < lengths_G[:, None]  # experts need not see the rest
     x_GPD = embed(params, tokens_GP)
     out = []
     for layer, (keys, values) in zip(params.layers, cache, strict=True):
@@ -77,8 +73,9 @@ def prefill(
         keys = keys.at[rows_G, :, :P].set(k.swapaxes(1, 2).astype(keys.dtype), mode="drop")
         values = values.at[rows_G, :, :P].set(v.swapaxes(1, 2).astype(values.dtype), mode="drop")
         out.append((keys, values))
-        x_GPD = attention_output(layer, x_GPD, attend(q, k, v, segments_GP, window=cfg.sliding_window))
-        x_GPD = mlp_block(layer, x_GPD, cfg)
+        out_GPNH = attend(q, k, v, segments_GP, window=cfg.sliding_window, scale=softmax_scale(cfg))
+        x_GPD = attention_output(layer, x_GPD, out_GPNH)
+        x_GPD, _ = mlp_block(layer, x_GPD, cfg, real_GP)
     last_GD = x_GPD[jnp.arange(G), lengths_G - 1]
     return logits(params, final_norm(params, last_GD, cfg), cfg), tuple(out)
 
@@ -103,7 +100,7 @@ def decode(
     seen_BC = slots[None, :] <= positions_B[:, None]
     if cfg.sliding_window is not None:
         seen_BC &= slots[None, :] > positions_B[:, None] - cfg.sliding_window
-    angles = rope_angles(positions_B[:, None], cfg)
+    angles, scale = rope_angles(positions_B[:, None], cfg), softmax_scale(cfg)
     rows_B = jnp.arange(B)
     x_B1D = embed(params, tokens_B[:, None])
     out = []
@@ -112,22 +109,23 @@ def decode(
         keys = keys.at[rows_B, :, positions_B].set(k[:, 0].astype(keys.dtype), mode="drop")
         values = values.at[rows_B, :, positions_B].set(v[:, 0].astype(values.dtype), mode="drop")
         out.append((keys, values))
-        x_B1D = attention_output(layer, x_B1D, _attend_one(q, keys, values, seen_BC))
-        x_B1D = mlp_block(layer, x_B1D, cfg)
+        out_B1NH = _attend_one(q * jnp.asarray(scale, q.dtype), keys, values, seen_BC)
+        x_B1D = attention_output(layer, x_B1D, out_B1NH)
+        x_B1D, _ = mlp_block(layer, x_B1D, cfg)
     return logits(params, final_norm(params, x_B1D[:, 0], cfg), cfg), tuple(out)
 
 
 def _attend_one(
     q_B1NH: jax.Array, keys_BKCH: jax.Array, values_BKCH: jax.Array, seen_BC: jax.Array
 ) -> jax.Array:
-    """One query per row against its cache; [B, 1, N, H]."""
+    """One query per row, scaled, against its cache; [B, 1, N, value width]."""
     B, _, N, H = q_B1NH.shape
     K = keys_BKCH.shape[1]
-    q_BKGH = q_B1NH.reshape(B, K, N // K, H) * H**-0.5
+    q_BKGH = q_B1NH.reshape(B, K, N // K, H)
     scores = jnp.einsum("bkgh,bkch->bkgc", q_BKGH, keys_BKCH, preferred_element_type=jnp.float32)
     scores = jnp.where(seen_BC[:, None, None], scores, MASKED)
     weights = jax.nn.softmax(scores, axis=-1).astype(values_BKCH.dtype)
-    return jnp.einsum("bkgc,bkch->bkgh", weights, values_BKCH).reshape(B, 1, N, H)
+    return jnp.einsum("bkgc,bkch->bkgh", weights, values_BKCH).reshape(B, 1, N, -1)
 
 
 @jax.jit

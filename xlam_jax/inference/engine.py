@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ from xlam_jax.inference.batching import Batch, Request, Stats
 from xlam_jax.inference.grammar import Grammars
 from xlam_jax.inference.sampler import Sampling
 from xlam_jax.models.config import ModelConfig
-from xlam_jax.models.decoder import Params, unstack
+from xlam_jax.models.lora import attach
+from xlam_jax.models.params import Params, unstack
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Engine:
       codec: gives the stop token, and the text around an answer in constrained decoding.
       max_len: prompt and answer together, in tokens.
       batch_size: sequences that decode together.
+      adapters: trees of LoRA adapters by name, none of them in use yet (see `use`).
 
     Raises:
       InputError: the tokenizer lacks the stop token, or has more tokens than the model.
@@ -59,6 +61,7 @@ class Engine:
         *,
         max_len: int = 1024,
         batch_size: int = 32,
+        adapters: Mapping[str, Params] | None = None,
     ):
         stop = tokenizer.get_vocab().get(codec.stop)
         if stop is None:
@@ -68,7 +71,8 @@ class Engine:
                 hint="the codec the model was trained with, see xlam.json in its folder",
             )
         self.cfg, self.tokenizer, self.codec = cfg, tokenizer, codec
-        self.params = unstack(params)
+        self.params = self._base = unstack(params)
+        self._adapters = {name: attach(self._base, tree) for name, tree in (adapters or {}).items()}
         self.max_len = min(max_len, cfg.max_position_embeddings)
         self.batch_size = batch_size
         self.stop_ids = frozenset({stop, *cfg.eos_token_ids})
@@ -76,9 +80,35 @@ class Engine:
         self.grammars = Grammars(tokenizer, cfg.vocab_size, stop, around)
         self.stats = Stats()
 
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        """Names that `use` takes."""
+        return tuple(self._adapters)
+
+    def use(self, adapter: str | None) -> None:
+        """Answers with this adapter from now on; None: with the model alone.
+
+        Raises:
+          InputError: no adapter of that name.
+        """
+        if adapter is not None and adapter not in self._adapters:
+            known = ", ".join(self._adapters) or "none"
+            raise InputError(f"no adapter is called {adapter!r}", where="adapter", hint=f"known: {known}")
+        self.params = self._base if adapter is None else self._adapters[adapter]
+
     @classmethod
-    def from_folder(cls, folder: str | Path, *, codec: Codec | None = None, **kwargs: Any) -> Engine:
+    def from_folder(
+        cls,
+        folder: str | Path,
+        *,
+        codec: Codec | None = None,
+        adapters: Mapping[str, str | Path] | None = None,
+        **kwargs: Any,
+    ) -> Engine:
         """Loads a model folder or a training run, with the codec it names (else the default one).
+
+        Args:
+          adapters: PEFT folders by name.
 
         Raises:
           InputError: no such folder, or files that do not fit together.
@@ -86,6 +116,7 @@ class Engine:
         from transformers import AutoTokenizer
 
         from xlam_jax.release import inspect, load_model
+        from xlam_jax.release.peft import load_peft
 
         folder = Path(folder)
         if not folder.is_dir():
@@ -96,7 +127,9 @@ class Engine:
             tokenizer = AutoTokenizer.from_pretrained(str(folder))
         except (OSError, ValueError) as e:
             raise InputError(f"no usable tokenizer: {str(e).splitlines()[0]}", where=str(folder)) from e
-        return cls(unstack(params), cfg, tokenizer, codec or folder_codec(folder), **kwargs)
+        found = {name: load_peft(path, cfg) for name, path in (adapters or {}).items()}
+        codec = codec or folder_codec(folder)
+        return cls(unstack(params), cfg, tokenizer, codec, adapters=found, **kwargs)
 
     def encode(self, prompt: str) -> list[int]:
         """Token ids of a prompt, whose special tokens (the first one too) are part of the text."""

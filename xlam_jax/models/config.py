@@ -1,28 +1,133 @@
-"""What a decoder looks like: `ModelConfig`, the shapes of released models, and config.json in and out."""
+"""What a decoder looks like: `ModelConfig` and its parts. Released shapes stand in `named`, config.json of
+Hugging Face in `hf_config`."""
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from typing import Any
 
 from xlam_jax.errors import InputError
 
-ROPE_TYPES = ("default", "linear")
+FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "mixtral", "qwen3_moe", "deepseek_v2", "deepseek_v3")
+# Keys of each RoPE type beside `factor`; those with a value may be left out.
+ROPE_KEYS: dict[str, tuple[str, ...]] = {
+    "linear": (),
+    "dynamic": (),
+    "llama3": ("low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
+    "yarn": ("original_max_position_embeddings",),
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class RopeScaling:
-    """Stretching of rotary positions: `linear` divides angles by `factor` (Chen et al., arXiv:2306.15595)."""
+    """Stretching of rotary positions.
+
+    Attributes:
+      type: `linear` divides angles by `factor` (Chen et al., arXiv:2306.15595); `dynamic` raises the base
+        once a row is longer than the trained length; `llama3` divides low frequencies only (Llama 3.1);
+        `yarn` blends both by frequency (Peng et al., arXiv:2309.00071).
+      original_max_position_embeddings: trained length, for `llama3` and `yarn`.
+      low_freq_factor, high_freq_factor: of `llama3`.
+      beta_fast, beta_slow, attention_factor, mscale, mscale_all_dim: of `yarn`; an `attention_factor` of None
+        follows from the others.
+
+    Raises:
+      InputError: unknown type, a factor that is not positive, or a key that the type needs.
+    """
 
     type: str = "linear"
     factor: float = 1.0
+    original_max_position_embeddings: int | None = None
+    low_freq_factor: float | None = None
+    high_freq_factor: float | None = None
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+    attention_factor: float | None = None
+    mscale: float | None = None
+    mscale_all_dim: float | None = None
 
     def __post_init__(self) -> None:
-        if self.type != "linear":
-            raise InputError(f"RoPE type {self.type!r} is not supported", hint="supported: default, linear")
+        if self.type not in ROPE_KEYS:
+            raise InputError(
+                f"RoPE type {self.type!r} is not supported",
+                hint="supported: default, " + ", ".join(ROPE_KEYS),
+            )
         if not self.factor > 0:
             raise InputError(f"RoPE factor must be positive, found {self.factor!r}")
+        missing = [key for key in ROPE_KEYS[self.type] if not getattr(self, key)]
+        if missing:
+            raise InputError(f"{self.type} RoPE without {', '.join(missing)}", where="rope_scaling")
+
+
+@dataclasses.dataclass(frozen=True)
+class LatentConfig:
+    """Multi-head latent attention (DeepSeek-V2, arXiv:2405.04434): keys and values come out of one narrow
+    vector per token, and only `rope_head_dim` of a head's width is rotated.
+
+    Attributes:
+      q_rank: width of the queries' bottleneck; None for a plain projection.
+      kv_rank: width of the vector that keys and values come out of.
+      nope_head_dim, rope_head_dim: parts of a query or key head without and with rotation.
+      v_head_dim: width of a value head.
+    """
+
+    kv_rank: int
+    nope_head_dim: int
+    rope_head_dim: int
+    v_head_dim: int
+    q_rank: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class MoeConfig:
+    """A mixture of experts in place of the MLP.
+
+    Attributes:
+      num_experts, experts_per_token: experts of a layer, and how many each token goes to.
+      intermediate_size: MLP width of one expert.
+      scoring: "softmax" over all experts, or "sigmoid" of each.
+      norm_topk: weights of the chosen experts are divided by their sum.
+      routed_scaling: factor on the weights after that.
+      n_group, topk_group: experts are chosen within the `topk_group` best of `n_group` groups.
+      group_scoring: a group is as good as its best expert ("max"), or its two best together ("top2").
+      selection_bias: a bias per expert takes part in choosing, not in weighing
+        (DeepSeek-V3, arXiv:2412.19437).
+      num_shared_experts: experts that see every token, as one MLP that many times as wide.
+      first_dense_layers: lowest layers that keep a plain MLP of the model's `intermediate_size`.
+      aux_loss_coef: weight of the load-balance loss in training.
+    """
+
+    num_experts: int
+    experts_per_token: int
+    intermediate_size: int
+    scoring: str = "softmax"
+    norm_topk: bool = True
+    routed_scaling: float = 1.0
+    n_group: int = 1
+    topk_group: int = 1
+    group_scoring: str = "max"
+    selection_bias: bool = False
+    num_shared_experts: int = 0
+    first_dense_layers: int = 0
+    aux_loss_coef: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.experts_per_token <= self.num_experts:
+            raise InputError(
+                f"experts_per_token ({self.experts_per_token}) must lie between 1 and "
+                f"num_experts ({self.num_experts})"
+            )
+        if self.scoring not in ("softmax", "sigmoid") or self.group_scoring not in ("max", "top2"):
+            raise InputError(
+                f"unknown router scoring {self.scoring!r} or group scoring {self.group_scoring!r}"
+            )
+        if self.num_experts % self.n_group or not 1 <= self.topk_group <= self.n_group:
+            raise InputError(
+                f"{self.num_experts} experts in {self.n_group} groups, {self.topk_group} of them chosen: "
+                "groups must be equal, and as many at least as are chosen"
+            )
+        if self.topk_group * (self.num_experts // self.n_group) < self.experts_per_token:
+            raise InputError("the chosen groups hold fewer experts than experts_per_token")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,10 +135,15 @@ class ModelConfig:
     """Shape and constants of one decoder; hashable, so it can be a static argument of `jax.jit`.
 
     Attributes:
-      family: "llama" or "mistral".
-      head_dim: width of one attention head; num_heads * head_dim need not equal hidden_size.
+      family: one of `FAMILIES`.
+      intermediate_size: MLP width; of a mixture, the width of its plain layers only.
+      head_dim: width of a query and of a key head; num_heads * head_dim need not equal hidden_size.
       rope_scaling: None for plain RoPE.
       sliding_window: a token sees itself and the `sliding_window - 1` tokens before it; None for all.
+      attention_bias: query, key and value projections have a bias (Qwen2).
+      qk_norm: RMSNorm over each query and key head, before rotation (Qwen3).
+      latent: latent attention instead of plain one.
+      moe: mixture of experts instead of the MLP.
       tie_embeddings: the output projection is the transposed embedding table.
       eos_token_ids: any of them ends a generation; empty when the checkpoint names none.
       initializer_range: standard deviation of freshly drawn matrices.
@@ -54,6 +164,10 @@ class ModelConfig:
     rope_theta: float = 10_000.0
     rope_scaling: RopeScaling | None = None
     sliding_window: int | None = None
+    attention_bias: bool = False
+    qk_norm: bool = False
+    latent: LatentConfig | None = None
+    moe: MoeConfig | None = None
     tie_embeddings: bool = False
     max_position_embeddings: int = 4096
     bos_token_id: int | None = None
@@ -62,9 +176,9 @@ class ModelConfig:
     initializer_range: float = 0.02
 
     def __post_init__(self) -> None:
-        if self.family not in _HF_CLASSES:
+        if self.family not in FAMILIES:
             raise InputError(
-                f"unknown model family {self.family!r}", hint=f"supported: {', '.join(_HF_CLASSES)}"
+                f"unknown model family {self.family!r}", hint=f"supported: {', '.join(FAMILIES)}"
             )
         sizes = ("vocab_size", "hidden_size", "intermediate_size", "num_layers", "num_heads", "num_kv_heads")
         for name in (*sizes, "head_dim", "max_position_embeddings"):
@@ -75,246 +189,35 @@ class ModelConfig:
             raise InputError(
                 f"num_heads ({self.num_heads}) must be a multiple of num_kv_heads ({self.num_kv_heads})"
             )
-        if self.head_dim % 2:
-            raise InputError(f"head_dim must be even for rotary embeddings, found {self.head_dim}")
+        if self.rope_dim % 2:
+            raise InputError(f"head_dim must be even for rotary embeddings, found {self.rope_dim}")
         if self.sliding_window is not None and self.sliding_window < 1:
             raise InputError(f"sliding_window must be at least 1 or null, found {self.sliding_window}")
+        if self.latent and self.head_dim != self.latent.nope_head_dim + self.latent.rope_head_dim:
+            raise InputError(f"head_dim ({self.head_dim}) must be the sum of the latent head's two parts")
+        if self.moe and self.moe.first_dense_layers >= self.num_layers:
+            raise InputError(f"all {self.num_layers} layers are dense; leave moe out")
 
     @property
     def eos_token_id(self) -> int | None:
         """The first of `eos_token_ids`, or None."""
         return self.eos_token_ids[0] if self.eos_token_ids else None
 
+    @property
+    def rope_dim(self) -> int:
+        """Width of the part of a head that is rotated."""
+        return self.latent.rope_head_dim if self.latent else self.head_dim
+
+    @property
+    def v_head_dim(self) -> int:
+        """Width of a value head."""
+        return self.latent.v_head_dim if self.latent else self.head_dim
+
+    @property
+    def dense_layers(self) -> int:
+        """How many of the lowest layers stand in `Params.dense_layers`."""
+        return self.moe.first_dense_layers if self.moe else 0
+
     def replace(self, **changes: Any) -> ModelConfig:
         """A copy with `changes`."""
         return dataclasses.replace(self, **changes)
-
-
-_HF_CLASSES = {"llama": "LlamaForCausalLM", "mistral": "MistralForCausalLM"}
-
-
-def config_from_hf(values: dict[str, Any], where: str = "config.json") -> ModelConfig:
-    """Reads the mapping of a Hugging Face config.json (transformers 4 or 5 spelling).
-
-    Raises:
-      InputError: a model type, RoPE type, activation or bias that is not computed here, or a missing key.
-    """
-    family = values.get("model_type")
-    if family not in _HF_CLASSES:
-        raise InputError(
-            f"model_type {family!r} is not supported",
-            where=where,
-            hint=f"supported: {', '.join(_HF_CLASSES)}",
-        )
-    for key, right in (("hidden_act", "silu"), ("attention_bias", False), ("mlp_bias", False)):
-        if values.get(key, right) != right:
-            raise InputError(
-                f"{key}={values[key]!r} is not supported", where=where, hint=f"supported: {right!r}"
-            )
-
-    def need(key: str) -> Any:
-        if values.get(key) is None:
-            raise InputError(
-                f"key {key!r} is missing", where=where, hint="take config.json from the model's release"
-            )
-        return values[key]
-
-    theta, scaling = _rope_from_hf(values, where)
-    heads, hidden = need("num_attention_heads"), need("hidden_size")
-    eos = values.get("eos_token_id")
-    # Llama configs may carry a stray sliding_window; only Mistral's attention reads it. A Mistral config
-    # without the key means the class default of transformers, 4096.
-    window = values.get("sliding_window", 4096) if family == "mistral" else None
-    return ModelConfig(
-        family=family,
-        vocab_size=need("vocab_size"),
-        hidden_size=hidden,
-        intermediate_size=need("intermediate_size"),
-        num_layers=need("num_hidden_layers"),
-        num_heads=heads,
-        num_kv_heads=values.get("num_key_value_heads") or heads,
-        head_dim=values.get("head_dim") or hidden // heads,
-        rms_norm_eps=float(need("rms_norm_eps")),
-        rope_theta=theta,
-        rope_scaling=scaling,
-        sliding_window=window,
-        tie_embeddings=bool(values.get("tie_word_embeddings", False)),
-        max_position_embeddings=need("max_position_embeddings"),
-        bos_token_id=values.get("bos_token_id"),
-        eos_token_ids=tuple(eos) if isinstance(eos, list | tuple) else () if eos is None else (eos,),
-        pad_token_id=values.get("pad_token_id"),
-        initializer_range=float(values.get("initializer_range", 0.02)),
-    )
-
-
-def _rope_from_hf(values: dict[str, Any], where: str) -> tuple[float, RopeScaling | None]:
-    new, old = values.get("rope_parameters") or {}, values.get("rope_scaling") or {}
-    rope = {**old, **new}
-    theta = float(new.get("rope_theta") or values.get("rope_theta") or 10_000.0)
-    kind = rope.get("rope_type") or rope.get("type") or "default"
-    if kind not in ROPE_TYPES:
-        raise InputError(
-            f"RoPE type {kind!r} is not supported", where=where, hint=f"supported: {', '.join(ROPE_TYPES)}"
-        )
-    if kind == "default":
-        return theta, None
-    if "factor" not in rope:
-        raise InputError(
-            "linear RoPE without a factor",
-            where=where,
-            hint='"rope_scaling": {"type": "linear", "factor": 4.0}',
-        )
-    return theta, RopeScaling("linear", float(rope["factor"]))
-
-
-def config_to_hf(cfg: ModelConfig, dtype: str = "float32") -> dict[str, Any]:
-    """The config.json mapping of `cfg`, every field explicit.
-
-    RoPE and dtype stand there in both spellings: transformers 4 silently ignores `rope_parameters` and
-    transformers 5 rewrites `rope_theta`, so a folder with one spelling gives wrong logits in the other.
-    """
-    rope: dict[str, Any] = {"rope_type": "default", "rope_theta": cfg.rope_theta}
-    legacy: dict[str, Any] | None = None
-    if cfg.rope_scaling is not None:
-        factor = cfg.rope_scaling.factor
-        rope = {"rope_type": cfg.rope_scaling.type, "factor": factor, "rope_theta": cfg.rope_theta}
-        legacy = {"type": cfg.rope_scaling.type, "rope_type": cfg.rope_scaling.type, "factor": factor}
-    out: dict[str, Any] = {
-        "architectures": [_HF_CLASSES[cfg.family]],
-        "model_type": cfg.family,
-        "vocab_size": cfg.vocab_size,
-        "hidden_size": cfg.hidden_size,
-        "intermediate_size": cfg.intermediate_size,
-        "num_hidden_layers": cfg.num_layers,
-        "num_attention_heads": cfg.num_heads,
-        "num_key_value_heads": cfg.num_kv_heads,
-        "head_dim": cfg.head_dim,
-        "hidden_act": "silu",
-        "rms_norm_eps": cfg.rms_norm_eps,
-        "rope_parameters": rope,
-        "rope_theta": cfg.rope_theta,
-        "rope_scaling": legacy,
-        "max_position_embeddings": cfg.max_position_embeddings,
-        "tie_word_embeddings": cfg.tie_embeddings,
-        "attention_dropout": 0.0,
-        "initializer_range": cfg.initializer_range,
-        "bos_token_id": cfg.bos_token_id,
-        "eos_token_id": list(cfg.eos_token_ids) if len(cfg.eos_token_ids) > 1 else cfg.eos_token_id,
-        "pad_token_id": cfg.pad_token_id,
-        "use_cache": True,
-        "dtype": dtype,
-        "torch_dtype": dtype,
-    }
-    if cfg.family == "llama":
-        out |= {"attention_bias": False, "mlp_bias": False, "pretraining_tp": 1}
-    if cfg.family == "mistral":
-        out["sliding_window"] = cfg.sliding_window
-    return out
-
-
-_MISTRAL_7B = ModelConfig(
-    family="mistral",
-    vocab_size=32000,
-    hidden_size=4096,
-    intermediate_size=14336,
-    num_layers=32,
-    num_heads=32,
-    num_kv_heads=8,
-    head_dim=128,
-    rms_norm_eps=1e-5,
-    rope_theta=10_000.0,
-    sliding_window=4096,
-    max_position_embeddings=32768,
-    bos_token_id=1,
-    eos_token_ids=(2,),
-)
-_TINY = ModelConfig(
-    family="llama",
-    vocab_size=256,
-    hidden_size=64,
-    intermediate_size=128,
-    num_layers=2,
-    num_heads=4,
-    num_kv_heads=2,
-    head_dim=16,
-    max_position_embeddings=256,
-    bos_token_id=1,
-    eos_token_ids=(2,),
-    pad_token_id=0,
-)
-
-NAMED: dict[str, ModelConfig] = {
-    "deepseek-coder-1.3b": ModelConfig(
-        family="llama",
-        vocab_size=32256,
-        hidden_size=2048,
-        intermediate_size=5504,
-        num_layers=24,
-        num_heads=16,
-        num_kv_heads=16,
-        head_dim=128,
-        rms_norm_eps=1e-6,
-        rope_theta=100_000.0,
-        rope_scaling=RopeScaling("linear", 4.0),
-        max_position_embeddings=16384,
-        bos_token_id=32013,
-        eos_token_ids=(32014,),
-    ),
-    "deepseek-coder-7b-v1.5": ModelConfig(
-        family="llama",
-        vocab_size=102400,
-        hidden_size=4096,
-        intermediate_size=11008,
-        num_layers=30,
-        num_heads=32,
-        num_kv_heads=32,
-        head_dim=128,
-        rms_norm_eps=1e-6,
-        rope_theta=10_000.0,
-        max_position_embeddings=4096,
-        bos_token_id=100000,
-        eos_token_ids=(100001,),
-    ),
-    "mistral-7b-v0.1": _MISTRAL_7B,
-    "mistral-7b-v0.2": _MISTRAL_7B.replace(sliding_window=None, rope_theta=1e6),
-    "mistral-7b-v0.3": _MISTRAL_7B.replace(sliding_window=None, rope_theta=1e6, vocab_size=32768),
-    "smollm2-135m": ModelConfig(
-        family="llama",
-        vocab_size=49152,
-        hidden_size=576,
-        intermediate_size=1536,
-        num_layers=30,
-        num_heads=9,
-        num_kv_heads=3,
-        head_dim=64,
-        rms_norm_eps=1e-5,
-        rope_theta=100_000.0,
-        tie_embeddings=True,
-        max_position_embeddings=8192,
-        bos_token_id=1,
-        eos_token_ids=(2,),
-        pad_token_id=0,
-    ),
-    "tiny-llama": _TINY,
-    "tiny-llama-linear": _TINY.replace(rope_scaling=RopeScaling("linear", 4.0), rope_theta=100_000.0),
-    "tiny-llama-tied": _TINY.replace(tie_embeddings=True),
-    "tiny-mistral": _TINY.replace(family="mistral", sliding_window=8),
-}
-
-
-def named_config(name: str) -> ModelConfig:
-    """The shape of a released model by name.
-
-    Raises:
-      InputError: unknown name; the hint is the nearest known one.
-
-    Example:
-      >>> named_config("smollm2-135m").num_layers
-      30
-    """
-    if name not in NAMED:
-        near = difflib.get_close_matches(name, NAMED, n=1, cutoff=0.4)
-        raise InputError(
-            f"unknown model name {name!r}", hint=near[0] if near else "known: " + ", ".join(NAMED)
-        )
-    return NAMED[name]

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
 
 
 def chunked_cross_entropy(
@@ -89,6 +90,10 @@ def _loss(hidden_BSD, head_VD, targets_BS, weights_BS, size):
 
 
 def _loss_fwd(hidden_BSD, head_VD, targets_BS, weights_BS, size):
+    asked = head_VD.perturbed  # a frozen head costs no gradient
+    hidden_BSD, head_VD, targets_BS, weights_BS = (
+        x.value for x in (hidden_BSD, head_VD, targets_BS, weights_BS)
+    )
     rows = _gather_weighted(hidden_BSD, targets_BS, weights_BS, size)
     head = head_VD.astype(hidden_BSD.dtype)
 
@@ -101,23 +106,28 @@ def _loss_fwd(hidden_BSD, head_VD, targets_BS, weights_BS, size):
         d_logits = d_logits.astype(head.dtype)
         d_rows = jnp.einsum("rv,vd->rd", d_logits, head).reshape(d_hidden.shape[0], size, -1)
         d_hidden = jax.lax.dynamic_update_slice_in_dim(d_hidden, d_rows, i * size, axis=1)
-        d_head += jnp.einsum("rv,rd->vd", d_logits, hidden, preferred_element_type=jnp.float32)
+        if asked:
+            d_head += jnp.einsum("rv,rd->vd", d_logits, hidden, preferred_element_type=jnp.float32)
         return loss_sum + loss, correct_sum + correct, d_hidden, d_head
 
     zero = jnp.zeros((), jnp.float32)
-    start = (zero, zero, jnp.zeros_like(rows.hidden_BSD), jnp.zeros(head_VD.shape, jnp.float32))
+    d_head = jnp.zeros(head_VD.shape, jnp.float32) if asked else None
+    start = (zero, zero, jnp.zeros_like(rows.hidden_BSD), d_head)
     loss_sum, correct_sum, d_hidden, d_head = jax.lax.fori_loop(0, rows.chunks, step, start)
     d_hidden_BSD = jnp.take_along_axis(d_hidden, rows.back_BS[..., None], axis=1)
-    return (loss_sum, correct_sum), (d_hidden_BSD, d_head.astype(head_VD.dtype))
+    return (loss_sum, correct_sum), (d_hidden_BSD, d_head.astype(head_VD.dtype) if asked else None)
 
 
 def _loss_bwd(size, saved, cotangents):
     d_hidden_BSD, d_head = saved
     g = cotangents[0]
-    return (d_hidden_BSD * g.astype(d_hidden_BSD.dtype), d_head * g.astype(d_head.dtype), None, None)
+    if isinstance(g, SymbolicZero):
+        return None, None, None, None
+    d_head = None if d_head is None else d_head * g.astype(d_head.dtype)
+    return d_hidden_BSD * g.astype(d_hidden_BSD.dtype), d_head, None, None
 
 
-_loss.defvjp(_loss_fwd, _loss_bwd)
+_loss.defvjp(_loss_fwd, _loss_bwd, symbolic_zeros=True)
 
 
 def _chunk(head_VD, hidden_RD, targets_R, weights_R):

@@ -17,12 +17,16 @@ import numpy as np
 from jax.sharding import Mesh
 
 from xlam_jax.errors import InputError
-from xlam_jax.models import llama, mistral
+from xlam_jax.models import deepseek, llama, mixtral
 from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.params import Params, ParamSpec
 from xlam_jax.parallel.rules import DEFAULT_RULES, ShardingRules, to_sharding
 
-_TABLES = {"llama": llama.table, "mistral": mistral.table}
+_TABLES = {
+    **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3"), llama.table),
+    **dict.fromkeys(("mixtral", "qwen3_moe"), mixtral.table),
+    **dict.fromkeys(("deepseek_v2", "deepseek_v3"), deepseek.table),
+}
 
 
 def spec(cfg: ModelConfig) -> Params:
@@ -31,7 +35,7 @@ def spec(cfg: ModelConfig) -> Params:
 
 
 def leaves(cfg: ModelConfig) -> dict[str, ParamSpec]:
-    """Dotted path ("layers.q", "embed", ...) -> spec, in tree order."""
+    """Dotted path ("layers.attn.q", "embed", ...) -> spec, in tree order."""
     flat, _ = jax.tree_util.tree_flatten_with_path(spec(cfg))
     return {path_name(path): leaf for path, leaf in flat}
 
@@ -44,6 +48,13 @@ def path_name(path: tuple[Any, ...]) -> str:
 def count_params(cfg: ModelConfig) -> int:
     """Number of scalars, tied embeddings counted once."""
     return sum(math.prod(s.shape) for s in leaves(cfg).values())
+
+
+def count_active_params(cfg: ModelConfig) -> int:
+    """Number of scalars that one token meets: of a layer's experts only those it is sent to."""
+    share = cfg.moe.experts_per_token / cfg.moe.num_experts if cfg.moe else 1
+    sizes = ((math.prod(s.shape), s.per_expert) for s in leaves(cfg).values())
+    return sum(round(size * share) if per_expert else size for size, per_expert in sizes)
 
 
 def shapes(cfg: ModelConfig, dtype: Any = jnp.float32) -> Params:
@@ -67,7 +78,7 @@ def decay_mask(cfg: ModelConfig) -> Params:
 
 
 def lora_targets(cfg: ModelConfig) -> dict[str, str]:
-    """Dotted path -> PEFT's name of the module ("layers.q" -> "q_proj"), for leaves that may carry LoRA."""
+    """Dotted path -> PEFT's name of the module ("layers.attn.q" -> "q_proj"), for leaves that may carry LoRA."""
     return {path: s.hf.split(".")[-2] for path, s in leaves(cfg).items() if s.lora}
 
 
@@ -98,8 +109,8 @@ def init(
 
 def draw(cfg: ModelConfig, s: ParamSpec, key: jax.Array, dtype: Any = jnp.float32) -> jax.Array:
     """A fresh value of one leaf; drawn in float32, then cast."""
-    if s.init == "ones":
-        return jnp.ones(s.shape, dtype)
+    if s.init in ("ones", "zeros"):
+        return jnp.full(s.shape, float(s.init == "ones"), dtype)
     scale = cfg.initializer_range
     if s.init == "normal_residual":
         scale /= math.sqrt(2 * cfg.num_layers)
@@ -107,10 +118,11 @@ def draw(cfg: ModelConfig, s: ParamSpec, key: jax.Array, dtype: Any = jnp.float3
 
 
 class HfEntry(NamedTuple):
-    """Where one Hugging Face tensor lives: leaf `path`, index `layer` on axis 0 (None: not stacked)."""
+    """Where one Hugging Face tensor lives: `index` into the leading axes of leaf `path` (layer, then expert;
+    empty when the leaf is the tensor itself)."""
 
     path: str
-    layer: int | None
+    index: tuple[int, ...]
     spec: ParamSpec
     shape: tuple[int, ...]  # of the tensor in the checkpoint
 
@@ -121,19 +133,28 @@ def hf_entries(cfg: ModelConfig) -> dict[str, HfEntry]:
 
     def rows() -> Iterator[tuple[str, HfEntry]]:
         flat = [(path, s) for path, s in table.items() if not s.per_layer]
-        yield from ((s.hf, _entry(path, None, s)) for path, s in flat if path == "embed")
+        yield from ((s.hf, _entry(path, (), s)) for path, s in flat if path == "embed")
         for layer in range(cfg.num_layers):
             for path, s in table.items():
-                if s.per_layer:
-                    yield s.hf.format(layer=layer), _entry(path, layer, s)
-        yield from ((s.hf, _entry(path, None, s)) for path, s in flat if path != "embed")
+                if s.per_layer and 0 <= layer - s.first_layer < s.shape[0]:
+                    yield from _of_layer(path, layer, s)
+        yield from ((s.hf, _entry(path, (), s)) for path, s in flat if path != "embed")
 
     return dict(rows())
 
 
-def _entry(path: str, layer: int | None, s: ParamSpec) -> HfEntry:
-    shape = s.shape[1:] if s.per_layer else s.shape
-    return HfEntry(path, layer, s, shape[::-1] if s.transform == "transpose" else shape)
+def _of_layer(path: str, layer: int, s: ParamSpec) -> Iterator[tuple[str, HfEntry]]:
+    index = (layer - s.first_layer,)
+    if not s.per_expert:
+        yield s.hf.format(layer=layer), _entry(path, index, s)
+        return
+    for expert in range(s.shape[1]):
+        yield s.hf.format(layer=layer, expert=expert), _entry(path, (*index, expert), s)
+
+
+def _entry(path: str, index: tuple[int, ...], s: ParamSpec) -> HfEntry:
+    shape = s.shape[len(index) :]
+    return HfEntry(path, index, s, shape[::-1] if s.transform == "transpose" else shape)
 
 
 def hf_to_param(s: ParamSpec, array: Any) -> Any:
@@ -171,7 +192,7 @@ def params_from_state_dict(state: Mapping[str, np.ndarray], cfg: ModelConfig, dt
 
     def leaf(path: tuple[Any, ...], s: ParamSpec) -> np.ndarray:
         arrays = found[path_name(path)]
-        out = np.stack(arrays) if s.per_layer else np.ascontiguousarray(arrays[0])
+        out = np.stack(arrays).reshape(s.shape) if s.per_layer else np.ascontiguousarray(arrays[0])
         return out if dtype is None else out.astype(dtype)
 
     return jax.tree_util.tree_map_with_path(leaf, spec(cfg))
@@ -181,7 +202,4 @@ def state_dict_from_params(params: Params, cfg: ModelConfig) -> dict[str, np.nda
     """Inverse of `params_from_state_dict`; `params` must be stacked and fit in host memory."""
     flat, _ = jax.tree_util.tree_flatten_with_path(params)
     arrays = {path_name(path): np.asarray(leaf) for path, leaf in flat}
-    return {
-        name: param_to_hf(e.spec, arrays[e.path] if e.layer is None else arrays[e.path][e.layer])
-        for name, e in hf_entries(cfg).items()
-    }
+    return {name: param_to_hf(e.spec, arrays[e.path][e.index]) for name, e in hf_entries(cfg).items()}

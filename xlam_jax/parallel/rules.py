@@ -28,10 +28,13 @@ class ShardingRules:
     kv_heads: MeshAxes = "tensor"
     mlp: MeshAxes = "tensor"
     experts: MeshAxes = "expert"
+    router: MeshAxes = None
+    latent: MeshAxes = None
+    latent_in: MeshAxes = "fsdp"
     norm: MeshAxes = None
 
     batch: MeshAxes = ("data", "fsdp", "expert")
-    length: MeshAxes = None
+    length: MeshAxes = "context"
     act_embed: MeshAxes = None
     act_heads: MeshAxes = "tensor"
     act_mlp: MeshAxes = "tensor"
@@ -102,7 +105,7 @@ def to_sharding(
 
 
 def batch_sharding(mesh: Mesh, rules: ShardingRules = DEFAULT_RULES) -> NamedSharding:
-    """Sharding of a [B, S] batch array: rows over data, fsdp and expert."""
+    """Sharding of a [B, S] batch array: rows over data, fsdp and expert, positions over context."""
     return to_sharding(("batch", "length"), mesh, rules)
 
 

@@ -1,16 +1,20 @@
 """Models in and out: Hugging Face folders, GGUF files, native folders, and the proof that they agree."""
 
 from xlam_jax.release.base_model import find_smollm2
-from xlam_jax.release.gguf import convert_gguf, load_gguf
+from xlam_jax.release.checksums import check_files
+from xlam_jax.release.gguf import load_gguf
 from xlam_jax.release.hf_in import load_hf, read_config
-from xlam_jax.release.hf_out import SaveReport, read_xlam_json, save_hf, weights_digest
+from xlam_jax.release.hf_out import HfOptions, SaveReport, read_xlam_json, save_hf, weights_digest
 from xlam_jax.release.native import Source, inspect, load_model, load_native, load_params_item, save_native
+from xlam_jax.release.stream import convert_gguf, open_model, to_hf, to_native
 from xlam_jax.release.verify import Agreement, verify_hf
 
 __all__ = [
     "Agreement",
+    "HfOptions",
     "SaveReport",
     "Source",
+    "check_files",
     "convert_gguf",
     "find_smollm2",
     "inspect",
@@ -19,10 +23,13 @@ __all__ = [
     "load_model",
     "load_native",
     "load_params_item",
+    "open_model",
     "read_config",
     "read_xlam_json",
     "save_hf",
     "save_native",
+    "to_hf",
+    "to_native",
     "verify_hf",
     "weights_digest",
 ]

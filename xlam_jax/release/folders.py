@@ -11,6 +11,7 @@ from pathlib import Path
 
 from xlam_jax.errors import InputError
 
+JOURNAL = "journal.jsonl"  # in a folder that is not finished; see `release.checksums.Journal`
 # A quota and a file-size limit look the same to the person at the keyboard: the result does not fit.
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -36,18 +37,24 @@ def check_space(where: Path, needed_bytes: int) -> None:
 
 
 @contextmanager
-def whole_folder(dst: str | Path) -> Iterator[Path]:
+def whole_folder(dst: str | Path, *, resume: bool = False) -> Iterator[Path]:
     """Yields `DST.partial` to write into; it becomes `dst` at the end, and is removed when anything fails.
+
+    A killed process leaves `DST.partial`, and so does an interrupted one when the folder holds a journal.
+
+    Args:
+      resume: go on in a `DST.partial` that was left, and leave it again when this fails too.
 
     Raises:
       InputError: the disk is full.
     """
     dst = Path(dst)
     partial = dst.with_name(dst.name + ".partial")
-    _remove(partial)
+    if not resume:
+        _remove(partial)
     with room_on_disk(dst):
         try:
-            partial.mkdir(parents=True)
+            partial.mkdir(parents=True, exist_ok=True)
             yield partial
             old = dst.with_name(dst.name + ".replaced")
             _remove(old)
@@ -55,8 +62,9 @@ def whole_folder(dst: str | Path) -> Iterator[Path]:
                 os.replace(dst, old)
             os.replace(partial, dst)
             _remove(old)
-        except BaseException:
-            _remove(partial)
+        except BaseException as e:
+            if not ((resume or isinstance(e, KeyboardInterrupt)) and (partial / JOURNAL).is_file()):
+                _remove(partial)
             raise
 
 
@@ -70,7 +78,7 @@ def room_on_disk(where: Path) -> Iterator[None]:
             raise _no_room(where, os.strerror(e.errno)) from e
         raise
     except ValueError as e:  # tensorstore, under Orbax, reports every failed write as a ValueError
-        if "No space left" in str(e) or "RESOURCE_EXHAUSTED" in str(e):
+        if any(words in str(e) for words in ("No space left", "RESOURCE_EXHAUSTED", "File too large")):
             raise _no_room(where, os.strerror(errno.ENOSPC)) from e
         raise
 
@@ -79,7 +87,7 @@ def _no_room(where: Path, detail: str) -> InputError:
     return InputError(
         f"the disk is full: {detail}",
         where=str(where),
-        hint="free some space or choose another disk; nothing was kept",
+        hint="free some space or choose another disk",
     )
 
 

@@ -6,7 +6,6 @@ rotary kernel (`LlamaModel.permute` of convert_hf_to_gguf.py); the inverse is `u
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,22 +15,14 @@ from jax.sharding import Mesh
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from xlam_jax.errors import InputError
-from xlam_jax.models.config import ModelConfig, config_from_hf
+from xlam_jax.models.config import ModelConfig
+from xlam_jax.models.hf_config import config_from_hf
 from xlam_jax.models.params import Params
 from xlam_jax.parallel.rules import ShardingRules
-from xlam_jax.release.folders import PeakMemory, whole_folder
-from xlam_jax.release.hf_in import check_tensors, load_tensors
-from xlam_jax.release.hf_out import (
-    DTYPES,
-    XLAM_JSON,
-    SaveReport,
-    WeightsDigest,
-    tensor_infos,
-    write_configs,
-    xlam_json,
-)
-from xlam_jax.release.safetensors_io import TensorInfo, write_folder, write_json
+from xlam_jax.release.hf_in import load_tensors
+from xlam_jax.release.safetensors_io import TensorInfo
 from xlam_jax.release.sentencepiece_bpe import Kind, build_tokenizer
+from xlam_jax.release.tensors import check_tensors
 from xlam_jax.release.tokenizer_files import SpecialTokens, save_tokenizer
 
 _BLOCK = {
@@ -64,13 +55,13 @@ class GgufTensors:
             for name, t in self._tensors.items()
         }
 
-    def get(self, name: str, index: tuple[slice, ...] = ()) -> np.ndarray:
+    def get(self, name: str, index: tuple[slice, ...] | None = None) -> np.ndarray:
         """The tensor, or the part of it that `index` cuts out; the last tensor is kept."""
         if self._last is None or self._last[0] != name:
             array = _dequantise(self._tensors[name], str(self._path))
             heads = self._heads.get(name.split(".")[-2])
             self._last = (name, unpermute(array, heads) if heads else array)
-        return self._last[1][index]
+        return self._last[1][index or ()]
 
     def path_of(self, name: str) -> str:
         """The file."""
@@ -94,9 +85,7 @@ def load_gguf(
     Raises:
       InputError: no such file, truncated, another architecture, RoPE or tensors that are not known here.
     """
-    fields, found = _read(Path(path))
-    cfg = gguf_config(fields, found, where=str(path))
-    tensors = GgufTensors(Path(path), found, cfg)
+    cfg, tensors = open_gguf(path)
     return cfg, load_tensors(tensors, cfg, dtype=dtype, mesh=mesh, rules=rules, progress=progress)
 
 
@@ -117,47 +106,17 @@ def save_gguf_tokenizer(path: str | Path, dst: Path) -> None:
     )
 
 
-def convert_gguf(
-    path: str | Path,
-    dst: str | Path,
-    *,
-    dtype: str = "float32",
-    max_shard_bytes: int = 5 * 2**30,
-    progress: Callable[[str, int], None] = lambda name, nbytes: None,
-) -> SaveReport:
-    """Writes a GGUF file of the Llama architecture as a Hugging Face folder.
-
-    Tensors are dequantised one at a time; `dst` appears whole or not at all.
+def open_gguf(path: str | Path) -> tuple[ModelConfig, GgufTensors]:
+    """Config and tensors of a GGUF file of the Llama architecture.
 
     Raises:
-      InputError: as `load_gguf` and `save_gguf_tokenizer`.
+      InputError: as `load_gguf`.
     """
-    memory, start = PeakMemory().start(), time.perf_counter()
     fields, found = _read(Path(path))
     cfg = gguf_config(fields, found, where=str(path))
     tensors = GgufTensors(Path(path), found, cfg)
     check_tensors(tensors, cfg)
-    infos, digest = tensor_infos(cfg, dtype), WeightsDigest()
-
-    def fetch(name: str) -> np.ndarray:
-        array = np.ascontiguousarray(tensors.get(name), DTYPES[dtype])
-        digest.add(name, array)
-        return array
-
-    with whole_folder(dst) as folder:
-        save_gguf_tokenizer(path, folder)
-        shards = write_folder(
-            folder,
-            infos,
-            fetch,
-            max_shard_bytes=max_shard_bytes,
-            progress=lambda info: progress(info.name, info.nbytes),
-        )
-        write_configs(folder, cfg, dtype)
-        write_json(folder / XLAM_JSON, xlam_json(None, digest.hexdigest()))
-    parameters = sum(int(np.prod(info.shape)) for info in infos)
-    seconds = time.perf_counter() - start
-    return SaveReport(str(dst), dtype, parameters, shards, digest.hexdigest(), seconds, memory.bytes())
+    return cfg, tensors
 
 
 def gguf_config(fields: Mapping[str, Any], tensors: Mapping[str, Any], where: str) -> ModelConfig:

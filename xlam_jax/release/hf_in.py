@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,16 +15,16 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 
 from xlam_jax.errors import InputError
-from xlam_jax.models.config import ModelConfig, config_from_hf
+from xlam_jax.models.config import ModelConfig
+from xlam_jax.models.hf_config import config_from_hf
 from xlam_jax.models.params import Params
 from xlam_jax.models.spec import HfEntry, hf_entries, leaves, param_to_hf, path_name, shardings, spec
 from xlam_jax.parallel.rules import ShardingRules
-from xlam_jax.release.safetensors_io import TensorFolder, TensorInfo
+from xlam_jax.release.fused import FusedExperts, is_fused
+from xlam_jax.release.safetensors_io import TensorFolder
+from xlam_jax.release.tensors import Tensors, check_tensors, copy_strips, leaf_dtypes
 
-_OTHER_MODEL = "is this a checkpoint of another model? config.json and weights must come from one release"
 _BLOCK_BYTES = 8 * 2**20
-# Buffers that old transformers versions saved beside the weights; they are recomputed from the config.
-_BUFFERS = (".rotary_emb.inv_freq", ".masked_bias")
 
 
 def read_config(folder: str | Path) -> ModelConfig:
@@ -44,11 +45,15 @@ def read_config(folder: str | Path) -> ModelConfig:
         raise InputError(f"not JSON: {e}", where=str(path)) from e
     if not isinstance(values, dict):
         raise InputError("config.json holds no JSON object", where=str(path))
-    if values.get("quantization_config"):
+    if quantised := values.get("quantization_config"):
+        method = quantised.get("quant_method") if isinstance(quantised, dict) else None
+        hint = "take the float16, bfloat16 or float32 release"
+        if method == "fp8":
+            hint += ", or cast it first (DeepSeek's inference/fp8_cast_bf16.py) and drop quantization_config"
         raise InputError(
-            "the checkpoint is quantised",
+            f"the checkpoint is quantised ({method or 'quantization_config is set'})",
             where=str(path),
-            hint="take the float16, bfloat16 or float32 release",
+            hint=hint,
         )
     return config_from_hf(values, where=str(path))
 
@@ -68,7 +73,8 @@ def load_hf(
 
     Args:
       folder: config.json and model.safetensors, or shards with their index.
-      dtype: of the parameters; None keeps what the checkpoint has.
+      dtype: of the parameters; None keeps what the checkpoint has, leaf by leaf. DeepSeek-V3's selection bias
+        is float32 always.
       mesh, rules: placement as in `models.spec.shardings`; without a mesh all goes to the first device.
       progress: called with (tensor name, bytes) after each tensor.
 
@@ -79,22 +85,15 @@ def load_hf(
       InputError: unreadable files, missing or unexpected tensors, shapes that are not the config's.
     """
     cfg = read_config(folder)
-    with TensorFolder(folder) as tensors:
+    with open_tensors(folder, cfg) as tensors:
         return cfg, load_tensors(tensors, cfg, dtype=dtype, mesh=mesh, rules=rules, progress=progress)
 
 
-class Tensors(Protocol):
-    """Named tensors in Hugging Face orientation that can be read one by one."""
-
-    infos: dict[str, TensorInfo]
-
-    def get(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
-        """The part of a tensor that `index` cuts out."""
-        ...
-
-    def path_of(self, name: str) -> str:
-        """The file that holds a tensor."""
-        ...
+@contextmanager
+def open_tensors(folder: str | Path, cfg: ModelConfig) -> Iterator[Tensors]:
+    """The tensors of a Hugging Face folder under their names of the hub, whichever expert layout it has."""
+    with TensorFolder(folder) as stored:
+        yield FusedExperts(stored, cfg) if cfg.moe and is_fused(stored) else stored
 
 
 def load_tensors(
@@ -109,46 +108,13 @@ def load_tensors(
     """Placed, stacked parameters from any source of tensors; arguments and errors as in `load_hf`."""
     check_tensors(tensors, cfg)
     entries = hf_entries(cfg)
-    dtype = np.dtype(tensors.infos[next(iter(entries))].dtype if dtype is None else dtype)
-    filler = _Filler(cfg, dtype, mesh, rules)
+    dtypes = leaf_dtypes(tensors, cfg, None if dtype is None else np.dtype(dtype))
+    filler = Filler(cfg, dtypes, mesh, rules)
     for name in sorted(entries, key=lambda n: (tensors.path_of(n), n)):
-        filler.fill(entries[name], functools.partial(_read, tensors, name, entries[name], dtype))
+        entry = entries[name]
+        filler.fill(entry, functools.partial(_read, tensors, name, entry, dtypes[entry.path]))
         progress(name, tensors.infos[name].nbytes)
     return filler.params()
-
-
-def check_tensors(tensors: Tensors, cfg: ModelConfig) -> None:
-    """Raises InputError unless these are exactly the tensors, in the shapes, that `cfg` says."""
-    entries = hf_entries(cfg)
-    where = tensors.path_of(next(iter(tensors.infos)))
-    ignored = {"lm_head.weight"} if cfg.tie_embeddings else set()
-    extra = [n for n in tensors.infos if n not in entries and n not in ignored and not n.endswith(_BUFFERS)]
-    missing = [n for n in entries if n not in tensors.infos]
-    if missing == ["lm_head.weight"] and not extra:
-        raise InputError(
-            "tensor 'lm_head.weight' is missing and config.json does not tie it to the embeddings",
-            where=where,
-            hint='if the model shares them, set "tie_word_embeddings": true in config.json',
-        )
-    if missing or extra:
-        parts = [
-            f"{len(names)} {label} (such as {names[0]!r})"
-            for names, label in ((missing, "missing"), (extra, "not known to this model type"))
-            if names
-        ]
-        raise InputError(
-            f"the tensors do not fit config.json: {', '.join(parts)}",
-            where=where,
-            hint=_OTHER_MODEL,
-        )
-    wrong = [n for n, e in entries.items() if tensors.infos[n].shape != e.shape]
-    if wrong:
-        found, said = tensors.infos[wrong[0]].shape, entries[wrong[0]].shape
-        raise InputError(
-            f"{len(wrong)} tensors do not have the config's shapes: {wrong[0]!r} is {found}, not {said}",
-            where=tensors.path_of(wrong[0]),
-            hint=_OTHER_MODEL,
-        )
 
 
 def _read(
@@ -168,15 +134,21 @@ def _read(
     for start in range(0, sizes[0], step):
         stop = min(start + step, sizes[0])
         rows = slice(cut[0].start + start, cut[0].start + stop)
-        view[start:stop] = tensors.get(name, (rows, *cut[1:]))
+        copy_strips(view[start:stop], tensors.get(name, (rows, *cut[1:])))
     return out
 
 
-class _Filler:
+class Filler:
     """Stacked arrays on the device, filled layer by layer in place (the stack is donated to each update)."""
 
-    def __init__(self, cfg: ModelConfig, dtype: np.dtype, mesh: Mesh | None, rules: ShardingRules | None):
-        self._cfg, self._dtype = cfg, dtype
+    def __init__(
+        self,
+        cfg: ModelConfig,
+        dtypes: Mapping[str, np.dtype],
+        mesh: Mesh | None,
+        rules: ShardingRules | None,
+    ):
+        self._cfg, self._dtypes = cfg, dtypes
         self._specs = leaves(cfg)
         one = SingleDeviceSharding(jax.local_devices()[0])
         self._shardings: dict[str, Sharding] = dict.fromkeys(self._specs, one)
@@ -197,14 +169,18 @@ class _Filler:
                 parts[key] = read(index)
             return parts[key]
 
-        if entry.layer is None:
+        if not entry.index:
             self._arrays[path] = jax.make_array_from_callback(shape, sharding, part)
             return
         if path not in self._arrays:
-            self._arrays[path] = jax.jit(lambda: jnp.zeros(shape, self._dtype), out_shardings=sharding)()
-        layer = jax.make_array_from_callback(shape[1:], _without_leading_axis(sharding), part)
+            self._arrays[path] = jax.jit(
+                lambda: jnp.zeros(shape, self._dtypes[path]), out_shardings=sharding
+            )()
+        leading = len(entry.index)
+        inner = _without_leading_axes(sharding, leading)
+        tensor = jax.make_array_from_callback(shape[leading:], inner, part)
         # Waiting keeps one tensor in flight; without it the host queues all of them.
-        self._arrays[path] = _put(sharding)(self._arrays[path], layer, entry.layer).block_until_ready()
+        self._arrays[path] = _put(sharding)(self._arrays[path], tensor, *entry.index).block_until_ready()
 
     def params(self) -> Params:
         """The filled tree."""
@@ -213,15 +189,16 @@ class _Filler:
         )
 
 
-def _without_leading_axis(sharding: Sharding) -> Sharding:
+def _without_leading_axes(sharding: Sharding, count: int) -> Sharding:
     if isinstance(sharding, NamedSharding):
-        return NamedSharding(sharding.mesh, PartitionSpec(*sharding.spec[1:]))
+        return NamedSharding(sharding.mesh, PartitionSpec(*sharding.spec[count:]))
     return sharding
 
 
 @functools.cache
-def _put(sharding: Sharding) -> Callable[[jax.Array, jax.Array, int], jax.Array]:
-    def put(stack: jax.Array, layer: jax.Array, index: int) -> jax.Array:
-        return jax.lax.dynamic_update_index_in_dim(stack, layer, index, 0)
+def _put(sharding: Sharding) -> Callable[..., jax.Array]:
+    def put(stack: jax.Array, tensor: jax.Array, *index: int) -> jax.Array:
+        start = (*index, *(0,) * tensor.ndim)
+        return jax.lax.dynamic_update_slice(stack, tensor[(None,) * len(index)], start)
 
     return jax.jit(put, donate_argnums=0, out_shardings=sharding)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
+import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,15 @@ import numpy as np
 
 from xlam_jax import __version__
 from xlam_jax.errors import InputError
-from xlam_jax.models.config import ModelConfig, config_to_hf
+from xlam_jax.models.config import ModelConfig
+from xlam_jax.models.hf_config import config_to_hf
 from xlam_jax.models.params import Params
 from xlam_jax.models.spec import HfEntry, hf_entries, leaves, param_to_hf, path_name
+from xlam_jax.release.checksums import Journal, WeightsDigest
 from xlam_jax.release.folders import PeakMemory, whole_folder
 from xlam_jax.release.safetensors_io import TensorInfo, write_folder, write_json
-from xlam_jax.release.tokenizer_files import check_vocabulary, copy_tokenizer, token_id
+from xlam_jax.release.tensors import contiguous, kept_dtype
+from xlam_jax.release.tokenizer_files import check_vocabulary, copy_tokenizer, largest_token_id, token_id
 
 XLAM_JSON = "xlam.json"
 FORMAT_VERSION = 1
@@ -53,68 +56,148 @@ class SaveReport:
         return {**vars(self), "largest_shard": self.largest_shard}
 
 
+@dataclass(frozen=True)
+class HfOptions:
+    """How a Hugging Face folder is to look.
+
+    Attributes:
+      tokenizer: folder to copy the tokenizer files from.
+      chat_template: Jinja text that replaces the one of `tokenizer`.
+      stop: stop token of the chat template; it joins the end-of-sequence ids, so servers end a turn there.
+      codec: names that `format.get_codec` takes, kept in xlam.json for the engine that loads the folder.
+      dtype: "float32", "bfloat16", "float16", or None for what the parameters have.
+      max_shard_bytes: a shard holds no more, unless a single tensor does.
+      vocab_size: rows of embedding and head: fewer cut rows that the tokenizer does not use, more are filled
+        with the mean of the others, so that a greedy choice never falls on them.
+      files: name -> text of further files.
+    """
+
+    tokenizer: str | Path | None = None
+    chat_template: str | None = None
+    stop: str | None = None
+    codec: Mapping[str, Any] | None = None
+    dtype: str | None = "float32"
+    max_shard_bytes: int = 5 * 2**30
+    vocab_size: int | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
+
+
 def save_hf(
     params: Params,
     cfg: ModelConfig,
     dst: str | Path,
     *,
-    tokenizer: str | Path | None = None,
-    chat_template: str | None = None,
-    stop: str | None = None,
-    codec: Mapping[str, Any] | None = None,
-    dtype: str | None = "float32",
-    max_shard_bytes: int = 5 * 2**30,
     progress: Callable[[str, int], None] = lambda name, nbytes: None,
+    **options: Any,
 ) -> SaveReport:
     """Writes a folder that transformers, vLLM and `load_hf` read; `dst` appears whole or not at all.
 
-    Tensors leave one at a time; the host holds one tensor beside the arrays.
+    Tensors leave one at a time; the host holds two tensors beside the arrays. Experts are written one by one,
+    as the hub and vLLM have them.
 
     Args:
       params: stacked parameters, on one device or sharded over the devices of this process.
-      tokenizer: folder to copy the tokenizer files from.
-      chat_template: Jinja text that replaces the one of `tokenizer`.
-      stop: stop token of the chat template; it joins the end-of-sequence ids, so servers end a turn there.
-      codec: names that `format.get_codec` takes, kept in xlam.json for the engine that loads the folder.
-      dtype: "float32", "bfloat16", "float16", or None for that of `params`.
-      max_shard_bytes: a shard holds no more, unless a single tensor does.
+      options: fields of `HfOptions`.
 
     Raises:
       InputError: full disk, unknown dtype, a tokenizer that is missing, lacks `stop` or is larger than the
         vocabulary, parameters that lie on other hosts.
     """
     jax.block_until_ready(params)  # arrays still being computed would count as memory of the export
+    arrays, entries = named_arrays(params), hf_entries(cfg)
+    stored = {name: np.dtype(arrays[entry.path].dtype) for name, entry in entries.items()}
+
+    def read(name: str, dtype: np.dtype) -> np.ndarray:
+        return host_tensor(arrays, entries[name], dtype)
+
+    return write_hf(read, stored, cfg, dst, HfOptions(**options), progress=progress)
+
+
+def write_hf(
+    read: Callable[[str, np.dtype], np.ndarray],
+    stored: Mapping[str, np.dtype],
+    cfg: ModelConfig,
+    dst: str | Path,
+    options: HfOptions,
+    *,
+    job: Mapping[str, Any] | None = None,
+    resume: bool = False,
+    progress: Callable[[str, int], None] = lambda name, nbytes: None,
+) -> SaveReport:
+    """`save_hf` of tensors from anywhere.
+
+    Args:
+      read: (name, dtype) -> one tensor in Hugging Face orientation; called by one thread, in file order.
+      stored: dtype of each tensor in the source.
+      job: what tells this conversion from others, for `resume`.
+      resume: go on in what a killed conversion left, where its finished shards have the noted checksums.
+    """
     memory, start = PeakMemory().start(), time.perf_counter()
-    arrays = named_arrays(params)
-    dtype = dtype or str(arrays["embed"].dtype)
-    infos = tensor_infos(cfg, dtype)
-    entries = hf_entries(cfg)
-    digest = WeightsDigest()
+    old, new = cfg, cfg if options.vocab_size is None else _resized(cfg, options)
+    infos = tensor_infos(new, stored, options.dtype)
+    dtypes = {info.name: info.dtype for info in infos}
+    label = options.dtype or str(dtypes["model.embed_tokens.weight"])
+    with whole_folder(dst, resume=resume) as folder:
+        journal = Journal(folder, {"kind": "to-hf", "dtype": label, **(job or {})})
+        if options.tokenizer is not None:
+            copy_tokenizer(options.tokenizer, folder, chat_template=options.chat_template)
+            check_vocabulary(folder, new.vocab_size)
+            if options.stop is not None:
+                end = token_id(folder, options.stop)
+                new = new.replace(eos_token_ids=(end, *(i for i in new.eos_token_ids if i != end)))
 
-    def fetch(name: str) -> np.ndarray:
-        found = host_tensor(arrays, entries[name], DTYPES[dtype])
-        digest.add(name, found)
-        return found
+        def fetch(name: str) -> np.ndarray:
+            found = read(name, dtypes[name])
+            if "vocab" in hf_entries(old)[name].spec.axes:
+                found = _rows(found, new.vocab_size)
+            journal.digest.add(name, found)
+            return found
 
-    with whole_folder(dst) as folder:
-        if tokenizer is not None:
-            copy_tokenizer(tokenizer, folder, chat_template=chat_template)
-            check_vocabulary(folder, cfg.vocab_size)
-            if stop is not None:
-                end = token_id(folder, stop)
-                cfg = cfg.replace(eos_token_ids=(end, *(i for i in cfg.eos_token_ids if i != end)))
         shards = write_folder(
             folder,
             infos,
             fetch,
-            max_shard_bytes=max_shard_bytes,
+            max_shard_bytes=options.max_shard_bytes,
             progress=lambda info: progress(info.name, info.nbytes),
+            journal=journal,
         )
-        write_configs(folder, cfg, dtype)
-        write_json(folder / XLAM_JSON, xlam_json(codec, digest.hexdigest()))
-    parameters = sum(int(np.prod(i.shape)) for i in infos)
+        write_configs(folder, new, label)
+        digest = journal.digest.hexdigest()
+        write_json(folder / XLAM_JSON, xlam_json(options.codec, digest))
+        for name, text in options.files.items():
+            (folder / name).write_text(text, encoding="utf-8")
+        journal.seal()
+    parameters = sum(math.prod(i.shape) for i in infos)
     seconds = time.perf_counter() - start
-    return SaveReport(str(dst), dtype, parameters, shards, digest.hexdigest(), seconds, memory.bytes())
+    return SaveReport(str(dst), label, parameters, shards, digest, seconds, memory.bytes())
+
+
+def _resized(cfg: ModelConfig, options: HfOptions) -> ModelConfig:
+    """`cfg` with `options.vocab_size` rows; InputError when something uses rows that would be cut."""
+    rows = options.vocab_size or 0
+    if rows < cfg.vocab_size:
+        used = largest_token_id(Path(options.tokenizer)) if options.tokenizer else None
+        if used is None:
+            raise InputError(
+                "cutting the vocabulary needs tokenizer.json, which tells the rows in use",
+                where="--vocab-size",
+            )
+        special = (cfg.bos_token_id, cfg.pad_token_id, *cfg.eos_token_ids)
+        used = max([used, *(i for i in special if i is not None)])
+        if used >= rows:
+            raise InputError(
+                f"{rows} rows would cut tokens in use: ids go up to {used}",
+                where="--vocab-size",
+                hint=f"at least {used + 1}",
+            )
+    return cfg.replace(vocab_size=rows)
+
+
+def _rows(table_VD: np.ndarray, rows: int) -> np.ndarray:
+    if rows <= table_VD.shape[0]:
+        return table_VD[:rows]
+    mean_D = table_VD.mean(axis=0, dtype=np.float32).astype(table_VD.dtype)
+    return np.concatenate([table_VD, np.broadcast_to(mean_D, (rows - table_VD.shape[0], mean_D.size))])
 
 
 def write_configs(folder: Path, cfg: ModelConfig, dtype: str) -> None:
@@ -158,39 +241,31 @@ def read_xlam_json(folder: str | Path) -> dict[str, Any]:
     return found
 
 
-class WeightsDigest:
-    """SHA-256 of a set of named tensors in Hugging Face orientation, whatever their order and sharding."""
-
-    def __init__(self) -> None:
-        self._lines: list[str] = []
-
-    def add(self, name: str, array: np.ndarray) -> None:
-        """Counts one C-contiguous tensor in."""
-        body = hashlib.sha256(array.reshape(-1).view(np.uint8).data).hexdigest()
-        self._lines.append(f"{name} {array.dtype} {list(array.shape)} {body}\n")
-
-    def hexdigest(self) -> str:
-        """64 hexadecimal digits."""
-        return hashlib.sha256("".join(sorted(self._lines)).encode()).hexdigest()
-
-
 def weights_digest(params: Params, cfg: ModelConfig) -> str:
     """The digest that `save_hf(dtype=None)` of the same parameters stores."""
     arrays, digest = named_arrays(params), WeightsDigest()
     for name, entry in hf_entries(cfg).items():
-        digest.add(name, host_tensor(arrays, entry, arrays[entry.path].dtype))
+        dtype = kept_dtype(entry.spec, np.dtype(arrays[entry.path].dtype), None)
+        digest.add(name, host_tensor(arrays, entry, dtype))
     return digest.hexdigest()
 
 
-def tensor_infos(cfg: ModelConfig, dtype: str) -> list[TensorInfo]:
+def tensor_infos(cfg: ModelConfig, stored: Mapping[str, np.dtype], dtype: str | None) -> list[TensorInfo]:
     """Names, shapes and types of the exported tensors, in the order of a forward pass.
+
+    Args:
+      stored: dtype of each tensor in the source; stays where `dtype` is None.
 
     Raises:
       InputError: a dtype that is not exported.
     """
-    if dtype not in DTYPES:
-        raise InputError(f"dtype {dtype!r} cannot be exported", where="dtype", hint=", ".join(DTYPES))
-    return [TensorInfo(name, entry.shape, DTYPES[dtype]) for name, entry in hf_entries(cfg).items()]
+    entries = hf_entries(cfg)
+    wanted = None if dtype is None else DTYPES.get(dtype)
+    odd = dtype if wanted is None else None
+    odd = odd or next((str(d) for d in stored.values() if d not in DTYPES.values()), None)
+    if odd:
+        raise InputError(f"dtype {odd!r} cannot be exported", where="dtype", hint=", ".join(DTYPES))
+    return [TensorInfo(n, e.shape, kept_dtype(e.spec, stored[n], wanted)) for n, e in entries.items()]
 
 
 def named_arrays(params: Params) -> dict[str, Any]:
@@ -229,5 +304,5 @@ def host_tensor(arrays: Mapping[str, Any], entry: HfEntry, dtype: np.dtype) -> n
     )
     if on_host:  # a view: the CPU backend shares its memory with numpy
         leaf = np.asarray(leaf)
-    part = leaf if entry.layer is None else leaf[entry.layer]
-    return np.ascontiguousarray(param_to_hf(entry.spec, np.asarray(part)), dtype)
+    part = leaf[entry.index] if entry.index else leaf
+    return contiguous(param_to_hf(entry.spec, np.asarray(part)), dtype)

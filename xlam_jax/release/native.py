@@ -1,13 +1,12 @@
 """Native folders: Orbax parameters (sharded, any mesh) beside config.json, xlam.json and the tokenizer.
 
-Parameters are stored as a flat mapping from dotted path ("layers.q") to the stacked array, as in the `params`
+Parameters are stored as a flat mapping from dotted path ("layers.attn.q") to the stacked array, as in the `params`
 item of a training run's checkpoints, so one reader serves both.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,9 +20,11 @@ from jax.sharding import Mesh, SingleDeviceSharding
 
 from xlam_jax.errors import InputError
 from xlam_jax.models.config import ModelConfig
+from xlam_jax.models.lora import merge
 from xlam_jax.models.params import Params
 from xlam_jax.models.spec import leaves, path_name, shardings, spec
 from xlam_jax.parallel.rules import ShardingRules
+from xlam_jax.release.adapters import adapter_run, read_adapted
 from xlam_jax.release.folders import PeakMemory, check_space, whole_folder
 from xlam_jax.release.hf_in import load_hf, read_config
 from xlam_jax.release.hf_out import (
@@ -36,10 +37,12 @@ from xlam_jax.release.hf_out import (
     write_configs,
     xlam_json,
 )
+from xlam_jax.release.orbax_arrays import checkpointer, read_item
+from xlam_jax.release.orbax_item import PARAMS, is_apart, load_item
 from xlam_jax.release.safetensors_io import INDEX, SINGLE, write_json
+from xlam_jax.release.tensors import kept_dtype
 from xlam_jax.release.tokenizer_files import copy_tokenizer, has_tokenizer
 
-PARAMS = "params"
 CHECKPOINTS = "checkpoints"
 
 
@@ -116,12 +119,17 @@ def load_model(
 ) -> tuple[ModelConfig, Params]:
     """Config and placed, stacked parameters of a Hugging Face folder, a native folder or a training run.
 
+    Of a run that trained adapters: its base model with the adapters merged.
+
     Args and errors as in `load_hf`; `progress` is called per tensor for Hugging Face folders only.
     """
     source = inspect(folder)
     if source.params is None:
         return load_hf(folder, dtype=dtype, mesh=mesh, rules=rules, progress=progress)
     cfg = read_config(source.folder)
+    if run := adapter_run(source.params):
+        merged = merge(read_adapted(run, cfg, mesh))
+        return cfg, jax.tree.map(lambda x: x.astype(dtype or run.dtype), merged)
     return cfg, load_params_item(source.params, cfg, dtype=dtype, mesh=mesh, rules=rules)
 
 
@@ -150,8 +158,9 @@ def load_params_item(
 ) -> Params:
     """Reads the Orbax item at `path` (`RUN/checkpoints/STEP/params`, say) straight to its devices.
 
-    The host holds two or three times the largest stacked array beside those on the devices: the copies of
-    tensorstore and Orbax.
+    Of an item that `write_item` wrote, each process reads the chunks of its own shards, one tensor at a time.
+    Of others (training checkpoints) the host holds two or three times the largest stacked array beside those
+    on the devices: the copies of tensorstore and Orbax.
 
     Args:
       dtype: of the parameters; None keeps the stored one.
@@ -161,32 +170,16 @@ def load_params_item(
       InputError: not an Orbax item, damaged, or not the parameters of `cfg`.
     """
     path = Path(path).absolute()
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-        try:
-            stored = dict(checkpointer.metadata(path).item_metadata.tree)
-        except Exception as e:  # Orbax has no error class of its own for what is no checkpoint
-            raise InputError(
-                f"not readable as Orbax parameters: {_first_line(e)}", where=str(path), hint="check the path"
-            ) from e
-    check_params(stored, cfg, where=str(path))
-    places = _places(cfg, mesh, rules)
-    target = {
-        name: jax.ShapeDtypeStruct(meta.shape, np.dtype(dtype or meta.dtype), sharding=places[name])
-        for name, meta in stored.items()
-    }
-    args = ocp.args.PyTreeRestore(  # type: ignore[call-arg]
-        target, restore_args=ocp.checkpoint_utils.construct_restore_args(target)
+    if is_apart(path):
+        return load_item(path, cfg, dtype=dtype, mesh=mesh, rules=rules)
+    places, specs = _places(cfg, mesh, rules), leaves(cfg)
+    wanted = None if dtype is None else np.dtype(dtype)
+    found = read_item(
+        path,
+        lambda stored: check_params(stored, cfg, where=str(path)),
+        places.__getitem__,
+        dtype_of=lambda name, stored: kept_dtype(specs[name], stored, wanted),
     )
-    largest = max(math.prod(meta.shape) * np.dtype(meta.dtype).itemsize for meta in stored.values())
-    with _checkpointer(largest) as checkpointer:
-        try:
-            found = checkpointer.restore(path, args=args)
-        except Exception as e:
-            raise InputError(
-                f"the parameters are damaged: {_first_line(e)}",
-                where=str(path),
-                hint="take another checkpoint",
-            ) from e
     return jax.tree_util.tree_map_with_path(lambda p, _: found[path_name(p)], spec(cfg))
 
 
@@ -217,9 +210,9 @@ def save_native(
     with whole_folder(dst) as folder:
         if tokenizer is not None:
             copy_tokenizer(tokenizer, folder, chat_template=chat_template)
-        with _checkpointer(max(a.nbytes for a in arrays.values())) as checkpointer:
+        with checkpointer(max(a.nbytes for a in arrays.values())) as writer:
             args = ocp.args.PyTreeSave(arrays)  # type: ignore[call-arg]
-            checkpointer.save((folder / PARAMS).absolute(), args=args)
+            writer.save((folder / PARAMS).absolute(), args=args)
         dtype = str(arrays["embed"].dtype)
         write_configs(folder, cfg, dtype)
         digest = weights_digest(params, cfg)
@@ -233,22 +226,7 @@ def save_native(
     return SaveReport(str(dst), dtype, parameters, files, digest, time.perf_counter() - start, memory.bytes())
 
 
-def _checkpointer(largest_array_bytes: int) -> ocp.Checkpointer:
-    # One array in flight bounds host memory; Orbax refuses an array that is not smaller than the bound.
-    # Compressing weights would save a few percent and cost most of the time.
-    handler = ocp.BasePyTreeCheckpointHandler(
-        save_concurrent_bytes=largest_array_bytes + 1,
-        restore_concurrent_bytes=largest_array_bytes + 1,
-        use_compression=False,
-    )
-    return ocp.Checkpointer(ocp.PyTreeCheckpointHandler(handler_impl=handler, use_compression=False))
-
-
 def _places(cfg: ModelConfig, mesh: Mesh | None, rules: ShardingRules | None) -> dict[str, Any]:
     if mesh is None:
         return dict.fromkeys(leaves(cfg), SingleDeviceSharding(jax.local_devices()[0]))
     return named_arrays(shardings(cfg, mesh, rules))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import ml_dtypes
 import numpy as np
 import safetensors
 
 from xlam_jax.errors import InputError
+from xlam_jax.release.checksums import Journal
 from xlam_jax.release.folders import check_space, room_on_disk
 
 SINGLE = "model.safetensors"
@@ -62,6 +66,7 @@ class TensorFolder:
         self.infos: dict[str, TensorInfo] = {}
         self._file_of: dict[str, str] = {}
         self.shard_bytes: dict[str, int] = {}
+        self.bytes_read = 0  # of tensors, so far
         listed = _listed_files(self.folder)
         for name in sorted(set(listed.values())) or [SINGLE]:
             self._read_header(name)
@@ -93,6 +98,7 @@ class TensorFolder:
         except safetensors.SafetensorError as e:
             raise InputError(f"tensor {name!r} cannot be read: {e}", where=self.path_of(name)) from e
         self._touched += found.nbytes
+        self.bytes_read += found.nbytes
         return found
 
     def path_of(self, name: str) -> str:
@@ -189,65 +195,130 @@ def write_folder(
     *,
     max_shard_bytes: int = 5 * 2**30,
     progress: Callable[[TensorInfo], None] = lambda info: None,
+    journal: Journal | None = None,
 ) -> dict[str, int]:
     """Writes the tensors as safetensors shards with their index; returns file name -> bytes.
 
     Each file is written as `*.partial`, mode 0644, and all of them are renamed together at the end.
-    `fetch(name)` is called once per tensor, in the order of the files, for the announced shape and dtype.
+    `fetch(name)` is called once per tensor, in the order of the files, for the announced shape and dtype, by
+    a thread that stays one tensor ahead of the writing.
+
+    Args:
+      journal: takes note of each finished shard, on the disk by then; shards it knows are not written again.
 
     Raises:
       InputError: the disk is full (before the first byte where the system tells; nothing is kept).
     """
-    shards = plan_shards(infos, max_shard_bytes)
+    shards = {name: _in_file_order(s) for name, s in plan_shards(infos, max_shard_bytes).items()}
     total = sum(info.nbytes for info in infos)
-    check_space(dst, total)
-    written: list[Path] = []
+    todo = {name: s for name, s in shards.items() if not _finished(name, s, journal, progress)}
+    check_space(dst, sum(info.nbytes for shard in todo.values() for info in shard))
     try:
-        with room_on_disk(dst):
-            for name, shard in shards.items():
-                written.append(dst / f"{name}.partial")
-                _write_file(written[-1], shard, fetch, progress)
+        with room_on_disk(dst), ThreadPoolExecutor(1) as background:
+            arrays = ahead(fetch, [info.name for shard in todo.values() for info in shard])
+            waiting: list[Callable[[], object]] = []
+            for name, shard in todo.items():
+                sha256 = _write_file(dst / f"{name}.partial", shard, arrays, progress)
+                if journal is not None:
+                    # The disk catches up with one file while the next is made.
+                    _wait(waiting)
+                    waiting.append(background.submit(_note, dst, name, shard, sha256, journal).result)
+            _wait(waiting)
             for stale in [*dst.glob("model-*-of-*.safetensors"), dst / SINGLE, dst / INDEX]:
                 stale.unlink(missing_ok=True)
             if len(shards) > 1:
                 _write_index(dst, shards, total)
-            for path in written:
-                os.replace(path, path.with_suffix(""))
+            for name in shards:
+                os.replace(dst / f"{name}.partial", dst / name)
     except BaseException:
-        for path in written:
-            path.unlink(missing_ok=True)
+        if journal is None:  # else the folder's owner decides what is kept
+            for name in shards:
+                (dst / f"{name}.partial").unlink(missing_ok=True)
         raise
     return {name: (dst / name).stat().st_size for name in shards}
+
+
+def ahead(fetch: Callable[[str], np.ndarray], names: Iterable[str]) -> Iterator[np.ndarray]:
+    """`fetch(name)` of each name in turn; a thread works on the next while the caller uses this one."""
+    with ThreadPoolExecutor(1) as thread:
+        coming = None
+        for name in names:
+            # Asked for before the last one is handed over, so the two overlap; no third one is ever held.
+            last, coming = coming, thread.submit(fetch, name)
+            if last is not None:
+                yield last.result()
+            del last
+        if coming is not None:
+            yield coming.result()
+
+
+def _finished(
+    name: str, shard: Sequence[TensorInfo], journal: Journal | None, progress: Callable[[TensorInfo], None]
+) -> bool:
+    if journal is None or not journal.done(name):
+        return False
+    for info in shard:
+        progress(info)
+    return True
+
+
+def _note(dst: Path, name: str, shard: Sequence[TensorInfo], sha256: str, journal: Journal) -> None:
+    to_disk(dst / f"{name}.partial")
+    journal.add(name, {f"{name}.partial": sha256}, [info.name for info in shard])
+
+
+def to_disk(path: Path) -> None:
+    """Returns when the file's bytes are on the disk; they no longer fill the page cache then."""
+    with path.open("rb") as f:
+        os.fsync(f.fileno())
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(f.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def _wait(waiting: list[Callable[[], object]]) -> None:
+    while waiting:
+        waiting.pop()()
+
+
+def _in_file_order(infos: Iterable[TensorInfo]) -> list[TensorInfo]:
+    return sorted(infos, key=lambda i: (_RANK[_NAMES[i.dtype]], i.name))
 
 
 def _write_file(
     path: Path,
     infos: Sequence[TensorInfo],
-    fetch: Callable[[str], np.ndarray],
+    arrays: Iterator[np.ndarray],
     progress: Callable[[TensorInfo], None],
-) -> None:
+) -> str:
     # The library's own save wants every tensor of the file in memory at once, so the header (8 bytes of
     # length, JSON, spaces up to a multiple of 8) is written here, in the library's order, and the tensors
     # follow one by one.
-    ordered = sorted(infos, key=lambda i: (_RANK[_NAMES[i.dtype]], i.name))
     header: dict[str, Mapping] = {"__metadata__": {"format": "pt"}}
     offset = 0
-    for info in ordered:
+    for info in infos:
         end = offset + info.nbytes
         header[info.name] = {"dtype": _NAMES[info.dtype], "shape": info.shape, "data_offsets": (offset, end)}
         offset = end
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
+    digest = hashlib.sha256()
     with path.open("wb") as f:
         os.fchmod(f.fileno(), 0o644)
-        f.write(len(text).to_bytes(8, "little") + text)
-        for info in ordered:
-            array = fetch(info.name)
+
+        def write(data: Any) -> None:
+            f.write(data)
+            digest.update(data)
+
+        write(len(text).to_bytes(8, "little") + text)
+        for info in infos:
+            array = next(arrays)
             if array.shape != info.shape or array.dtype != info.dtype:
                 raise ValueError(f"{info.name}: announced {info}, got {array.shape} {array.dtype}")
             # A view as bytes: bfloat16 is no buffer type of Python's own.
-            f.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+            write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
             progress(info)
+            del array  # or it would live on while the tensor after the next is made
+    return digest.hexdigest()
 
 
 def _write_index(dst: Path, shards: Mapping[str, Sequence[TensorInfo]], total: int) -> None:

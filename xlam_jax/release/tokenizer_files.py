@@ -137,16 +137,21 @@ def check_vocabulary(folder: Path, vocab_size: int) -> None:
 
     Fewer tokens than rows are normal: released models pad their embeddings.
     """
-    path = folder / "tokenizer.json"
-    if not path.is_file():
-        return
-    largest = max(Tokenizer.from_file(str(path)).get_vocab(with_added_tokens=True).values())
-    if largest >= vocab_size:
+    largest = largest_token_id(folder)
+    if largest is not None and largest >= vocab_size:
         raise InputError(
             f"the tokenizer has ids up to {largest}, the model has {vocab_size} embeddings",
-            where=str(path),
+            where=str(folder / "tokenizer.json"),
             hint="take the tokenizer that belongs to the model",
         )
+
+
+def largest_token_id(folder: Path) -> int | None:
+    """The largest id that the tokenizer in `folder` makes; None without a tokenizer.json."""
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        return None
+    return max(Tokenizer.from_file(str(path)).get_vocab(with_added_tokens=True).values())
 
 
 def _write_config(dst: Path, config: dict[str, Any], chat_template: str | None) -> None:

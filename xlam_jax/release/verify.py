@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from xlam_jax.errors import InputError, WorkError
 from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.decoder import forward, logits
 from xlam_jax.models.params import Params
+from xlam_jax.release.gguf import load_gguf
+from xlam_jax.release.hf_out import DTYPES
 from xlam_jax.release.native import load_model
 from xlam_jax.release.tokenizer_files import has_tokenizer
 
@@ -79,10 +82,13 @@ def verify_hf(
     params = cast(Params, jax.tree.map(lambda a: a.astype(jnp.float32), params))
     model = AutoModelForCausalLM.from_pretrained(str(folder), dtype=torch.float32).eval()
     differences, sizes, same = [], [], []
-    for ids in _token_ids(Path(folder), cfg, prompts):
+    rows = min(cfg.vocab_size, model.config.vocab_size)
+    for ids in _token_ids(Path(folder), rows, prompts):
         with torch.no_grad():
             theirs = model(torch.from_numpy(ids[None].astype(np.int64))).logits[0].numpy()
         ours = _our_logits(params, cfg, ids)
+        columns = min(ours.shape[-1], theirs.shape[-1])  # an export may cut or pad the vocabulary
+        ours, theirs = ours[:, :columns], theirs[:, :columns]
         differences.append(np.abs(ours - theirs).max())
         sizes.append(np.abs(theirs).max())
         same.extend(ours.argmax(-1) == theirs.argmax(-1))
@@ -98,6 +104,21 @@ def verify_hf(
             hint="do not release this folder",
         )
     return found
+
+
+def verify_export(src: str | Path, dst: str | Path, *, tolerance: float = 1e-4) -> Agreement:
+    """`verify_hf` of the folder `dst` against the model `src` that it was written from.
+
+    Args:
+      src: as `load_model` takes it, or a GGUF file; rounded to the dtype of `dst` before it is compared.
+
+    Raises:
+      InputError, WorkError: as `verify_hf`.
+    """
+    dtype = json.loads((Path(dst) / "config.json").read_text(encoding="utf-8"))["dtype"]
+    load = load_gguf if Path(src).suffix == ".gguf" else load_model
+    cfg, params = load(src, dtype=np.dtype(DTYPES[dtype]))
+    return verify_hf(dst, params, cfg, tolerance=tolerance)
 
 
 def need_torch() -> None:
@@ -118,7 +139,7 @@ def _our_logits(params: Params, cfg: ModelConfig, ids: np.ndarray) -> np.ndarray
     return np.asarray(logits(params, hidden, cfg)[0])
 
 
-def _token_ids(folder: Path, cfg: ModelConfig, prompts: Sequence[str]) -> list[np.ndarray]:
+def _token_ids(folder: Path, vocab_size: int, prompts: Sequence[str]) -> list[np.ndarray]:
     if has_tokenizer(folder):
         from transformers import AutoTokenizer
 
@@ -126,5 +147,5 @@ def _token_ids(folder: Path, cfg: ModelConfig, prompts: Sequence[str]) -> list[n
         found = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in prompts]
     else:
         rng = np.random.default_rng(0)
-        found = [rng.integers(0, cfg.vocab_size, 48) for _ in prompts]
+        found = [rng.integers(0, vocab_size, 48) for _ in prompts]
     return [np.asarray(ids, np.int32) for ids in found]

@@ -1,9 +1,10 @@
 """Checkpoints of a run, through Orbax: asynchronous, sharded, complete or invisible.
 
-`RUN/checkpoints/STEP/` holds three items: `params`, a flat mapping from dotted path ("layers.q") to the
+`RUN/checkpoints/STEP/` holds three items: `params`, a flat mapping from dotted path ("layers.attn.q") to the
 whole, stacked array; `opt_state`, likewise (none of an optimizer without state); `meta`, a JSON object.
 Frozen and trained parameters are saved as one, so a reader need not know what was frozen, and any mesh and
-host count can restore. `RUN/best.json` names the best checkpoint, which stays whatever its age.
+host count can restore. A run that trains adapters saves these alone (`layers.attn.q.a`, ...); `meta` names
+their base model. `RUN/best.json` names the best checkpoint, which stays whatever its age.
 """
 
 from __future__ import annotations
@@ -24,10 +25,12 @@ import orbax.checkpoint as ocp
 
 from xlam_jax.errors import InputError, WorkError
 from xlam_jax.models.config import ModelConfig
+from xlam_jax.models.lora import has_adapters
 from xlam_jax.models.spec import path_name, shardings
 from xlam_jax.release.folders import check_space, room_on_disk
 from xlam_jax.training import partition
 from xlam_jax.training.run_folder import write
+from xlam_jax.training.shared import all_agree
 from xlam_jax.training.step import TrainState
 
 FOLDER = "checkpoints"
@@ -90,7 +93,8 @@ class Store:
         with self._what_is_kept():
             check_space(self.folder, state_bytes(state))
         merge = self._merge if state.frozen.below is not None else partition.merge
-        whole = merge(state.params, state.frozen)
+        adapters = has_adapters(state.params)
+        whole = state.params if adapters else merge(state.params, state.frozen)
         items = {
             "params": ocp.args.PyTreeSave(flat(whole)),  # type: ignore[call-arg]
             "meta": ocp.args.JsonSave({"step": step, **meta}),  # type: ignore[call-arg]
@@ -166,7 +170,7 @@ class Store:
         changed_ok: bool,
     ) -> tuple[TrainState, dict[str, Any]] | None:
         """The newest readable checkpoint in the shape and place of `state`, and its meta; None when there is
-        none.
+        none. The base of adapters is not in it: `frozen` is then that of `state`.
 
         An unreadable checkpoint is moved to `checkpoints.unreadable/` with a warning, and the one before it
         taken.
@@ -181,18 +185,20 @@ class Store:
         """
         steps = complete_steps(self.folder.parent)
         for step in reversed(steps):
+            found = reason = None
             try:
                 meta = self.meta(step)
                 compare(meta, expected, changed_ok, where=str(self.folder / str(step)))
-                return self._read(step, state, places, cfg), meta
+                found = self._read(step, state, places, cfg), meta
             except InputError:
                 raise
             except Exception as e:  # Orbax and tensorstore raise many kinds for damaged files
                 reason = (str(e).splitlines() or [type(e).__name__])[0][:200]
-                warnings.warn(
-                    f"checkpoint {step} is unreadable ({reason}); trying the one before", stacklevel=2
-                )
-                self._set_aside(step)
+            if all_agree(found is not None):
+                return found
+            reason = reason or "by another process"
+            warnings.warn(f"checkpoint {step} is unreadable ({reason}); trying the one before", stacklevel=2)
+            self._set_aside(step)
         if steps:
             raise WorkError(
                 f"none of {len(steps)} checkpoints is readable",
@@ -202,22 +208,31 @@ class Store:
         return None
 
     def _read(self, step: int, state: TrainState, places: TrainState, cfg: ModelConfig) -> TrainState:
-        whole = jax.eval_shape(partition.merge, state.params, state.frozen)
-        params = self.read_item(step, "params", whole, shardings(cfg, places.step.mesh))
+        adapters = has_adapters(state.params)
+        whole = state.params if adapters else jax.eval_shape(partition.merge, state.params, state.frozen)
+        where = places.params if adapters else shardings(cfg, places.step.mesh)
+        params = self.read_item(step, "params", whole, where)
         opt_state = state.opt_state
         if jax.tree.leaves(opt_state):
             opt_state = self.read_item(step, "opt_state", opt_state, places.opt_state)
 
         # Restored buffers may not be donatable, which would double the memory of every later step: copy once.
-        def own(params: Any) -> tuple[Any, partition.Frozen]:
-            return _like(jax.tree.map(jnp.copy, params), state)
+        def own(params: Any) -> tuple[Any, Any]:
+            params = jax.tree.map(jnp.copy, params)
+            return (params, None) if adapters else _like(params, state)
 
-        trained, frozen = jax.jit(own, out_shardings=(places.params, places.frozen))(params)
+        out = (places.params, None if adapters else places.frozen)
+        trained, frozen = jax.jit(own, out_shardings=out)(params)
         del params
         opt_state = jax.tree.map(
             lambda x, s: jax.jit(jnp.copy, out_shardings=s)(x), opt_state, places.opt_state
         )
-        return TrainState(jax.device_put(jnp.int32(step), places.step), trained, opt_state, frozen)
+        return TrainState(
+            jax.device_put(jnp.int32(step), places.step),
+            trained,
+            opt_state,
+            state.frozen if adapters else frozen,
+        )
 
     def read_item(self, step: int, item: str, shapes: Any, places: Any) -> Any:
         """One item of a checkpoint as a tree like `shapes`, placed as `places` says."""
@@ -237,6 +252,7 @@ class Store:
             aside.mkdir(exist_ok=True)
             shutil.rmtree(aside / str(step), ignore_errors=True)
             (self.folder / str(step)).rename(aside / str(step))
+        all_agree(True)  # nobody lists the folder before the first process has moved it
         self._manager = self._open()
 
 
@@ -281,8 +297,9 @@ def compare(found: dict[str, Any], expected: dict[str, Any], changed_ok: bool, w
             where=where,
             hint=hint,
         )
-    for key, what in (("data", "the training data (data.train)"), ("tokenizer", "the tokenizer")):
-        if found[key] != expected[key]:
+    things = {"data": "the training data (data.train)", "tokenizer": "the tokenizer"}
+    for key, what in {**things, "base": "the weights of the base model"}.items():
+        if found.get(key) != expected.get(key):
             raise InputError(f"{what} changed since the checkpoint", where=where, hint=hint)
 
 
@@ -291,8 +308,10 @@ def model_to_json(cfg: ModelConfig) -> dict[str, Any]:
     return {**dataclasses.asdict(cfg), "eos_token_ids": list(cfg.eos_token_ids)}
 
 
-def state_bytes(state: Any) -> int:
+def state_bytes(state: TrainState) -> int:
     """Size of a checkpoint of `state` (arrays or shapes), nearly."""
+    if has_adapters(state.params):
+        state = dataclasses.replace(state, frozen=None)
     return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(state))
 
 

@@ -49,6 +49,17 @@ def check_batch(config: TrainConfig, mesh: jax.sharding.Mesh) -> int:
     return rows // accumulation
 
 
+def check_context(seq_len: int, mesh: jax.sharding.Mesh) -> None:
+    """Rows must divide over the mesh axis that splits positions."""
+    ways = mesh.shape["context"]
+    if seq_len % ways:
+        raise InputError(
+            f"rows of {seq_len} positions do not split {ways} ways",
+            where="mesh.context",
+            hint=f"build the data with a seq_len that is a multiple of {ways}",
+        )
+
+
 def no_length() -> InputError:
     return InputError(
         'steps is "auto", and nothing says how long to train',

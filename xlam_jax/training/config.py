@@ -7,8 +7,10 @@ from typing import Any, Literal
 from pydantic import Field
 
 from xlam_jax.config import Config
+from xlam_jax.models.lora import LoraConfig
 from xlam_jax.parallel.mesh import MeshConfig
 from xlam_jax.training.optimizer import OptimConfig
+from xlam_jax.training.preference.config import ObjectiveConfig
 from xlam_jax.training.spikes import SpikeConfig
 from xlam_jax.training.watchdog import WatchdogConfig
 
@@ -40,6 +42,20 @@ class PrecisionConfig(Config):
 
     param_dtype: Dtype = "float32"
     compute_dtype: Dtype = "float32"
+
+
+class MoeOptions(Config):
+    """Mixtures of experts.
+
+    Attributes:
+      experts: how a device computes its experts, see `models.experts.BACKENDS`.
+      exchange: how tokens reach the devices that hold their experts, see `parallel.exchange`.
+      aux_loss: weight of the load-balance loss; None takes the model's own.
+    """
+
+    experts: str = "batched"
+    exchange: str = "auto"
+    aux_loss: float | None = Field(default=None, ge=0)
 
 
 class CheckpointConfig(Config):
@@ -99,18 +115,20 @@ class LogConfig(Config):
 
 
 class TrainConfig(Config):
-    """A supervised fine-tuning run.
+    """A training run.
 
     Attributes:
+      objective: what is minimised; supervised fine-tuning when left out.
       model: folder of the base model (Hugging Face or native).
       out: the run folder.
       steps: total steps; "auto" fits them into `max_minutes` and `max_epochs`, whichever is shorter.
       max_minutes: wall time of the training command, start-up and compilation included, for steps "auto".
       max_epochs: at most this many passes over the data, for steps "auto".
       stop_at: save and stop at this step; the schedule still spans all steps.
-      freeze: globs over parameter paths ("layers.q", "embed", ...) that keep their values.
+      freeze: globs over parameter paths ("layers.attn.q", "embed", ...) that keep their values.
       freeze_layers: the lowest layers keep their values and gradients stop above them, so they cost a forward
         pass only; the input embedding below them is not trained either.
+      lora: adapters, which are then all that is trained and saved; the model stays as it is.
       remat: what the backward pass keeps, see `models.decoder.forward`.
       spikes: what is done about a step whose loss or gradient stands out.
       watchdog: when a run is taken for hung.
@@ -121,18 +139,21 @@ class TrainConfig(Config):
     model: str
     data: DataConfig
     out: str
+    objective: ObjectiveConfig = ObjectiveConfig()
     steps: int | Literal["auto"] = "auto"
     max_minutes: float | None = Field(default=None, gt=0)
     max_epochs: float | None = Field(default=None, gt=0)
     stop_at: int | None = Field(default=None, ge=1)
     freeze: tuple[str, ...] = ()
     freeze_layers: int = Field(default=0, ge=0)
+    lora: LoraConfig | None = None
     batch: BatchConfig = BatchConfig()
     optim: OptimConfig = OptimConfig()
     mesh: MeshConfig = MeshConfig()
     precision: PrecisionConfig = PrecisionConfig()
+    moe: MoeOptions = MoeOptions()
     remat: str = "none"
-    attention: str = "xla"
+    attention: str = "auto"
     checkpoint: CheckpointConfig = CheckpointConfig()
     log: LogConfig = LogConfig()
     spikes: SpikeConfig = SpikeConfig()

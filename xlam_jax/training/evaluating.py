@@ -7,12 +7,12 @@ from typing import Any
 
 import jax
 
-from xlam_jax.data.batch import Batch
-from xlam_jax.data.loader import PackedSource, eval_batches, to_device
+from xlam_jax.data.loader import PackedSource, eval_batches
 from xlam_jax.models.params import Params
+from xlam_jax.parallel.mesh import batch_share
 from xlam_jax.parallel.rules import batch_sharding
 from xlam_jax.training.setup import Work
-from xlam_jax.training.step import TrainState, make_eval
+from xlam_jax.training.step import TrainState, averages, make_eval
 
 # An evaluator may have an attribute `every`: it is then called every so many steps instead of every
 # `log.eval_every`, and at the end.
@@ -36,7 +36,7 @@ class Evaluation:
         params = self._work.whole(state)
         found: dict[str, float] = {}
         if self._work.eval_data and self._loss_due(step, end):
-            found.update(self._loss(params, self._work.eval_data))
+            found.update(self._loss(state, params, self._work.eval_data))
         for evaluator in self._evaluators:
             if self._is_due(evaluator, step, end):
                 found.update(evaluator(params, step))
@@ -49,16 +49,13 @@ class Evaluation:
         every = getattr(evaluator, "every", 0) or self._every
         return step == end or bool(every and step % every == 0)
 
-    def _loss(self, params: Params, data: PackedSource) -> dict[str, float]:
+    def _loss(self, state: TrainState, params: Params, data: PackedSource) -> dict[str, float]:
         work = self._work
-        self._loss_fn = self._loss_fn or make_eval(work.objective_for(data))
-        sums = {"loss_sum": 0.0, "weight_sum": 0.0, "correct_sum": 0.0}
+        self._loss_fn = self._loss_fn or make_eval(work.task.objective(data))
+        sums: dict[str, float] = {}
         place = batch_sharding(work.mesh)
-        for batch in eval_batches(data, work.micro, jax.process_index(), jax.process_count()):
-            rows = Batch(*(field[0] for field in batch))
-            values = jax.device_get(self._loss_fn(params, to_device(rows, place)))
-            sums = {k: sums[k] + float(values[k]) for k in sums}
-        return {
-            "eval_loss": sums["loss_sum"] / sums["weight_sum"],
-            "eval_accuracy": sums["correct_sum"] / sums["weight_sum"],
-        }
+        for batch in eval_batches(data, work.micro, *batch_share(work.mesh)):
+            part = type(batch)(*(field[0] for field in batch))
+            values = jax.device_get(self._loss_fn(params, work.put(part, place, state)))
+            sums = {k: sums.get(k, 0.0) + float(v) for k, v in values.items()}
+        return {f"eval_{k}": float(v) for k, v in averages(sums).items()}

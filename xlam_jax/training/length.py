@@ -10,7 +10,7 @@ import time
 import jax
 import numpy as np
 
-from xlam_jax.data.loader import batches, to_device
+from xlam_jax.data.loader import batches
 from xlam_jax.training.checkpoint import state_bytes
 from xlam_jax.training.checks import no_length, not_finite
 from xlam_jax.training.setup import Work
@@ -46,7 +46,7 @@ def _calibrate(work: Work, state: TrainState) -> tuple[TrainState, float]:
     """Median seconds of a step. A learning rate of 0 keeps the parameters; the moments are made anew."""
     times = []
     for number, host_batch in batches(work.steps(1 + _CALIBRATION_STEPS)):
-        batch = to_device(host_batch, work.sharding)
+        batch = work.put(host_batch, work.sharding, state)
         start = time.monotonic()
         state, metrics = work.step_fn(state, batch, np.float32(0))
         values = jax.device_get(metrics)

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from xlam_jax.data.loader import batches, to_device
+from xlam_jax.data.loader import batches
 from xlam_jax.errors import InputError
 from xlam_jax.training import norms, run_folder
 from xlam_jax.training.checkpoint import Store, complete_steps, model_to_json, open_store
@@ -27,9 +27,10 @@ from xlam_jax.training.profiling import Profile
 from xlam_jax.training.progress import Meter, StepClock, display, memory, peak_rss
 from xlam_jax.training.report import write_report
 from xlam_jax.training.setup import Work
+from xlam_jax.training.shared import check_shared
 from xlam_jax.training.signals import Interrupts
 from xlam_jax.training.spikes import SpikeRule
-from xlam_jax.training.step import Metrics, TrainState
+from xlam_jax.training.step import COUNTS, Metrics, TrainState
 from xlam_jax.training.watchdog import Watchdog
 
 Resume = Literal["auto", "never", "must"]
@@ -105,6 +106,7 @@ def train(
         contextlib.closing(profile),
     ):
         run_folder.prepare(run, config, work.data.manifest)
+        check_shared(run)
         work.describe_model(run)
         try:
             with open_store(run, config.checkpoint.keep) as store:
@@ -137,17 +139,20 @@ class _Session:
     def run(self, evaluation: Evaluation) -> TrainResult:
         config, work, store = self.config, self.work, self.store
         self.meta: dict[str, Any] = {
-            "config": binding(config),
+            "config": binding(config) | work.task.facts(),
             "model": model_to_json(work.cfg),
             "data": work.data.fingerprint,
             "codec": work.data.manifest.get("codec"),
             "tokenizer": (work.data.manifest.get("tokenizer") or {}).get("sha256"),
             "versions": run_folder.versions(),
         }
+        if work.lora:
+            self.meta |= work.lora.load_base()
         restored = store.restore(work.shapes, work.places, work.cfg, self.meta, config.resume_changed)
         self.start, found = 0, {}
         if restored:
             state, found = restored
+            state = work.lora.with_base(state) if work.lora else state
             self.start = found["step"]
             self.total = config.steps if config.steps != "auto" else found["total_steps"]
             work.console.print(f"resumed at step {self.start} of {self.total}", highlight=False)
@@ -186,7 +191,7 @@ class _Session:
             if stopped := self.interrupts.agreed():
                 break
             self.profile.before(number + 1)
-            batch = to_device(host_batch, work.sharding)
+            batch = work.put(host_batch, work.sharding, state)
             limits = self.rule.limits(number)
             state, metrics = work.step_fn(state, batch, np.float32(self.rate(number)), limits)
             if every and (number + 1) % every == 0:
@@ -247,13 +252,15 @@ class _Session:
         else:
             self.overall.add(*counts)
         self.rates = self.overall.rates()
-        scalars = {"loss": loss, "accuracy": float(values["accuracy"]), "grad_norm": norm}
+        scalars = {k: float(v) for k, v in values.items() if k not in COUNTS}
         self.last = {"step": number + 1, **scalars, "lr": self.rate(number)}
         if (number + 1) % config.log.every == 0 or number + 1 == self.end:
             row = {**self.last, **self.window.rates(), "goodput": self.clock.goodput}
             row |= {"seconds": work.seconds(), **memory()}
             self.log.add(row if applied else {**row, "skipped": True})
             self.shown.show(row)
+            for line in work.task.warnings(row):
+                self.shown.say(f"warning, step {number + 1}: {line}")
             self.window.restart()
         if "param_squares" in values:
             kinds = ("grad", "param")
@@ -297,7 +304,7 @@ class _Session:
         stopped = stopped or ("stop_at" if done < total else "")
         run_folder.note(self.out, "stopped" if stopped else "finished", done, why=stopped or "last step")
         if jax.process_index() == 0:
-            run_folder.plot_loss(self.out)
+            run_folder.plot_loss(self.out, self.work.task.loss_label)
         return TrainResult(
             run=str(self.out), step=done, total_steps=total, finished=done == total, stopped=stopped,
             resumed_from=self.start, loss=self.last.get("loss"), accuracy=self.last.get("accuracy"),

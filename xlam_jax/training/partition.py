@@ -1,7 +1,8 @@
 """Which parameters are trained: one tree to differentiate, one that only takes part in the forward pass.
 
 A leaf that is not in a tree is None there, so both keep the shape of `Params`, optax holds no state for what
-is frozen, and no gradient of it is ever computed.
+is frozen, and no gradient of it is ever computed. With LoRA the trained tree is one of adapters, see
+`models.lora`, and the frozen one whole.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import jax.numpy as jnp
 
 from xlam_jax.errors import InputError
 from xlam_jax.models.config import ModelConfig
+from xlam_jax.models.lora import is_adapted
 from xlam_jax.models.params import Layer, Params
 from xlam_jax.models.spec import leaves, path_name
 
@@ -37,6 +39,12 @@ def check(cfg: ModelConfig, freeze: Sequence[str], freeze_layers: int) -> None:
             raise InputError(
                 f"no parameter matches {glob!r}", where="freeze", hint="known: " + ", ".join(names)
             )
+    if freeze_layers and cfg.dense_layers:
+        raise InputError(
+            "freeze_layers is not supported for models with dense layers below their experts",
+            where="freeze_layers",
+            hint="freeze: ['dense_layers.*'] keeps the dense layers' values",
+        )
     if freeze_layers >= cfg.num_layers:
         raise InputError(
             f"freeze_layers is {freeze_layers}, the model has {cfg.num_layers} layers",
@@ -81,9 +89,13 @@ def _part(tree: Any, cfg: ModelConfig, freeze: Sequence[str], freeze_layers: int
 
 def combine(trainable: Any, frozen: Frozen) -> Params:
     """The parameters above `frozen.below`, to be given to the forward pass together with it."""
-    return jax.tree.map(
-        lambda t, f: f if t is None else t, trainable, frozen.params, is_leaf=lambda x: x is None
-    )
+
+    def leaf(t: Any, f: Any) -> Any:
+        if t is None:
+            return f
+        return t.replace(w=f) if is_adapted(t) else t
+
+    return jax.tree.map(leaf, trainable, frozen.params, is_leaf=lambda x: x is None or is_adapted(x))
 
 
 def merge(trainable: Any, frozen: Frozen) -> Params:

@@ -175,8 +175,8 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def plot_loss(run: Path) -> None:
-    """Draws loss.png from metrics.jsonl."""
+def plot_loss(run: Path, label: str) -> None:
+    """Draws loss.png from metrics.jsonl; `label` says what the loss is."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -188,7 +188,7 @@ def plot_loss(run: Path) -> None:
         points = [(row["step"], row[key]) for row in rows if row.get(key) is not None]
         if points:
             axes.plot(*zip(*points, strict=True), style, label=key, linewidth=1)
-    axes.set(xlabel="step", ylabel="cross-entropy per trained token (nats)", title=run.name)
+    axes.set(xlabel="step", ylabel=label, title=run.name)
     axes.grid(alpha=0.3)
     if axes.lines:
         axes.legend()

@@ -10,20 +10,25 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from xlam_jax.data.batch import DTYPES, Batch
-from xlam_jax.data.loader import PackedSource, Steps, to_device
+from xlam_jax.data.loader import Steps, to_device
+from xlam_jax.data.shards import read_manifest
+from xlam_jax.models.attention import Facts, probe_attention
 from xlam_jax.models.config import ModelConfig
+from xlam_jax.models.lora import base as without_adapters
+from xlam_jax.models.lora import count_adapters
 from xlam_jax.models.params import Params
-from xlam_jax.models.spec import decay_mask, shapes
-from xlam_jax.parallel.mesh import make_mesh
+from xlam_jax.models.rope import softmax_scale
+from xlam_jax.models.spec import count_params, decay_mask, shapes
+from xlam_jax.parallel.mesh import batch_share, make_mesh
 from xlam_jax.parallel.rules import batch_sharding
 from xlam_jax.training import partition
 from xlam_jax.training.checkpoint import state_bytes
-from xlam_jax.training.checks import check_batch, check_data
+from xlam_jax.training.checks import check_batch, check_context, check_data
 from xlam_jax.training.config import TrainConfig
-from xlam_jax.training.objectives import sft_objective
+from xlam_jax.training.lora import LoraRun
 from xlam_jax.training.optimizer import make_optimizer
 from xlam_jax.training.step import TrainState, init_state, make_eval, make_step, micro_sharding, state_spec
+from xlam_jax.training.tasks import make_task
 
 
 class Work:
@@ -36,46 +41,56 @@ class Work:
         self.config, self.console, self.began = config, console, began
         self.out = Path(config.out)
         self.cfg: ModelConfig = read_config(config.model)
-        self.data = PackedSource(config.data.train, verify=config.data.verify)
-        self.eval_data = (
-            PackedSource(config.data.eval, verify=config.data.verify) if config.data.eval else None
-        )
+        self.mesh = make_mesh(config.mesh)
+        config = self.config = self._with_attention(config)
+        self.task = make_task(config, self.cfg, self.mesh, without_adapters if config.lora else None)
+        self.data = self.task.open(config.data.train)
+        self.eval_data = self.task.open(config.data.eval) if config.data.eval else None
         for source in filter(None, (self.data, self.eval_data)):
             check_data(source, self.cfg, config.model)
-        self.mesh = make_mesh(config.mesh)
         micro = check_batch(config, self.mesh)
+        check_context(self.data.seq_len, self.mesh)
         partition.check(self.cfg, config.freeze, config.freeze_layers)
+        self.lora = LoraRun(config, self.cfg, self.mesh) if config.lora else None
         cut = (self.cfg, config.freeze, config.freeze_layers)
-        mask, _ = partition.split_like(decay_mask(self.cfg), *cut)
+        mask = self.lora.decay_mask() if self.lora else partition.split_like(decay_mask(self.cfg), *cut)[0]
         self.tx = make_optimizer(config.optim, mask)
-        self.shapes, self.places = state_spec(
-            self.cfg, self.tx, self.mesh, config.precision.param_dtype, *cut[1:]
+        self.shapes, self.places = (
+            self.lora.state_spec(self.tx)
+            if self.lora
+            else state_spec(self.cfg, self.tx, self.mesh, config.precision.param_dtype, *cut[1:])
         )
-        self.objective = self.objective_for(self.data)
+        self.objective = self.task.objective(self.data)
         self.step_fn = make_step(self.objective, self.tx, self.places, config.optim.rounding)
         self.sharding = micro_sharding(self.mesh)
+        self.parts = batch_share(self.mesh)[1]
         self.micro = micro
         self._trace()
         check_space(self.out, state_bytes(self.shapes))
         self._merge = jax.jit(partition.merge) if config.freeze_layers else partition.merge
         self._row_fn: Any = None
 
-    def objective_for(self, source: PackedSource) -> Any:
-        # Rounded up, so that data that differs a little compiles to the same program.
-        most = -(-source.manifest["max_row_targets"] // 64) * 64
-        return sft_objective(
-            self.cfg,
-            remat=self.config.remat,
-            compute_dtype=self.config.precision.compute_dtype,
-            attention=self.config.attention,
-            max_targets=most,
-        )
+    def _with_attention(self, config: TrainConfig) -> TrainConfig:
+        """`attention: auto` becomes the backend that this machine was seen to compute rightly."""
+        if config.attention != "auto":
+            return config
+        cfg, dtype = self.cfg, config.precision.compute_dtype
+        facts = Facts(
+            cfg.num_heads, cfg.num_kv_heads, cfg.head_dim, cfg.v_head_dim,
+            read_manifest(Path(config.data.train))["seq_len"], dtype, cfg.sliding_window, softmax_scale(cfg),
+        )  # fmt: skip
+        choice = probe_attention(facts)
+        self.console.print(f"attention: {choice.backend} ({choice.reason})", highlight=False)
+        return config.model_copy(update={"attention": choice.backend})
 
     def _trace(self) -> None:
         """Traces the objective, so that a bad `remat` or `attention` is found before anything is written."""
-        fields = (jax.ShapeDtypeStruct((self.micro, self.data.seq_len), dtype) for dtype in DTYPES)
+        batch = self.task.shapes(self.micro, self.data.seq_len)
+        params = shapes(self.cfg)
+        if self.lora:
+            params = partition.combine(self.shapes.params, self.shapes.frozen)
         with jax.set_mesh(self.mesh):
-            jax.eval_shape(self.objective, shapes(self.cfg), Batch(*fields))
+            jax.eval_shape(self.objective, params, batch)
 
     def describe_model(self, run: Path) -> None:
         """config.json and tokenizer of the model, so that the run folder explains its parameters."""
@@ -89,17 +104,29 @@ class Work:
 
     def steps(self, num_steps: int) -> Steps:
         batch = self.config.batch
-        hosts = (jax.process_index(), jax.process_count())
-        return Steps(self.data, batch.rows, batch.accumulation, self.config.seed, num_steps, *hosts)
+        share = batch_share(self.mesh)
+        return Steps(self.data, batch.rows, batch.accumulation, self.config.seed, num_steps, *share)
 
     def fresh(self) -> TrainState:
         """The state of step 0."""
+        if self.lora:
+            trained, whole = count_adapters(self.cfg, self.lora.lora), count_params(self.cfg)
+            text = f"{trained} adapter parameters, {trained / whole:.2%} of the model's {whole}"
+            self.console.print(text, highlight=False)
+            state = self.lora.fresh(self.tx, self.places)
+            self.task.start(without_adapters(self.whole(state)))
+            return state
         from xlam_jax.release import load_model
 
         cfg, params = load_model(self.config.model, dtype=self.config.precision.param_dtype, mesh=self.mesh)
         assert cfg == self.cfg, "config.json changed while it was read"
+        self.task.start(params)
         state, _ = init_state(params, cfg, self.tx, self.mesh, self.config.freeze, self.config.freeze_layers)
         return state
+
+    def put(self, batch: Any, sharding: Any, state: TrainState) -> Any:
+        """This process's rows of a batch on the devices, with what the objective needs beside them."""
+        return self.task.prepare(to_device(batch, sharding, self.parts), state)
 
     def whole(self, state: TrainState) -> Params:
         """All parameters of a state, frozen ones too, layers stacked."""
@@ -116,11 +143,12 @@ class Work:
         params, place = self.whole(state), batch_sharding(self.mesh)
         batch = self.steps(number + 1)[number]
         a, mine, _ = batch.tokens.shape
-        found = np.zeros((a, mine * jax.process_count()))
+        part_index, parts = batch_share(self.mesh)
+        found = np.zeros((a, mine * parts))
         for micro, row in np.ndindex(*found.shape):
-            here = np.arange(mine) + mine * jax.process_index() == row
-            part = Batch(*(field[micro] for field in batch))
+            here = np.arange(mine) + mine * part_index == row
+            part = type(batch)(*(field[micro] for field in batch))
             part = part._replace(loss_weights=np.where(here[:, None], part.loss_weights, np.float32(0)))
-            sums = jax.device_get(self._row_fn(params, to_device(part, place)))
+            sums = jax.device_get(self._row_fn(params, self.put(part, place, state)))
             found[micro, row] = sums["loss_sum"] / max(float(sums["weight_sum"]), 1e-6)
         return found

@@ -12,9 +12,11 @@ CAUGHT = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class Interrupts:
-    """Within it, a first signal of `CAUGHT` is only noted (`caught` names it), and so is a first one of
-    another kind after it: a scheduler that warns with SIGUSR1 and then sends SIGTERM must not cut off the
-    save. A second SIGTERM or SIGINT acts as usual; more of the others are noted only.
+    """Within it, signals of `CAUGHT` are only noted; `caught` names the first of them.
+
+    A scheduler may warn with SIGUSR1 and then send SIGTERM, or send it twice (Slurm signals both a step and
+    the `srun` that passes it on), and must not cut off the save: it has SIGKILL for that. A second SIGINT is
+    a person at the keyboard, and acts as usual.
 
     Only the main thread can set handlers; elsewhere nothing is caught.
     """
@@ -31,16 +33,17 @@ class Interrupts:
 
     def _note(self, number: int, frame: Any) -> None:
         self.caught = self.caught or signal.Signals(number).name
-        if number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._before.pop(number))
+        if number == signal.SIGINT:
+            self._put_back(number)
 
-    def _restore(self) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._before = {}
+    def _put_back(self, number: int) -> None:
+        handler = self._before.pop(number, None)
+        # None stands for a handler that was not set from Python.
+        signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     def __exit__(self, kind: type | None, value: BaseException | None, trace: TracebackType | None) -> None:
-        self._restore()
+        for number in list(self._before):
+            self._put_back(number)
 
     def agreed(self) -> str:
         """What was caught on any host; every host gets the same answer at the same step."""

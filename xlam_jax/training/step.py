@@ -9,7 +9,7 @@ Axes: A micro-batches, B rows, S positions.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.struct
@@ -22,6 +22,7 @@ from jax.sharding import PartitionSpec as P
 
 from xlam_jax.data.batch import Batch
 from xlam_jax.models.config import ModelConfig
+from xlam_jax.models.lora import with_dropout
 from xlam_jax.models.params import Params
 from xlam_jax.models.spec import path_name, shapes, shardings
 from xlam_jax.parallel.rules import ShardingRules, batch_sharding
@@ -30,6 +31,9 @@ from xlam_jax.training.objectives import Objective
 from xlam_jax.training.partition import Frozen
 
 Metrics = dict[str, Any]
+# Of a step's metrics those that are no averages: `tokens` are not padding, `row_finite` is [A, B], `grad_squares`
+# see `norms.squares`, `applied` is False when the update was refused.
+COUNTS = ("weight", "tokens", "targets", "finite", "applied", "row_finite", "grad_squares", "param_squares")
 
 
 @flax.struct.dataclass
@@ -59,11 +63,11 @@ def state_spec(
     state = jax.eval_shape(make, shapes(cfg, dtype))
     trained, frozen = partition.split_like(shardings(cfg, mesh), cfg, freeze, freeze_layers)
     everywhere = NamedSharding(mesh, P())
-    opt_state = _opt_places(state, trained, everywhere)
+    opt_state = opt_places(state, trained, everywhere)
     return state, TrainState(everywhere, trained, opt_state, frozen)
 
 
-def _opt_places(state: TrainState, places: Any, everywhere: NamedSharding) -> Any:
+def opt_places(state: TrainState, places: Any, everywhere: NamedSharding) -> Any:
     """A leaf of the optimizer's state whose path ends with a parameter's lies where that lies, but is whole
     along axes on which it is smaller (factored moments)."""
     params = {
@@ -128,8 +132,8 @@ def make_step(
     `limits` float32 [2]: largest loss and gradient norm. A step beyond them, or not finite, leaves parameters
     and moments as they were, so that bad rows never enter the model, whatever is decided about them later.
 
-    Metrics (replicated): `loss`, `accuracy`, `grad_norm` (before clipping), `grad_squares` (see
-    `norms.squares`), `weight`, `tokens` (not padding), `targets`, `finite`, `applied`, `row_finite` [A, B].
+    Metrics (replicated): `loss` and the objective's other averages (`accuracy`, ...), `grad_norm` (before
+    clipping), and `COUNTS`.
     """
 
     def step(
@@ -152,8 +156,7 @@ def make_step(
         )
         new = dataclasses.replace(state, step=state.step + 1, params=params, opt_state=opt_state)
         metrics = {
-            "loss": loss,
-            "accuracy": sums["correct_sum"] / weight,
+            **averages(sums),
             "grad_norm": norm,
             "grad_squares": grad_squares,
             "weight": sums["weight_sum"],
@@ -175,7 +178,7 @@ def accumulate(
     """(gradient of the loss sum, sums by name, row_finite [A, B]) over the micro-batches of `[A, B, S]`."""
 
     def loss(params: Any, micro: Batch) -> tuple[jax.Array, tuple[dict[str, jax.Array], jax.Array]]:
-        whole = partition.combine(params, state.frozen)
+        whole = with_dropout(partition.combine(params, state.frozen), state.step, micro.tokens)
         loss_sum, weight_sum, metrics = objective(whole, micro, state.frozen.below)
         sums = {k: v for k, v in metrics.items() if k.endswith("_sum")}
         return loss_sum, ({"loss_sum": loss_sum, "weight_sum": weight_sum, **sums}, metrics["row_finite"])
@@ -195,11 +198,18 @@ def accumulate(
     return grads, sums, finite
 
 
-def make_eval(objective: Objective) -> Callable[[Params, Batch], dict[str, jax.Array]]:
-    """The jitted `(whole params, batch_BS) -> {loss_sum, weight_sum, correct_sum}`."""
+def averages(sums: Mapping[str, Any]) -> dict[str, Any]:
+    """`X_sum` divided by the weight, as `X`; the loss first."""
+    weight = jnp.maximum(sums["weight_sum"], 1e-6)
+    return {name.removesuffix("_sum"): x / weight for name, x in sums.items() if name != "weight_sum"}
 
-    def evaluate(params: Params, batch: Batch) -> dict[str, jax.Array]:
+
+def make_eval(objective: Objective) -> Callable[[Params, Any], dict[str, jax.Array]]:
+    """The jitted `(whole params, batch_BS) -> sums by name`, `loss_sum` and `weight_sum` among them."""
+
+    def evaluate(params: Params, batch: Any) -> dict[str, jax.Array]:
         loss_sum, weight_sum, metrics = objective(params, batch)
-        return {"loss_sum": loss_sum, "weight_sum": weight_sum, "correct_sum": metrics["correct_sum"]}
+        sums = {k: v for k, v in metrics.items() if k.endswith("_sum")}
+        return {"loss_sum": loss_sum, "weight_sum": weight_sum, **sums}
 
     return jax.jit(evaluate)

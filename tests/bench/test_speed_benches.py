@@ -1,0 +1,118 @@
+"""The benches run the real thing and say what they ran; numbers that can be checked are."""
+
+import json
+
+import pytest
+
+from tests import tiny_run
+from xlam_jax.bench.accelerator import PARTS, bench_accelerator
+from xlam_jax.bench.attention import bench_attention
+from xlam_jax.bench.compare import bench_compare
+from xlam_jax.bench.compile import bench_compile
+from xlam_jax.bench.flops import flops_per_token
+from xlam_jax.bench.load import bench_load
+from xlam_jax.bench.moe import bench_moe
+from xlam_jax.bench.protocol import file_name, timed
+from xlam_jax.bench.train import StepOptions, bench_train, cut_layers
+from xlam_jax.errors import InputError
+from xlam_jax.models.lora import LoraConfig
+from xlam_jax.models.named import named_config
+from xlam_jax.parallel.mesh import MeshConfig
+
+TINY = named_config("tiny-llama")
+QUICK = {"steps": 2, "warmup": 1}
+
+
+def test_timed_waits_and_orders():
+    calls = []
+    found = timed(lambda: calls.append(1), steps=5, warmup=2)
+    assert len(calls) == 7 and len(found["all"]) == 5
+    assert found["best"] <= found["median"] <= found["p90"]
+
+
+def test_train_reports_its_own_arithmetic():
+    found = bench_train(TINY, rows=2, seq_len=32, options=StepOptions(mesh=MeshConfig(fsdp=2)), **QUICK)
+    assert found["tokens_per_second"] == pytest.approx(64 / found["step_seconds"])
+    assert found["tokens_per_second_per_device"] == pytest.approx(found["tokens_per_second"] / 2)
+    flops = flops_per_token(TINY, 32)["total"]
+    assert found["tflops"] == pytest.approx(found["tokens_per_second_per_device"] * flops / 1e12)
+    assert found["of_ceiling"] == pytest.approx(found["tflops"] / found["ceiling_tflops"])
+    assert "causal" in found["formula"] and found["mfu"] is None and found["versions"]["jax"]
+
+
+def test_train_with_adapters_counts_them():
+    lora = LoraConfig(rank=2)
+    found = bench_train(TINY, rows=1, seq_len=32, options=StepOptions(lora=lora), **QUICK)
+    assert found["gflops_per_token"] == flops_per_token(TINY, 32, lora=lora)["total"] / 1e9
+    assert found["lora"]["rank"] == 2 and "rank 2" in found["formula"]
+
+
+def test_train_on_real_shards(tmp_path):
+    tokenizer = tiny_run.make_tokenizer(tmp_path / "tokenizer")
+    data = tiny_run.make_data(tmp_path / "data", tokenizer, count=12, seq_len=512)
+    found = bench_train(TINY.replace(vocab_size=400), rows=1, data=data, **QUICK)
+    assert found["seq_len"] == 512 and 0 < found["target_tokens"] < found["real_tokens"] <= 512
+    with pytest.raises(InputError, match="token id"):
+        bench_train(TINY.replace(vocab_size=16), rows=1, data=data, **QUICK)
+    loaded = bench_load(data, rows=2, steps=4, step_seconds=1.0)
+    assert loaded["steps"] == 4 and loaded["headroom"] == pytest.approx(loaded["rows_per_second"] / 2)
+
+
+def test_moe_by_pass():
+    cfg = named_config("tiny-mixtral")
+    found = bench_moe(cfg, [32], only=["batched", "dense"], **QUICK)
+    assert [(r["backend"], r["pass"]) for r in found["rows"]] == [
+        (b, p) for b in ("batched", "dense") for p in ("fwd", "dgrad", "wgrad", "fwd+bwd")
+    ]
+    with pytest.raises(InputError, match="no experts"):
+        bench_moe(TINY, [32], **QUICK)
+
+
+def test_skewed_routing_takes_more_windows():
+    cfg = named_config("tiny-mixtral")
+    even, skewed = (bench_moe(cfg, [256], only=["batched"], skew=s, **QUICK)["rows"][0] for s in (0.0, 4.0))
+    assert skewed["windows"] > even["windows"]
+
+
+def test_a_backend_that_cannot_is_told_and_loses_nothing():
+    found = bench_attention(TINY, [32], only=["xla", "cudnn"], **QUICK)
+    assert [r["pass"] for r in found["rows"] if r["backend"] == "xla"] == ["fwd", "bwd"]
+    (failed,) = [r for r in found["rows"] if r["backend"] == "cudnn"]
+    assert failed["error"]
+
+
+def test_torch_does_the_same_work():
+    pytest.importorskip("torch")
+    found = bench_compare(TINY, rows=2, seq_len=32, threads=2, **QUICK)
+    assert found["loss_difference"] < 1e-4
+    assert found["ratio"] == pytest.approx(found["torch"]["step_seconds"] / found["xlam"]["step_seconds"])
+
+
+@pytest.mark.parametrize("name", ["tiny-llama", "tiny-mixtral"])
+def test_the_program_does_not_grow_with_depth(name):
+    found = bench_compile(named_config(name), [2, 4, 16], seq_len=32)
+    assert found["spread_hlo"] < 0.2
+    assert [row["layers"] for row in found["rows"]] == [2, 4, 16]
+
+
+def test_layers_are_cut_within_bounds():
+    assert cut_layers(TINY, 1).num_layers == 1 and cut_layers(TINY, None) is TINY
+    with pytest.raises(InputError):
+        cut_layers(TINY, 3)
+
+
+def test_file_names_are_plain():
+    assert (
+        file_name("train", "smollm2-135m", "NVIDIA H100 80GB HBM3")
+        == "train-smollm2-135m-nvidia-h100-80gb-hbm3.json"
+    )
+
+
+def test_accelerator_keeps_what_was_done(tmp_path):
+    rows = bench_accelerator(tmp_path, only=["attention"], rehearse=True, seconds=300)
+    assert [r["status"] for r in rows] == ["done"], rows
+    assert json.loads((tmp_path / "attention.json").read_text())["rows"]
+    assert json.loads((tmp_path / "parts.json").read_text()) == rows
+    (skipped,) = bench_accelerator(tmp_path, only=["compile"], rehearse=True, seconds=1)
+    assert skipped["status"] == "skipped"
+    assert sum(limit for _, limit, _ in PARTS) < 600

@@ -1,0 +1,126 @@
+"""Real processes of `xlam train` on one machine; each stands for a node with some fake devices."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import yaml
+
+from xlam_jax.release import load_model
+from xlam_jax.training.run_folder import read_metrics
+
+REPO = Path(__file__).resolve().parents[1]
+SECONDS = 900  # for a run of a few steps, most of them XLA's; the machine may be busy
+EXACT = ("step", "loss", "accuracy", "grad_norm", "lr")
+
+
+def prepare(folder: Path, world: Path) -> Path:
+    """Writes the config of a run of thirty steps on eight devices into `folder`, and returns the folder."""
+    settings = {
+        "model": str(world / "model"),
+        "data": {"train": str(world / "data"), "eval": str(world / "eval")},
+        "out": str(folder / "unused"),
+        "steps": 30,
+        "batch": {"rows": 8},
+        "optim": {"lr": 3e-3, "weight_decay": 0.1},
+        "mesh": {"data": 2, "fsdp": 4},
+        "checkpoint": {"every": 10},
+    }
+    (folder / "config.yaml").write_text(yaml.safe_dump(settings))
+    return folder
+
+
+def environment(base, devices, **variables):
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("XLAM_", "SLURM_", "JAX_"))}
+    return env | {
+        "PYTHONPATH": str(REPO),
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "JAX_COMPILATION_CACHE_DIR": str(base / "compiled"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "true",
+        "XLAM_HEARTBEAT_TIMEOUT": "10",
+        "XLAM_INIT_TIMEOUT": "120",
+        **variables,
+    }
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def until_step(out: Path, step: int, goes_on=lambda: True) -> None:
+    """Returns when the run in `out` has logged `step`; AssertionError when it ended or takes too long."""
+    end = time.monotonic() + SECONDS
+    while not any(row["step"] >= step for row in read_metrics(out)):
+        assert goes_on(), f"ended before step {step}"
+        assert time.monotonic() < end, f"step {step} never came"
+        time.sleep(0.02)
+
+
+class Processes:
+    """`count` processes of `xlam train`, with `devices` over all, in working `folders`."""
+
+    def __init__(self, base, out, count, *overrides, devices=8, folders=None):
+        coordinator = f"127.0.0.1:{free_port()}"
+        command = [sys.executable, "-m", "xlam_jax.cli.main", "train", str(base / "config.yaml")]
+        command += [f"out={out}", *overrides]
+        self.out, self.logs, self.all = out, [], []
+        for i in range(count):
+            variables = {"XLAM_COORDINATOR": coordinator, "XLAM_NUM_PROCESSES": count, "XLAM_PROCESS_ID": i}
+            env = environment(base, devices // count, **{k: str(v) for k, v in variables.items()})
+            self.logs.append(base / f"{out.name}-{i}-{time.monotonic_ns()}.log")
+            with self.logs[-1].open("w") as log:
+                process = subprocess.Popen(
+                    command, cwd=folders[i] if folders else REPO, env=env, stdout=log, stderr=log
+                )
+            self.all.append(process)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        for process in self.all:
+            process.kill()
+            process.wait()
+
+    def printed(self) -> str:
+        return "\n".join(f"-- {log.name}\n{log.read_text()[-3000:]}" for log in self.logs)
+
+    def until_step(self, step) -> None:
+        try:
+            until_step(self.out, step, lambda: all(p.poll() is None for p in self.all))
+        except AssertionError as e:
+            raise AssertionError(f"{e}\n{self.printed()}") from e
+
+    def codes(self) -> list[int]:
+        return [process.wait(timeout=SECONDS) for process in self.all]
+
+
+def finish(base, out, count, *overrides, devices=8):
+    with Processes(base, out, count, *overrides, devices=devices) as processes:
+        assert processes.codes() == [0] * count, processes.printed()
+    return processes
+
+
+def params_of(run):
+    return jax.device_get(load_model(run)[1])
+
+
+def losses(run):
+    return [{k: row[k] for k in EXACT} for row in read_metrics(run) if "loss" in row]
+
+
+def assert_same_run(run, wanted):
+    """The same steps, each once, and the same parameters, bit for bit."""
+    assert losses(run) == losses(wanted)
+    jax.tree.map(np.testing.assert_array_equal, params_of(run), params_of(wanted))

@@ -1,0 +1,77 @@
+"""Named accelerators: peaks, memories, links and example prices, from `hardware.json`."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+from pathlib import Path
+
+from xlam_jax.errors import InputError
+
+_DATA = json.loads(Path(__file__).with_name("hardware.json").read_text(encoding="utf-8"))
+_UNMEASURED_CEILING = 0.8  # of the peak; what was measured on the H100
+
+
+@dataclasses.dataclass(frozen=True)
+class Hardware:
+    """One device of a kind.
+
+    Attributes:
+      peak: dense bf16 FLOP/s of the data sheet.
+      ceiling: bf16 FLOP/s of the best matrix product measured, or 0.8 of the peak (`measured` tells).
+      memory: bytes; `usable` is the share that a training step may plan with.
+      bandwidth: bytes/s of the memory.
+      link: bytes/s received along one mesh axis inside a domain of `domain` devices.
+      network: bytes/s a device between domains.
+      price: dollars an hour, an example.
+      efficiency: share of the ceiling that a tuned step is expected to reach.
+    """
+
+    name: str
+    peak: float
+    ceiling: float
+    measured: bool
+    memory: float
+    usable: float
+    bandwidth: float
+    link: float
+    network: float
+    domain: int
+    price: float
+    efficiency: float
+    source: str
+
+    @property
+    def budget(self) -> float:
+        """Bytes that a step may use."""
+        return self.memory * self.usable
+
+
+def names() -> list[str]:
+    """Names that `hardware` knows."""
+    return list(_DATA["devices"])
+
+
+def hardware(
+    name: str = "h100-sxm", *, price: float | None = None, efficiency: float | None = None
+) -> Hardware:
+    """The device called `name` (or one of its other names).
+
+    Raises:
+      InputError: an unknown name; the hint is the nearest known one.
+    """
+    known = _DATA["devices"]
+    also = {alias: key for key, values in known.items() for alias in values["aka"]}
+    key = also.get(name.lower(), name.lower())
+    if key not in known:
+        near = difflib.get_close_matches(key, [*known, *also], n=1, cutoff=0.5)
+        raise InputError(
+            f"unknown hardware {name!r}", where="--hardware", hint=near[0] if near else ", ".join(known)
+        )
+    values = {k: v for k, v in known[key].items() if k != "aka"}
+    measured = values["ceiling"] is not None
+    values["ceiling"] = values["ceiling"] if measured else _UNMEASURED_CEILING * values["peak"]
+    values["price"] = values["price"] if price is None else price
+    share = _DATA["efficiency"] if efficiency is None else efficiency
+    return Hardware(name=key, measured=measured, usable=_DATA["usable"], efficiency=share, **values)

@@ -1,0 +1,124 @@
+"""How every benchmark here measures: warm-up, blocks that wait for the device, median and 90th percentile, and the
+machine, versions and flags beside every number."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from xlam_jax.bench.plan.hardware import Hardware, hardware
+from xlam_jax.errors import InputError
+
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
+def need_dtype(name: str, where: str) -> Any:
+    """The dtype called `name`.
+
+    Raises:
+      InputError: another name.
+    """
+    if name not in DTYPES:
+        raise InputError(f"unknown dtype {name!r}", where=where, hint=", ".join(DTYPES))
+    return DTYPES[name]
+
+
+def timed(run: Callable[[], Any], steps: int = 30, warmup: int = 10) -> dict[str, Any]:
+    """Seconds of `run`, whose result is waited for: `median`, `p90`, `best`, and `all`."""
+    for _ in range(warmup):
+        jax.block_until_ready(run())
+    times = []
+    for _ in range(steps):
+        begun = time.perf_counter()
+        jax.block_until_ready(run())
+        times.append(time.perf_counter() - begun)
+    return {
+        "median": float(np.median(times)),
+        "p90": float(np.percentile(times, 90)),
+        "best": min(times),
+        "all": times,
+    }
+
+
+def ceiling(dtype: Any, size: int | None = None) -> float:
+    """FLOP/s of the best square matrix product on one device, measured now.
+
+    Args:
+      size: rows and columns; None for 8192 on an accelerator, 1024 on a CPU.
+    """
+    n = size or (1024 if jax.default_backend() == "cpu" else 8192)
+    a = jnp.ones((n, n), dtype)
+    product = jax.jit(jnp.matmul)
+    return 2.0 * n**3 / timed(lambda: product(a, a), steps=10, warmup=3)["best"]
+
+
+def known_hardware(kind: str | None = None) -> Hardware | None:
+    """The data sheet of the first device, or None for one that is not in the table (a CPU)."""
+    kind = (kind or jax.devices()[0].device_kind).lower()
+    for mark, name in (
+        ("h100", "h100-sxm"),
+        ("h200", "h200"),
+        ("b200", "b200"),
+        ("v5p", "tpu-v5p"),
+        ("v6", "tpu-v6e"),
+    ):
+        if mark in kind or (name == "tpu-v5p" and kind == "tpu v5"):
+            return hardware(name)
+    return None
+
+
+def peak_memory() -> float | None:
+    """Bytes of the fullest device since the process began; None where the backend does not tell."""
+    found = [(d.memory_stats() or {}).get("peak_bytes_in_use") for d in jax.local_devices()]
+    known = [x for x in found if x is not None]
+    return float(max(known)) if known else None
+
+
+def environment() -> dict[str, Any]:
+    """Device, platform, versions, and the flags that this process runs under."""
+    versions = {}
+    for name in ("jax", "jaxlib", "flax", "optax", "tokamax", "torch", "transformers"):
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    device = jax.devices()[0]
+    return {
+        "device": device.device_kind,
+        "devices": jax.device_count(),
+        "backend": device.platform,
+        "platform": platform.platform(terse=True),
+        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "versions": versions,
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "profile": os.environ.get("XLAM_XLA_PROFILE", ""),
+        "optimization_level": os.environ.get("JAX_OPTIMIZATION_LEVEL", ""),
+    }
+
+
+def file_name(kind: str, name: str = "", device: str | None = None) -> str:
+    """train-smollm2-135m-cpu.json: one file for each benchmark, subject and device."""
+    parts = (kind, name, device or jax.devices()[0].device_kind)
+    clean = ("".join(c if c.isalnum() or c == "." else "-" for c in part.lower()) for part in parts if part)
+    return "-".join(clean) + ".json"
+
+
+def keep(folder: Path | None, kind: str, name: str, result: dict[str, Any]) -> Path | None:
+    """Writes the result into `folder` under `file_name`; None when there is no folder."""
+    import json
+
+    if folder is None:
+        return None
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / file_name(kind, name, result.get("device"))
+    path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    return path

@@ -1,0 +1,89 @@
+"""`xlam convert to-peft` and `from-peft`: LoRA adapters to and from PEFT folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from xlam_jax.cli.common import JsonOption, need_dir, out, write_json
+from xlam_jax.errors import InputError
+
+_Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace DST if it holds a model.")]
+
+
+def register(app: typer.Typer) -> None:
+    app.command("to-peft", epilog="Example: xlam convert to-peft runs/lora runs/adapter")(to_peft)
+    app.command(
+        "from-peft", epilog="Example: xlam convert from-peft runs/adapter runs/merged --base runs/demo/base"
+    )(from_peft)
+
+
+def to_peft(
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="A training run with `lora:`, or one of its checkpoints.")
+    ],
+    dst: Annotated[Path, typer.Argument(metavar="DST", help="The PEFT folder to write.")],
+    overwrite: _Overwrite = False,
+    json_file: JsonOption = None,
+) -> None:
+    """Write the adapters of a run for PEFT and vLLM, without their base model."""
+    need_dir(run, "training run")
+    from xlam_jax.release.adapters import adapter_run, read_adapters
+    from xlam_jax.release.folders import check_free
+    from xlam_jax.release.hf_in import read_config
+    from xlam_jax.release.native import inspect
+    from xlam_jax.release.peft import save_peft
+
+    source = inspect(run)
+    found = adapter_run(source.params) if source.params else None
+    if found is None:
+        raise InputError("this holds no adapters", where=str(run), hint="xlam convert to-hf for whole models")
+    check_free(dst, overwrite=overwrite)
+    cfg = read_config(source.folder)
+    result = save_peft(read_adapters(found, cfg), cfg, dst, base_model=str(found.model))
+    write_json(json_file, {"source": str(run), "folder": str(dst), **result})
+    _say(
+        dst,
+        f"{result['modules']} modules, rank {result['rank']}, {result['parameters'] / 1e6:.2f} M parameters",
+    )
+
+
+def from_peft(
+    src: Annotated[Path, typer.Argument(metavar="SRC", help="A PEFT folder.")],
+    dst: Annotated[Path, typer.Argument(metavar="DST", help="The native folder to write.")],
+    base: Annotated[
+        Path | None, typer.Option("--base", metavar="DIR", help="The base model; else the one SRC names.")
+    ] = None,
+    overwrite: _Overwrite = False,
+    json_file: JsonOption = None,
+) -> None:
+    """Merge a PEFT adapter into its base model and write a native folder."""
+    need_dir(src, "PEFT folder")
+    from xlam_jax.models.lora import attach, merge
+    from xlam_jax.release.folders import check_free
+    from xlam_jax.release.native import inspect, load_model, save_native
+    from xlam_jax.release.peft import load_peft, read_peft_config
+
+    named = str(read_peft_config(src).get("base_model_name_or_path") or "")
+    model = base or Path(named)
+    if not model.is_dir() or not (named or base):
+        raise InputError(
+            f"the base model {str(model)!r} is no folder"
+            if named or base
+            else "the adapter names no base model",
+            where=str(src),
+            hint="--base DIR",
+        )
+    check_free(dst, overwrite=overwrite)
+    cfg, params = load_model(model)
+    merged = merge(attach(params, load_peft(src, cfg)))
+    source = inspect(model)
+    report = save_native(merged, cfg, dst, tokenizer=source.tokenizer, codec=source.codec)
+    write_json(json_file, {"source": str(src), "base": str(model), **report.to_json(), "folder": str(dst)})
+    _say(dst, f"{report.parameters / 1e6:.1f} M parameters, {report.dtype}, the adapter merged")
+
+
+def _say(dst: Path, text: str) -> None:
+    out.print(f"{dst}: {text}", highlight=False, soft_wrap=True)

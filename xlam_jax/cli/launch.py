@@ -1,0 +1,75 @@
+"""`xlam launch`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from xlam_jax.cli.common import JsonOption, err, write_json
+
+
+class TargetChoice(StrEnum):
+    local = "local"
+    slurm = "slurm"
+    k8s = "k8s"
+    tpu = "tpu"
+
+
+def register(app: typer.Typer) -> None:
+    app.command(
+        epilog="Example: xlam launch slurm configs/demo/sft.yaml --dry-run batch.rows=16 mesh.fsdp=-1"
+    )(launch)
+
+
+def launch(
+    target: Annotated[TargetChoice, typer.Argument(metavar="TARGET", help="local, slurm, k8s or tpu.")],
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file of a training run.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[key=value ...]", help="Handed to `xlam train`.")
+    ] = None,
+    nodes: Annotated[
+        int | None,
+        typer.Option(min=1, help="Hosts, a process each; processes for local. Else as the script says."),
+    ] = None,
+    kind: Annotated[
+        str, typer.Option(help="k8s: jobset (default) or job. tpu: vm (default) or jobset.")
+    ] = "",
+    name: Annotated[str, typer.Option(help="Of the job; by default from CONFIG's path.")] = "",
+    image: Annotated[str, typer.Option(help="Container image, for k8s and tpu --kind jobset.")] = "",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the script or manifest and the command; start nothing.")
+    ] = False,
+    json_file: JsonOption = None,
+) -> None:
+    """Start `xlam train CONFIG` here, on Slurm, on Kubernetes or on a TPU slice.
+
+    The config is checked before anything is queued. Options of sbatch, kubectl and gcloud come from their own
+    variables and settings (SBATCH_PARTITION, the current context, TPU_NAME and TPU_ZONE).
+
+    Also: xlam launch local CONFIG --nodes 2, xlam launch k8s CONFIG --nodes 4 --image REGISTRY/xlam-jax:cuda,
+    xlam launch tpu CONFIG --kind jobset --dry-run.
+    """
+    from xlam_jax import launchers
+    from xlam_jax.config import load_config
+    from xlam_jax.training.config import TrainConfig
+
+    # %a is the number of a task in a Slurm array (launch/slurm.sbatch).
+    settings = load_config(TrainConfig, config, [word.replace("%a", "0") for word in overrides or ()])
+    plan = launchers.launch(
+        target.value, config, overrides or (), nodes=nodes, kind=kind, name=name, image=image
+    )
+    if settings.mesh.tensor == settings.mesh.context == 1:  # else several nodes may share rows
+        launchers.check_rows(settings.batch.rows, settings.batch.accumulation, plan.nodes)
+    if dry_run:
+        # Plain, so that it can be piped into a file.
+        print(plan.text, end="" if plan.text.endswith("\n") else "\n")
+        print(f"# {plan.file}, run by:\n# {plan.shown()}")
+    else:
+        err.print(plan.shown(), markup=False, highlight=False, soft_wrap=True)
+        if status := plan.run():
+            raise launchers.failed(status, plan.shown())
+    result = {"target": target.value, "command": list(plan.command), "env": plan.env, "file": plan.file}
+    write_json(json_file, {**result, "text": plan.text, "started": not dry_run})

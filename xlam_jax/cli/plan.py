@@ -1,0 +1,139 @@
+"""`xlam plan`: will it fit, on which mesh, how fast, at what cost."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from xlam_jax.cli.common import JsonOption, err, out, print_table, write_json
+
+EXAMPLE = "Example: xlam plan --model tiny-mixtral --gpus 4 --rows 16 --seq-len 128 --no-compile"
+
+
+def register(app: typer.Typer) -> None:
+    app.command(epilog=EXAMPLE)(plan)
+
+
+def plan(
+    config: Annotated[
+        Path | None, typer.Argument(metavar="[CONFIG]", help="YAML file of a training run; or give --model.")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[key=value ...]", help="For example batch.rows=64")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Released shape or folder, in place of the config's.")
+    ] = None,
+    mesh: Annotated[
+        str | None, typer.Option(help="Judge this one: fsdp=8,expert=8. Else all are tried.")
+    ] = None,
+    gpus: Annotated[int | None, typer.Option(min=1, help="Devices to find the best mesh for.")] = None,
+    hardware: Annotated[str, typer.Option(help="h100-sxm, h200, b200, tpu-v5p, tpu-v6e.")] = "h100-sxm",
+    rows: Annotated[int | None, typer.Option(min=1, help="Packed rows of a step over all devices.")] = None,
+    accumulation: Annotated[int | None, typer.Option(min=1, help="Micro-batches of a step.")] = None,
+    seq_len: Annotated[int | None, typer.Option(min=2, help="Positions of a row; else the data's.")] = None,
+    remat: Annotated[str | None, typer.Option(help="none, full, dots, names:a,b")] = None,
+    param_dtype: Annotated[str | None, typer.Option(help="float32 or bfloat16.")] = None,
+    lora_rank: Annotated[
+        int | None, typer.Option(min=0, help="Adapters of this rank on a frozen base.")
+    ] = None,
+    tokens: Annotated[
+        float | None, typer.Option(min=1, help="Positions to train on; else the recipe's.")
+    ] = None,
+    price: Annotated[float | None, typer.Option(min=0, help="Dollars a device and hour.")] = None,
+    efficiency: Annotated[
+        float | None, typer.Option(min=0.01, max=1, help="Share of the matmul ceiling.")
+    ] = None,
+    compile: Annotated[
+        bool, typer.Option(help="Measure memory by compiling a slice on fake devices.")
+    ] = True,
+    top: Annotated[int, typer.Option(min=1, help="Meshes to list.")] = 10,
+    json_file: JsonOption = None,
+) -> None:
+    """Plan a training run before a device is booked: bytes, traffic, time, cost, and the mesh that fits best."""
+    from xlam_jax.bench.plan.hardware import hardware as find_hardware
+    from xlam_jax.bench.plan.plan import make_plan, recipe_length, report
+    from xlam_jax.bench.plan.work import Work, find_model, parse_mesh, sizes_of, work_of
+    from xlam_jax.config import load_config
+    from xlam_jax.errors import InputError
+    from xlam_jax.models.lora import LoraConfig
+    from xlam_jax.parallel.mesh import AXES
+    from xlam_jax.training.config import TrainConfig
+
+    length: tuple[int | None, float | None] = (None, None)
+    pairs = False
+    asked = parse_mesh(mesh) if mesh else None
+    if config is None:
+        if model is None:
+            raise InputError("nothing to plan", hint="xlam plan CONFIG, or --model NAME")
+        work = Work(find_model(model), seq_len or 4096, rows or 64, remat="full", compute_dtype="bfloat16")
+    else:
+        train = load_config(TrainConfig, config, overrides or ())
+        length, pairs = recipe_length(train), train.objective.kind != "sft"
+        work = work_of(train, find_model(model or train.model), seq_len or length[0] or 4096)
+        asked = asked or (train.mesh if gpus is None and train.mesh != type(train.mesh)() else None)
+    changes: dict[str, Any] = {
+        "rows": rows,
+        "accumulation": accumulation,
+        "remat": remat,
+        "param_dtype": param_dtype,
+        "lora": LoraConfig(rank=lora_rank) if lora_rank else None,
+    }
+    work = work.replace(**{k: v for k, v in changes.items() if v is not None})
+    if work.param_dtype not in ("float32", "bfloat16"):
+        raise InputError(
+            f"unknown dtype {work.param_dtype!r}", where="--param-dtype", hint="float32, bfloat16"
+        )
+    hw = find_hardware(hardware, price=price, efficiency=efficiency)
+    sizes = None
+    if asked is not None:
+        fixed = [size for axis in AXES if (size := getattr(asked, axis)) > 0]
+        sizes = sizes_of(asked, gpus or math.prod(fixed))
+    with err.status("tracing and compiling"):
+        made = make_plan(work, hw, sizes=sizes, devices=gpus or 1, compile=compile)
+    result = report(made, tokens or length[1] or 1e9)
+    result["tokens_from"] = "asked" if tokens else "recipe" if length[1] else "an example of 1e9"
+    write_json(json_file, result)
+    _show(result, top)
+    if pairs:
+        out.print(
+            "preference pairs are planned as a fine-tuning step on the same rows; a reference held as a copy adds "
+            "its weights and a forward pass",
+            highlight=False,
+        )
+
+
+def _show(r: dict[str, Any], top: int) -> None:
+    gib = 2**30
+    model, hw, speed, cost = r["model"], r["hardware"], r["speed"], r["cost"]
+    out.print(
+        f"{model['total'] / 1e9:.2f} G parameters, {model['active'] / 1e9:.2f} G active; "
+        f"{r['step']['tokens']:,} positions a step; {r['devices']} x {hw['name']}"
+    )
+    print_table("meshes, the fastest that fits first", r["ranked"][:top])
+    for reason in dict.fromkeys(row["reason"] for row in r["refused"]):
+        names = [row["mesh"] for row in r["refused"] if row["reason"] == reason]
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        out.print(f"  refused {names[0]}{more}: {reason}", highlight=False, markup=False)
+    chosen = ",".join(f"{k}={v}" for k, v in r["mesh"].items() if v > 1) or "1 device"
+    parts = [{"part": k, "GiB": v / gib} for k, v in r["memory"].items() if v or k == "total"]
+    print_table("memory of one device", parts)
+    out.print(f"  {chosen}: {'fits' if r['fits'] else 'DOES NOT FIT'}; {r['memory_note']}", highlight=False)
+    print_table("collectives of one step, into each device", r["traffic"])
+    flops = r["flops"]
+    out.print(f"{flops['total'] / 1e9:.2f} GFLOP a token = {flops['formula']}", highlight=False)
+    ceiling = "measured" if hw["measured"] else "0.8 of the peak, not measured"
+    out.print(
+        f"step {speed['expected']:.3g} s expected, {speed['floor']:.3g} s at the roofline "
+        f"(ceiling {hw['ceiling'] / 1e12:.0f} TFLOP/s, {ceiling}; {hw['efficiency']:.0%} of it expected)",
+        highlight=False,
+    )
+    out.print(
+        f"{speed['tokens_per_second']:,.0f} tokens/s, {speed['tokens_per_second_per_device']:,.0f} a device, "
+        f"MFU {speed['mfu']:.1%}; {cost['tokens']:.3g} tokens ({r['tokens_from']}): {cost['hours']:.1f} h, "
+        f"about ${cost['dollars']:,.0f} at an example price of ${hw['price']:g} a device and hour",
+        highlight=False,
+    )

@@ -1,0 +1,167 @@
+"""Lines of Records or Pairs -> tokenised rows: the work of `data.build` that runs on an engine."""
+
+from __future__ import annotations
+
+import fnmatch
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from xlam_jax.data.mixture import Holdout
+from xlam_jax.data.pack import Document, document
+from xlam_jax.data.preference import PairDocument, pair_document
+from xlam_jax.data.tokenize import EncodeError, Encoder, load_tokenizer, special_token_in, special_tokens
+from xlam_jax.format.codec import Codec, Rendered
+from xlam_jax.format.pair import Pair
+from xlam_jax.format.record import Record, parse_line
+from xlam_jax.ledger import Entry
+
+if TYPE_CHECKING:
+    from xlam_jax.data.build import BuildConfig
+
+STAGE = "tokenise"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A tokenised record, or pair with its chosen record, on its way to a spool."""
+
+    part: str
+    record: Record
+    document: Document | PairDocument
+    pair: Pair | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The line it would be in a file of its kind."""
+        return (self.pair or self.record).to_json()
+
+
+@dataclass
+class Rows:
+    """What became of a chunk: its tokenised rows and its ledger entries."""
+
+    rows: list[Row] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Tokenise:
+    """What both kinds share: which rows are refused before they are tokenised."""
+
+    config: BuildConfig
+
+    def _admit(self, record: Record, result: Rows, holdout: Holdout) -> tuple[str, Record] | None:
+        """(part, record without held-out tools), or None after an entry in the ledger."""
+        if any(fnmatch.fnmatch(record.license, pattern) for pattern in self.config.deny_licences):
+            result.entries.append(_dropped(record, "licence_denied", record.license))
+            return None
+        part, kept = holdout.assign(record)
+        if part == "straddles":
+            result.entries.append(_dropped(record, "straddles_validation", "calls both kinds"))
+            return None
+        _, specials = _encoder(self.config.tokenizer)
+        if found := special_token_in(kept, specials):
+            detail = f"the text spells the control token {found!r}"
+            result.entries.append(_dropped(record, "special_token_in_text", detail))
+            return None
+        return part, kept
+
+
+@dataclass(frozen=True)
+class TokeniseRecords(_Tokenise):
+    """A task: lines of a Records file -> `Rows`."""
+
+    def __call__(self, start: int, items: Sequence[tuple[bytes, str]]) -> Rows:
+        config, result = self.config, Rows()
+        codec, holdout = config.codec.make(), Holdout(config.validation.functions, config.seed)
+        rendered, admitted = [], []
+        for line, where in items:
+            record = Record.from_json(parse_line(line, where), where)
+            if (found := self._admit(record, result, holdout)) is None:
+                continue
+            part, kept = found
+            rendered.append(_rendered(kept, codec, "record"))
+            admitted.append((part, kept, len(record.tools) - len(kept.tools)))
+        encoded = _encoder(config.tokenizer)[0](rendered, config.seq_len)
+        for (part, record, removed), row in zip(admitted, encoded, strict=True):
+            if isinstance(row, EncodeError):
+                result.entries.append(_dropped(record, row.code, row.what))
+                continue
+            result.rows.append(Row(part, record, document(row)))
+            result.entries.append(_passed(record, removed))
+        return result
+
+
+@dataclass(frozen=True)
+class TokenisePairs(_Tokenise):
+    """A task: lines of a Pairs file -> `Rows`."""
+
+    def __call__(self, start: int, items: Sequence[tuple[bytes, str]]) -> Rows:
+        config, result = self.config, Rows()
+        codec, holdout = config.codec.make(), Holdout(config.validation.functions, config.seed)
+        rendered, admitted = [], []
+        for line, where in items:
+            pair = Pair.from_json(parse_line(line, where), where)
+            # One record that calls what either answer calls, so that both stand on one side of the split.
+            both = replace(pair.chosen, steps=(*pair.chosen.steps, pair.rejected))
+            if (found := self._admit(both, result, holdout)) is None:
+                continue
+            part, kept = found
+            removed = len(both.tools) - len(kept.tools)
+            pair = replace(pair, chosen=replace(pair.chosen, tools=kept.tools))
+            rendered.append(_rendered(pair.chosen, codec, "chosen of pair"))
+            rendered.append(_rendered(pair.rejected_record, codec, "rejected of pair"))
+            admitted.append((part, pair, removed))
+        encoded = _encoder(config.tokenizer)[0](rendered, config.seq_len)
+        for k, (part, pair, removed) in enumerate(admitted):
+            record, chosen, rejected = pair.chosen, encoded[2 * k], encoded[2 * k + 1]
+            try:
+                made = pair_document(
+                    _raised(chosen), _raised(rejected), config.pair_layout, max_len=config.seq_len
+                )
+            except EncodeError as e:
+                result.entries.append(_dropped(record, e.code, e.what))
+                continue
+            result.rows.append(Row(part, record, made, pair))
+            result.entries.append(_passed(record, removed))
+        return result
+
+
+def tokenise(config: BuildConfig) -> TokeniseRecords | TokenisePairs:
+    """The task of a build."""
+    return (TokenisePairs if config.kind == "preference" else TokeniseRecords)(config)
+
+
+def document_kind(config: BuildConfig) -> type[Any]:
+    """The class of the documents that `tokenise` makes."""
+    return PairDocument if config.kind == "preference" else Document
+
+
+@functools.lru_cache(maxsize=2)
+def _encoder(folder: str) -> tuple[Encoder, tuple[str, ...]]:
+    """Once a process: loading a tokenizer takes a second."""
+    tokenizer = load_tokenizer(folder)
+    return Encoder(tokenizer, where=folder), special_tokens(tokenizer)
+
+
+def _rendered(record: Record, codec: Codec, what: str) -> tuple[Rendered, Codec, str]:
+    styled = codec.styled(record.style)
+    return styled.render(record), styled, f"{what} {record.id}"
+
+
+def _raised(encoded: Any) -> Any:
+    if isinstance(encoded, EncodeError):
+        raise encoded
+    return encoded
+
+
+def _passed(record: Record, removed: int) -> Entry:
+    if removed:
+        detail = f"{removed} tools kept for validation were taken away"
+        return Entry(record.id, record.source, STAGE, "repaired", "held_out_tool", detail)
+    return Entry(record.id, record.source, STAGE, "pass")
+
+
+def _dropped(record: Record, reason: str, detail: str) -> Entry:
+    return Entry(record.id, record.source, STAGE, "dropped", reason, detail)

@@ -1,0 +1,169 @@
+"""cuDNN's fused attention on packed documents: lengths and offsets of the documents, never a dense mask.
+
+The packed layout is not in JAX's public API. Everything private stands in this file: the function is looked
+up and its signature checked before use, and `cudnn_reason` says in words why it cannot be used.
+
+Two things about the packed layout that its interface does not tell:
+- Positions outside every document are not written, forward or backward. So padding counts as a document.
+- Offsets are multiplied by heads x width of the queries, for keys and values too (fixed for the number of
+  heads after jax 0.10, not for the width). So narrower values are padded to the width of the keys, and keys
+  are repeated for grouped queries where the installed JAX is found to use the wrong number of heads.
+
+Shape legend: B rows, S positions, N query heads, K key/value heads, H width of queries and keys, J width of
+values, M documents of a row at most.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from xlam_jax.errors import WorkError
+from xlam_jax.models.attention.facts import Facts
+
+DEFAULT_SEGMENTS = 32  # statistics of the softmax take B * M * N * S * 4 bytes, so M is not large for nothing
+_PARAMETERS = (
+    *("query", "key", "value", "bias", "mask", "q_seqlen", "kv_seqlen", "q_offsets", "kv_offsets"),
+    *("scale", "mask_type", "qkv_layout", "sliding_window_length"),
+)
+_LEAST_CUDNN = 90600  # the first release whose packed layout JAX tests
+
+
+def cudnn(
+    q_BSNH: jax.Array,
+    k_BSKH: jax.Array,
+    v_BSKJ: jax.Array,
+    segment_ids_BS: jax.Array,
+    *,
+    window: int | None,
+    scale: float,
+    max_segments: int | None = None,
+) -> jax.Array:
+    """The `cudnn` backend; see `models.attention.attend`.
+
+    Args:
+      max_segments: static bound on the runs of equal segment id in a row, padding included; None for
+        `DEFAULT_SEGMENTS`. A row that holds more comes out as NaN: cuDNN cannot attend to what it has no slot
+        for, and a wrong number must not look like a right one.
+    """
+    module, reason = _private()
+    if module is None:
+        raise WorkError(reason, hint="attention=xla")
+    S, N, K = q_BSNH.shape[1], q_BSNH.shape[2], k_BSKH.shape[2]
+    H, J = q_BSNH.shape[3], v_BSKJ.shape[3]
+    slots = min(max_segments or DEFAULT_SEGMENTS, S)
+    if J < H:
+        v_BSKJ = jnp.pad(v_BSKJ, ((0, 0), (0, 0), (0, 0), (0, H - J)))
+    if slots > 1 and K != N and not _knows_key_heads():
+        k_BSKH, v_BSKJ = (jnp.repeat(x, N // K, axis=2) for x in (k_BSKH, v_BSKJ))
+    lengths_BM, offsets_BM1, fits_B = documents(segment_ids_BS, slots)
+    # One document a row is cuDNN's ordinary layout.
+    lengths, offsets = (lengths_BM, offsets_BM1) if slots > 1 else (lengths_BM[:, 0], None)
+    out_BSNH = module.dot_product_attention(
+        q_BSNH, k_BSKH, v_BSKJ, None, None, lengths, lengths, offsets, offsets,
+        scale=scale,
+        mask_type=module.MaskType.PADDING_CAUSAL,
+        qkv_layout="BTNH",
+        # Counts the position itself, as ours does.
+        sliding_window_length=window if window is not None and window < S else None,
+    )  # fmt: skip
+    return jnp.where(fits_B[:, None, None, None], out_BSNH[..., :J], jnp.nan)
+
+
+def documents(segment_ids_BS: jax.Array, slots: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Runs of equal segment id: (lengths int32 [B, M], offsets int32 [B, M + 1], fits bool [B]).
+
+    Slots that no run needs hold -1; the offset after the last run is the row's end. `fits` is False for a row
+    of more than `slots` runs, whose last ones are left out.
+
+    Example:
+      >>> documents(jnp.asarray([[1, 1, 2, 0]]), 4)[0].tolist()
+      [[2, 1, 1, -1]]
+    """
+    B, S = segment_ids_BS.shape
+    begins = jnp.concatenate(
+        [jnp.ones((B, 1), bool), segment_ids_BS[:, 1:] != segment_ids_BS[:, :-1]], axis=1
+    )
+    count_B = begins.sum(axis=1, dtype=jnp.int32)
+    starts = functools.partial(jnp.nonzero, size=slots + 1, fill_value=S)
+    offsets_BM1 = jax.vmap(lambda row: starts(row)[0])(begins).astype(jnp.int32)
+    lengths_BM = jnp.diff(offsets_BM1, axis=1)
+    slot = jnp.arange(slots + 1)
+    offsets_BM1 = jnp.where(slot <= count_B[:, None], offsets_BM1, -1)
+    return jnp.where(slot[:-1] < count_B[:, None], lengths_BM, -1), offsets_BM1, count_B <= slots
+
+
+def most_segments(segment_ids: np.ndarray) -> int:
+    """The `max_segments` that packed rows [..., S] need: runs of equal id, padding counted; on the host."""
+    return int((np.diff(np.asarray(segment_ids), axis=-1) != 0).sum(axis=-1).max(initial=0)) + 1
+
+
+def cudnn_reason(facts: Facts, device: Any = None) -> str:
+    """Why cuDNN cannot be used for attention of this kind; empty when it can.
+
+    Args:
+      device: defaults to the first of `jax.devices()`.
+    """
+    device = jax.devices()[0] if device is None else device
+    if device.platform not in ("gpu", "cuda") or "cuda" not in _platform_version(device):
+        return f"cuDNN needs an NVIDIA GPU, this is {device.platform}"
+    capability = str(getattr(device, "compute_capability", "0"))
+    if float(capability) < 9.0:
+        return f"cuDNN's packed layout needs compute capability 9.0 (Hopper), found {capability}"
+    if jnp.dtype(facts.dtype) not in (jnp.dtype(jnp.bfloat16), jnp.dtype(jnp.float16)):
+        return f"cuDNN attends in bfloat16 or float16, not {jnp.dtype(facts.dtype).name}"
+    if facts.head_dim % 8 or facts.head_dim > 256:
+        return f"cuDNN needs a head width that is a multiple of 8 and at most 256, found {facts.head_dim}"
+    if facts.v_head_dim > facts.head_dim:
+        return f"values ({facts.v_head_dim}) are wider than keys ({facts.head_dim})"
+    module, reason = _private()
+    if module is None:
+        return reason
+    try:
+        version = module.check_cudnn_version()
+    except RuntimeError as e:
+        return f"cuDNN is not installed: {e}"
+    if version < _LEAST_CUDNN:
+        return f"cuDNN {version} is too old for the packed layout, which needs {_LEAST_CUDNN}"
+    return ""
+
+
+def _platform_version(device: Any) -> str:
+    return str(getattr(getattr(device, "client", None), "platform_version", ""))
+
+
+@functools.cache
+def _private() -> tuple[Any, str]:
+    """(JAX's module, "") when it has what is called here, else (None, why not)."""
+    try:
+        from jax._src.cudnn import fused_attention_stablehlo as module
+
+        parameters = inspect.signature(module.dot_product_attention).parameters
+        missing = [name for name in _PARAMETERS if name not in parameters]
+        if missing or not hasattr(module.MaskType, "PADDING_CAUSAL"):
+            return (
+                None,
+                f"jax {jax.__version__} lacks {', '.join(missing or ['PADDING_CAUSAL'])} of cuDNN attention",
+            )
+    except (ImportError, AttributeError) as e:
+        return None, f"jax {jax.__version__} has no cuDNN attention where it was: {e}"
+    return module, ""
+
+
+@functools.cache
+def _knows_key_heads() -> bool:
+    """Whether the installed JAX computes offsets of grouped keys from their own number of heads."""
+    module, _ = _private()
+    try:
+        with jax.ensure_compile_time_eval():
+            lengths, offsets = jnp.ones((1, 2), jnp.int32), jnp.arange(3, dtype=jnp.int32)[None]
+            q, k = jnp.zeros((1, 2, 4, 8)), jnp.zeros((1, 2, 2, 8))
+            found = module._fix_seqlen_offsets(lengths, lengths, offsets, offsets, q, k)[3]
+            return bool((found == offsets * 2 * 8).all())
+    except Exception:  # whatever is wrong with a private function, repeating the keys is right without it
+        return False

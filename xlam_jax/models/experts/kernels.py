@@ -1,0 +1,141 @@
+"""Which grouped-GEMM kernels this machine has, tried before they are used.
+
+Two operations are needed: rows times their group's matrix (forward pass, and backward pass to the rows), and the
+weight gradient, which contracts over the rows of each group. `jax.lax.ragged_dot` is right everywhere but multiplies
+every row with every expert on CUDA, so there only tokamax's kernels count.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import functools
+import importlib.util
+import logging
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from xlam_jax.errors import InputError
+
+_log = logging.getLogger(__name__)
+
+# platform -> operation -> implementations, best first. On an H100 tokamax's own measurements have Triton ahead for
+# few large experts and for every weight gradient, Mosaic for rows of many small experts.
+_ORDER: dict[str, dict[str, tuple[str, ...]]] = {
+    "gpu": {
+        "rows": ("triton", "mosaic"),
+        "rows of many experts": ("mosaic", "triton"),
+        "weights": ("triton", "mosaic"),
+    },
+    "tpu": dict.fromkeys(("rows", "rows of many experts", "weights"), ("mosaic", "lax")),
+    "cpu": dict.fromkeys(("rows", "rows of many experts", "weights"), ("lax", "xla")),
+}
+_MANY = 64
+
+_CONTRACT_ROWS = jax.lax.RaggedDotDimensionNumbers(
+    dot_dimension_numbers=(([0], [0]), ([], [])), lhs_ragged_dimensions=[0], rhs_group_dimensions=[]
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Kernels:
+    """Names of the implementations ("lax", or one of tokamax's) of the two operations."""
+
+    for_rows: str
+    for_weights: str
+
+    def rows(self, x_RD: jax.Array, w_EDF: jax.Array, size_E: jax.Array) -> jax.Array:
+        """[R, F] in the dtype of x; rows past the sum of `size_E` are undefined."""
+        return _rows(self.for_rows, x_RD, w_EDF, size_E)
+
+    def weights(self, x_RD: jax.Array, d_RF: jax.Array, size_E: jax.Array) -> jax.Array:
+        """[E, D, F]: sum over each group's rows of x d."""
+        return _weights(self.for_weights, x_RD, d_RF, size_E)
+
+
+def choose_kernels(num_experts: int) -> Kernels:
+    """The best implementation of each operation among those that pass `probe` on this machine.
+
+    Raises:
+      InputError: there is none.
+    """
+    platform = jax.default_backend()
+    order = _ORDER.get(platform, _ORDER["cpu"])
+    found = probe(platform)
+    names = ("rows of many experts" if num_experts >= _MANY else "rows", "weights")
+    picked = [next((i for i in order[name] if found[i, name.split()[0]] == ""), None) for name in names]
+    if None in picked:
+        reasons = "; ".join(f"{i} {op}: {why}" for (i, op), why in found.items() if why)
+        tokamax = importlib.util.find_spec("tokamax") is not None
+        raise InputError(
+            f"no grouped GEMM works on this {platform}: {reasons}",
+            where="moe.backend",
+            hint="moe.backend=batched"
+            if tokamax
+            else "pip install 'xlam-jax[kernels]', or moe.backend=batched",
+        )
+    return Kernels(*picked)  # pyright: ignore[reportArgumentType]
+
+
+@functools.cache
+def probe(platform: str) -> dict[tuple[str, str], str]:
+    """(implementation, "rows" or "weights") -> "" where it is right on a small case, else what went wrong.
+
+    Compiles and runs each once in a process. May be called while something else is traced.
+    """
+    names = dict.fromkeys(name for order in _ORDER.get(platform, _ORDER["cpu"]).values() for name in order)
+    # In a thread of its own: tracing, meshes and the like are states of a thread.
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        found = {
+            (name, op): pool.submit(_try, name, op).result() for name in names for op in ("rows", "weights")
+        }
+    for (name, op), why in found.items():
+        _log.info("grouped GEMM on %s, %s, %s: %s", platform, name, op, why or "works")
+    return found
+
+
+def _try(name: str, op: str) -> str:
+    E, R, D, F = 4, 512, 256, 128
+    rng = np.random.default_rng(0)
+    sizes = np.array([100, 0, 300, 50], np.int32)  # uneven, one empty, some rows of no group
+    group_R = np.repeat(np.arange(E), sizes)
+    x, w, d = (rng.standard_normal(s).astype(np.float32) for s in ((R, D), (E, D, F), (R, F)))
+    low = [jnp.asarray(a, jnp.bfloat16) for a in (x, w, d)]
+    x, w, d = (np.asarray(a, np.float32) for a in low)
+    n = group_R.size
+    try:
+        if op == "rows":
+            out = jax.jit(functools.partial(_rows, name))(low[0], low[1], sizes)[:n]
+            right = np.einsum("rd,rdf->rf", x[:n], w[group_R])
+        else:
+            out = jax.jit(functools.partial(_weights, name))(low[0], low[2], sizes)
+            right = np.stack([x[:n][group_R == e].T @ d[:n][group_R == e] for e in range(E)])
+        worst = np.abs(np.asarray(out, np.float32) - right).max() / np.abs(right).max()
+    except Exception as error:  # whatever a kernel's compiler raises: it cannot be used here
+        return f"{type(error).__name__}: {str(error).strip().splitlines()[0][:120] if str(error) else ''}"
+    return "" if worst < 0.02 else f"wrong by {worst:.2g} of the largest value"
+
+
+def _rows(name: str, x_RD: jax.Array, w_EDF: jax.Array, size_E: jax.Array) -> jax.Array:
+    if name == "lax":
+        return jax.lax.ragged_dot(x_RD, w_EDF, size_E)
+    return _tokamax().ragged_dot(x_RD, w_EDF, size_E, implementation=name)
+
+
+def _weights(name: str, x_RD: jax.Array, d_RF: jax.Array, size_E: jax.Array) -> jax.Array:
+    if name == "lax":
+        return jax.lax.ragged_dot_general(x_RD, d_RF, size_E, _CONTRACT_ROWS)
+    return _tokamax().ragged_dot_general(x_RD, d_RF, size_E, _CONTRACT_ROWS, implementation=name)
+
+
+def _tokamax() -> Any:
+    import tokamax
+    from absl import flags
+
+    # tokamax reads absl's flags, which would otherwise take this program's arguments for its own and fail.
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()
+    return tokamax
