@@ -15,7 +15,7 @@ import math
 import shutil
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -274,8 +274,12 @@ def open_store(run: str | Path, keep: int = 2) -> Iterator[Store]:
     store = Store(run, keep)
     try:
         yield store
-    finally:
-        store.close()
+    except BaseException:
+        # Closing waits for a save under way, which may fail too; what went wrong first is what is told.
+        with suppress(Exception):
+            store.close()
+        raise
+    store.close()
 
 
 def compare(found: dict[str, Any], expected: dict[str, Any], changed_ok: bool, where: str) -> None:
