@@ -25,6 +25,7 @@ from xlam_jax.data.batch import PairBatch
 from xlam_jax.data.loader import PackedSource, eval_batches, to_device
 from xlam_jax.errors import InputError
 from xlam_jax.models.params import Params
+from xlam_jax.parallel.mesh import batch_share
 from xlam_jax.parallel.rules import batch_sharding
 from xlam_jax.training.preference.objective import PairModel, reference_logprobs
 
@@ -164,9 +165,10 @@ def _batches(
     run: Callable, source: PreferenceSource, params: Params, mesh: jax.sharding.Mesh, rows: int, first: int
 ) -> Iterator[np.ndarray]:
     place = batch_sharding(mesh)
-    hosts = jax.process_index(), jax.process_count()
-    for batch in eval_batches(source, rows, *hosts, first=first):
-        yield jax.device_get(run(params, to_device(PairBatch(*(field[0] for field in batch)), place)))
+    share = batch_share(mesh)
+    for batch in eval_batches(source, rows, *share, first=first):
+        pairs = to_device(PairBatch(*(field[0] for field in batch)), place, share[1])
+        yield jax.device_get(run(params, pairs))
 
 
 def done_rows(folder: Path) -> int:
