@@ -283,10 +283,9 @@ def test_goodput_counts_time_between_sessions(settings):
     first = run(settings, "steps=6", "stop_at=3")
     time.sleep(1.0)
     second = run(settings, "steps=6", "stop_at=6")
-    facts = json.loads((Path(settings["out"]) / "run.json").read_text())
     meta = json.loads((Path(settings["out"]) / "checkpoints/6/meta/metadata").read_text())
-    wall = time.time() - facts["started"]
-    assert 0 < second.goodput <= meta["productive_seconds"] / (wall - 5) and second.goodput < 1
+    productive = meta["productive_seconds"]
+    assert 0 < second.goodput <= productive / (productive + 1.0)  # the second between the sessions counts
     assert meta["productive_seconds"] > 3 * first.seconds_per_step
     assert [0 < r["goodput"] <= 1 for r in read_metrics(settings["out"]) if "loss" in r][1:] == [True] * 5
 

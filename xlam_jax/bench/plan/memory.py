@@ -121,7 +121,13 @@ def activation_bytes(work: Work, sizes: Sizes) -> tuple[float, float]:
     length = max(1, work.seq_len // sizes.get("context", 1))
     local = local_config(work.cfg, t)
     stacked, once, params = _residuals(
-        local, length, work.remat, work.param_dtype, work.compute_dtype, work.chunk, work.lora  # pyright: ignore[reportArgumentType]
+        local,
+        length,
+        work.remat,
+        work.param_dtype,
+        work.compute_dtype,
+        work.chunk,
+        work.lora,  # pyright: ignore[reportArgumentType]
     )
     fsdp, expert = sizes.get("fsdp", 1), sizes.get("expert", 1)
     routed = {s.shape for s in leaves(local).values() if s.per_expert}
