@@ -116,7 +116,7 @@ def test_model_equals_one_device(attention, sizes):
         hidden, _ = decoder.forward(
             params, tokens, positions, segments, cfg, remat="names:attn_out", attention=attention
         )
-        return (hidden * weights).sum()
+        return (hidden * weights).mean()
 
     step = jax.jit(jax.value_and_grad(loss), static_argnames="attention")
     right_loss, right = step(params, tokens, positions, segments, attention="xla")
@@ -125,7 +125,8 @@ def test_model_equals_one_device(attention, sizes):
         batch = jax.device_put((tokens, positions, segments), batch_sharding(mesh))
         assert batch[0].sharding.shard_shape((B, S))[1] == S // sizes["context"]
         ours_loss, ours = step(jax.device_put(params, shardings(cfg, mesh)), *batch, attention=attention)
-    np.testing.assert_allclose(ours_loss, right_loss, rtol=1e-5)
+    # Terms of either sign nearly cancel, so the order of the sum shows in the digits that are left.
+    np.testing.assert_allclose(ours_loss, right_loss, rtol=1e-5, atol=1e-6)
     for (path, a), b in zip(
         jax.tree_util.tree_flatten_with_path(ours)[0], jax.tree.leaves(right), strict=True
     ):
