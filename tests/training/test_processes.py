@@ -121,7 +121,7 @@ def test_from_two_processes_to_one_and_back(base, uninterrupted):
     finish(base, out, 2, "stop_at=10")
     finish(base, out, 1, "stop_at=20")
     last = finish(base, out, 2)
-    assert "resumed at step 6 of 30" in last.printed()
+    assert "resumed at step 20 of 30" in last.printed()
     rows, wanted = losses(out), losses(uninterrupted)
     assert rows[:10] == wanted[:10]
     assert [row["step"] for row in rows] == list(range(1, 31))
