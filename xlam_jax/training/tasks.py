@@ -187,9 +187,8 @@ class Dpo:
     def _filler(self, ndim: int) -> Callable:
         if ndim not in self._fill:
             models = [self._model(source) for source in self._sources]
-            model = models[0]._replace(
-                max_targets=max(m.max_targets for m in models), max_pairs=max(m.max_pairs for m in models)
-            )
+            most = ("max_targets", "max_pairs", "max_segments")
+            model = models[0]._replace(**{name: max(getattr(m, name) for m in models) for name in most})
             compute = reference_logprobs(model)
 
             def fill(params: Params, batch: PairBatch) -> PairBatch:
