@@ -27,7 +27,10 @@ def sequences(kind):
     return rng.integers(0, tiny.config(kind).vocab_size, (len(LENGTHS), TOTAL)).astype(np.int32)
 
 
-@pytest.mark.parametrize("kind", ["llama", "linear", "mistral", "tied"])
+FAMILIES = ["qwen2", "qwen3", "llama3", "mixtral", "qwen3-moe", "deepseek-v2", "deepseek-v3"]
+
+
+@pytest.mark.parametrize("kind", ["llama", "linear", "mistral", "tied", *FAMILIES])
 def test_every_position_equals_forward_for_rows_of_different_lengths(kind):
     cfg, params, tokens = tiny.config(kind), unstack(tiny.params(kind)), sequences(kind)
     want = full_logits(kind, tokens)

@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 from xlam_jax.models.config import ModelConfig, RopeScaling
 from xlam_jax.models.hf_config import config_to_hf
+from xlam_jax.models.named import named_config
 from xlam_jax.models.spec import init, params_from_state_dict
 
 CORPUS = [
@@ -57,8 +58,12 @@ def config(kind: str = "llama") -> ModelConfig:
         return base.replace(sliding_window=5)
     if kind == "tied":
         return base.replace(tie_embeddings=True)
-    assert kind == "llama"
-    return base
+    if kind == "llama":
+        return base
+    # Other families: their tiny shapes with this vocabulary; experts amplify, so smaller weights.
+    return named_config(f"tiny-{kind}").replace(
+        vocab_size=base.vocab_size, max_position_embeddings=512, initializer_range=0.1, eos_token_ids=(2,)
+    )
 
 
 @functools.cache
