@@ -131,6 +131,31 @@ def test_refused_configs_name_the_cause(change, words):
     assert all(word in str(caught.value) for word in words)
 
 
+@pytest.mark.parametrize(
+    ("name", "change", "words"),
+    [
+        (
+            "tiny-llama3",
+            {"rope_parameters": {"rope_type": "llama3", "factor": 8.0}, "rope_scaling": None},
+            ["low_freq"],
+        ),
+        ("tiny-qwen2", {"use_sliding_window": True}, ["use_sliding_window"]),
+        ("tiny-qwen3-moe", {"mlp_only_layers": [0]}, ["plain layers"]),
+        ("tiny-qwen3-moe", {"decoder_sparse_step": 2}, ["decoder_sparse_step"]),
+        ("tiny-mixtral", {"num_local_experts": None}, ["num_local_experts", "missing"]),
+        ("tiny-mixtral", {"num_experts_per_tok": 9}, ["experts_per_token", "9"]),
+        ("tiny-deepseek-v2", {"topk_method": "noaux_tc"}, ["noaux_tc", "greedy"]),
+        ("tiny-deepseek-v3", {"topk_group": 9}, ["4 groups"]),
+        ("tiny-deepseek-v3", {"first_k_dense_replace": 3}, ["all 3 layers are dense"]),
+        ("tiny-deepseek-v3", {"qk_rope_head_dim": None}, ["qk_rope_head_dim"]),
+    ],
+)  # fmt: skip
+def test_refused_configs_of_other_families_name_the_cause(name, change, words):
+    with pytest.raises(InputError) as caught:
+        config_from_hf(config_to_hf(named_config(name)) | change)
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
 def test_unknown_name_is_answered_with_the_nearest():
     with pytest.raises(InputError, match="smollm2-135m"):
         named_config("smolm2-135")
