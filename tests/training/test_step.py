@@ -12,10 +12,12 @@ from xlam_jax.data.pack import Document, fill
 from xlam_jax.errors import InputError
 from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.decoder import forward, head_matrix
+from xlam_jax.models.named import named_config
 from xlam_jax.models.params import Params
 from xlam_jax.models.spec import decay_mask, init, shardings
 from xlam_jax.parallel.mesh import MeshConfig, make_mesh
 from xlam_jax.training import partition
+from xlam_jax.training.config import MoeOptions
 from xlam_jax.training.objectives import pick_targets, sft_objective
 from xlam_jax.training.optimizer import OptimConfig, learning_rate, make_optimizer
 from xlam_jax.training.step import TrainState, accumulate, init_state, make_step, micro_sharding
@@ -258,6 +260,41 @@ def test_optimizer_holds_nothing_for_frozen_leaves():
 def test_bad_freeze(freeze, layers, message):
     with pytest.raises(InputError, match=message):
         partition.check(CFG, freeze, layers)
+
+
+def test_layers_below_experts_cannot_be_cut_off():
+    with pytest.raises(InputError, match=r"dense_layers\.\*"):
+        partition.check(named_config("tiny-deepseek-v2"), (), 1)
+
+
+# -- mixtures ----
+
+
+@pytest.mark.parametrize("aux_loss", [None, 0.5])
+def test_the_router_s_loss_joins_the_objective_by_weight(aux_loss):
+    """By hand, from the statistics of the forward pass; None takes the model's own coefficient."""
+    cfg = named_config("tiny-mixtral")
+    params, rng = initial(cfg), np.random.default_rng(0)
+    tokens = rng.integers(1, cfg.vocab_size, (2, 24)).astype(np.int32)
+    weights = (rng.random((2, 24)) < 0.4).astype(np.float32)
+    segments = np.ones_like(tokens)
+    segments[1, 18:] = 0  # padding goes to no expert
+    weights[1, 18:] = 0
+    batch = Batch(
+        tokens, np.roll(tokens, -1, 1), weights, segments, np.tile(np.arange(24, dtype=np.int32), (2, 1))
+    )
+    options = MoeOptions(aux_loss=aux_loss)
+    total, weight, metrics = sft_objective(cfg, moe=options)(params, batch)
+    plain, *_ = sft_objective(cfg, moe=MoeOptions(aux_loss=0.0))(params, batch)
+    _, sums = forward(params, batch.tokens, batch.positions, batch.segment_ids, cfg)
+    real, count, prob = (np.asarray(sums[k]) for k in ("router_tokens", "router_count", "router_prob"))
+    assert real.sum() == 42 * cfg.num_layers and count.sum() == 2 * real.sum()
+    share, mean = count.sum(0) / real.sum(), prob.sum(0) / real.sum()
+    balance = cfg.moe.num_experts * (share * mean).sum()
+    coefficient = cfg.moe.aux_loss_coef if aux_loss is None else aux_loss
+    assert coefficient > 0
+    np.testing.assert_allclose(total - plain, coefficient * balance * weights.sum(), rtol=1e-3)
+    np.testing.assert_allclose(metrics["router_aux_sum"] / weight, balance, rtol=1e-5)
 
 
 # -- schedule ----
