@@ -25,6 +25,15 @@ def _shape(
     )
 
 
+def _deepseek_coder(hidden: int, width: int, layers: int, heads: int, kv_heads: int) -> ModelConfig:
+    """The first series, of 16k context."""
+    return _shape(
+        "llama", 32256, hidden, width, layers, heads, kv_heads,
+        rms_norm_eps=1e-6, rope_theta=100_000.0, rope_scaling=RopeScaling("linear", 4.0),
+        max_position_embeddings=16384, bos_token_id=32013, eos_token_ids=(32014,),
+    )  # fmt: skip
+
+
 def _llama3(hidden: int, width: int, layers: int, heads: int, kv_heads: int = 8, **rest: Any) -> ModelConfig:
     values: dict[str, Any] = {
         "rope_theta": 500_000.0,
@@ -130,25 +139,13 @@ _TINY_V2 = MoeConfig(
 
 NAMED: dict[str, ModelConfig] = {
     # xLAM-1b-fc-r and xLAM-7b-fc-r start from these two.
-    "deepseek-coder-1.3b": _shape(
-        "llama", 32256, 2048, 5504, 24, 16, 16,
-        rms_norm_eps=1e-6, rope_theta=100_000.0, rope_scaling=RopeScaling("linear", 4.0),
-        max_position_embeddings=16384, bos_token_id=32013, eos_token_ids=(32014,),
-    ),
+    "deepseek-coder-1.3b": _deepseek_coder(2048, 5504, 24, 16, 16),
     "deepseek-coder-7b-v1.5": _shape(
         "llama", 102400, 4096, 11008, 30, 32, 32,
         rms_norm_eps=1e-6, max_position_embeddings=4096, bos_token_id=100000, eos_token_ids=(100001,),
     ),
-    "deepseek-coder-6.7b": _shape(
-        "llama", 32256, 4096, 11008, 32, 32, 32,
-        rms_norm_eps=1e-6, rope_theta=100_000.0, rope_scaling=RopeScaling("linear", 4.0),
-        max_position_embeddings=16384, bos_token_id=32013, eos_token_ids=(32014,),
-    ),
-    "deepseek-coder-33b": _shape(
-        "llama", 32256, 7168, 19200, 62, 56, 8,
-        rms_norm_eps=1e-6, rope_theta=100_000.0, rope_scaling=RopeScaling("linear", 4.0),
-        max_position_embeddings=16384, bos_token_id=32013, eos_token_ids=(32014,),
-    ),
+    "deepseek-coder-6.7b": _deepseek_coder(4096, 11008, 32, 32, 32),
+    "deepseek-coder-33b": _deepseek_coder(7168, 19200, 62, 56, 8),
     "mistral-7b-v0.1": _MISTRAL_7B,
     "mistral-7b-v0.2": _MISTRAL_7B.replace(sliding_window=None, rope_theta=1e6),
     "mistral-7b-v0.3": _MISTRAL_7B.replace(sliding_window=None, rope_theta=1e6, vocab_size=32768),

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from xlam_jax.bench.flops import count, flops_per_token
+from xlam_jax.bench.flops import count
 from xlam_jax.bench.plan.compiled import MAX_DEVICES, refine
 from xlam_jax.bench.plan.hardware import Hardware
 from xlam_jax.bench.plan.memory import Memory
@@ -107,13 +107,7 @@ def report(plan: Plan, tokens: float) -> dict[str, Any]:
     work, hw, best = plan.work, plan.hardware, plan.best
     assert best.speed
     devices = device_count(best.sizes)
-    flops = flops_per_token(
-        work.cfg,
-        work.seq_len,
-        freeze=work.freeze,
-        freeze_layers=work.freeze_layers,
-        lora=work.lora,
-    )
+    flops = work.flops()
     moved = [
         {
             "collective": f.what,

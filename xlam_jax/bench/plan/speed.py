@@ -8,7 +8,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from xlam_jax.bench.flops import count, flops_per_token
+from xlam_jax.bench.flops import count
 from xlam_jax.bench.plan.hardware import Hardware
 from xlam_jax.bench.plan.memory import Memory
 from xlam_jax.bench.plan.traffic import flows, seconds
@@ -58,13 +58,7 @@ def recomputed(work: Work, flops: dict[str, Any]) -> float:
 def speed(work: Work, sizes: Sizes, hw: Hardware, memory: Memory) -> Speed:
     """The step of `work` on a mesh of `hw`."""
     devices = math.prod(sizes.values())
-    flops = flops_per_token(
-        work.cfg,
-        work.seq_len,
-        freeze=work.freeze,
-        freeze_layers=work.freeze_layers,
-        lora=work.lora,
-    )
+    flops = work.flops()
     executed = (flops["total"] + recomputed(work, flops)) * work.tokens / devices
     # Products in float32 run at a fraction of the bf16 rate on every one of these devices.
     slow = 2.0 if jnp.dtype(work.compute_dtype).itemsize == 4 else 1.0

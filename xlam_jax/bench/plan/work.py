@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from xlam_jax.bench.flops import flops_per_token
 from xlam_jax.errors import InputError
 from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.experts.block import DEFAULT_SLACK
@@ -49,6 +50,12 @@ class Work:
     def replace(self, **changes: Any) -> Work:
         """A copy with `changes`."""
         return dataclasses.replace(self, **changes)
+
+    def flops(self) -> dict[str, Any]:
+        """Model FLOPs of one position, see `bench.flops.flops_per_token`."""
+        return flops_per_token(
+            self.cfg, self.seq_len, freeze=self.freeze, freeze_layers=self.freeze_layers, lora=self.lora
+        )
 
     @property
     def tokens(self) -> int:
