@@ -1,7 +1,10 @@
 """Settings that must stand before jax or torch is imported: eight fake devices, no network, two threads."""
 
 import os
+import shutil
 import sys
+
+import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 _FLAG = "--xla_force_host_platform_device_count=8"
@@ -11,3 +14,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "2")  # torch sizes its pool from this 
 
 if "torch" in sys.modules:
     sys.modules["torch"].set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Headless Chromium; skips, with what to install, where it or playwright is missing."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    if not chromium:
+        pytest.skip("no Chromium on this machine: install one or name it in CHROMIUM")
+    with sync_api.sync_playwright() as p:
+        made = p.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        yield made
+        made.close()

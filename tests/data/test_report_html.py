@@ -1,9 +1,7 @@
 """The HTML page of records: its data block is the records again; hostile text stays text."""
 
 import json
-import os
 import re
-import shutil
 from html.parser import HTMLParser
 
 import pytest
@@ -193,18 +191,6 @@ def test_a_wrong_tokenizer_writes_nothing(tmp_path, tokenizer_folder):
     with pytest.raises(InputError, match="no single token"):
         write_report(tmp_path / "p.html", RECORDS, get_codec(template="llama-3"), tokenizer_folder)
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.fixture(scope="module")
-def browser():
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-    if not chromium:
-        pytest.skip("no Chromium on this machine: install one or name it in CHROMIUM")
-    with sync_api.sync_playwright() as p:
-        made = p.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        yield made
-        made.close()
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import json
 import math
 import os
 import re
-import shutil
 from html.parser import HTMLParser
 
 import pytest
@@ -175,18 +174,6 @@ def test_thinning_keeps_spikes():
 
 
 # -- browser ----
-
-
-@pytest.fixture(scope="module")
-def browser():
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-    if not chromium:
-        pytest.skip("no Chromium on this machine: install one or name it in CHROMIUM")
-    with sync_api.sync_playwright() as p:
-        made = p.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        yield made
-        made.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
