@@ -57,13 +57,17 @@ bench: $(VENV)/.core  ## measure this machine; JSON under benchmarks/
 # nothing is installed then, and what it lacks of the pure-Python requirements is taken from build/site.
 GPU_RUN = PYTHONPATH=.:build/site:$$PYTHONPATH $(or $(GPU_PYTHON),$(BIN)/python)
 gpu: $(if $(GPU_PYTHON),,$(VENV)/.dev)  ## on an accelerator: its tests, then its benchmarks (about six minutes)
-	-$(GPU_RUN) -m pytest -q -m gpu -p no:cacheprovider -o addopts= -o timeout=120 $$(grep -rl 'mark\.gpu' tests)
+	-XLA_PYTHON_CLIENT_PREALLOCATE=false $(GPU_RUN) -m pytest -q -m gpu -n 6 -p no:cacheprovider -o addopts= \
+	  -o timeout=120 $$(grep -rl 'mark\.gpu' tests)
 	$(GPU_RUN) -m xlam_jax.cli.main bench accelerator $(or $(OUT),benchmarks/accelerator)
 
 GPU_SITE_PYTHON ?= 3.12
-gpu-site:  ## build/site: what `make gpu GPU_PYTHON=...` may lack (typer, rich, pydantic, pyyaml), for another machine
-	$(PYTHON) -m pip install --quiet --upgrade --target build/site --python-version $(GPU_SITE_PYTHON) \
-	  --only-binary=:all: 'typer>=0.16' 'rich>=14' 'pydantic>=2.11' 'pyyaml>=6' 'jsonschema>=4.26' pytest-timeout
+GPU_SITE := $(PYTHON) -m pip install --quiet --upgrade --target build/site --python-version $(GPU_SITE_PYTHON) \
+	  --only-binary=:all:
+gpu-site:  ## build/site: what `make gpu GPU_PYTHON=...` may lack beside JAX and torch, for another machine
+	$(GPU_SITE) 'typer>=0.16' 'rich>=14' 'pydantic>=2.11' 'pyyaml>=6' 'jsonschema>=4.26' pytest-timeout pytest-xdist
+	$(GPU_SITE) --no-deps tokamax==0.0.12 qwix einshape immutabledict typeguard==2.13.3 tensorboardX jaxtyping \
+	  wadler-lindig absl-py tqdm
 
 clean:  ## remove the environment and the runs
 	rm -rf $(VENV) runs build dist *.egg-info

@@ -113,6 +113,6 @@ def test_accelerator_keeps_what_was_done(tmp_path):
     assert [r["status"] for r in rows] == ["done"], rows
     assert json.loads((tmp_path / "attention.json").read_text())["rows"]
     assert json.loads((tmp_path / "parts.json").read_text()) == rows
-    (skipped,) = bench_accelerator(tmp_path, only=["compile"], rehearse=True, seconds=1)
+    (skipped,) = bench_accelerator(tmp_path, only=["compare-torch"], rehearse=True, seconds=1)
     assert skipped["status"] == "skipped"
     assert sum(limit for _, limit, _ in PARTS) < 600

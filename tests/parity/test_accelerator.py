@@ -15,7 +15,9 @@ from xlam_jax.models.spec import init
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("name", ["tiny-llama-linear", "tiny-mistral"])
+@pytest.mark.parametrize(
+    "name", ["tiny-llama-linear", "tiny-mistral", "tiny-mixtral", "tiny-qwen3-moe", "tiny-deepseek-v3"]
+)
 def test_loss_and_gradients_equal_the_cpu(name):
     if jax.default_backend() == "cpu":
         pytest.skip("no accelerator found by jax")

@@ -14,6 +14,7 @@ import numpy as np
 
 from xlam_jax.bench import protocol
 from xlam_jax.bench.flops import flops_per_token
+from xlam_jax.bench.profile import profile
 from xlam_jax.data.batch import Batch
 from xlam_jax.errors import WorkError
 from xlam_jax.models import decoder
@@ -38,6 +39,7 @@ def bench_compare(
     warmup: int = 3,
     threads: int = 2,
     dtype: str = "float32",
+    profiled: bool = False,
 ) -> dict[str, Any]:
     """Times one optimizer step both ways: forward, backward, clipping, AdamW without decay.
 
@@ -46,10 +48,12 @@ def bench_compare(
     Args:
       threads: of torch; XLA takes the cores that the process may use.
       dtype: of the products. bfloat16 means autocast in torch.
+      profiled: run three more steps of ours under the profiler.
 
     Returns:
       for "xlam" and "torch": seconds of a step (median, p90), tokens/s, seconds of forward, backward and update,
-      loss of the first step; their `ratio` (tokens/s of xlam over torch) and `loss_difference`.
+      loss of the first step; their `ratio` (tokens/s of xlam over torch) and `loss_difference`; `time_by_part` of
+      ours (see `bench.profile`) if asked for.
 
     Raises:
       WorkError: torch or transformers is not installed, or the two losses differ: not the same work.
@@ -102,6 +106,7 @@ def bench_compare(
         **result,
         "ratio": result["xlam"]["tokens_per_second"] / result["torch"]["tokens_per_second"],
         "loss_difference": difference,
+        **({"time_by_part": ours.profile()} if profiled else {}),
         **protocol.environment(),
     }
 
@@ -127,7 +132,8 @@ class _Jax:
             self.batch = jax.device_put(batch, micro_sharding(self.mesh))
             self.one = jax.tree.map(lambda x: x[0], self.batch)
             self.state, places = init_state(params, cfg, tx, self.mesh)
-            self.run = make_step(objective, tx, places)
+            step = make_step(objective, tx, places)
+            self.run = step.lower(self.state, self.batch, jnp.float32(_RATE)).compile()  # type: ignore[attr-defined]
 
         def loss(params: Any, batch: Batch) -> jax.Array:
             hidden, _ = decoder.forward(
@@ -148,6 +154,10 @@ class _Jax:
         with jax.set_mesh(self.mesh):
             self.state, metrics = self.run(self.state, self.batch, jnp.float32(_RATE))
             return float(metrics["loss"])
+
+    def profile(self) -> list[dict[str, Any]]:
+        """Where the time of `step` goes."""
+        return profile(self.run.as_text(), self.step)
 
     def parts(self, times: int) -> tuple[float, float]:
         """Seconds of the forward pass, and of forward and backward."""

@@ -15,6 +15,7 @@ from xlam_jax.bench import protocol
 from xlam_jax.bench.flops import count, flops_per_token
 from xlam_jax.bench.plan.state import step_state
 from xlam_jax.bench.plan.work import Work
+from xlam_jax.bench.profile import profile
 from xlam_jax.data.batch import Batch, stack
 from xlam_jax.errors import InputError
 from xlam_jax.models.config import ModelConfig
@@ -65,6 +66,7 @@ def bench_train(
     warmup: int = 10,
     options: StepOptions = StepOptions(),
     data: Path | None = None,
+    profiled: bool = False,
 ) -> dict[str, Any]:
     """Times the real train step (SFT objective, AdamW) on one packed batch.
 
@@ -72,12 +74,13 @@ def bench_train(
 
     Args:
       data: folder of packed shards whose first rows are the batch; None: two documents a row, random ids.
+      profiled: run three more steps under the profiler.
 
     Returns:
       Tokens/s and tokens/s of a device, seconds of a step (median, 90th percentile, all), FLOPs with their
       formula, MFU against the data sheet (None for a CPU), the measured matmul ceiling and what part of it was
-      reached, seconds of compilation, bytes that the compiler plans and the device reports, machine and
-      versions.
+      reached, seconds of compilation, bytes that the compiler plans and the device reports, `time_by_part` (see
+      `bench.profile`) if asked for, machine and versions.
 
     Raises:
       InputError: data that the model cannot read, or a mesh that does not fit.
@@ -113,6 +116,7 @@ def bench_train(
             return metrics["loss"]
 
         took = protocol.timed(run, steps, warmup)
+        parts = profile(compiled.as_text(), run) if profiled else None
     tokens, devices = rows * seq_len, device_mesh.size
     flops = flops_per_token(cfg, seq_len, lora=options.lora)
     achieved = tokens * flops["total"] / took["median"] / devices
@@ -146,6 +150,7 @@ def bench_train(
         "temporaries_mib": memory.temp_size_in_bytes / 2**20 if memory else None,
         "arguments_mib": memory.argument_size_in_bytes / 2**20 if memory else None,
         "peak_device_mib": peak / 2**20 if (peak := protocol.peak_memory()) else None,
+        **({"time_by_part": parts} if parts is not None else {}),
         **protocol.environment(),
     }
 

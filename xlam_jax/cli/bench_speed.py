@@ -16,6 +16,7 @@ Rows = Annotated[int, typer.Option(min=1, help="Packed rows of a step.")]
 Steps = Annotated[int, typer.Option(min=1, help="Timed steps.")]
 Warmup = Annotated[int, typer.Option(min=1, help="Steps before, which are not counted.")]
 Dtype = Annotated[str, typer.Option(help="float32 or bfloat16.")]
+ProfileOption = Annotated[bool, typer.Option("--profile", help="Also show where the time goes.")]
 Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Keep the result as JSON in DIR.")]
 
 
@@ -81,6 +82,7 @@ def train(
     experts: Annotated[str, typer.Option(help="Backend of a mixture's experts.")] = "batched",
     mesh: Annotated[str, typer.Option(help="For example fsdp=8.")] = "",
     data: Annotated[Path | None, typer.Option(help="Folder of packed shards; else synthetic rows.")] = None,
+    profile: ProfileOption = False,
     folder: Out = None,
     json_file: JsonOption = None,
 ) -> None:
@@ -104,7 +106,14 @@ def train(
     )
     with err.status("compiling and timing"):
         result = bench_train(
-            cfg, rows=rows, seq_len=seq_len, steps=steps, warmup=warmup, options=options, data=data
+            cfg,
+            rows=rows,
+            seq_len=seq_len,
+            steps=steps,
+            warmup=warmup,
+            options=options,
+            data=data,
+            profiled=profile,
         )
     result = {"model": model, **result}
     write_json(json_file, result)
@@ -119,7 +128,7 @@ def train(
         "step_seconds_p90",
     )
     rates = ("tflops", "ceiling_tflops", "of_ceiling", "mfu")
-    print_table("training step", [{key: result[key] for key in (*keys, *rates)}])
+    print_table("training step", [{"": key, "value": result[key]} for key in (*keys, *rates)])
     peak = result["peak_device_mib"]
     out.print(
         f"{result['gflops_per_token']:.4g} GFLOP a token = {result['formula']}; compiled in "
@@ -132,6 +141,7 @@ def train(
         + f"{result['device']}, jax {result['versions']['jax']}",
         highlight=False,
     )
+    _profile(result)
 
 
 def moe(
@@ -205,6 +215,15 @@ def _table(title: str, rows: list[dict[str, Any]]) -> None:
             out.print(f"  {row['backend']}: {row['error']}", highlight=False, markup=False)
 
 
+def _profile(result: dict[str, Any]) -> None:
+    from xlam_jax.bench.profile import KINDS
+
+    if rows := result.get("time_by_part"):
+        print_table("where the time goes, a step", [row for row in rows if row["share"] >= 0.005])
+        kinds = {kind: sum(row["share"] for row in rows if row["kind"] == kind) for kind in KINDS}
+        out.print("; ".join(f"{kind} {share:.1%}" for kind, share in kinds.items() if share), highlight=False)
+
+
 def load(
     data: Annotated[Path, typer.Argument(metavar="DATA", help="Folder written by xlam data build.")],
     rows: Rows = 8,
@@ -262,6 +281,7 @@ def compare(
     warmup: Warmup = 3,
     threads: Annotated[int, typer.Option(min=1, help="Of torch.")] = 2,
     dtype: Dtype = "float32",
+    profile: ProfileOption = False,
     folder: Out = None,
     json_file: JsonOption = None,
 ) -> None:
@@ -272,7 +292,14 @@ def compare(
     cfg = _cut(model, layers)
     with err.status("compiling and timing"):
         result = bench_compare(
-            cfg, rows=rows, seq_len=seq_len, steps=steps, warmup=warmup, threads=threads, dtype=dtype
+            cfg,
+            rows=rows,
+            seq_len=seq_len,
+            steps=steps,
+            warmup=warmup,
+            threads=threads,
+            dtype=dtype,
+            profiled=profile,
         )
     result = {"model": model, **result}
     write_json(json_file, result)
@@ -289,6 +316,7 @@ def compare(
         f"with torch {result['versions']['torch']}; first losses differ by {result['loss_difference']:.1e}",
         highlight=False,
     )
+    _profile(result)
 
 
 def accelerator(

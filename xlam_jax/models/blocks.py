@@ -105,8 +105,9 @@ def _latent_inputs(
 def attention_output(layer: Layer, x_BSD: jax.Array, out_BSNH: jax.Array) -> jax.Array:
     """The residual stream after attention: x + concat(heads) @ o."""
     B, S, _ = x_BSD.shape
-    out = checkpoint_name(out_BSNH.reshape(B, S, -1).astype(x_BSD.dtype), "attn_out")
-    return checkpoint_name(x_BSD + product(out, layer.attn.o), "attn_residual")
+    with jax.named_scope("attention_out"):
+        out = checkpoint_name(out_BSNH.reshape(B, S, -1).astype(x_BSD.dtype), "attn_out")
+        return checkpoint_name(x_BSD + product(out, layer.attn.o), "attn_residual")
 
 
 def mlp_block(

@@ -39,10 +39,11 @@ def chunked_cross_entropy(
       (loss_sum, weight_sum, {"correct_sum": weight of positions whose arg-max is the target}), all float32.
     """
     weights_BS = jax.lax.stop_gradient(weights_BS.astype(jnp.float32))
-    # [V, D] is the layout of a tied embedding table, so its transposition here undoes the caller's for free.
-    loss_sum, correct_sum = _loss(  # pyright: ignore[reportGeneralTypeIssues]
-        hidden_BSD, head_DV.T, targets_BS, weights_BS, min(chunk, targets_BS.shape[1])
-    )
+    with jax.named_scope("loss"):
+        # [V, D] is the layout of a tied embedding table, so its transposition here undoes the caller's for free.
+        loss_sum, correct_sum = _loss(  # pyright: ignore[reportGeneralTypeIssues]
+            hidden_BSD, head_DV.T, targets_BS, weights_BS, min(chunk, targets_BS.shape[1])
+        )
     return loss_sum, weights_BS.sum(), {"correct_sum": correct_sum}
 
 

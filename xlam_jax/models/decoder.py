@@ -125,8 +125,9 @@ def remat_policy(name: str) -> Callable[..., bool] | None:
 
 def embed(params: Params, tokens_BS: jax.Array, dtype: Any = None) -> jax.Array:
     """[B, S] ids -> [B, S, D] in `dtype` (None: the table's own)."""
-    x_BSD = jnp.take(params.embed, tokens_BS, axis=0)
-    return x_BSD if dtype is None else x_BSD.astype(dtype)
+    with jax.named_scope("embed"):
+        x_BSD = jnp.take(params.embed, tokens_BS, axis=0)
+        return x_BSD if dtype is None else x_BSD.astype(dtype)
 
 
 def final_norm(params: Params, x_BSD: jax.Array, cfg: ModelConfig) -> jax.Array:

@@ -147,13 +147,14 @@ def make_step(
         norm = norms.total(grad_squares)
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
         applied = finite & (loss <= limits[0]) & (norm <= limits[1])
-        direction, opt_state = tx.update(grads, state.opt_state, state.params)
-        params = optimizer.apply(state.params, direction, lr, state.step, rounding)
-        params, opt_state = jax.tree.map(
-            lambda new, old: jnp.where(applied, new, old),
-            (params, opt_state),
-            (state.params, state.opt_state),
-        )
+        with jax.named_scope("optimizer"):
+            direction, opt_state = tx.update(grads, state.opt_state, state.params)
+            params = optimizer.apply(state.params, direction, lr, state.step, rounding)
+            params, opt_state = jax.tree.map(
+                lambda new, old: jnp.where(applied, new, old),
+                (params, opt_state),
+                (state.params, state.opt_state),
+            )
         new = dataclasses.replace(state, step=state.step + 1, params=params, opt_state=opt_state)
         metrics = {
             **averages(sums),
