@@ -57,7 +57,7 @@ bench: $(VENV)/.core  ## measure this machine; JSON under benchmarks/
 # nothing is installed then, and what it lacks of the pure-Python requirements is taken from build/site.
 GPU_RUN = PYTHONPATH=.:build/site:$$PYTHONPATH $(or $(GPU_PYTHON),$(BIN)/python)
 gpu: $(if $(GPU_PYTHON),,$(VENV)/.dev)  ## on an accelerator: its tests, then its benchmarks (about six minutes)
-	-XLA_PYTHON_CLIENT_PREALLOCATE=false $(GPU_RUN) -m pytest -q -m gpu -n 6 -p no:cacheprovider -o addopts= \
+	-XLA_PYTHON_CLIENT_PREALLOCATE=false XLA_FLAGS='--xla_gpu_autotune_level=0 --xla_gpu_enable_triton_gemm=false' $(GPU_RUN) -m pytest -q -m gpu -n 6 -p no:cacheprovider -o addopts= \
 	  -o timeout=120 $$(grep -rl 'mark\.gpu' tests)
 	$(GPU_RUN) -m xlam_jax.cli.main bench accelerator $(or $(OUT),benchmarks/accelerator)
 

@@ -53,9 +53,10 @@ def test_a_loop_counts_what_is_not_inside_it():
         span("adam.1", 200, 20),
     ]
     rows = totals(PROGRAM, [*events, span("of another program", 300, 5)], steps=2)
-    assert [(r["part"], r["milliseconds"]) for r in rows] == [
+    assert [(r["part"], r["milliseconds"]) for r in rows[:4]] == [
         ("mlp", 0.03), ("attention", 0.01), ("attention", 0.01), ("optimizer", 0.01)
     ]  # fmt: skip
+    assert [r["part"] for r in rows[4:]] == ["unnamed"]
     assert sum(r["share"] for r in rows) == pytest.approx(1)
 
 
@@ -66,6 +67,11 @@ def test_streams_of_a_device_count_once():
     ]
     rows = totals(PROGRAM, [*named, span("adam.1", 0, 10), span("adam.1", 0, 10, tid=2)], steps=1)
     assert [r["milliseconds"] for r in rows] == [0.01]
+    kernel = {"ph": "X", "pid": 1, "tid": 1, "ts": 20, "dur": 30, "name": "nvjet_hsh_128x256", "args": {}}
+    rows = totals(PROGRAM, [*named, span("adam.1", 0, 10), kernel], steps=1)
+    assert [(r["part"], r["kind"], r["milliseconds"]) for r in rows] == [
+        ("unnamed", "product", 0.03), ("optimizer", "other", 0.01)
+    ]  # fmt: skip
 
 
 def test_a_product_outweighs_a_sum():

@@ -81,8 +81,11 @@ def _passes(
     warmup: int,
     best: float,
 ) -> list[dict[str, Any]]:
-    from xlam_jax.models.attention import attend
+    from xlam_jax.models.attention import Facts, attend, reason_against
 
+    heads = (cfg.num_heads, cfg.num_kv_heads, cfg.head_dim, cfg.v_head_dim)
+    if reason := reason_against(backend, Facts(*heads, S, dtype, cfg.sliding_window)):
+        raise InputError(reason)
     keys = jax.random.split(jax.random.key(0), 3)
     heads = (cfg.num_heads, cfg.num_kv_heads, cfg.num_kv_heads)
     widths = (cfg.head_dim, cfg.head_dim, cfg.v_head_dim)

@@ -127,7 +127,7 @@ class _Jax:
         )
         attention = "cudnn" if jax.default_backend() == "gpu" and dtype == "bfloat16" else "xla"
         with jax.set_mesh(self.mesh):
-            objective = sft_objective(cfg, compute_dtype=kind, attention=attention)
+            objective = sft_objective(cfg, compute_dtype=kind, attention=attention, max_segments=1)
             tx = make_optimizer(OptimConfig(), decay_mask(cfg))
             self.batch = jax.device_put(batch, micro_sharding(self.mesh))
             self.one = jax.tree.map(lambda x: x[0], self.batch)
@@ -144,6 +144,7 @@ class _Jax:
                 cfg,
                 compute_dtype=kind,
                 attention=attention,
+                max_segments=1,
             )
             head = decoder.head_matrix(params)
             return chunked_cross_entropy(hidden, head, batch.targets, batch.loss_weights)[0]

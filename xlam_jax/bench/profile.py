@@ -53,8 +53,7 @@ def totals(program: str, events: Iterable[dict[str, Any]], steps: int) -> list[d
     known = operations(program)
     spent: collections.defaultdict[tuple[str, str, str], float] = collections.defaultdict(float)
     for name, microseconds in _self_times(events):
-        if name in known:
-            spent[known[name]] += microseconds / 1e3 / steps
+        spent[known.get(name) or _of_kernel(name)] += microseconds / 1e3 / steps
     whole = sum(spent.values()) or 1.0
     return [
         {"part": part, "pass": stage, "kind": kind, "milliseconds": ms, "share": ms / whole}
@@ -121,21 +120,24 @@ def _kind(opcode: str, line: str, inside: dict[str, list[tuple[str, str]]]) -> s
 
 
 def _self_times(events: Iterable[dict[str, Any]]) -> Iterable[tuple[str, float]]:
-    """(operation, microseconds without those of the operations inside it) of every execution."""
+    """(operation, microseconds without those of the operations inside it) of every execution.
+
+    A kernel of a device that the profiler ties to no operation goes by its own name.
+    """
+    events = list(events)
+    # A device's streams; what the profiler derives from them stands beside them and would count twice.
+    streams = {
+        (event.get("pid"), event.get("tid"))
+        for event in events
+        if event.get("name") == "thread_name" and str(event["args"].get("name", "")).startswith("Stream")
+    }
     threads = collections.defaultdict(list)
-    streams = set()
     for event in events:
         place = (event.get("pid"), event.get("tid"))
-        arguments = event.get("args") or {}
-        if event.get("ph") == "M" and event.get("name") == "thread_name":
-            # A device's streams; what the profiler derives from them stands beside them and would count twice.
-            if str(arguments.get("name", "")).startswith("Stream"):
-                streams.add(place)
-        elif event.get("ph") == "X" and "hlo_op" in arguments:
-            threads[place].append((event["ts"], event["ts"] + event["dur"], arguments["hlo_op"]))
-    for place, spans in threads.items():
-        if streams and place not in streams:
-            continue
+        name = (event.get("args") or {}).get("hlo_op") or (event.get("name") if place in streams else None)
+        if event.get("ph") == "X" and name and (not streams or place in streams):
+            threads[place].append((event["ts"], event["ts"] + event["dur"], name))
+    for spans in threads.values():
         open_spans: list[list[Any]] = []  # [end, operation, self time]
         for begin, end, name in sorted(spans, key=lambda span: (span[0], -span[1])):
             while open_spans and open_spans[-1][0] <= begin:
@@ -145,3 +147,11 @@ def _self_times(events: Iterable[dict[str, Any]]) -> Iterable[tuple[str, float]]
                 open_spans[-1][2] -= min(end, open_spans[-1][0]) - begin
             open_spans.append([end, name, end - begin])
         yield from ((name, own) for _, name, own in open_spans)
+
+
+def _of_kernel(name: str) -> tuple[str, str, str]:
+    """What the name of a bare kernel tells."""
+    if re.search("fmha|flash|attention|cudnn", name, re.IGNORECASE):
+        return "unnamed", "", "attention kernel"
+    product = re.search("gemm|nvjet|cutlass|xmma|matmul", name, re.IGNORECASE)
+    return "unnamed", "", "product" if product else "other"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import time
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from xlam_jax.bench.plan.work import Work
 from xlam_jax.bench.profile import profile
 from xlam_jax.data.batch import Batch, stack
 from xlam_jax.errors import InputError
+from xlam_jax.models.attention import most_segments
 from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.lora import LoraConfig, init_adapters
 from xlam_jax.models.spec import init
@@ -27,6 +29,8 @@ from xlam_jax.training.objectives import sft_objective
 from xlam_jax.training.optimizer import OptimConfig
 from xlam_jax.training.partition import Frozen
 from xlam_jax.training.step import TrainState, init_state, make_step, micro_sharding
+
+_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +104,12 @@ def bench_train(
         )
         tx, places, state = _state(work, device_mesh)
         objective = sft_objective(
-            cfg, remat=options.remat, compute_dtype=dtype, attention=options.attention, moe=options.moe
+            cfg,
+            remat=options.remat,
+            compute_dtype=dtype,
+            attention=options.attention,
+            moe=options.moe,
+            max_segments=most_segments(batch.segment_ids),
         )
         step = make_step(objective, tx, places)
         on_device = jax.device_put(batch, micro_sharding(device_mesh))
@@ -116,7 +125,7 @@ def bench_train(
             return metrics["loss"]
 
         took = protocol.timed(run, steps, warmup)
-        parts = profile(compiled.as_text(), run) if profiled else None
+        parts = _profile(compiled.as_text(), run) if profiled else None
     tokens, devices = rows * seq_len, device_mesh.size
     flops = flops_per_token(cfg, seq_len, lora=options.lora)
     achieved = tokens * flops["total"] / took["median"] / devices
@@ -153,6 +162,14 @@ def bench_train(
         **({"time_by_part": parts} if parts is not None else {}),
         **protocol.environment(),
     }
+
+
+def _profile(program: str, run: Any) -> list[dict[str, Any]] | None:
+    try:
+        return profile(program, run)
+    except Exception as e:  # a machine without a working profiler must not lose what was timed
+        _log.warning("no profile: %s: %s", type(e).__name__, e)
+        return None
 
 
 def _state(work: Work, mesh: Any) -> tuple[Any, TrainState, TrainState]:

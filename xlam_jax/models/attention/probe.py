@@ -13,6 +13,7 @@ import numpy as np
 
 from xlam_jax.models.attention.backends import BY_PLATFORM, kernel, reason_against
 from xlam_jax.models.attention.facts import Facts
+from xlam_jax.models.trial import jit_once
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +101,7 @@ def disagreement(ours: Callable[..., jax.Array], facts: Facts, device: Any = Non
 
         args = [jnp.asarray(np.asarray(x, facts.dtype), dtype) for x in (q, k, v, ct)]
         placed = jax.device_put((*args, jnp.asarray(segments, jnp.int32)), device)
-        return [np.asarray(x.astype(jnp.float32)) for x in jax.jit(all_of)(*placed)]
+        return [np.asarray(x.astype(jnp.float32)) for x in jit_once(all_of)(*placed)]
 
     try:
         found = run(ours, facts.dtype)

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from xlam_jax.errors import InputError
+from xlam_jax.models.trial import jit_once
 
 _log = logging.getLogger(__name__)
 
@@ -108,10 +109,10 @@ def _try(name: str, op: str) -> str:
     n = group_R.size
     try:
         if op == "rows":
-            out = jax.jit(functools.partial(_rows, name))(low[0], low[1], sizes)[:n]
+            out = jit_once(functools.partial(_rows, name))(low[0], low[1], sizes)[:n]
             right = np.einsum("rd,rdf->rf", x[:n], w[group_R])
         else:
-            out = jax.jit(functools.partial(_weights, name))(low[0], low[2], sizes)
+            out = jit_once(functools.partial(_weights, name))(low[0], low[2], sizes)
             right = np.stack([x[:n][group_R == e].T @ d[:n][group_R == e] for e in range(E)])
         worst = np.abs(np.asarray(out, np.float32) - right).max() / np.abs(right).max()
     except Exception as error:  # whatever a kernel's compiler raises: it cannot be used here
@@ -132,6 +133,11 @@ def _weights(name: str, x_RD: jax.Array, d_RF: jax.Array, size_E: jax.Array) -> 
 
 
 def _tokamax() -> Any:
+    from jax.experimental import pallas
+
+    # tokamax 0.0.12, the last that runs on Python 3.11 and needs no profiler, calls what jax 0.11 took away.
+    if not hasattr(pallas, "dot"):
+        pallas.dot = _dot  # pyright: ignore[reportAttributeAccessIssue]
     import tokamax  # pyright: ignore[reportMissingImports]
     from absl import flags
 
@@ -139,3 +145,14 @@ def _tokamax() -> Any:
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()
     return tokamax
+
+
+def _dot(
+    a: jax.Array, b: jax.Array, trans_a: bool = False, trans_b: bool = False, **options: Any
+) -> jax.Array:
+    """The product of two matrices inside a kernel; floats add up in float32."""
+    kind = jnp.int32 if jnp.issubdtype(a.dtype, jnp.integer) else jnp.float32
+    contract = (((0 if trans_a else 1,), (1 if trans_b else 0,)), ((), ()))
+    if (tf32 := options.pop("allow_tf32", None)) is not None:
+        options["precision"] = jax.lax.Precision.HIGH if tf32 else jax.lax.Precision.HIGHEST
+    return jax.lax.dot_general(a, b, contract, preferred_element_type=kind, **options)
