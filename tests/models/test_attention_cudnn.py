@@ -20,7 +20,7 @@ SEGMENTS = [[1, 1, 2, 2, 2, 3, 0, 0], [5, 5, 5, 5, 5, 5, 5, 5], [1, 2, 3, 4, 5, 
 def test_documents_of_a_row():
     lengths, offsets, fits = documents(jnp.asarray(SEGMENTS), 5)
     assert lengths.tolist() == [[2, 3, 1, 2, -1], [8, -1, -1, -1, -1], [1, 1, 1, 1, 1]]
-    assert offsets.tolist() == [[0, 2, 5, 6, 8, -1], [0, 8, -1, -1, -1, -1], [0, 1, 2, 3, 4, 5]]
+    assert offsets.tolist() == [[0, 2, 5, 6, -1, -1], [0, -1, -1, -1, -1, -1], [0, 1, 2, 3, 4, -1]]
     assert fits.tolist() == [True, True, False]
     assert most_segments(np.asarray(SEGMENTS)) == 8
     assert most_segments(np.asarray(SEGMENTS[:2])) == 4
@@ -28,7 +28,7 @@ def test_documents_of_a_row():
 
 
 class FakeKernel:
-    """Attention from lengths and offsets alone, document by document, NaN wherever no document is.
+    """Attention from what JAX hands to cuDNN, lengths and offsets alone, NaN wherever no document is.
 
     It stands where JAX's function stands, so what it is given must be all that cuDNN needs.
     """
@@ -45,13 +45,16 @@ class FakeKernel:
         self.calls.append((q.shape, k.shape, v.shape))
         assert bias is None and mask is None
         assert mask_type == self.MaskType.PADDING_CAUSAL and qkv_layout == "BTNH"
+        B, S, N, H = q.shape
         if q_off is None:
-            q_len, q_off = q_len[:, None], jnp.stack([jnp.zeros_like(q_len), q_len], axis=1)
-        at = jnp.arange(q.shape[1])
-        inside = (
-            (at >= q_off[:, :-1, None]) & (at < (q_off[:, :-1] + q_len)[..., None]) & (q_len >= 0)[..., None]
-        )
-        marks = (inside * (1 + jnp.arange(q_len.shape[1]))[:, None]).sum(axis=1)
+            begins, lengths = jnp.arange(B) * S, q_len
+        else:
+            # What JAX makes of them: all rows' documents in one list, offsets in elements.
+            lengths, _, begins, _ = jax_cudnn._fix_seqlen_offsets(q_len, kv_len, q_off, kv_off, q, q)
+            lengths, begins = lengths.flatten(), begins.flatten()[: lengths.size] // (N * H)
+        at = jnp.arange(B * S)
+        inside = (at >= begins[:, None]) & (at < (begins + lengths)[:, None])
+        marks = (inside * (1 + jnp.arange(lengths.size))[:, None]).sum(axis=0).reshape(B, S)
         out = square(q, k, v, marks, sliding_window_length, scale)
         return jnp.where(marks[..., None, None] > 0, out, jnp.nan)
 
@@ -64,7 +67,10 @@ def fake(monkeypatch):
     return fake
 
 
-def arrays(N=4, K=2, H=8, J=8, segments=SEGMENTS[:2]):
+TWO_ROWS = [SEGMENTS[0], [4, 4, 4, 5, 5, 5, 5, 5]]  # documents behind the first of a later row
+
+
+def arrays(N=4, K=2, H=8, J=8, segments=TWO_ROWS):
     keys = jax.random.split(jax.random.key(0), 4)
     shapes = ((N, H), (K, H), (K, J), (N, J))
     q, k, v, ct = (

@@ -69,6 +69,16 @@ def test_the_triton_kernels_lower_for_cuda(monkeypatch):
             assert "triton" in traced.lower(lowering_platforms=("cuda",)).as_text()
 
 
+def test_the_triton_kernels_compute_right(monkeypatch):
+    """Interpreted, which is slow and the same arithmetic; one of the groups is empty."""
+    triton = pytest.importorskip("tokamax._src.ops.ragged_dot.pallas_triton")
+    block = triton.block
+    kernels._tokamax()
+    monkeypatch.setattr(block, "pallas_call", functools.partial(block.pallas_call, interpret=True))
+    monkeypatch.setattr(triton.PallasTritonRaggedDot, "supported_on", lambda self, device: True)
+    assert kernels._try("triton", "rows") == kernels._try("triton", "weights") == ""
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("backend", ["batched", "grouped"])
 @pytest.mark.parametrize(("E", "K", "bias"), [(8, 2, 0.0), (8, 2, 6.0), (64, 6, 1.0)])

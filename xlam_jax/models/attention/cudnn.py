@@ -3,7 +3,9 @@
 The packed layout is not in JAX's public API. Everything private stands in this file: the function is looked
 up and its signature checked before use, and `cudnn_reason` says in words why it cannot be used.
 
-Two things about the packed layout that its interface does not tell:
+Three things about the packed layout that its interface does not tell:
+- Offsets are where documents begin, and nothing else. JAX moves the offsets of all rows together, so that the
+  end of a row would be taken for the next document and every later one for its neighbour.
 - Positions outside every document are not written, forward or backward. So padding counts as a document.
 - Offsets are multiplied by heads x width of the queries, for keys and values too (fixed for the number of
   heads after jax 0.10, not for the width). So narrower values are padded to the width of the keys, and keys
@@ -78,8 +80,8 @@ def cudnn(
 def documents(segment_ids_BS: jax.Array, slots: int) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Runs of equal segment id: (lengths int32 [B, M], offsets int32 [B, M + 1], fits bool [B]).
 
-    Slots that no run needs hold -1; the offset after the last run is the row's end. `fits` is False for a row
-    of more than `slots` runs, whose last ones are left out.
+    Slots that no run needs hold -1, and so does the last offset. `fits` is False for a row of more than `slots`
+    runs, whose last ones are left out.
 
     Example:
       >>> documents(jnp.asarray([[1, 1, 2, 0]]), 4)[0].tolist()
@@ -94,8 +96,9 @@ def documents(segment_ids_BS: jax.Array, slots: int) -> tuple[jax.Array, jax.Arr
     offsets_BM1 = jax.vmap(lambda row: starts(row)[0])(begins).astype(jnp.int32)
     lengths_BM = jnp.diff(offsets_BM1, axis=1)
     slot = jnp.arange(slots + 1)
-    offsets_BM1 = jnp.where(slot <= count_B[:, None], offsets_BM1, -1)
-    return jnp.where(slot[:-1] < count_B[:, None], lengths_BM, -1), offsets_BM1, count_B <= slots
+    used_BM1 = (slot < count_B[:, None]) & (slot < slots)
+    lengths_BM = jnp.where(used_BM1[:, :-1], lengths_BM, -1)
+    return lengths_BM, jnp.where(used_BM1, offsets_BM1, -1), count_B <= slots
 
 
 def most_segments(segment_ids: np.ndarray) -> int:

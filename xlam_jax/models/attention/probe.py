@@ -18,6 +18,7 @@ from xlam_jax.models.trial import jit_once
 log = logging.getLogger(__name__)
 
 PROBE_LENGTH = 512
+_CUT = (64, 200, 201, 430)  # where its documents end
 TOLERANCE = 0.03  # of the largest value; bfloat16 keeps about three digits and sums many
 
 
@@ -71,6 +72,8 @@ def probe_attention(
 def kernel_of(name: str, facts: Facts, max_segments: int | None = None) -> Callable[..., jax.Array]:
     """Kernel `name` for attention of this kind: (q, k, v, segment_ids) -> out."""
     scale = facts.head_dim**-0.5 if facts.scale is None else facts.scale
+    if max_segments is not None:  # of the run, whose rows may hold fewer than those it is tried on
+        max_segments = max(max_segments, len(_CUT) + 1)
     return kernel(name, window=facts.window, scale=scale, max_segments=max_segments)
 
 
@@ -84,10 +87,9 @@ def disagreement(ours: Callable[..., jax.Array], facts: Facts, device: Any = Non
         facts = facts._replace(window=min(facts.window, PROBE_LENGTH // 4))
         if isinstance(ours, functools.partial):
             ours = functools.partial(ours, window=facts.window)
-    cut = (64, 200, 201, 430)
-    segments = np.searchsorted(cut, np.arange(PROBE_LENGTH), side="right") + 1
+    segments = np.searchsorted(_CUT, np.arange(PROBE_LENGTH), side="right") + 1
     segments = np.stack(
-        [np.where(segments == len(cut) + 1, 0, segments), np.where(segments > 2, 2, segments)]
+        [np.where(segments == len(_CUT) + 1, 0, segments), np.where(segments > 2, 2, segments)]
     )
     random = np.random.default_rng(0)
     heads = ((facts.num_heads, facts.head_dim), (facts.num_kv_heads, facts.head_dim))
