@@ -113,6 +113,20 @@ def test_answers_of_a_weaker_model(tmp_path):
     assert (read["in"], read["reasons"]) == (9, {"unknown_id": 1, "bad_negative": 1})
 
 
+def test_generations_of_an_evaluation_are_answers(tmp_path):
+    """As `xlam eval records --out` writes them: steps from 0, the text beside what was read in it."""
+    write_records(tmp_path / "in", [make("a"), make("b")])
+    row = {"style": "simple", "outcome": "wrong", "calls": [], "finish_reason": "stop", "new_tokens": 9}
+    generations = write_answers(
+        tmp_path / "generations.jsonl",
+        {"id": "a", "step": 0, "text": answer(call(nights=5)), **row},
+        {"id": "b", "step": 1, "text": answer(), **row},
+    )
+    (counts,) = build_pairs(tmp_path / "in", tmp_path / "out", negatives=generations)["negatives"]
+    assert (counts["tried"], counts["kept"], counts["no_such_step"]) == (2, 1, 1)
+    assert [pair.rejected.tool_calls for pair in read_pairs(tmp_path / "out")] == [(call(nights=5),)]
+
+
 def test_unparsable_answers_are_rejected_ones_on_demand(tmp_path):
     write_records(tmp_path / "in", [make("d")])
     answers = write_answers(tmp_path / "weak.jsonl", {"id": "d", "answer": "I booked it."})

@@ -171,6 +171,17 @@ def test_item_written_by_orbax_streams_the_same_bytes(tmp_path, source):
         assert held == (kind == "orbax")  # ours is never read whole
 
 
+def test_orbax_reads_an_item_without_a_warning(tmp_path, source, caplog):
+    with open_model(source) as model:
+        to_native(model, tmp_path / "native")
+    from absl import logging
+
+    logging.get_absl_logger().propagate = True
+    with caplog.at_level("WARNING"):
+        load_native(tmp_path / "native")
+    assert caplog.messages == []
+
+
 def test_large_rows_are_split_into_chunks_that_orbax_joins(tmp_path, source, monkeypatch):
     monkeypatch.setattr(orbax_item, "_CHUNK_BYTES", 7_000)
     with open_model(source) as model:

@@ -176,7 +176,8 @@ def read_negatives(
     """Yields `(id, negative or what is wrong with the line, "path:line")` of a model's answers.
 
     A line is `{"id": ..., "answer": text}` or `{"id": ..., "calls": [{"name", "arguments"}]}`, with `step`
-    (from 1) where it answers a later one than the first.
+    (from 1) where it answers a later one than the first; or a line of the `generations.jsonl` that
+    `xlam eval records --out` writes.
 
     Raises:
       InputError: no such file, broken JSON, or an unknown call format.
@@ -197,6 +198,8 @@ def _negative(obj: Any, call_format: str) -> tuple[str, Negative]:
     step, text, calls = obj.get("step", 1), obj.get("answer"), obj.get("calls")
     if not isinstance(step, int) or isinstance(step, bool):
         raise InputError(f"step {step!r} is no number")
+    if text is None and "finish_reason" in obj:  # a generation, whose steps count from 0
+        text, step = obj.get("text"), step + 1
     if isinstance(text, str):
         try:
             answer = CALL_FORMATS[call_format].parse(text, "")

@@ -263,6 +263,10 @@ def _write_metadata(
         "custom_metadata": None,
     }
     (item / "_METADATA").write_text(json.dumps(metadata))
+    # Orbax warns where it is missing. No times: the same weights are the same bytes.
+    step = {"item_handlers": None, "metrics": {}, "performance_metrics": {}, "init_timestamp_nsecs": None}
+    step |= {"commit_timestamp_nsecs": None, "custom_metadata": {}}
+    (item / "_CHECKPOINT_METADATA").write_text(json.dumps(step))
     (item / APART).touch()
     (item / "array_metadatas").mkdir(exist_ok=True)
     (item / "array_metadatas" / "process_0").write_text(json.dumps({"array_metadatas": arrays}))
