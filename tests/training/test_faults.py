@@ -1,6 +1,7 @@
 """What goes wrong on real machines: what the run says, and what is still there afterwards."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -24,13 +25,15 @@ from tests.training.runs import (
 from xlam_jax.data.loader import PackedSource, row_indices
 from xlam_jax.data.shards import MANIFEST, write_shards
 from xlam_jax.errors import InputError, WorkError, XlamError
+from xlam_jax.training import checkpoint
 from xlam_jax.training.checkpoint import complete_steps, state_bytes
 from xlam_jax.training.loop import train
 from xlam_jax.training.run_folder import read_metrics
 
 
 def temporary(out):
-    return list(Path(out).rglob("*orbax-checkpoint-tmp*"))
+    # Unlike rglob, walk does not mind folders that are renamed while it looks.
+    return [f for root, folders, _ in os.walk(out) for f in folders if "orbax-checkpoint-tmp" in f]
 
 
 # -- the disk ----
@@ -120,6 +123,18 @@ def test_kill_while_saving_loses_nothing(settings):
     run(settings, f"out={out}-whole")
     assert_same_arrays(out / "checkpoints" / "12", f"{out}-whole/checkpoints/12")
     assert exact_metrics(out) == exact_metrics(f"{out}-whole")
+
+
+def test_a_kill_while_deleting_leaves_no_half_of_a_checkpoint(settings, monkeypatch):
+    """Old ones are moved out of sight before their files go, and swept by the next run."""
+    folder = Path(settings["out"]) / "checkpoints"
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint.shutil, "rmtree", lambda *_, **__: None)  # killed before the first file
+        run(settings, "steps=4", "checkpoint.every=1", "checkpoint.keep=1", "stop_at=3")
+    assert complete_steps(settings["out"]) == [3]
+    assert sorted(p.name for p in (folder / "deleted").iterdir()) == ["1", "2"]
+    assert run(settings, "steps=4", "checkpoint.every=1", "checkpoint.keep=1").resumed_from == 3
+    assert complete_steps(settings["out"]) == [4] and not (folder / "deleted").exists()
 
 
 def test_leftovers_of_a_killed_save_are_swept(settings):

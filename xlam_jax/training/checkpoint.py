@@ -35,6 +35,7 @@ from xlam_jax.training.step import TrainState
 
 FOLDER = "checkpoints"
 BEST = "best.json"
+DELETED = "deleted"
 
 
 @dataclasses.dataclass
@@ -70,7 +71,10 @@ class Store:
             enable_async_checkpointing=True,
             create=True,
             cleanup_tmp_directories=True,
+            # Moved at once, then deleted file by file: a kill between two files leaves no half of a checkpoint.
+            todelete_subdir=DELETED,
         )
+        self._sweep()
         self._manager = self._open()
         self._merge = jax.jit(partition.merge)
 
@@ -117,6 +121,11 @@ class Store:
             for step in sorted(self._manager.all_steps())[: -self._keep.newest]:
                 if step not in self._keep.special:
                     self._manager.delete(step)
+        self._sweep()
+
+    def _sweep(self) -> None:
+        if jax.process_index() == 0:
+            shutil.rmtree(self.folder / DELETED, ignore_errors=True)
 
     def mark_best(self, step: int, metric: str, value: float) -> None:
         """The checkpoint of `step`, which is being saved or complete, is the best so far. The one before it
@@ -148,6 +157,7 @@ class Store:
 
     def close(self) -> None:
         self._manager.close()
+        self._sweep()
 
     def forget_best_after(self, step: int) -> None:
         """A best checkpoint later than `step`, where a run goes on, was lost or will be made again."""
