@@ -125,14 +125,20 @@ def test_real_smollm2_upcycled_trained_on_experts_apart_and_exported(tmp_path):
     tokens = np.stack([tokenizer(t, add_special_tokens=False)["input_ids"][:24] for t in texts])
     dense_cfg, dense = load_gguf(find_smollm2())
     expected = compute(dense, dense_cfg, tokens)
+    save_hf(dense, dense_cfg, tmp_path / "dense")
     del dense
+    exact = AutoModelForCausalLM.from_pretrained(tmp_path / "dense", dtype=torch.float64)
+    with torch.no_grad():
+        rounding = np.abs(exact(torch.tensor(tokens)).logits.numpy() - expected).max()
+    del exact
     cfg, params = load_hf(tmp_path / "moe")
     assert cfg.moe.num_experts == 4 and params.layers.mlp.gate.shape == (30, 4, 576, 1536)
     difference = np.abs(compute(params, cfg, tokens) - expected).max()
     router = jax.random.normal(jax.random.key(3), params.layers.mlp.router.shape)
     elsewhere = np.abs(compute(with_router(params, router), cfg, tokens) - expected).max()
-    print("difference", difference, "with another router", elsewhere)
-    assert max(difference, elsewhere) < 5e-5
+    print("difference", difference, "with another router", elsewhere, "float32's own", rounding)
+    # Closer to the dense model than either is to float64, and about as close as transformers' own two are.
+    assert max(difference, elsewhere) < rounding < 2e-4
 
     mesh = make_mesh(MeshConfig(fsdp=2, expert=4))
     rows = np.tile(tokens, (4, 1)).astype(np.int32)
@@ -141,7 +147,7 @@ def test_real_smollm2_upcycled_trained_on_experts_apart_and_exported(tmp_path):
     positions = np.arange(rows.shape[1], dtype=np.int32) * ones
     batch = Batch(rows, np.roll(rows, -1, axis=1), weights.astype(np.float32), ones, positions)
     with jax.set_mesh(mesh):
-        tx = optax.identity()
+        tx = optax.clip_by_global_norm(1.0)
         state, places = init_state(params, cfg, tx, mesh)
         del params
         gate = state.params.layers.mlp.gate
