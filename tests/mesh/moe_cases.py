@@ -89,7 +89,8 @@ def check(mesh, kind, seed, backend, exchange):
     with jax.set_mesh(mesh):
         (loss, (y, stats)), grads = step(backend, exchange)(*put(mesh, *case(kind, seed)))
     (right_loss, (right_y, right_stats)), right_grads = right(kind, seed)
-    np.testing.assert_allclose(loss, right_loss, rtol=1e-5)
+    # A sum whose terms nearly cancel is as exact as the sum of their sizes.
+    assert abs(loss - right_loss) <= 1e-6 * (np.abs(np.sin(right_y)).sum() + 1), (kind, seed)
     for a, b in zip(jax.tree.leaves((y, grads)), jax.tree.leaves((right_y, right_grads)), strict=True):
         a = np.asarray(a)
         assert np.abs(a - b).max() <= 1e-5 * np.abs(b).max(), (kind, seed)
