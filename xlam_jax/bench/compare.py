@@ -39,6 +39,7 @@ def bench_compare(
     warmup: int = 3,
     threads: int = 2,
     dtype: str = "float32",
+    remat: str = "dots",
     profiled: bool = False,
 ) -> dict[str, Any]:
     """Times one optimizer step both ways: forward, backward, clipping, AdamW without decay.
@@ -48,6 +49,7 @@ def bench_compare(
     Args:
       threads: of torch; XLA takes the cores that the process may use.
       dtype: of the products. bfloat16 means autocast in torch.
+      remat: what our backward pass keeps, see `models.decoder.forward`.
       profiled: run three more steps of ours under the profiler.
 
     Returns:
@@ -68,7 +70,7 @@ def bench_compare(
     tokens = rng.integers(0, cfg.vocab_size, (rows, seq_len + 1), dtype=np.int64)
     params = init(cfg, jax.random.key(0))
     theirs = _Torch(cfg, state_dict_from_params(params, cfg), tokens, dtype)
-    ours = _Jax(cfg, params, tokens, dtype)
+    ours = _Jax(cfg, params, tokens, dtype, remat)
     first = {"xlam": ours.step(), "torch": theirs.step()}
     difference = abs(first["xlam"] - first["torch"])
     if difference > (2e-3 if dtype == "float32" else 5e-2):
@@ -101,6 +103,7 @@ def bench_compare(
         "seq_len": seq_len,
         "layers": cfg.num_layers,
         "dtype": dtype,
+        "remat": remat,
         "threads": threads,
         "formula": flops["formula"],
         **result,
@@ -114,7 +117,7 @@ def bench_compare(
 class _Jax:
     """Our step; every call waits for the loss."""
 
-    def __init__(self, cfg: ModelConfig, params: Any, tokens: np.ndarray, dtype: str):
+    def __init__(self, cfg: ModelConfig, params: Any, tokens: np.ndarray, dtype: str, remat: str):
         self.mesh = make_mesh()
         kind = protocol.need_dtype(dtype, "--dtype")
         shape = (1, tokens.shape[0], tokens.shape[1] - 1)
@@ -127,7 +130,9 @@ class _Jax:
         )
         attention = "cudnn" if jax.default_backend() == "gpu" and dtype == "bfloat16" else "xla"
         with jax.set_mesh(self.mesh):
-            objective = sft_objective(cfg, compute_dtype=kind, attention=attention, max_segments=1)
+            objective = sft_objective(
+                cfg, compute_dtype=kind, attention=attention, max_segments=1, remat=remat
+            )
             tx = make_optimizer(OptimConfig(), decay_mask(cfg))
             self.batch = jax.device_put(batch, micro_sharding(self.mesh))
             self.one = jax.tree.map(lambda x: x[0], self.batch)
@@ -145,6 +150,7 @@ class _Jax:
                 compute_dtype=kind,
                 attention=attention,
                 max_segments=1,
+                remat=remat,
             )
             head = decoder.head_matrix(params)
             return chunked_cross_entropy(hidden, head, batch.targets, batch.loss_weights)[0]

@@ -281,6 +281,7 @@ def compare(
     warmup: Warmup = 3,
     threads: Annotated[int, typer.Option(min=1, help="Of torch.")] = 2,
     dtype: Dtype = "float32",
+    remat: Annotated[str, typer.Option(help="Of ours: none, full, dots, names:a,b.")] = "dots",
     profile: ProfileOption = False,
     folder: Out = None,
     json_file: JsonOption = None,
@@ -299,6 +300,7 @@ def compare(
             warmup=warmup,
             threads=threads,
             dtype=dtype,
+            remat=remat,
             profiled=profile,
         )
     result = {"model": model, **result}
