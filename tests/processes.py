@@ -94,7 +94,7 @@ class Processes:
             process.wait()
 
     def printed(self) -> str:
-        return "\n".join(f"-- {log.name}\n{log.read_text()[-3000:]}" for log in self.logs)
+        return "\n".join(f"-- {log.name}\n{log.read_text()[-20_000:]}" for log in self.logs)
 
     def until_step(self, step) -> None:
         try:
