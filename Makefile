@@ -47,7 +47,7 @@ check: $(VENV)/.dev  ## format, lint, types, import floors
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 bench: $(VENV)/.core  ## measure this machine; JSON under benchmarks/
 	$(BIN)/xlam bench train --out benchmarks
