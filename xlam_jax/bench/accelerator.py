@@ -20,8 +20,8 @@ _STEP = ("--seq-len", "4096", "--compute-dtype", "bfloat16", "--attention", "aut
 _NARROW = ("--param-dtype", "bfloat16", "--moment-dtype", "bfloat16")
 _MIXTRAL = ("--model", "mixtral-8x7b")
 
-# (name, seconds it may take, arguments of `xlam bench`); the most wanted first. Rows and remat are the fastest that
-# `xlam plan` sees fit into 80 GB.
+# (name, seconds it may take, arguments of `xlam bench`); the most wanted first. Rows and remat fit
+# into 80 GB.
 PARTS: tuple[tuple[str, int, tuple[str, ...]], ...] = (
     ("attention", 60, ("attention", *_MIXTRAL, "--seq-len", "4096", "--rows", "4", *_BF16)),
     ("moe-balanced", 90, ("moe", *_MIXTRAL, "--tokens", "8192", *_BF16)),
