@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 import time
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from xlam_jax.bench import protocol
 from xlam_jax.bench.flops import count, flops_per_token
 from xlam_jax.bench.plan.state import step_state
 from xlam_jax.bench.plan.work import Work
-from xlam_jax.bench.profile import profile
+from xlam_jax.bench.profile import profile_if_possible
 from xlam_jax.data.batch import Batch, stack
 from xlam_jax.errors import InputError
 from xlam_jax.models.attention import most_segments
@@ -29,8 +28,6 @@ from xlam_jax.training.objectives import sft_objective
 from xlam_jax.training.optimizer import OptimConfig
 from xlam_jax.training.partition import Frozen
 from xlam_jax.training.step import TrainState, init_state, make_step, micro_sharding
-
-_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +122,7 @@ def bench_train(
             return metrics["loss"]
 
         took = protocol.timed(run, steps, warmup)
-        parts = _profile(compiled.as_text(), run) if profiled else None
+        parts = profile_if_possible(compiled.as_text(), run) if profiled else None
     tokens, devices = rows * seq_len, device_mesh.size
     flops = flops_per_token(cfg, seq_len, lora=options.lora)
     achieved = tokens * flops["total"] / took["median"] / devices
@@ -162,14 +159,6 @@ def bench_train(
         **({"time_by_part": parts} if parts is not None else {}),
         **protocol.environment(),
     }
-
-
-def _profile(program: str, run: Any) -> list[dict[str, Any]] | None:
-    try:
-        return profile(program, run)
-    except Exception as e:  # a machine without a working profiler must not lose what was timed
-        _log.warning("no profile: %s: %s", type(e).__name__, e)
-        return None
 
 
 def _state(work: Work, mesh: Any) -> tuple[Any, TrainState, TrainState]:
