@@ -68,13 +68,13 @@ def test_export_of_fewer_shards_leaves_no_stale_ones(tmp_path):
 def test_reader_reads_what_transformers_sharded(tmp_path):
     model = write("llama", tmp_path, max_shard_size="10KB")
     state = {k: v.numpy() for k, v in model.state_dict().items()}
-    with TensorFolder(tmp_path) as folder:
-        assert len(folder.shard_bytes) > 3
-        assert {n: i.shape for n, i in folder.infos.items()} == {n: a.shape for n, a in state.items()}
-        for name, array in state.items():
-            cut = tuple(slice(1, max(2, n // 2)) for n in array.shape)
-            np.testing.assert_array_equal(folder.get(name), array)
-            np.testing.assert_array_equal(folder.get(name, cut), array[cut])
+    folder = TensorFolder(tmp_path)
+    assert len(folder.shard_bytes) > 3
+    assert {n: i.shape for n, i in folder.infos.items()} == {n: a.shape for n, a in state.items()}
+    for name, array in state.items():
+        cut = tuple(slice(1, max(2, n // 2)) for n in array.shape)
+        np.testing.assert_array_equal(folder.get(name), array)
+        np.testing.assert_array_equal(folder.get(name, cut), array[cut])
 
 
 def expect(tmp_path: Path, *words: str) -> None:

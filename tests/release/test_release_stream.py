@@ -213,10 +213,10 @@ def test_a_missing_or_cut_chunk_is_damage_and_not_zeros(tmp_path, source):
 
 def test_a_mesh_reads_every_byte_once(source):
     cfg = load_hf(source)[0]
-    with TensorFolder(source) as tensors:
-        total = sum(info.nbytes for info in tensors.infos.values())
-        load_tensors(tensors, cfg, mesh=make_mesh(MeshConfig(data=2, fsdp=2, tensor=2)))
-        assert tensors.bytes_read == total
+    tensors = TensorFolder(source)
+    total = sum(info.nbytes for info in tensors.infos.values())
+    load_tensors(tensors, cfg, mesh=make_mesh(MeshConfig(data=2, fsdp=2, tensor=2)))
+    assert tensors.bytes_read == total
 
 
 HOST = """
@@ -234,10 +234,10 @@ from xlam_jax.release.hf_in import load_tensors
 from xlam_jax.release.safetensors_io import TensorFolder
 
 cfg = read_config(folder)
-with TensorFolder(folder) as tensors:
-    params = load_tensors(tensors, cfg, mesh=make_mesh(MeshConfig(fsdp=4, expert=2)))
-    read = tensors.bytes_read
-    plain = params_from_state_dict({n: tensors.get(n) for n in tensors.infos}, cfg)
+tensors = TensorFolder(folder)
+params = load_tensors(tensors, cfg, mesh=make_mesh(MeshConfig(fsdp=4, expert=2)))
+read = tensors.bytes_read
+plain = params_from_state_dict({n: tensors.get(n) for n in tensors.infos}, cfg)
 def check(placed, whole):
     for shard in placed.addressable_shards:
         np.testing.assert_array_equal(shard.data, whole[shard.index])
@@ -267,10 +267,10 @@ def test_two_hosts_read_half_each(source):
         for i in range(2)
     ]
     found = [json.loads(h.communicate(timeout=300)[0].splitlines()[-1]) for h in hosts]
-    with TensorFolder(source) as tensors:
-        total = sum(info.nbytes for info in tensors.infos.values())
-        # Norms and routers stand on every device.
-        shared = sum(i.nbytes for i in tensors.infos.values() if min(i.shape) <= 4 or len(i.shape) == 1)
+    infos = TensorFolder(source).infos.values()
+    total = sum(info.nbytes for info in infos)
+    # Norms and routers stand on every device.
+    shared = sum(i.nbytes for i in infos if min(i.shape) <= 4 or len(i.shape) == 1)
     assert [f["read"] for f in found] == pytest.approx([(total + shared) / 2] * 2, rel=0.05)
     assert all("several processes" in f["said"] and "xlam convert to-hf" in f["said"] for f in found)
 

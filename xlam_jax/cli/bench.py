@@ -141,7 +141,10 @@ def convert(
     result = {"model": model, "layers": cfg.num_layers, **result}
     write_json(json_file, result)
     keys = ("seconds", "MB_per_second", "of_disk", "peak_bytes")
-    rows = [{"command": name, **{k: result[name][k] for k in keys}} for name in ("from_hf", "to_hf")]
+    rows = [
+        {"command": name, **{k: result[name][k] for k in keys}}
+        for name in ("from_hf", "to_hf", "to_hf_resumed")
+    ]
     disk = result["disk"]["copy_MB_per_second"]
     print_table(f"{result['bytes'] / 1e9:.1f} GB; a plain copy with fsync: {disk:.0f} MB/s", rows)
 

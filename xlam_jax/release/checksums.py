@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,19 +70,16 @@ class Journal:
         # Written anew, which also drops a line that was torn.
         path.write_text("".join(json.dumps(x) + "\n" for x in (first, *self._found.values())))
 
-    def done(self, unit: str) -> bool:
-        """True when the unit's files are there and have the checksums that were noted."""
-        line = self._found.get(unit)
-        if line is None:
-            return False
-        for name, expected in line["files"].items():
-            path = self.folder / name
-            if not path.is_file() or file_sha256(path) != expected:
-                return False
-            self.verified_bytes += path.stat().st_size
-        self._files |= line["files"]
-        self.digest.lines |= line["tensors"]
-        return True
+    def done(self, units: Iterable[str]) -> Iterator[str]:
+        """Those units whose files are there and have the checksums that were noted; all cores read them."""
+        lines = {unit: self._found[unit] for unit in units if unit in self._found}
+        hashes = _hashes([self.folder / name for line in lines.values() for name in line["files"]])
+        for unit, line in lines.items():
+            if {name: next(hashes) for name in line["files"]} == line["files"]:
+                self.verified_bytes += sum((self.folder / name).stat().st_size for name in line["files"])
+                self._files |= line["files"]
+                self.digest.lines |= line["tensors"]
+                yield unit
 
     def add(self, unit: str, files: Mapping[str, str], tensors: Iterable[str]) -> None:
         """Notes a finished unit: file name -> SHA-256, and the names of its tensors (digested before)."""
@@ -123,6 +121,12 @@ def file_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+def _hashes(paths: Iterable[Path]) -> Iterator[str | None]:
+    """SHA-256 of each file in turn, None where there is none; all cores read."""
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        yield from threads.map(lambda path: file_sha256(path) if path.is_file() else None, paths)
+
+
 def check_files(folder: Path, progress: Callable[[str, int], None] = lambda name, nbytes: None) -> int:
     """Reads every file that checksums.json names; returns how many.
 
@@ -136,12 +140,10 @@ def check_files(folder: Path, progress: Callable[[str, int], None] = lambda name
     except (OSError, ValueError, KeyError, TypeError) as e:
         raise InputError(f"no readable {CHECKSUMS}: {e}", where=str(folder)) from e
     bad = []
-    for name, expected in files.items():
-        file = folder / name
-        size = file.stat().st_size if file.is_file() else 0
-        if not file.is_file() or file_sha256(file) != expected:
-            bad.append(name + ("" if file.is_file() else " (missing)"))
-        progress(name, size)
+    for (name, expected), found in zip(files.items(), _hashes([folder / n for n in files]), strict=True):
+        if found != expected:
+            bad.append(name + (" (missing)" if found is None else ""))
+        progress(name, 0 if found is None else (folder / name).stat().st_size)
     if bad:
         raise WorkError(
             f"{len(bad)} of {len(files)} files are not what was written: {', '.join(bad[:5])}",

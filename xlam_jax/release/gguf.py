@@ -57,11 +57,12 @@ class GgufTensors:
 
     def get(self, name: str, index: tuple[slice, ...] | None = None) -> np.ndarray:
         """The tensor, or the part of it that `index` cuts out; the last tensor is kept."""
-        if self._last is None or self._last[0] != name:
+        last = self._last  # another thread may replace it
+        if last is None or last[0] != name:
             array = _dequantise(self._tensors[name], str(self._path))
             heads = self._heads.get(name.split(".")[-2])
-            self._last = (name, unpermute(array, heads) if heads else array)
-        return self._last[1][index or ()]
+            self._last = last = (name, unpermute(array, heads) if heads else array)
+        return last[1][index or ()]
 
     def path_of(self, name: str) -> str:
         """The file."""

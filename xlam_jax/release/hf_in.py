@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -85,15 +84,14 @@ def load_hf(
       InputError: unreadable files, missing or unexpected tensors, shapes that are not the config's.
     """
     cfg = read_config(folder)
-    with open_tensors(folder, cfg) as tensors:
-        return cfg, load_tensors(tensors, cfg, dtype=dtype, mesh=mesh, rules=rules, progress=progress)
+    tensors = open_tensors(folder, cfg)
+    return cfg, load_tensors(tensors, cfg, dtype=dtype, mesh=mesh, rules=rules, progress=progress)
 
 
-@contextmanager
-def open_tensors(folder: str | Path, cfg: ModelConfig) -> Iterator[Tensors]:
+def open_tensors(folder: str | Path, cfg: ModelConfig) -> Tensors:
     """The tensors of a Hugging Face folder under their names of the hub, whichever expert layout it has."""
-    with TensorFolder(folder) as stored:
-        yield FusedExperts(stored, cfg) if cfg.moe and is_fused(stored) else stored
+    stored = TensorFolder(folder)
+    return FusedExperts(stored, cfg) if cfg.moe and is_fused(stored) else stored
 
 
 def load_tensors(

@@ -127,7 +127,7 @@ def write_hf(
     """`save_hf` of tensors from anywhere.
 
     Args:
-      read: (name, dtype) -> one tensor in Hugging Face orientation; called by one thread, in file order.
+      read: (name, dtype) -> one tensor in Hugging Face orientation; called in file order, by two threads.
       stored: dtype of each tensor in the source.
       job: what tells this conversion from others, for `resume`.
       resume: go on in what a killed conversion left, where its finished shards have the noted checksums.
@@ -149,8 +149,7 @@ def write_hf(
         def fetch(name: str) -> np.ndarray:
             found = read(name, dtypes[name])
             if "vocab" in hf_entries(old)[name].spec.axes:
-                found = _rows(found, new.vocab_size)
-            journal.digest.add(name, found)
+                return _rows(found, new.vocab_size)
             return found
 
         shards = write_folder(

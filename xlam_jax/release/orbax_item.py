@@ -10,8 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +26,12 @@ from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.params import Params
 from xlam_jax.models.spec import HfEntry, hf_entries, hf_to_param, leaves, param_to_hf
 from xlam_jax.parallel.rules import ShardingRules
-from xlam_jax.release.checksums import Journal
+from xlam_jax.release.checksums import Journal, WeightsDigest
 from xlam_jax.release.hf_in import Filler
 from xlam_jax.release.hf_out import check_params
 from xlam_jax.release.orbax_arrays import first_line, stored_arrays
-from xlam_jax.release.safetensors_io import TensorInfo, ahead, to_disk
-from xlam_jax.release.tensors import Tensors, contiguous, leaf_dtypes
+from xlam_jax.release.safetensors_io import TensorInfo, ahead, read_once, to_disk
+from xlam_jax.release.tensors import Tensors, contiguous, copy_strips, leaf_dtypes
 
 PARAMS = "params"
 APART = "tensors_apart"  # an empty file
@@ -54,6 +56,7 @@ class ItemTensors:
         stored = stored_arrays(self._item)
         check_params(stored, cfg, where=str(self._item))
         self._leaves: dict[str, Any] = {}
+        self._lock = threading.Lock()  # two threads must not read the same leaf twice
         self._apart = is_apart(self._item)
         self.infos = {
             n: TensorInfo(n, e.shape, np.dtype(stored[e.path].dtype)) for n, e in self._entries.items()
@@ -62,17 +65,30 @@ class ItemTensors:
     def get(self, name: str, index: tuple[slice, ...] | None = None) -> np.ndarray:
         """The tensor, or the part of it that `index` cuts out; matrices are transposed views."""
         entry = self._entries[name]
+        if index is None and self._apart:
+            with self._damage(name):
+                return self._whole(entry, self.infos[name].dtype)
         cut = index or (slice(None),) * len(entry.shape)
         return param_to_hf(entry.spec, self.part(name, cut[::-1] if _transposed(entry) else cut))
 
     def part(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
         """The part of a tensor, in our orientation, that `index` cuts out."""
         entry = self._entries[name]
-        try:
+        with self._damage(name):
             if self._apart:
                 return self._part_of_files(entry, self.infos[name].dtype, index)
             found = self._leaf(entry)[(*entry.index, *index)]
             return found.read().result() if isinstance(found, ts.TensorStore) else found
+
+    def path_of(self, name: str) -> str:
+        """The folder or, inside a database, the item that holds a tensor."""
+        folder = self._item / self._entries[name].path
+        return str(folder if folder.is_dir() else self._item)
+
+    @contextmanager
+    def _damage(self, name: str) -> Iterator[None]:
+        try:
+            yield
         except (OSError, ValueError) as e:  # what numpy and tensorstore raise for files damaged or missing
             raise InputError(
                 f"the parameters are damaged: {first_line(e)}",
@@ -80,10 +96,24 @@ class ItemTensors:
                 hint="take another checkpoint",
             ) from e
 
-    def path_of(self, name: str) -> str:
-        """The folder or, inside a database, the item that holds a tensor."""
-        folder = self._item / self._entries[name].path
-        return str(folder if folder.is_dir() else self._item)
+    def _whole(self, entry: HfEntry, dtype: np.dtype) -> np.ndarray:
+        found = np.empty(entry.shape, dtype)
+        ours, rows = hf_to_param(entry.spec, found), self._rows(entry)
+
+        turned = not ours.flags.c_contiguous
+        # Made here: what a thread allocates stays its own, and a thread lives for one tensor.
+        two = np.empty((2, rows, *ours.shape[1:]), dtype) if turned else None
+
+        def read(i: int) -> np.ndarray:
+            chunk = ours[i * rows : (i + 1) * rows] if two is None else two[i % 2]
+            read_once(self._item / entry.path / _chunk_key(entry, i), chunk)
+            return chunk
+
+        # The disk reads a chunk while the last one is turned.
+        for i, chunk in enumerate(ahead(read, range(ours.shape[0] // rows))):
+            if turned:
+                copy_strips(ours[i * rows : (i + 1) * rows], chunk)
+        return found
 
     def _part_of_files(self, entry: HfEntry, dtype: np.dtype, index: tuple[slice, ...]) -> np.ndarray:
         # Mapping the chunks costs no copy, which tensorstore needs two of.
@@ -104,6 +134,10 @@ class ItemTensors:
         return self._leaves[entry.path]
 
     def _leaf(self, entry: HfEntry) -> Any:
+        with self._lock:
+            return self._read_leaf(entry)
+
+    def _read_leaf(self, entry: HfEntry) -> Any:
         if entry.path not in self._leaves:
             store = ts.open(_spec(self._item, entry.path), open=True, read=True).result()
             chunk = store.chunk_layout.read_chunk.shape or store.shape
@@ -163,17 +197,13 @@ def write_item(
     """
     entries, specs = hf_entries(cfg), leaves(cfg)
     _write_metadata(folder / PARAMS, {path: s.shape for path, s in specs.items()}, dtypes, entries)
-    todo = []
-    for name in sorted(entries, key=lambda n: (tensors.path_of(n), n)):
-        if journal.done(name):
-            progress(name, tensors.infos[name].nbytes)
-        else:
-            todo.append(name)
+    todo = dict.fromkeys(sorted(entries, key=lambda n: (tensors.path_of(n), n)))
+    for name in journal.done(list(todo)):
+        del todo[name]
+        progress(name, tensors.infos[name].nbytes)
 
     def fetch(name: str) -> np.ndarray:
-        found = contiguous(tensors.get(name), dtypes[entries[name].path])
-        journal.digest.add(name, found)
-        return found
+        return contiguous(tensors.get(name), dtypes[entries[name].path])
 
     def note(name: str, files: Mapping[str, str]) -> None:
         for file in files:
@@ -182,12 +212,12 @@ def write_item(
         journal.add(name, files, [name])
 
     # The disk catches up with one tensor while the next is made.
-    with ThreadPoolExecutor(1) as background:
+    with ThreadPoolExecutor(3) as background:
         waiting = background.submit(int)
         arrays = ahead(fetch, todo)
         for name in todo:
-            # Nothing here names the array, or it would live on while the next but one is made.
-            files = _write_tensor(folder, entries[name], next(arrays))
+            # Nothing here names the array, or it would live on while another is made.
+            files = _write_tensor(folder, name, entries[name], next(arrays), journal.digest, background)
             waiting.result()
             waiting = background.submit(note, name, files)
             progress(name, tensors.infos[name].nbytes)
@@ -196,17 +226,27 @@ def write_item(
     return {str(p.relative_to(folder)): p.stat().st_size for p in found}
 
 
-def _write_tensor(folder: Path, entry: HfEntry, array: np.ndarray) -> dict[str, str]:
+def _write_tensor(
+    folder: Path, name: str, entry: HfEntry, array: np.ndarray, tensors: WeightsDigest, background: Executor
+) -> dict[str, str]:
+    digested = background.submit(tensors.add, name, array)
     ours = hf_to_param(entry.spec, array)
     rows = _chunk_rows(ours.shape, ours.dtype)
-    files = {}
+    files: dict[str, Future[str]] = {}
     for i, start in enumerate(range(0, ours.shape[0], rows)):
         part = contiguous(ours[start : start + rows], ours.dtype)
-        name = f"{PARAMS}/{entry.path}/{_chunk_key(entry, i)}"
+        file = f"{PARAMS}/{entry.path}/{_chunk_key(entry, i)}"
         data = part.reshape(-1).view(np.uint8).data
-        (folder / name).write_bytes(data)
-        files[name] = hashlib.sha256(data).hexdigest()
-    return files
+        for earlier in files.values():
+            earlier.result()  # so that no more than two chunks are held
+        files[file] = background.submit(_sha256, data)
+        (folder / file).write_bytes(data)
+    digested.result()
+    return {file: digest.result() for file, digest in files.items()}
+
+
+def _sha256(data: memoryview) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def _chunk_key(entry: HfEntry, chunk: int) -> str:

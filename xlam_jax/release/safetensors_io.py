@@ -6,20 +6,22 @@ import hashlib
 import json
 import math
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import ml_dtypes
 import numpy as np
 import safetensors
 
 from xlam_jax.errors import InputError
-from xlam_jax.release.checksums import Journal
+from xlam_jax.release.checksums import Journal, WeightsDigest
 from xlam_jax.release.folders import check_space, room_on_disk
+
+T = TypeVar("T")
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -30,8 +32,8 @@ _DTYPES = {
     "BF16": np.dtype(ml_dtypes.bfloat16),
 }
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
-# Pages of a mapped file count as resident; mapping anew after this much keeps a reader far below a shard.
-_MAPPED_LIMIT = 32 * 2**20
+# A disk that is told earlier writes less at a time; told later, the page cache fills.
+SYNC_BYTES = 2**24
 # Rank in which safetensors lays out tensors of several types in one file (widest alignment first).
 _RANK = {"F64": 0, "F32": 1, "BF16": 2, "F16": 3}
 
@@ -52,7 +54,8 @@ class TensorInfo:
 class TensorFolder:
     """The tensors of a Hugging Face folder, single file or sharded with an index.
 
-    One shard is open (memory-mapped) at a time, and no more than 32 MiB of it stay resident beside a tensor.
+    The library checks each file and its header once; bytes are read from where the header places them,
+    because the library holds Python's lock while it copies a tensor, and nothing else would run meanwhile.
 
     Raises:
       InputError: no safetensors here, an unreadable index, a missing, truncated or corrupt shard, a tensor
@@ -61,10 +64,9 @@ class TensorFolder:
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
-        self._open: tuple[str, safetensors.safe_open] | None = None
-        self._touched = 0
         self.infos: dict[str, TensorInfo] = {}
         self._file_of: dict[str, str] = {}
+        self._start_of: dict[str, int] = {}  # byte of its file
         self.shard_bytes: dict[str, int] = {}
         self.bytes_read = 0  # of tensors, so far
         listed = _listed_files(self.folder)
@@ -78,26 +80,19 @@ class TensorFolder:
                     hint="fetch the folder again: index and shards are of different checkpoints",
                 )
 
-    def __enter__(self) -> TensorFolder:
-        return self
-
-    def __exit__(self, kind: type | None, value: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Unmaps the open shard."""
-        self._open, self._touched = None, 0
-
     def get(self, name: str, index: tuple[slice, ...] | None = None) -> np.ndarray:
-        """The tensor, or the part of it that `index` cuts out (only those bytes are read)."""
-        if self._touched > _MAPPED_LIMIT:
-            self.close()
-        handle = self._handle(self._file_of[name])
+        """The tensor, or the part of it that `index` cuts out (only the pages that hold it are read)."""
+        info, start = self.infos[name], self._start_of[name]
+        path = self.folder / self._file_of[name]
         try:
-            found = handle.get_tensor(name) if index is None else handle.get_slice(name)[index]
-        except safetensors.SafetensorError as e:
-            raise InputError(f"tensor {name!r} cannot be read: {e}", where=self.path_of(name)) from e
-        self._touched += found.nbytes
+            if index is None:
+                found = np.empty(info.shape, info.dtype)
+                read_once(path, found, start)
+            else:
+                mapped = np.memmap(path, np.uint8, "r", start, (info.nbytes,))
+                found = np.array(mapped.view(info.dtype).reshape(info.shape)[index])
+        except (OSError, ValueError) as e:  # the file was cut or taken away since it was opened
+            raise InputError(f"tensor {name!r} cannot be read: {e}", where=str(path)) from e
         self.bytes_read += found.nbytes
         return found
 
@@ -105,25 +100,24 @@ class TensorFolder:
         """The file that holds the tensor."""
         return str(self.folder / self._file_of[name])
 
-    def _handle(self, file: str) -> safetensors.safe_open:
-        if self._open is None or self._open[0] != file:
-            self.close()  # unmap before the next one is mapped
-            self._open = (file, _open(self.folder / file))
-        return self._open[1]
-
     def _read_header(self, file: str) -> None:
-        handle = self._handle(file)
-        for name in handle.keys():  # noqa: SIM118  (a safe_open is no mapping)
-            view = handle.get_slice(name)
-            if view.get_dtype() not in _DTYPES:
+        path = self.folder / file
+        _check(path)
+        with path.open("rb") as f:
+            length = int.from_bytes(f.read(8), "little")
+            header = json.loads(f.read(length))
+        header.pop("__metadata__", None)
+        for name, about in header.items():
+            if about["dtype"] not in _DTYPES:
                 raise InputError(
-                    f"tensor {name!r} has type {view.get_dtype()}; only {', '.join(_DTYPES)} are read",
-                    where=str(self.folder / file),
+                    f"tensor {name!r} has type {about['dtype']}; only {', '.join(_DTYPES)} are read",
+                    where=str(path),
                     hint="take the checkpoint before quantisation",
                 )
-            self.infos[name] = TensorInfo(name, tuple(view.get_shape()), _DTYPES[view.get_dtype()])
+            self.infos[name] = TensorInfo(name, tuple(about["shape"]), _DTYPES[about["dtype"]])
             self._file_of[name] = file
-        self.shard_bytes[file] = (self.folder / file).stat().st_size
+            self._start_of[name] = 8 + length + about["data_offsets"][0]
+        self.shard_bytes[file] = path.stat().st_size
 
 
 def _listed_files(folder: Path) -> dict[str, str]:
@@ -147,13 +141,14 @@ def _listed_files(folder: Path) -> dict[str, str]:
     raise InputError("no safetensors weights found", where=str(folder), hint=hint)
 
 
-def _open(path: Path) -> safetensors.safe_open:
+def _check(path: Path) -> None:
     if not path.is_file():
         raise InputError(
             f"shard {path.name} is named by the index but missing", where=str(path), hint="fetch it again"
         )
     try:
-        return safetensors.safe_open(path, framework="np")
+        with safetensors.safe_open(path, framework="np"):
+            pass
     except safetensors.SafetensorError as e:
         what = f"{path.name} is truncated or corrupt: {_diagnosis(path)} ({e})"
         raise InputError(what, where=str(path), hint="fetch or export the file again") from e
@@ -201,29 +196,31 @@ def write_folder(
 
     Each file is written as `*.partial`, mode 0644, and all of them are renamed together at the end.
     `fetch(name)` is called once per tensor, in the order of the files, for the announced shape and dtype, by
-    a thread that stays one tensor ahead of the writing.
+    two threads that stay ahead of the writing.
 
     Args:
-      journal: takes note of each finished shard, on the disk by then; shards it knows are not written again.
+      journal: digests each tensor and takes note of each finished shard, on the disk by then; shards it
+        knows are not written again.
 
     Raises:
       InputError: the disk is full (before the first byte where the system tells; nothing is kept).
     """
     shards = {name: _in_file_order(s) for name, s in plan_shards(infos, max_shard_bytes).items()}
     total = sum(info.nbytes for info in infos)
-    todo = {name: s for name, s in shards.items() if not _finished(name, s, journal, progress)}
+    todo = dict(shards)
+    for name in journal.done(shards) if journal is not None else ():
+        for info in todo.pop(name):
+            progress(info)
     check_space(dst, sum(info.nbytes for shard in todo.values() for info in shard))
     try:
-        with room_on_disk(dst), ThreadPoolExecutor(1) as background:
-            arrays = ahead(fetch, [info.name for shard in todo.values() for info in shard])
-            waiting: list[Callable[[], object]] = []
+        with room_on_disk(dst), ThreadPoolExecutor(3) as background:
+            names = [info.name for shard in todo.values() for info in shard]
+            arrays = ahead(fetch, names, threads=2)
             for name, shard in todo.items():
-                sha256 = _write_file(dst / f"{name}.partial", shard, arrays, progress)
+                digest = None if journal is None else journal.digest
+                sha256 = _write_file(dst / f"{name}.partial", shard, arrays, digest, progress, background)
                 if journal is not None:
-                    # The disk catches up with one file while the next is made.
-                    _wait(waiting)
-                    waiting.append(background.submit(_note, dst, name, shard, sha256, journal).result)
-            _wait(waiting)
+                    journal.add(name, {f"{name}.partial": sha256}, [info.name for info in shard])
             for stale in [*dst.glob("model-*-of-*.safetensors"), dst / SINGLE, dst / INDEX]:
                 stale.unlink(missing_ok=True)
             if len(shards) > 1:
@@ -238,46 +235,50 @@ def write_folder(
     return {name: (dst / name).stat().st_size for name in shards}
 
 
-def ahead(fetch: Callable[[str], np.ndarray], names: Iterable[str]) -> Iterator[np.ndarray]:
-    """`fetch(name)` of each name in turn; a thread works on the next while the caller uses this one."""
-    with ThreadPoolExecutor(1) as thread:
-        coming = None
+def ahead(fetch: Callable[[T], np.ndarray], names: Iterable[T], threads: int = 1) -> Iterator[np.ndarray]:
+    """`fetch(name)` of each name in turn; threads work on the next ones while the caller uses this one."""
+    with ThreadPoolExecutor(threads) as pool:
+        coming: deque[Future[np.ndarray]] = deque()
         for name in names:
-            # Asked for before the last one is handed over, so the two overlap; no third one is ever held.
-            last, coming = coming, thread.submit(fetch, name)
-            if last is not None:
-                yield last.result()
-            del last
-        if coming is not None:
-            yield coming.result()
-
-
-def _finished(
-    name: str, shard: Sequence[TensorInfo], journal: Journal | None, progress: Callable[[TensorInfo], None]
-) -> bool:
-    if journal is None or not journal.done(name):
-        return False
-    for info in shard:
-        progress(info)
-    return True
-
-
-def _note(dst: Path, name: str, shard: Sequence[TensorInfo], sha256: str, journal: Journal) -> None:
-    to_disk(dst / f"{name}.partial")
-    journal.add(name, {f"{name}.partial": sha256}, [info.name for info in shard])
+            # Asked for before the oldest is handed over, so they overlap; no more than these are ever held.
+            coming.append(pool.submit(fetch, name))
+            if len(coming) > threads:
+                yield coming.popleft().result()
+        while coming:
+            yield coming.popleft().result()
 
 
 def to_disk(path: Path) -> None:
     """Returns when the file's bytes are on the disk; they no longer fill the page cache then."""
     with path.open("rb") as f:
         os.fsync(f.fileno())
-        if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(f.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        _forget(f, 0, 0)
 
 
-def _wait(waiting: list[Callable[[], object]]) -> None:
-    while waiting:
-        waiting.pop()()
+def read_once(path: Path, array: np.ndarray, start: int = 0) -> None:
+    """Fills a C-contiguous array with the file's bytes from `start` on, which leave the page cache then.
+
+    A cache full of pages that nobody reads again costs a conversion more time than its reading does.
+
+    Raises:
+      OSError: no such file.
+      ValueError: it ends before the array is full.
+    """
+    into = array.reshape(-1).view(np.uint8).data
+    with path.open("rb", buffering=0) as f:
+        f.seek(start)
+        done = 0
+        while done < len(into):  # a call reads 2 GB at most
+            count = f.readinto(into[done:])
+            if not count:
+                raise ValueError(f"{path.name} ends after {start + done} bytes")
+            done += count
+        _forget(f, start, len(into))
+
+
+def _forget(file: Any, start: int, nbytes: int) -> None:
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(file.fileno(), start, nbytes, os.POSIX_FADV_DONTNEED)
 
 
 def _in_file_order(infos: Iterable[TensorInfo]) -> list[TensorInfo]:
@@ -288,7 +289,9 @@ def _write_file(
     path: Path,
     infos: Sequence[TensorInfo],
     arrays: Iterator[np.ndarray],
+    tensors: WeightsDigest | None,
     progress: Callable[[TensorInfo], None],
+    background: Executor,
 ) -> str:
     # The library's own save wants every tensor of the file in memory at once, so the header (8 bytes of
     # length, JSON, spaces up to a multiple of 8) is written here, in the library's order, and the tensors
@@ -305,19 +308,31 @@ def _write_file(
     with path.open("wb") as f:
         os.fchmod(f.fileno(), 0o644)
 
-        def write(data: Any) -> None:
-            f.write(data)
-            digest.update(data)
-
-        write(len(text).to_bytes(8, "little") + text)
+        waiting, ahead_of_disk = background.submit(int), 0
+        head = len(text).to_bytes(8, "little") + text
+        digest.update(head)
+        f.write(head)
         for info in infos:
             array = next(arrays)
             if array.shape != info.shape or array.dtype != info.dtype:
                 raise ValueError(f"{info.name}: announced {info}, got {array.shape} {array.dtype}")
+            array = np.ascontiguousarray(array)
             # A view as bytes: bfloat16 is no buffer type of Python's own.
-            write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+            data = array.reshape(-1).view(np.uint8).data
+            hashed = [background.submit(digest.update, data)]
+            if tensors is not None:
+                hashed.append(background.submit(tensors.add, info.name, array))
+            f.write(data)
+            for each in hashed:
+                each.result()
             progress(info)
-            del array  # or it would live on while the tensor after the next is made
+            del array, data  # or they would live on while the tensor after the next is made
+            ahead_of_disk += info.nbytes
+            if ahead_of_disk >= SYNC_BYTES:  # the disk catches up while the next tensor is made
+                waiting.result()
+                waiting, ahead_of_disk = background.submit(to_disk, path), 0
+        waiting.result()
+    to_disk(path)
     return digest.hexdigest()
 
 

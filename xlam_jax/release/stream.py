@@ -91,9 +91,9 @@ def open_model(src: str | Path) -> Iterator[OpenModel]:
             tensors = ItemTensors(source.params, cfg)
         yield OpenModel(cfg, tensors, source.tokenizer, source.codec, _stamp(source.params))
         return
-    with open_tensors(src, cfg) as stored:
-        check_tensors(stored, cfg)
-        yield OpenModel(cfg, stored, source.tokenizer, source.codec, _stamp(src))
+    stored = open_tensors(src, cfg)
+    check_tensors(stored, cfg)
+    yield OpenModel(cfg, stored, source.tokenizer, source.codec, _stamp(src))
 
 
 def _stamp(path: Path) -> dict[str, Any]:

@@ -23,10 +23,11 @@ _BUFFERS = (".rotary_emb.inv_freq", ".masked_bias")
 _FLOAT32 = ("e_score_correction_bias",)
 # Transposing this many rows at a time keeps them in the cache: many times the speed of numpy's own order.
 _STRIP_ROWS = 16
+_PACKED = 8  # elements of 2 bytes in 16
 
 
 class Tensors(Protocol):
-    """Named tensors in Hugging Face orientation that can be read one by one."""
+    """Named tensors in Hugging Face orientation that can be read one by one, by several threads."""
 
     infos: dict[str, TensorInfo]
 
@@ -88,8 +89,25 @@ def contiguous(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
 
 def copy_strips(dst: np.ndarray, src: np.ndarray) -> None:
     """dst[:] = src, fast where one of them is a transposed view; casts."""
+    turned = dst.ndim == 2 and dst.strides[0] == dst.itemsize
+    if turned and dst.dtype == src.dtype and dst.itemsize == 2 and len(dst) % _PACKED == 0:
+        _copy_packed(dst, src)
+        return
     for start in range(0, src.shape[0], _STRIP_ROWS):
         dst[start : start + _STRIP_ROWS] = src[start : start + _STRIP_ROWS]
+
+
+def _copy_packed(dst: np.ndarray, src: np.ndarray) -> None:
+    # Numpy moves an element of two bytes in the time of one of sixteen, so the second of the two passes here
+    # costs an eighth of the first. The types here are only names of two and of sixteen bytes.
+    moved, src = dst.T.view(np.complex128), src.view(np.uint16)
+    for start in range(0, len(src), _STRIP_ROWS * 4):
+        strip = src[start : start + _STRIP_ROWS * 4]
+        units = np.empty((len(strip) // _PACKED, strip.shape[1], _PACKED), np.uint16)
+        for k in range(_PACKED):
+            units[:, :, k] = strip[k::_PACKED]
+        at = start // _PACKED
+        moved[:, at : at + len(units)] = units.view(np.complex128)[:, :, 0].T
 
 
 def check_tensors(tensors: Tensors, cfg: ModelConfig) -> None:
