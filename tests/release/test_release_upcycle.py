@@ -42,6 +42,11 @@ def compute(params, cfg, tokens) -> np.ndarray:
     return np.asarray(_logits(params, cfg, jnp.asarray(tokens, jnp.int32)))
 
 
+def compute64(params, cfg, tokens) -> np.ndarray:
+    with jax.enable_x64(True):
+        return compute(jax.tree.map(lambda x: np.asarray(x, np.float64), params), cfg, tokens)
+
+
 def theirs(folder, tokens) -> np.ndarray:
     model = AutoModelForCausalLM.from_pretrained(str(folder), dtype=torch.float32).eval()
     with torch.no_grad():
@@ -126,6 +131,7 @@ def test_real_smollm2_upcycled_trained_on_experts_apart_and_exported(tmp_path):
     dense_cfg, dense = load_gguf(find_smollm2())
     expected = compute(dense, dense_cfg, tokens)
     save_hf(dense, dense_cfg, tmp_path / "dense")
+    exactly = compute64(dense, dense_cfg, tokens)
     del dense
     exact = AutoModelForCausalLM.from_pretrained(tmp_path / "dense", dtype=torch.float64)
     with torch.no_grad():
@@ -139,6 +145,12 @@ def test_real_smollm2_upcycled_trained_on_experts_apart_and_exported(tmp_path):
     print("difference", difference, "with another router", elsewhere, "float32's own", rounding)
     # Closer to the dense model than either is to float64, and about as close as transformers' own two are.
     assert max(difference, elsewhere) < rounding < 2e-4
+    # Without float32's rounding nothing is left of it.
+    in_float64 = [
+        np.abs(compute64(moe, cfg, tokens) - exactly).max() for moe in (params, with_router(params, router))
+    ]
+    print("in float64", in_float64)
+    assert max(in_float64) < 5e-5
 
     mesh = make_mesh(MeshConfig(fsdp=2, expert=4))
     rows = np.tile(tokens, (4, 1)).astype(np.int32)
