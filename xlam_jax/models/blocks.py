@@ -19,6 +19,7 @@ from xlam_jax.models import adapted
 from xlam_jax.models.config import LatentConfig, ModelConfig
 from xlam_jax.models.params import LatentAttention, Layer, Mlp, Moe
 from xlam_jax.models.rope import rope_angles, rotate
+from xlam_jax.parallel.attention import active_mesh, context_ways
 
 # Names a remat policy "names:..." may save.
 SAVEABLE_NAMES = ("attn_in", "qkv", "attn_out", "attn_residual", "mlp_in", "mlp_hidden", "moe_out")
@@ -33,8 +34,12 @@ def product(x: jax.Array, w: Any) -> jax.Array:
 
 def _matmul(x: jax.Array, w: jax.Array) -> jax.Array:
     # The cast stands at the use, so a scan over fp32 weights holds one layer in the compute dtype at a time.
+    w = w.astype(x.dtype)
+    if context_ways(active_mesh()) > 1:
+        # Rows and positions that are both split make no axis: XLA would gather all positions of each row.
+        return x @ w
     # Two dimensions: the weight gradient of a three-dimensional product makes XLA transpose its operands.
-    return (x.reshape(-1, x.shape[-1]) @ w.astype(x.dtype)).reshape(*x.shape[:-1], w.shape[-1])
+    return (x.reshape(-1, x.shape[-1]) @ w).reshape(*x.shape[:-1], w.shape[-1])
 
 
 def rms_norm(x: jax.Array, scale: jax.Array, eps: float) -> jax.Array:

@@ -1,4 +1,4 @@
-"""Rows of an embedding table that is split over the mesh.
+"""Rows of an embedding table that is split over the mesh, and how it is split.
 
 Left to itself, XLA gathers the activations of the whole batch on every device, in the table's dtype, as soon as
 the batch is split over more axes than the table's width: its memory then grows with the number of devices. Here
@@ -10,7 +10,7 @@ Shape legend: B rows, S positions, V vocabulary, D hidden.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,34 +21,80 @@ from xlam_jax.parallel.attention import active_mesh
 from xlam_jax.parallel.rules import DEFAULT_RULES, ShardingRules, divides, to_spec
 
 
+class Split(NamedTuple):
+    """How a mesh splits a [V, D] table and [B, S] tokens; axes of size 1 are left out.
+
+    Attributes:
+      vocab, width: axes of the table's two dimensions.
+      rows, length: axes of the tokens' two dimensions. Those of `width` are among them.
+    """
+
+    mesh: AbstractMesh | None
+    vocab: tuple[str, ...]
+    width: tuple[str, ...]
+    rows: tuple[str, ...]
+    length: tuple[str, ...]
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """Axes over which devices hold different tokens."""
+        return self.rows + self.length
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """Axes over which devices hold different tokens and the same part of the table."""
+        return tuple(axis for axis in self.tokens if axis not in self.width)
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """Every axis."""
+        return self.vocab + self.tokens
+
+
+def split_of(
+    table: tuple[int, ...], tokens: tuple[int, ...], rules: ShardingRules = DEFAULT_RULES
+) -> Split | None:
+    """How the mesh of `jax.set_mesh` splits arrays of these shapes.
+
+    None where there is none, where they do not divide by it, or where its rules are not of the kind that the
+    functions here are made for: then the compiler has to see to it.
+    """
+    mesh = active_mesh()
+    if mesh is None:
+        return None
+    vocab, width = (_used(part, mesh) for part in to_spec(("vocab", "embed"), mesh, rules))
+    rows, length = (_used(part, mesh) for part in to_spec(("batch", "length"), mesh, rules))
+    made_for = set(width) <= set(rows) and not set(vocab) & {*rows, *length}
+    if made_for and divides(table, P(vocab, width), mesh) and divides(tokens, P(rows, length), mesh):
+        return Split(mesh, vocab, width, rows, length)
+    return None
+
+
 def look_up(
     table_VD: jax.Array, tokens_BS: jax.Array, dtype: Any = None, rules: ShardingRules = DEFAULT_RULES
 ) -> jax.Array:
-    """[B, S, D] rows of the table in `dtype` (None: the table's own), split by batch and length.
+    """[B, S, D] rows of the table in `dtype` (None: the table's own), split by batch and length."""
+    dtype = dtype or table_VD.dtype
+    split = split_of(table_VD.shape, tokens_BS.shape, rules)
+    if split is None:
+        return jnp.take(table_VD, tokens_BS, axis=0).astype(dtype)
 
-    Arrays that do not divide by the mesh of `jax.set_mesh` are left to the compiler.
-    """
-    dtype, mesh = dtype or table_VD.dtype, active_mesh()
-    if mesh is not None:
-        vocab, width = (_split(part, mesh) for part in to_spec(("vocab", "embed"), mesh, rules))
-        rows, length = (_split(part, mesh) for part in to_spec(("batch", "length"), mesh, rules))
-        table, tokens = P(vocab, width), P(rows, length)
-        by_peers = set(width) <= set(rows) and not set(vocab) & {*rows, *length}
-        if by_peers and divides(table_VD.shape, table, mesh) and divides(tokens_BS.shape, tokens, mesh):
+    def local(table_VD: jax.Array, tokens_BS: jax.Array) -> jax.Array:
+        if split.width:
+            tokens_BS = jax.lax.all_gather(tokens_BS, split.width, axis=0, tiled=True)
+        x_BSD = _own_rows(table_VD, tokens_BS, split.vocab).astype(dtype)
+        if split.vocab:
+            x_BSD = jax.lax.psum(x_BSD, split.vocab)  # all but one of the terms are zeros
+        if split.width:
+            x_BSD = jax.lax.all_to_all(x_BSD, split.width, split_axis=0, concat_axis=2, tiled=True)
+        return x_BSD
 
-            def local(table_VD: jax.Array, tokens_BS: jax.Array) -> jax.Array:
-                if width:
-                    tokens_BS = jax.lax.all_gather(tokens_BS, width, axis=0, tiled=True)
-                x_BSD = _own_rows(table_VD, tokens_BS, vocab).astype(dtype)
-                if vocab:
-                    x_BSD = jax.lax.psum(x_BSD, vocab)  # all but one of the terms are zeros
-                if width:
-                    x_BSD = jax.lax.all_to_all(x_BSD, width, split_axis=0, concat_axis=2, tiled=True)
-                return x_BSD
-
-            run = jax.shard_map(local, mesh=mesh, in_specs=(table, tokens), out_specs=P(rows, length, None))
-            return run(table_VD, tokens_BS)
-    return jnp.take(table_VD, tokens_BS, axis=0).astype(dtype)
+    return jax.shard_map(
+        local,
+        mesh=split.mesh,
+        in_specs=(P(split.vocab, split.width), P(split.rows, split.length)),
+        out_specs=P(split.rows, split.length, None),
+    )(table_VD, tokens_BS)
 
 
 def _own_rows(table_VD: jax.Array, tokens_BS: jax.Array, vocab: tuple[str, ...]) -> jax.Array:
@@ -60,6 +106,6 @@ def _own_rows(table_VD: jax.Array, tokens_BS: jax.Array, vocab: tuple[str, ...])
     return jnp.where(here_BS[..., None], jnp.take(table_VD, tokens_BS, axis=0, mode="clip"), 0)
 
 
-def _split(part: str | tuple[str, ...] | None, mesh: AbstractMesh) -> tuple[str, ...]:
+def _used(part: str | tuple[str, ...] | None, mesh: AbstractMesh) -> tuple[str, ...]:
     names = (part,) if isinstance(part, str) else part or ()
     return tuple(name for name in names if mesh.shape[name] > 1)
