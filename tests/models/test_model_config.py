@@ -7,7 +7,7 @@ import pytest
 from xlam_jax.errors import InputError
 from xlam_jax.models.config import RopeScaling
 from xlam_jax.models.hf_config import config_from_hf, config_to_hf
-from xlam_jax.models.named import NAMED, named_config
+from xlam_jax.models.named import BASES, NAMED, named_config
 from xlam_jax.models.spec import count_params
 
 # Totals as the models' own cards and safetensors headers state them.
@@ -77,6 +77,13 @@ def test_transformers_reads_the_same_numbers(name, tmp_path):
     # And what transformers writes back is still the same model to us.
     again = config_from_hf(json.loads(theirs.to_json_string(use_diff=False)))
     assert again == cfg
+
+
+def test_the_released_models_are_known_by_their_own_names():
+    assert named_config("xlam-7b-r") == named_config("mistral-7b-v0.2")
+    assert set(BASES.values()) <= set(NAMED) and not set(BASES) & set(NAMED)
+    with pytest.raises(InputError, match=r"(?s)xlam-7b-rr.*xlam-7b-r"):
+        named_config("xlam-7b-rr")
 
 
 def test_both_spellings_are_written():

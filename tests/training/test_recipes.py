@@ -17,7 +17,7 @@ from xlam_jax.bench.plan.work import find_model, sizes_of, work_of
 from xlam_jax.cli.main import app
 from xlam_jax.config import load_config
 from xlam_jax.format.record import write_records
-from xlam_jax.models.named import named_config
+from xlam_jax.models.named import BASES, named_config
 from xlam_jax.models.spec import init
 from xlam_jax.release.hf_out import save_hf
 from xlam_jax.training.config import TrainConfig
@@ -47,6 +47,7 @@ def planned(recipe):
 def test_it_fits_by_the_plan(recipe):
     config = load_config(TrainConfig, recipe)
     shape, gpus = planned(recipe)
+    assert shape == BASES[recipe.parent.name]
     work = work_of(config, find_model(shape), 4096)
     plan = make_plan(
         work, hardware("h100-sxm"), sizes=sizes_of(config.mesh, gpus), devices=gpus, compile=False

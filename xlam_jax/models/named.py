@@ -224,6 +224,17 @@ NAMED: dict[str, ModelConfig] = {
 }  # fmt: skip
 
 
+# The released xLAM models have the shapes of what they were trained from.
+BASES = {
+    "xlam-1b-fc-r": "deepseek-coder-1.3b",
+    "xlam-7b-fc-r": "deepseek-coder-7b-v1.5",
+    "xlam-7b-r": "mistral-7b-v0.2",
+    "xlam-8x7b-r": "mixtral-8x7b",
+    "xlam-8x22b-r": "mixtral-8x22b-instruct",
+    "xlam-2-8b-fc-r": "llama-3.1-8b",
+}
+
+
 def named_config(name: str) -> ModelConfig:
     """The shape of a released model by name.
 
@@ -234,9 +245,11 @@ def named_config(name: str) -> ModelConfig:
       >>> named_config("smollm2-135m").num_layers
       30
     """
+    name = BASES.get(name, name)
     if name not in NAMED:
-        near = difflib.get_close_matches(name, NAMED, n=1, cutoff=0.4)
+        known = [*BASES, *NAMED]
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
         raise InputError(
-            f"unknown model name {name!r}", hint=near[0] if near else "known: " + ", ".join(NAMED)
+            f"unknown model name {name!r}", hint=near[0] if near else "known: " + ", ".join(known)
         )
     return NAMED[name]

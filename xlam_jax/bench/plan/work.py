@@ -12,7 +12,7 @@ from xlam_jax.errors import InputError
 from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.experts.block import DEFAULT_SLACK
 from xlam_jax.models.lora import LoraConfig
-from xlam_jax.models.named import NAMED, named_config
+from xlam_jax.models.named import BASES, NAMED, named_config
 from xlam_jax.parallel.exchange.entry import choose_exchange
 from xlam_jax.parallel.mesh import AXES, BATCH_AXES, MeshConfig, mesh_shape
 from xlam_jax.training.config import MoeOptions, TrainConfig
@@ -128,7 +128,7 @@ def find_model(name: str) -> ModelConfig:
 
         return read_config(name)
     key = Path(name).name.lower()
-    return NAMED[key] if key in NAMED else named_config(name)
+    return named_config(key if key in NAMED or key in BASES else name)
 
 
 def work_of(config: TrainConfig, cfg: ModelConfig, seq_len: int) -> Work:
