@@ -146,9 +146,14 @@ def backward(
             (more_k, more_v), d_q = jax.lax.scan(add, none, jnp.arange(run.count))
             d_q = _join_blocks(d_q)
         d_qs.append(d_q)
-        d_k = d_k.at[:, :, run.keys].add(more_k)
-        d_v = d_v.at[:, :, run.keys].add(more_v)
+        d_k, d_v = _add_at(d_k, more_k, run.keys), _add_at(d_v, more_v, run.keys)
     return jnp.concatenate(d_qs, axis=2), d_k * scale, d_v
+
+
+def _add_at(total: jax.Array, more: jax.Array, keys: slice) -> jax.Array:
+    # Not `.at[].add`: its constants become inputs of an enclosing `shard_map` that XLA then finds unused, and
+    # the XLA of jax 0.11 ends the process over those.
+    return jax.lax.dynamic_update_slice_in_dim(total, total[:, :, keys] + more, keys.start or 0, axis=2)
 
 
 def output_gradient(
