@@ -137,8 +137,8 @@ def _sums(hidden_BSD, head_VD, targets_BS, weights_BS, *, size, split, asked):
       asked: for the gradients: None for none, False for hidden states only.
     """
     split = split or Split(None, (), (), (), ())
-    rows = _gather_weighted(hidden_BSD, targets_BS, weights_BS, min(size, targets_BS.shape[1]))
     size = min(size, targets_BS.shape[1])
+    rows = _gather_weighted(hidden_BSD, targets_BS, weights_BS, size)
     head = head_VD.astype(hidden_BSD.dtype)
     if split.width:
         head = jax.lax.all_gather(head, split.width, axis=1, tiled=True)
