@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.extend import core
 from jax.sharding import PartitionSpec as P
 from moe_cases import CFG, KINDS, SLACK, case, check, on_mesh, put, step
 
@@ -109,6 +110,25 @@ def test_communication_is_what_the_table_says(axis, exchange):
         args = (x, routing.weights_BSK, experts, routing)
         found = count(layer, args), count(jax.grad(loss, (0, 1, 2)), args)
     assert found == CONTRACT[axis, exchange]
+
+
+def summed_over(axis, jaxpr):
+    """Sizes of the matrices of experts that the program sums over a mesh axis."""
+    for eqn in jaxpr.eqns:
+        if eqn.primitive.name.startswith("psum") and axis in eqn.params["axes"]:
+            yield from (v.aval.size for v in eqn.invars if v.aval.ndim == 3)
+        for inner in core.jaxprs_in_params(eqn.params):
+            yield from summed_over(axis, inner)
+
+
+@pytest.mark.parametrize("exchange", ["none", "gather", "all_to_all"])
+def test_only_a_devices_own_part_of_a_gradient_goes_to_other_nodes(exchange):
+    mesh = on_mesh(MESH)
+    with jax.set_mesh(mesh):
+        args = put(mesh, *case("balanced", 0))
+        jaxpr = jax.make_jaxpr(step("batched", exchange))(*args).jaxpr
+    found = list(summed_over("data", jaxpr))
+    assert found == [max(w.size for w in args[2]) // (MESH["fsdp"] * MESH["expert"])] * 3
 
 
 def test_routing_is_local_but_for_its_sums():

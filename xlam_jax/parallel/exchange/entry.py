@@ -117,7 +117,8 @@ def exchange_tokens(
     def body(x_bsD, ids_bsK, weights_bsK, leaves):
         b, s, D = x_bsD.shape
         whole = [
-            _whole(x.astype(dtype), spec, leaf, token_axes, gather_experts)
+            # Varying before it is gathered, so that the gradient is scattered before it is summed over the rest.
+            _whole(vary(x.astype(dtype), manual), spec, leaf, token_axes, gather_experts)
             for x, dtype, spec, leaf in zip(leaves, leaf_dtypes, weight_specs, leaf_axes, strict=True)
         ]
         x_TD, ids_TK, weights_TK, whole = vary(
