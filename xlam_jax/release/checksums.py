@@ -122,8 +122,8 @@ def file_sha256(path: Path) -> str:
 
 
 def _hashes(paths: Iterable[Path]) -> Iterator[str | None]:
-    """SHA-256 of each file in turn, None where there is none; all cores read."""
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
+    """SHA-256 of each file in turn, None where there is none; all cores read, up to 16."""
+    with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as threads:
         yield from threads.map(lambda path: file_sha256(path) if path.is_file() else None, paths)
 
 
