@@ -33,7 +33,7 @@ _DTYPES = {
 }
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 # A disk that is told earlier writes less at a time; told later, the page cache fills.
-SYNC_BYTES = 2**24
+_SYNC_BYTES = 2**24
 # Rank in which safetensors lays out tensors of several types in one file (widest alignment first).
 _RANK = {"F64": 0, "F32": 1, "BF16": 2, "F16": 3}
 
@@ -328,7 +328,7 @@ def _write_file(
             progress(info)
             del array, data  # or they would live on while the tensor after the next is made
             ahead_of_disk += info.nbytes
-            if ahead_of_disk >= SYNC_BYTES:  # the disk catches up while the next tensor is made
+            if ahead_of_disk >= _SYNC_BYTES:  # the disk catches up while the next tensor is made
                 waiting.result()
                 waiting, ahead_of_disk = background.submit(to_disk, path), 0
         waiting.result()
