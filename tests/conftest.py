@@ -6,10 +6,12 @@ import sys
 
 import pytest
 
+from xlam_jax.bench.xla_flags import profile_flags
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-_FLAG = "--xla_force_host_platform_device_count=8"
+_FLAGS = f"--xla_force_host_platform_device_count=8 {profile_flags('fake-devices')}"
 if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAG}".strip()
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAGS}".strip()
 os.environ.setdefault("OMP_NUM_THREADS", "2")  # torch sizes its pool from this when it is first imported
 
 if "torch" in sys.modules:

@@ -1,10 +1,12 @@
 """Flag profiles: what is printed starts a process, what is left out would have ended it."""
 
+import os
 import warnings
 
 import pytest
 
 from xlam_jax.bench.xla_flags import _key, _table, accepts, profile_flags, profiles, refusal
+from xlam_jax.cli.train import use_flag_profile
 from xlam_jax.errors import InputError
 
 
@@ -65,3 +67,18 @@ def test_the_table_holds_for_every_flag_on_this_version():
         if said != real:
             wrong[flag] = (said, real)
     assert not wrong
+
+
+def test_fake_devices_get_their_profile_unless_told_otherwise(monkeypatch):
+    flag = "xla_cpu_enable_concurrency_optimized_scheduler"
+    monkeypatch.delenv("XLAM_XLA_PROFILE", raising=False)
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
+    use_flag_profile()
+    assert os.environ["XLA_FLAGS"] == f"--{flag}=false --xla_force_host_platform_device_count=8"
+    # XLA takes the last one, so what the user says wins.
+    monkeypatch.setenv("XLA_FLAGS", f"--xla_force_host_platform_device_count=8 --{flag}=true")
+    use_flag_profile()
+    assert os.environ["XLA_FLAGS"].split()[::2] == [f"--{flag}=false", f"--{flag}=true"]
+    monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_use_onednn=false")
+    use_flag_profile()
+    assert os.environ["XLA_FLAGS"] == "--xla_cpu_use_onednn=false"

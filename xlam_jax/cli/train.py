@@ -89,9 +89,10 @@ def train(
 def use_flag_profile() -> None:
     """Sets the flag profile named by XLAM_XLA_PROFILE, which JAX reads when it first looks for devices.
 
-    What is already in the environment wins.
+    What is already in the environment wins. Where it asks for several fake devices, theirs is the default.
     """
-    name = os.environ.get("XLAM_XLA_PROFILE", "")
+    fake = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    name = os.environ.get("XLAM_XLA_PROFILE", "fake-devices" if fake else "")
     if not name:
         return
     from xlam_jax.bench.xla_flags import profile, profile_flags
