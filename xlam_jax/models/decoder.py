@@ -20,6 +20,7 @@ from xlam_jax.models.blocks import SAVEABLE_NAMES, attention_inputs, attention_o
 from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.params import Layer, Params
 from xlam_jax.models.rope import rope_angles, softmax_scale
+from xlam_jax.parallel.embedding import look_up
 from xlam_jax.parallel.rules import DEFAULT_RULES, ShardingRules, constrain
 
 
@@ -66,7 +67,7 @@ def forward(
       InputError: unknown remat policy or attention backend.
     """
     policy = remat_policy(remat)
-    x_BSD = embed(params, tokens_BS, compute_dtype)
+    x_BSD = embed(params, tokens_BS, compute_dtype, rules)
     x_BSD = constrain(x_BSD, ("batch", "length", "act_embed"), rules)
     angles = rope_angles(positions_BS, cfg)
     scale, mask_BS = softmax_scale(cfg), segment_ids_BS > 0
@@ -123,11 +124,12 @@ def remat_policy(name: str) -> Callable[..., bool] | None:
     )
 
 
-def embed(params: Params, tokens_BS: jax.Array, dtype: Any = None) -> jax.Array:
+def embed(
+    params: Params, tokens_BS: jax.Array, dtype: Any = None, rules: ShardingRules = DEFAULT_RULES
+) -> jax.Array:
     """[B, S] ids -> [B, S, D] in `dtype` (None: the table's own)."""
     with jax.named_scope("embed"):
-        x_BSD = jnp.take(params.embed, tokens_BS, axis=0)
-        return x_BSD if dtype is None else x_BSD.astype(dtype)
+        return look_up(params.embed, tokens_BS, dtype, rules)
 
 
 def final_norm(params: Params, x_BSD: jax.Array, cfg: ModelConfig) -> jax.Array:

@@ -118,8 +118,13 @@ def constrain(x: jax.Array, axes: tuple[str | None, ...], rules: ShardingRules =
     if mesh.empty or mesh.size == 1:
         return x
     spec = to_spec(axes, mesh, rules)
-    for size, part in zip(x.shape, spec, strict=True):
-        names = (part,) if isinstance(part, str) else part or ()
-        if size % math.prod(mesh.shape[name] for name in names):
-            return x
-    return jax.lax.with_sharding_constraint(x, spec)
+    return jax.lax.with_sharding_constraint(x, spec) if divides(x.shape, spec, mesh) else x
+
+
+def divides(shape: tuple[int, ...], spec: P, mesh: Mesh | AbstractMesh) -> bool:
+    """Whether every dimension divides by the mesh axes that split it."""
+    parts = [(part,) if isinstance(part, str) else part or () for part in spec]
+    return all(
+        size % math.prod(mesh.shape[name] for name in names) == 0
+        for size, names in zip(shape, parts, strict=True)
+    )
