@@ -13,6 +13,7 @@ from xlam_jax.bench.plan.speed import speed
 from xlam_jax.bench.plan.traffic import Flow, flows, seconds
 from xlam_jax.bench.plan.work import Work, find_model, parse_mesh
 from xlam_jax.errors import InputError
+from xlam_jax.models.lora import LoraConfig
 from xlam_jax.models.named import named_config
 from xlam_jax.parallel.mesh import AXES
 from xlam_jax.training.config import MoeOptions
@@ -60,13 +61,25 @@ def test_exchange_moves_what_the_algebra_says():
     assert flow.received / moved[0].received == pytest.approx(8 / 2)
 
 
-def test_fsdp_moves_every_weight_twice_and_its_gradient_once():
-    work = Work(named_config("tiny-llama"), 64, 8, compute_dtype="bfloat16")
+@pytest.mark.parametrize("tied", [False, True])
+def test_fsdp_moves_a_layer_twice_the_head_once_and_rows_instead_of_the_embedding(tied):
+    cfg = named_config("tiny-llama").replace(tie_embeddings=tied)
+    work = Work(cfg, 64, 8, accumulation=2, compute_dtype="bfloat16")
     from xlam_jax.models.spec import count_params
 
     got = {f.what: f.received for f in flows(work, mesh(fsdp=4))}
-    size = 2 * count_params(work.cfg) * 3 / 4
-    assert got == {"gather weights": pytest.approx(2 * size), "scatter gradients": pytest.approx(size)}
+    table = cfg.vocab_size * cfg.hidden_size
+    layers = count_params(cfg) - table * (1 if tied else 2)
+    part, micro = 3 / 4, 2
+    tokens = 64 * 8 / micro / 4
+    assert got == {
+        "gather weights": pytest.approx(micro * part * 2 * (2 * layers + table)),
+        "scatter gradients": pytest.approx(micro * part * (2 * layers + 4 * table)),
+        "look tokens up": pytest.approx(micro * part * 2 * 2 * tokens * cfg.hidden_size),
+    }
+    frozen = {f.what: f.received for f in flows(work.replace(lora=LoraConfig(rank=8)), mesh(fsdp=4))}
+    assert frozen["gather weights"] == got["gather weights"]
+    assert frozen["look tokens up"] == got["look tokens up"] / 2
 
 
 def test_links_inside_and_between_nodes():

@@ -45,10 +45,18 @@ def flows(work: Work, sizes: Sizes) -> list[Flow]:
     trained_plain, trained_routed = _weights(work, t, e, trained=True)
     found = []
     passes = 2 * micro  # forward, and again for the backward pass: a scan holds one layer at a time
+    activation = tokens * cfg.hidden_size * b
+    table = cfg.vocab_size / t * cfg.hidden_size
+    tables = table * (1 if cfg.tie_embeddings else 2)
     if f > 1:
-        found.append(Flow("gather weights", "fsdp", passes * b * (plain + routed) * (f - 1) / f, True))
-        grads = b * (trained_plain + trained_routed) * (f - 1) / f
-        found.append(Flow("scatter gradients", "fsdp", micro * grads, True))
+        # The loss has its gradient at hand, so the head comes once; the embedding's rows come instead of its table.
+        weights = passes * (plain + routed - tables) + micro * table
+        found.append(Flow("gather weights", "fsdp", b * weights * (f - 1) / f, True))
+        grads, rows = b * (trained_plain + trained_routed), 1
+        if not work.lora:
+            grads, rows = grads - b * tables + 4 * table, 2  # the head's in float32
+        found.append(Flow("scatter gradients", "fsdp", micro * grads * (f - 1) / f, True))
+        found.append(Flow("look tokens up", "fsdp", micro * rows * activation * (f - 1) / f, False))
     for ways, size, axis in (
         (d * e * c, trained_plain, "data,expert,context"),
         (d * c, trained_routed, "data,context"),
@@ -58,9 +66,9 @@ def flows(work: Work, sizes: Sizes) -> list[Flow]:
             axes = ",".join(a for a in axis.split(",") if sizes.get(a, 1) > 1)
             found.append(Flow("reduce gradients", axes, 2 * whole * (ways - 1) / ways, True))
     again = work.remat != "none"
-    activation = tokens * cfg.hidden_size * b
     if t > 1:
-        reductions = cfg.num_layers * micro * (4 + (2 if work.remat == "full" else 0))
+        # Two more where the vocabulary is split: rows of the embedding, and the gradient of the last states.
+        reductions = micro * (cfg.num_layers * (4 + (2 if work.remat == "full" else 0)) + 2)
         found.append(Flow("sum block outputs", "tensor", reductions * 2 * activation * (t - 1) / t, False))
     moe = cfg.moe
     if moe is not None and e > 1:
