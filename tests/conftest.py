@@ -6,9 +6,11 @@ import sys
 
 import pytest
 
-from xlam_jax.bench.xla_flags import profile_flags
+from xlam_jax.bench.xla_flags import profile, profile_flags
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+for _name, _value in profile("fake-devices").env.items():
+    os.environ.setdefault(_name, _value)
 _FLAGS = f"--xla_force_host_platform_device_count=8 {profile_flags('fake-devices')}"
 if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAGS}".strip()

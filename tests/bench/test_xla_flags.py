@@ -73,8 +73,10 @@ def test_fake_devices_get_their_profile_unless_told_otherwise(monkeypatch):
     flag = "xla_cpu_enable_concurrency_optimized_scheduler"
     monkeypatch.delenv("XLAM_XLA_PROFILE", raising=False)
     monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
+    monkeypatch.delenv("PJRT_NPROC", raising=False)
     use_flag_profile()
     assert os.environ["XLA_FLAGS"] == f"--{flag}=false --xla_force_host_platform_device_count=8"
+    assert os.environ["PJRT_NPROC"] == "128"
     # XLA takes the last one, so what the user says wins.
     monkeypatch.setenv("XLA_FLAGS", f"--xla_force_host_platform_device_count=8 --{flag}=true")
     use_flag_profile()
