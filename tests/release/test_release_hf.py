@@ -43,7 +43,7 @@ def test_weights_file_equals_that_of_transformers(tmp_path, kind):
     cfg, params = load_hf(tmp_path / "a")
     report = save_hf(params, cfg, tmp_path / "b")
     assert (tmp_path / "b" / SINGLE).read_bytes() == (tmp_path / "a" / SINGLE).read_bytes()
-    assert report.weights_sha256 == weights_digest(params, cfg)
+    assert report.weights_xxh3_128 == weights_digest(params, cfg)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -48,15 +48,15 @@ def test_round_trip_on_one_device_and_on_a_mesh(tmp_path, params):
     equal(sharded, jax.tree.map(lambda a: a.astype(jnp.bfloat16), params))
     about = json.loads((tmp_path / "n" / "xlam.json").read_text())
     assert about["codec"] == CODEC
-    assert about["weights_sha256"] == report.weights_sha256 == weights_digest(params, CFG)
+    assert about["weights_xxh3_128"] == report.weights_xxh3_128 == weights_digest(params, CFG)
 
 
 def test_digest_is_of_the_weights_and_not_of_their_files(tmp_path, params):
     one = save_hf(params, CFG, tmp_path / "one", max_shard_bytes=50_000)
     two = save_hf(params, CFG, tmp_path / "two")
-    assert len(one.shards) > 2 and one.weights_sha256 == two.weights_sha256
+    assert len(one.shards) > 2 and one.weights_xxh3_128 == two.weights_xxh3_128
     changed = params.replace(final_norm=params.final_norm.at[3].add(1e-6))
-    assert weights_digest(changed, CFG) != one.weights_sha256
+    assert weights_digest(changed, CFG) != one.weights_xxh3_128
 
 
 def write_run(run, params, cfg, steps) -> None:

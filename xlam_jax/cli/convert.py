@@ -46,7 +46,7 @@ _Source = Annotated[
 ]
 _Resume = Annotated[
     bool,
-    typer.Option("--resume", help="Go on where the same command was killed; what it finished is verified."),
+    typer.Option("--resume", help="Go on where the same command was killed; what it finished is kept."),
 ]
 _ShardSize = Annotated[str, typer.Option(metavar="SIZE", help="Of one file: 5GB, 500MB, 1GiB.")]
 _DtypeOption = Annotated[Dtype | None, typer.Option(help="Of the weights; as stored in SRC if not given.")]

@@ -1,4 +1,4 @@
-"""SHA-256 of what was written: per file for people and resuming, per tensor for the identity of weights."""
+"""Digests of what was written: SHA-256 per file for people and resuming, XXH3 per tensor for the weights' identity."""
 
 from __future__ import annotations
 
@@ -12,28 +12,36 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xxhash
 
 from xlam_jax.errors import InputError, WorkError
 from xlam_jax.release.folders import JOURNAL
 
 CHECKSUMS = "checksums.json"
+SYNC_BYTES = 2**20
+"""Files of at least this size are on the disk before a journal notes them."""
 _BLOCK_BYTES = 4 * 2**20
+_FORMAT = 2
 
 
 class WeightsDigest:
-    """SHA-256 of a set of named tensors in Hugging Face orientation, whatever their order and sharding."""
+    """XXH3-128 of a set of named tensors in Hugging Face orientation, whatever their order and sharding.
+
+    It tells weights apart; what guards against forgery is the SHA-256 of the files. A second SHA-256 of every
+    byte would take as long as the rest of a conversion.
+    """
 
     def __init__(self) -> None:
         self.lines: dict[str, str] = {}
 
     def add(self, name: str, array: np.ndarray) -> None:
         """Counts one C-contiguous tensor in."""
-        body = hashlib.sha256(array.reshape(-1).view(np.uint8).data).hexdigest()
+        body = xxhash.xxh3_128_hexdigest(array.reshape(-1).view(np.uint8).data)
         self.lines[name] = f"{name} {array.dtype} {list(array.shape)} {body}\n"
 
     def hexdigest(self) -> str:
-        """64 hexadecimal digits."""
-        return hashlib.sha256("".join(sorted(self.lines.values())).encode()).hexdigest()
+        """32 hexadecimal digits."""
+        return xxhash.xxh3_128_hexdigest("".join(sorted(self.lines.values())).encode())
 
 
 @dataclass
@@ -41,7 +49,8 @@ class Journal:
     """What is finished of a folder that is being written, one JSON line per unit (a shard, a tensor).
 
     A conversion that was killed leaves its folder and this journal; opened again for the same job, `done`
-    tells which units need not be written again, after reading their files back.
+    tells which units need not be written again: those whose files still have the size and the modification time
+    that were noted, or else their checksum.
 
     Raises:
       InputError: the journal is of another job.
@@ -50,13 +59,14 @@ class Journal:
     folder: Path
     job: Mapping[str, Any]
     digest: WeightsDigest = field(default_factory=WeightsDigest)
-    verified_bytes: int = 0
 
     def __post_init__(self) -> None:
         self._files: dict[str, str] = {}
         self._found: dict[str, dict[str, Any]] = {}
         path = self.folder / JOURNAL
-        first: Any = json.loads(json.dumps(self.job))  # tuples become lists, as in the file
+        # Through JSON, which makes lists of tuples, as in the file. Its format: what a version digests otherwise,
+        # it must not go on with.
+        first: Any = json.loads(json.dumps({"journal": _FORMAT, **self.job}))
         if path.is_file():
             lines = _whole_lines(path)
             if lines and lines[0] != first:
@@ -71,22 +81,30 @@ class Journal:
         path.write_text("".join(json.dumps(x) + "\n" for x in (first, *self._found.values())))
 
     def done(self, units: Iterable[str]) -> Iterator[str]:
-        """Those units whose files are there and have the checksums that were noted; all cores read them."""
+        """Those units whose files are as they were noted; all cores read the files whose times do not tell."""
         lines = {unit: self._found[unit] for unit in units if unit in self._found}
-        hashes = _hashes([self.folder / name for line in lines.values() for name in line["files"]])
+        read = [n for line in lines.values() for n in line["files"] if not self._untouched(n, line["stats"])]
+        hashes = dict(zip(read, _hashes([self.folder / name for name in read]), strict=True))
         for unit, line in lines.items():
-            if {name: next(hashes) for name in line["files"]} == line["files"]:
-                self.verified_bytes += sum((self.folder / name).stat().st_size for name in line["files"])
+            if all(hashes.get(name, digest) == digest for name, digest in line["files"].items()):
                 self._files |= line["files"]
                 self.digest.lines |= line["tensors"]
                 yield unit
 
     def add(self, unit: str, files: Mapping[str, str], tensors: Iterable[str]) -> None:
         """Notes a finished unit: file name -> SHA-256, and the names of its tensors (digested before)."""
-        line = {"unit": unit, "files": dict(files), "tensors": {t: self.digest.lines[t] for t in tensors}}
+        stats = {name: _size_and_time(self.folder / name) for name in files}
+        digests = {t: self.digest.lines[t] for t in tensors}
+        line = {"unit": unit, "files": dict(files), "stats": stats, "tensors": digests}
         with (self.folder / JOURNAL).open("a") as f:
             f.write(json.dumps(line) + "\n")
         self._files |= files
+
+    def _untouched(self, name: str, stats: Mapping[str, list[int]]) -> bool:
+        # Reading back what is known to be on the disk would take a third of a resumed conversion, and one that is
+        # not interrupted does not read its files back either. Small files may be lost with the machine.
+        path = self.folder / name
+        return stats[name][0] >= SYNC_BYTES and path.is_file() and _size_and_time(path) == stats[name]
 
     def seal(self) -> None:
         """Writes checksums.json over every file of the folder and removes the journal."""
@@ -97,6 +115,11 @@ class Journal:
         files = {n: known.get(n) or file_sha256(self.folder / n) for n in names}
         text = json.dumps({"algorithm": "sha256", "files": files}, indent=2) + "\n"
         (self.folder / CHECKSUMS).write_text(text, encoding="utf-8")
+
+
+def _size_and_time(path: Path) -> list[int]:
+    found = path.stat()
+    return [found.st_size, found.st_mtime_ns]
 
 
 def _whole_lines(path: Path) -> list[Any]:

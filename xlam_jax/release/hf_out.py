@@ -43,7 +43,7 @@ class SaveReport:
     dtype: str
     parameters: int
     shards: dict[str, int]  # file name -> bytes
-    weights_sha256: str
+    weights_xxh3_128: str
     seconds: float
     peak_bytes: int  # resident memory above the start of the export, when the arrays were already there
 
@@ -207,13 +207,13 @@ def write_configs(folder: Path, cfg: ModelConfig, dtype: str) -> None:
     write_json(folder / "generation_config.json", {k: v for k, v in ids.items() if v is not None})
 
 
-def xlam_json(codec: Mapping[str, Any] | None, weights_sha256: str) -> dict[str, Any]:
+def xlam_json(codec: Mapping[str, Any] | None, weights_xxh3_128: str) -> dict[str, Any]:
     """Content of xlam.json: how to talk to the model, and which weights these are."""
     return {
         "format_version": FORMAT_VERSION,
         "package_version": __version__,
         "codec": dict(codec) if codec else None,
-        "weights_sha256": weights_sha256,
+        "weights_xxh3_128": weights_xxh3_128,
     }
 
 

@@ -26,7 +26,7 @@ from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.params import Params
 from xlam_jax.models.spec import HfEntry, hf_entries, hf_to_param, leaves, param_to_hf
 from xlam_jax.parallel.rules import ShardingRules
-from xlam_jax.release.checksums import Journal, WeightsDigest
+from xlam_jax.release.checksums import SYNC_BYTES, Journal, WeightsDigest
 from xlam_jax.release.hf_in import Filler
 from xlam_jax.release.hf_out import check_params
 from xlam_jax.release.orbax_arrays import first_line, stored_arrays
@@ -37,7 +37,6 @@ PARAMS = "params"
 APART = "tensors_apart"  # an empty file
 # A host that restores a shard of a matrix reads whole chunks, so they are kept small.
 _CHUNK_BYTES = 32 * 2**20
-_SYNC_BYTES = 2**20
 
 
 class ItemTensors:
@@ -207,7 +206,7 @@ def write_item(
 
     def note(name: str, files: Mapping[str, str]) -> None:
         for file in files:
-            if (folder / file).stat().st_size >= _SYNC_BYTES:
+            if (folder / file).stat().st_size >= SYNC_BYTES:
                 to_disk(folder / file)
         journal.add(name, files, [name])
 

@@ -115,7 +115,7 @@ def to_hf(
 
     Args:
       options: `tokenizer` and `codec` are those of `model` when None.
-      resume: go on in what a killed conversion left; finished shards are verified by checksum and kept, and
+      resume: go on in what a killed conversion left; finished shards that nothing changed since are kept, and
         the result has the same bytes as that of one run.
 
     Raises:
@@ -192,16 +192,16 @@ def verify_checksums(folder: str | Path, progress: Progress = lambda name, nbyte
     """Reads a converted folder back and says in words what was found as written.
 
     Raises:
-      InputError: neither checksums.json nor a weights_sha256 in xlam.json.
+      InputError: neither checksums.json nor a weights_xxh3_128 in xlam.json.
       WorkError: files or weights that changed.
     """
     folder = Path(folder)
     if (folder / CHECKSUMS).is_file():
         return f"{check_files(folder, progress)} files"
-    expected = read_xlam_json(folder).get("weights_sha256")
+    expected = read_xlam_json(folder).get("weights_xxh3_128")
     if expected is None:
         raise InputError(
-            f"neither {CHECKSUMS} nor a weights_sha256 in {XLAM_JSON}",
+            f"neither {CHECKSUMS} nor a weights_xxh3_128 in {XLAM_JSON}",
             where=str(folder),
             hint="name a folder that xlam convert wrote",
         )
