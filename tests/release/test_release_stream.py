@@ -203,6 +203,19 @@ def test_orbax_reads_an_item_without_a_warning(tmp_path, source, caplog):
     assert caplog.messages == []
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_chunks_are_turned_in_pieces(tmp_path, source, monkeypatch, dtype):
+    monkeypatch.setattr(orbax_item, "_CHUNK_BYTES", 20_000)
+    monkeypatch.setattr(orbax_item, "_PIECE_BYTES", 1)
+    monkeypatch.setattr(orbax_item, "_PIECE_ROWS", 24)  # 64 rows are two pieces and a rest
+    with open_model(source) as model:
+        to_native(model, tmp_path / "n", dtype=dtype)
+        with open_model(tmp_path / "n") as native:
+            for name in hf_entries(CFG):
+                expected = model.tensors.get(name).astype(native.tensors.infos[name].dtype)
+                np.testing.assert_array_equal(native.tensors.get(name), expected, err_msg=name)
+
+
 def test_large_rows_are_split_into_chunks_that_orbax_joins(tmp_path, source, monkeypatch):
     monkeypatch.setattr(orbax_item, "_CHUNK_BYTES", 7_000)
     with open_model(source) as model:

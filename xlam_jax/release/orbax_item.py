@@ -37,6 +37,8 @@ PARAMS = "params"
 APART = "tensors_apart"  # an empty file
 # A host that restores a shard of a matrix reads whole chunks, so they are kept small.
 _CHUNK_BYTES = 32 * 2**20
+_PIECE_BYTES = 4 * 2**20
+_PIECE_ROWS = 64  # what copy_strips turns at once
 
 
 class ItemTensors:
@@ -98,20 +100,24 @@ class ItemTensors:
     def _whole(self, entry: HfEntry, dtype: np.dtype) -> np.ndarray:
         found = np.empty(entry.shape, dtype)
         ours, rows = hf_to_param(entry.spec, found), self._rows(entry)
-
         turned = not ours.flags.c_contiguous
-        # Made here: what a thread allocates stays its own, and a thread lives for one tensor.
-        two = np.empty((2, rows, *ours.shape[1:]), dtype) if turned else None
+        row_bytes = math.prod(ours.shape[1:]) * dtype.itemsize
+        # What is to be turned is read in pieces: two small buffers instead of two chunks.
+        most = max(_PIECE_BYTES // row_bytes // _PIECE_ROWS, 1) * _PIECE_ROWS if turned else rows
+        two = np.empty((2, min(most, rows), *ours.shape[1:]), dtype) if turned else None
+        starts = [(i, start) for i in range(ours.shape[0] // rows) for start in range(0, rows, most)]
 
-        def read(i: int) -> np.ndarray:
-            chunk = ours[i * rows : (i + 1) * rows] if two is None else two[i % 2]
-            read_once(self._item / entry.path / _chunk_key(entry, i), chunk)
-            return chunk
+        def read(at: int) -> np.ndarray:
+            i, start = starts[at]
+            count = min(most, rows - start)
+            piece = ours[i * rows : (i + 1) * rows] if two is None else two[at % 2][:count]
+            read_once(self._item / entry.path / _chunk_key(entry, i), piece, start * row_bytes)
+            return piece
 
-        # The disk reads a chunk while the last one is turned.
-        for i, chunk in enumerate(ahead(read, range(ours.shape[0] // rows))):
+        # The disk reads a piece while the last one is turned.
+        for (i, start), piece in zip(starts, ahead(read, range(len(starts))), strict=True):
             if turned:
-                copy_strips(ours[i * rows : (i + 1) * rows], chunk)
+                copy_strips(ours[i * rows + start :][: len(piece)], piece)
         return found
 
     def _part_of_files(self, entry: HfEntry, dtype: np.dtype, index: tuple[slice, ...]) -> np.ndarray:
