@@ -124,6 +124,13 @@ def test_large_files_are_read_back_only_where_their_times_differ(tmp_path):
         check_files(tmp_path)
 
 
+def test_journal_of_an_older_version_is_refused(tmp_path):
+    line = {"unit": "a", "files": {}, "tensors": {}}
+    (tmp_path / "journal.jsonl").write_text(f'{{"kind": "test"}}\n{json.dumps(line)}\n')
+    with pytest.raises(InputError, match="another conversion: journal differs"):
+        Journal(tmp_path, {"kind": "test"})
+
+
 def test_resume_after_nothing_is_a_start(tmp_path, source):
     run("to-hf", source, tmp_path / "a", "--resume")
     run("to-hf", source, tmp_path / "b")

@@ -28,7 +28,7 @@ class WeightsDigest:
     """XXH3-128 of a set of named tensors in Hugging Face orientation, whatever their order and sharding.
 
     It tells weights apart; what guards against forgery is the SHA-256 of the files. A second SHA-256 of every
-    byte would cost a conversion a quarter more processor time.
+    byte would slow conversions down, which the processor limits.
     """
 
     def __init__(self) -> None:
@@ -101,8 +101,8 @@ class Journal:
         self._files |= files
 
     def _untouched(self, name: str, stats: Mapping[str, list[int]]) -> bool:
-        # Reading back what is known to be on the disk would take a third of a resumed conversion, and one that is
-        # not interrupted does not read its files back either. Small files may be lost with the machine.
+        # A conversion that is not interrupted does not read its files back either, and these are known to be on
+        # the disk. Small files may be lost with the machine.
         path = self.folder / name
         return stats[name][0] >= SYNC_BYTES and path.is_file() and _size_and_time(path) == stats[name]
 
