@@ -22,6 +22,7 @@ from pydantic import Field
 
 from xlam_jax.config import Config
 from xlam_jax.errors import InputError
+from xlam_jax.parallel.fake_devices import separate_channels
 
 AXES = ("data", "fsdp", "expert", "context", "tensor")  # neighbours along the last lie closest together
 BATCH_AXES = ("data", "fsdp", "expert")
@@ -96,6 +97,8 @@ def make_mesh(cfg: MeshConfig | None = None, devices: Sequence[Any] | None = Non
             hint="set one axis to -1",
         )
     nodes = by_node(devices[:used], cfg.nodes)
+    if used > 1 and devices[0].platform == "cpu":
+        separate_channels()
     # The default axis type is Explicit, which changes what ordinary operations mean.
     types = (AxisType.Auto,) * len(AXES)
     if len(nodes) == 1:
