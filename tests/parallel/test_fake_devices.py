@@ -36,7 +36,7 @@ def program(mesh):
 
     def f(x, w):
         looped, _ = jax.lax.scan(lambda c, w: (inner(jnp.concatenate([c, c * w])), None), inner(x), w)
-        return jnp.sin(twice(jnp.cos(looped).repeat(2))) + twice(x * x)
+        return jnp.sin(twice(jnp.cos(looped).repeat(2))) + twice(looped.repeat(2))
 
     return jax.jit(f)
 
@@ -65,7 +65,7 @@ def test_functions_called_twice_get_channels_for_each_call_and_stays_right():
     def twice(x):
         return by_hand(x) * by_hand(x[::-1] + 1)
 
-    want = np.sin(twice(np.cos(c).repeat(2))) + twice(x * x)
+    want = np.sin(twice(np.cos(c).repeat(2))) + twice(c.repeat(2))
     np.testing.assert_allclose(run(x, W), want, rtol=1e-5)
 
 
