@@ -47,7 +47,7 @@ def channels(text: str) -> list[str]:
     return [re.findall(r"channel_id=(\d+)", line)[0] for line in lines]
 
 
-def test_functions_called_twice_get_channels_for_each_call_and_stays_right():
+def test_functions_called_twice_get_channels_for_each_call_and_stay_right():
     mesh = make_mesh(MeshConfig(fsdp=2))
     x = np.arange(8.0, dtype=np.float32)
     run = program(mesh)
