@@ -77,6 +77,45 @@ def test_more_prompts_than_rows_come_back_in_order():
     assert together.stats.prefill_tokens == sum(g.prompt_tokens for g in got)
 
 
+def test_an_answer_ends_where_it_can_no_longer_become_one():
+    """Against the codec's parser over every prefix: the same beginning, cut at the first hopeless token."""
+    codec, prompts = get_codec(), [f"{i} " * (1 + 5 * (i % 4)) for i in range(12)]
+    how = {"max_new_tokens": 30, "temperature": 1.0, "seed": 3}
+    whole = engine(batch_size=4).generate(prompts, **how)
+    for batch_size in (1, 8):
+        for got, full in zip(
+            engine(batch_size=batch_size).generate(prompts, until_broken=True, **how), whole, strict=True
+        ):
+            hopeless = [
+                n
+                for n in range(1, len(full.token_ids) + 1)
+                if _is_hopeless(codec, tiny.tokenizer().decode(list(full.token_ids[:n])))
+            ]
+            if full.finish_reason == "stop" and hopeless[:1] == [len(full.token_ids)]:
+                hopeless = []
+            if not hopeless or hopeless[0] == 30:
+                assert got.token_ids == full.token_ids and got.finish_reason == full.finish_reason
+            else:
+                assert got.token_ids == full.token_ids[: hopeless[0]]
+                assert got.finish_reason == "broken"
+    # A random model writes nonsense; a text that goes on being an answer is left alone.
+    assert sum(g.finish_reason == "broken" for g in engine().generate(prompts, until_broken=True, **how)) > 6
+    grammars = [codec.grammar([normalise_tool(t) for t in SCHEMA_TOOLS])] * 2
+    for a, b in zip(
+        engine().generate(prompts[:2], grammars=grammars, until_broken=True, **how),
+        engine().generate(prompts[:2], grammars=grammars, **how),
+        strict=True,
+    ):
+        assert a.token_ids == b.token_ids
+
+
+def _is_hopeless(codec, text):
+    stream = codec.stream()
+    if not text.endswith("\ufffd"):
+        stream.feed(text)
+    return stream.broken
+
+
 SCHEMA_TOOLS = [
     normalise_tool(
         {

@@ -1,4 +1,4 @@
-"""`xlam bench train|moe|attention|load|compile|compare|accelerator`."""
+"""`xlam bench train|moe|attention|load|compile|compare|decode|accelerator`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from xlam_jax.cli.common import JsonOption, err, out, print_table, write_json
+from xlam_jax.cli.common import JsonOption, err, need_dir, out, print_table, write_json
 
 Model = Annotated[str, typer.Option(help="Name of a released shape, or a model folder.")]
 Layers = Annotated[int | None, typer.Option(min=1, help="Only this many of its layers.")]
@@ -30,6 +30,7 @@ def register(app: typer.Typer) -> None:
     add(load, "load runs/demo/shards --steps 5")
     add(compile_, "compile --model tiny-llama --layers 2,4 --seq-len 32", "compile")
     add(compare, "compare --model tiny-llama --seq-len 32 --steps 2 --warmup 1")
+    add(decode, "decode runs/demo/base --batch 1,8 --new-tokens 16")
     add(accelerator, "accelerator runs/bench --rehearse --only attention")
 
 
@@ -319,6 +320,49 @@ def compare(
         highlight=False,
     )
     _profile(result)
+
+
+def decode(
+    model: Annotated[Path, typer.Argument(metavar="DIR", help="A Hugging Face model folder.")],
+    batch: Annotated[str, typer.Option(help="Sequences that decode together.")] = "1,8,32",
+    prompt_tokens: Annotated[int, typer.Option(min=1, help="Length of each prompt.")] = 256,
+    new_tokens: Annotated[int, typer.Option(min=1, help="Decode steps that are timed.")] = 32,
+    repeats: Annotated[int, typer.Option(min=1, help="Timed rounds.")] = 5,
+    threads: Annotated[int, typer.Option(min=1, help="Of torch.")] = 2,
+    folder: Out = None,
+    json_file: JsonOption = None,
+) -> None:
+    """Greedy decoding beside transformers' generate, in turns: tokens/s of both and the ratio."""
+    from xlam_jax.bench import protocol
+    from xlam_jax.bench.decode import bench_decode
+
+    need_dir(model, "model folder")
+    with err.status("loading") as status:
+        result = bench_decode(
+            model,
+            batches=_numbers(batch, "--batch"),
+            prompt_tokens=prompt_tokens,
+            new_tokens=new_tokens,
+            repeats=repeats,
+            threads=threads,
+            progress=status.update,
+        )
+    write_json(json_file, result)
+    protocol.keep(folder, "decode", model.name, result)
+    for part in ("decode", "prefill"):
+        print_table(
+            f"{part}, tokens/s",
+            [
+                {
+                    "batch": row["batch"],
+                    "xlam": round(row[f"xlam_{part}"], 1),
+                    "transformers": round(row[f"transformers_{part}"], 1),
+                    "ratio": round(row[f"{part}_ratio"], 2),
+                    "same tokens %": round(100 * row["same_tokens"], 1),
+                }
+                for row in result["rows"]
+            ],
+        )
 
 
 def accelerator(

@@ -171,6 +171,7 @@ def evaluate_cases(
         top_p=top_p,
         seed=seed,
         grammars=[grammars[i] for i in asked] if constrained else None,
+        until_broken=not constrained,
         progress=progress,
     )
     by_case = dict(zip(asked, generations, strict=True))

@@ -1,6 +1,7 @@
 """What a function-calling example is: Records, tools, and the codec between calls and text."""
 
 from xlam_jax.format.call_formats import CALL_FORMATS, Answer, CallFormat, ParseError
+from xlam_jax.format.call_formats.base import StreamParser
 from xlam_jax.format.codec import TASK_INSTRUCTION, Codec, Rendered, Span, get_codec
 from xlam_jax.format.layout import LAYOUTS, MARKER_STYLES, PROMPT_SECTIONS, Layout, legal_orders
 from xlam_jax.format.pair import Pair, read_pairs, write_pairs
@@ -34,6 +35,7 @@ __all__ = [
     "Rendered",
     "Span",
     "Step",
+    "StreamParser",
     "Style",
     "Tool",
     "ToolCall",

@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from xlam_jax.inference.decode import decode, new_cache, pad_prompts, prefill, take_rows
+from xlam_jax.format import StreamParser
+from xlam_jax.inference.decode import decode, decode_and_draw, new_cache, pad_prompts, prefill, take_rows
 from xlam_jax.inference.grammar import Grammars
-from xlam_jax.inference.sampler import Sampling, row_keys, sample
+from xlam_jax.inference.sampler import Drawing, Sampling, row_keys, sample
 from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.params import Params
 
@@ -31,6 +31,29 @@ _STEPS_PER_SYNC = 8  # free decoding looks at its tokens this often; in between 
 
 
 @dataclass
+class Watch:
+    """Reads along with one sequence, and knows when its text can no longer become an answer.
+
+    Attributes:
+      decode: token ids to text.
+      stream: reads the text, still at its beginning.
+    """
+
+    decode: Callable[[list[int]], str]
+    stream: StreamParser
+    text: str = ""
+
+    def broken(self, tokens: list[int]) -> bool:
+        """Whether nothing that may follow `tokens` makes them an answer."""
+        text = self.decode(tokens)
+        # The replacement character at the end is a character whose other bytes are still to come.
+        if text.startswith(self.text) and not text.endswith("\N{REPLACEMENT CHARACTER}"):
+            self.stream.feed(text[len(self.text) :])
+            self.text = text
+        return self.stream.broken
+
+
+@dataclass
 class Request:
     """One sequence on its way. `number` seeds it; `budget` is how many tokens it may write."""
 
@@ -38,6 +61,7 @@ class Request:
     prompt: list[int]
     budget: int
     matcher: Any = None
+    watch: Watch | None = None
     tokens: list[int] = field(default_factory=list)
     finish_reason: str = ""
     started: float = 0.0
@@ -52,6 +76,8 @@ class Request:
             self.finish_reason = "stop"
         elif len(self.tokens) >= self.budget:
             self.finish_reason = "length"
+        elif self.watch is not None and self.watch.broken(self.tokens):
+            self.finish_reason = "broken"
         else:
             return False
         self.seconds = time.perf_counter() - self.started
@@ -164,10 +190,11 @@ class Batch:
         active = self._active()
         left = max(r.budget - len(r.tokens) for r in self.rows if r is not None)
         tokens, positions, counts, keys = self._row_state(self.rows)
-        drawn = []
-        for step in range(min(_STEPS_PER_SYNC, left)):
-            logits, self.cache = decode(self.params, self.cache, tokens, positions + step, self.cfg)
-            tokens = sample(logits, keys, counts + step, self.sampling)
+        drawing, drawn = Drawing.of(self.sampling), []
+        for _ in range(min(_STEPS_PER_SYNC, left)):
+            tokens, positions, counts, self.cache = decode_and_draw(
+                self.params, self.cache, tokens, positions, counts, keys, self.sampling, self.cfg, drawing
+            )
             drawn.append(tokens)
         for tokens_B in jax.device_get(drawn):
             for row in active:
@@ -195,13 +222,13 @@ class Batch:
     def _row_state(
         self, requests: Sequence[Request | None]
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, jax.Array]:
-        """Last token, its position, number of tokens drawn, and key of each row; empty rows write nowhere."""
+        """Last token, its position, number of tokens drawn, and key of each row."""
         tokens = [r.tokens[-1] if r and r.tokens else 0 for r in requests]
         positions = [len(r.prompt) + len(r.tokens) - 1 if r else self.slots for r in requests]
         counts = [len(r.tokens) if r else 0 for r in requests]
-        numbers = jnp.asarray([r.number if r else 0 for r in requests], jnp.int32)
+        numbers = [r.number if r else 0 for r in requests]
         as_int = lambda values: np.asarray(values, np.int32)  # noqa: E731
-        return as_int(tokens), as_int(positions), as_int(counts), row_keys(self.seed, numbers)
+        return as_int(tokens), as_int(positions), as_int(counts), row_keys(self.seed, as_int(numbers))
 
     def _accept(self, row: int, token: int) -> None:
         request = self.rows[row]

@@ -9,7 +9,7 @@ from typing import Any
 
 from xlam_jax.errors import InputError
 from xlam_jax.format import Codec, get_codec
-from xlam_jax.inference.batching import Batch, Request, Stats
+from xlam_jax.inference.batching import Batch, Request, Stats, Watch
 from xlam_jax.inference.grammar import Grammars
 from xlam_jax.inference.sampler import Sampling
 from xlam_jax.models.config import ModelConfig
@@ -25,7 +25,7 @@ class Generation:
       text: decoded once from `token_ids`, special tokens written out, the stop token removed.
       token_ids: as drawn, stop token included. Never encode `text` again: other ids may give the same text.
       finish_reason: "stop", or "length" when the token budget or the engine's `max_len` ended it. "length"
-        without token ids means that the prompt itself did not fit.
+        without token ids means that the prompt itself did not fit. "broken" when `until_broken` ended it.
       prompt_tokens: length of the prompt in tokens.
       seconds: from the start of this prompt's prefill to its last token.
     """
@@ -152,6 +152,7 @@ class Engine:
         top_p: float = 1.0,
         seed: int = 0,
         grammars: Sequence[str | None] | None = None,
+        until_broken: bool = False,
         progress: Callable[[int, int], None] | None = None,
     ) -> list[Generation]:
         """Continues each prompt.
@@ -162,6 +163,7 @@ class Engine:
           top_p: mass of the nucleus that is drawn from.
           seed: prompt number i draws with a key made of (seed, i), whatever the batches.
           grammars: a grammar per prompt (see `Codec.grammar`) that its answer must follow, None for none.
+          until_broken: end an answer as soon as its text can no longer become one that the codec parses.
           progress: called with (finished, all) after each sequence.
 
         Raises:
@@ -176,7 +178,9 @@ class Engine:
                 raise InputError("empty prompt", where=f"prompt {number}")
             grammar = grammars[number] if grammars is not None else None
             matcher = self.grammars.matcher(grammar) if grammar is not None else None
-            requests.append(Request(number, ids, min(max_new_tokens, self.max_len - len(ids)), matcher))
+            watch = Watch(self._decode, self.codec.stream()) if until_broken else None
+            budget = min(max_new_tokens, self.max_len - len(ids))
+            requests.append(Request(number, ids, budget, matcher, watch))
         finished = 0
 
         def done(request: Request) -> None:
@@ -205,11 +209,15 @@ class Engine:
                 done(request)
         return [self._generation(r) for r in requests]
 
+    def _decode(self, ids: list[int]) -> str:
+        return self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+
     def _generation(self, request: Request) -> Generation:
         ids = request.tokens
         kept = ids[:-1] if ids and ids[-1] in self.stop_ids else ids
-        text = self.tokenizer.decode(kept, skip_special_tokens=False, clean_up_tokenization_spaces=False)
-        return Generation(text, tuple(ids), request.finish_reason, len(request.prompt), request.seconds)
+        return Generation(
+            self._decode(kept), tuple(ids), request.finish_reason, len(request.prompt), request.seconds
+        )
 
 
 def folder_codec(folder: str | Path) -> Codec:

@@ -20,7 +20,8 @@ class Sampling(NamedTuple):
     top_p: float = 1.0
 
 
-def row_keys(seed: int, rows: jax.Array) -> jax.Array:
+@functools.partial(jax.jit, static_argnames=("seed",))
+def row_keys(seed: int, rows: jax.Array | np.ndarray) -> jax.Array:
     """PRNG keys [B] that depend on the seed and each row's number alone, never on its place in a batch.
 
     Args:
@@ -63,17 +64,38 @@ def keep_nucleus(logits_BV: jax.Array, top_p: jax.Array | float) -> jax.Array:
     return jnp.where(bits_BV >= cut, logits_BV, -jnp.inf)
 
 
-@functools.partial(jax.jit, static_argnames=("greedy", "nucleus"))
-def _sample(logits_BV, mask_BW, keys_B, counts_B, temperature, top_p, *, greedy: bool, nucleus: bool):
+class Drawing(NamedTuple):
+    """What of a `Sampling` decides which program is compiled."""
+
+    greedy: bool
+    nucleus: bool
+
+    @classmethod
+    def of(cls, sampling: Sampling) -> Drawing:
+        return cls(sampling.temperature <= 0.0, sampling.top_p < 1.0)
+
+
+def draw(
+    logits_BV: jax.Array,
+    keys_B: jax.Array,
+    counts_B: jax.Array,
+    sampling: Sampling,
+    drawing: Drawing,
+    mask_BW: jax.Array | None = None,
+) -> jax.Array:
+    """`sample` for use inside jit, where the numbers of `sampling` may be traced."""
     if mask_BW is not None:
         logits_BV = apply_bitmask(logits_BV, mask_BW)
-    if greedy:
+    if drawing.greedy:
         return jnp.argmax(logits_BV, axis=-1).astype(jnp.int32)
-    logits_BV = logits_BV / temperature
-    if nucleus:
-        logits_BV = keep_nucleus(logits_BV, top_p)
+    logits_BV = logits_BV / jnp.maximum(sampling.temperature, 1e-6)
+    if drawing.nucleus:
+        logits_BV = keep_nucleus(logits_BV, sampling.top_p)
     step_keys_B = jax.vmap(jax.random.fold_in)(keys_B, counts_B)
     return jax.vmap(jax.random.categorical)(step_keys_B, logits_BV).astype(jnp.int32)
+
+
+_draw = jax.jit(draw, static_argnames=("drawing",))
 
 
 def sample(
@@ -95,13 +117,8 @@ def sample(
     Returns:
       int32 [B]. Greedy ties go to the lowest token id.
     """
-    return _sample(
-        logits_BV,
-        mask_BW,
-        keys_B,
-        counts_B,
-        jnp.float32(max(sampling.temperature, 1e-6)),
-        jnp.float32(sampling.top_p),
-        greedy=sampling.temperature <= 0.0,
-        nucleus=sampling.top_p < 1.0,
-    )
+    return _draw(logits_BV, keys_B, counts_B, _as_floats(sampling), Drawing.of(sampling), mask_BW)
+
+
+def _as_floats(sampling: Sampling) -> Sampling:
+    return Sampling(float(sampling.temperature), float(sampling.top_p))
