@@ -33,6 +33,27 @@ class Batch(NamedTuple):
 DTYPES = Batch(np.int32, np.int32, np.float32, np.int32, np.int32)
 
 
+class ForkBatch(NamedTuple):
+    """Packed rows whose records share the beginnings of their prompts: the fields of `Batch`, and one more.
+
+    `positions` count from 0 in every record, the shared beginning included; see `data.forks`.
+
+    Attributes:
+      segment_ids: int32, 1, 2, ... by group of records within the row, 0 on padding.
+      forks: int32, 0 for what a whole group shares (and padding), 1, 2, ... for the rest of each record.
+    """
+
+    tokens: Array
+    targets: Array
+    loss_weights: Array
+    segment_ids: Array
+    positions: Array
+    forks: Array
+
+
+FORK_DTYPES = ForkBatch(*DTYPES, np.int32)  # type: ignore[misc]
+
+
 class PairBatch(NamedTuple):
     """Packed preference pairs: the fields of `Batch`, and two more, each `[B, S]`.
 
@@ -58,7 +79,7 @@ class PairBatch(NamedTuple):
 
 
 PAIR_DTYPES = PairBatch(*DTYPES, np.int32, np.float32)  # type: ignore[misc]
-AnyBatch = TypeVar("AnyBatch", Batch, PairBatch)
+AnyBatch = TypeVar("AnyBatch", Batch, ForkBatch, PairBatch)
 
 
 def stack(rows: list[AnyBatch]) -> AnyBatch:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from safetensors import numpy as safetensors
 
-from xlam_jax.data.batch import Batch, PairBatch
+from xlam_jax.data.batch import Batch, ForkBatch, PairBatch
 from xlam_jax.data.preference import describe_row
 from xlam_jax.errors import InputError, WorkError
 
@@ -38,7 +38,7 @@ def need_array_record() -> Any:
     return array_record_module
 
 
-def pack_row(row: Batch | PairBatch, record_ids: list[str]) -> bytes:
+def pack_row(row: Batch | ForkBatch | PairBatch, record_ids: list[str]) -> bytes:
     """One row as bytes; see the module's head."""
     ids = np.frombuffer(json.dumps(record_ids).encode(), np.uint8)
     arrays = {name: array for name, array in row._asdict().items() if name != "reference"}
@@ -46,17 +46,17 @@ def pack_row(row: Batch | PairBatch, record_ids: list[str]) -> bytes:
 
 
 def unpack_row(blob: bytes) -> tuple[Any, list[str]]:
-    """Inverse of `pack_row`: (Batch or PairBatch, record ids); a reference is 0 everywhere."""
+    """Inverse of `pack_row`: (Batch, ForkBatch or PairBatch, record ids); a reference is 0 everywhere."""
     arrays = safetensors.load(blob)
     ids = json.loads(arrays.pop("record_ids").tobytes())
     if "branches" in arrays:
         return PairBatch(**arrays, reference=np.zeros_like(arrays["loss_weights"])), ids
-    return Batch(**arrays), ids
+    return (ForkBatch if "forks" in arrays else Batch)(**arrays), ids
 
 
 def write_shards(
     folder: Path,
-    rows: Iterable[tuple[Batch | PairBatch, list[str]]],
+    rows: Iterable[tuple[Batch | ForkBatch | PairBatch, list[str]]],
     manifest: dict,
     rows_per_shard: int = 4096,
 ) -> dict:
@@ -123,9 +123,9 @@ def _pair_facts(pairs: Counter[str], counts: dict[str, int]) -> dict[str, float]
 
 
 def _chunks(
-    rows: Iterable[tuple[Batch | PairBatch, list[str]]], size: int
-) -> Iterator[tuple[str, list[tuple[Batch | PairBatch, list[str]]]]]:
-    chunk: list[tuple[Batch | PairBatch, list[str]]] = []
+    rows: Iterable[tuple[Batch | ForkBatch | PairBatch, list[str]]], size: int
+) -> Iterator[tuple[str, list[tuple[Batch | ForkBatch | PairBatch, list[str]]]]]:
+    chunk: list[tuple[Batch | ForkBatch | PairBatch, list[str]]] = []
     k = 0
     for item in rows:
         chunk.append(item)

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 
-from xlam_jax.data.batch import Batch
+from xlam_jax.data.batch import Batch, ForkBatch
 from xlam_jax.models import decoder
 from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.cross_entropy import chunked_cross_entropy
@@ -55,7 +55,7 @@ def sft_objective(
     """
 
     def objective(
-        params: Params, batch: Batch, frozen_layers: Layer | None = None
+        params: Params, batch: Batch | ForkBatch, frozen_layers: Layer | None = None
     ) -> tuple[jax.Array, jax.Array, dict[str, jax.Array]]:
         hidden_BSD, router = decoder.forward(
             params,
@@ -70,6 +70,7 @@ def sft_objective(
             exchange=moe.exchange,
             max_segments=max_segments,
             frozen_layers=frozen_layers,
+            branches_BS=batch.forks if isinstance(batch, ForkBatch) else None,
         )
         finite = jnp.isfinite(hidden_BSD).all(axis=(1, 2)) & jnp.isfinite(batch.loss_weights).all(axis=1)
         targets, weights = batch.targets, batch.loss_weights

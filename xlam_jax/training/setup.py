@@ -74,10 +74,14 @@ class Work:
         """`attention: auto` becomes the backend that this machine was seen to compute rightly."""
         if config.attention != "auto":
             return config
+        manifest = read_manifest(Path(config.data.train))
+        if manifest.get("share_prompts"):
+            self.console.print("attention: xla (the records of this data share prompts)", highlight=False)
+            return config.model_copy(update={"attention": "xla"})
         cfg, dtype = self.cfg, config.precision.compute_dtype
         facts = Facts(
             cfg.num_heads, cfg.num_kv_heads, cfg.head_dim, cfg.v_head_dim,
-            read_manifest(Path(config.data.train))["seq_len"], dtype, cfg.sliding_window, softmax_scale(cfg),
+            manifest["seq_len"], dtype, cfg.sliding_window, softmax_scale(cfg),
         )  # fmt: skip
         choice = probe_attention(facts)
         self.console.print(f"attention: {choice.backend} ({choice.reason})", highlight=False)
@@ -85,7 +89,7 @@ class Work:
 
     def _trace(self) -> None:
         """Traces the objective, so that a bad `remat` or `attention` is found before anything is written."""
-        batch = self.task.shapes(self.micro, self.data.seq_len)
+        batch = self.task.shapes(self.micro, self.data)
         params = shapes(self.cfg)
         if self.lora:
             params = partition.combine(self.shapes.params, self.shapes.frozen)

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import jax
 from jax.sharding import Mesh
 
-from xlam_jax.data.batch import DTYPES, PAIR_DTYPES, Batch, PairBatch
+from xlam_jax.data.batch import DTYPES, FORK_DTYPES, PAIR_DTYPES, Batch, ForkBatch, PairBatch
 from xlam_jax.data.loader import PackedSource
 from xlam_jax.errors import InputError
 from xlam_jax.models.config import ModelConfig
@@ -39,8 +39,8 @@ class Task(Protocol):
         """The objective for rows of `source`."""
         ...
 
-    def shapes(self, rows: int, length: int) -> Any:
-        """`jax.ShapeDtypeStruct`s of a micro-batch."""
+    def shapes(self, rows: int, source: PackedSource) -> Any:
+        """`jax.ShapeDtypeStruct`s of a micro-batch of so many rows of `source`."""
         ...
 
     def facts(self) -> dict[str, Any]:
@@ -88,8 +88,9 @@ class Sft:
             max_segments=most_segments(source),
         )
 
-    def shapes(self, rows: int, length: int) -> Batch:
-        return Batch(*(jax.ShapeDtypeStruct((rows, length), dtype) for dtype in DTYPES))
+    def shapes(self, rows: int, source: PackedSource) -> Batch | ForkBatch:
+        dtypes = FORK_DTYPES if source.manifest.get("share_prompts") else DTYPES
+        return type(dtypes)(*(jax.ShapeDtypeStruct((rows, source.seq_len), dtype) for dtype in dtypes))
 
     def facts(self) -> dict[str, Any]:
         return {}
@@ -158,8 +159,8 @@ class Dpo:
             moe=config.moe,
         )
 
-    def shapes(self, rows: int, length: int) -> PairBatch:
-        return PairBatch(*(jax.ShapeDtypeStruct((rows, length), dtype) for dtype in PAIR_DTYPES))
+    def shapes(self, rows: int, source: PackedSource) -> PairBatch:
+        return PairBatch(*(jax.ShapeDtypeStruct((rows, source.seq_len), dtype) for dtype in PAIR_DTYPES))
 
     def facts(self) -> dict[str, Any]:
         stored = self._sources[0].facts if self._sources else {}

@@ -122,7 +122,7 @@ def _forked(q_BSNH, k_BSKH, v_BSKJ, segment_ids_BS, branches_BS, window, scale, 
             q_BSNH, k_BSKH, v_BSKJ, segment_ids_BS, window=None, scale=scale, branches_BS=branches_BS
         )
     raise InputError(
-        f"two answers share one prompt in this data, and {why}",
+        f"answers share the beginning of a prompt in this data, and {why}",
         where="attention",
-        hint=f"{hint} (pair_layout: separate)",
+        hint=f"{hint} (share_prompts: false, pair_layout: separate)",
     )
