@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any, Literal
 
@@ -15,13 +15,12 @@ import pydantic
 
 from xlam_jax.apigen import smalltalk, wording
 from xlam_jax.apigen.functions.declare import Template
-from xlam_jax.apigen.library import ApiFunction
+from xlam_jax.apigen.library import ApiFunction, Split
 from xlam_jax.config import Config
 from xlam_jax.errors import InputError
 from xlam_jax.format import Record, Step, Tool, ToolCall
 
 STYLES = ("simple", "multiple", "parallel", "parallel_multiple", "irrelevance")
-Split = Literal["train", "heldout"]
 
 # Domains that could answer each other's questions; an irrelevance sample never mixes members of one cluster.
 _CLUSTERS = (
@@ -58,6 +57,8 @@ class GenerateConfig(Config):
     Attributes:
       mix: weights of the styles (of a conversation's first turn).
       turns: fewest and most user turns of a training record; later turns reuse the first turn's tools.
+      ask: what becomes of a training record's turns: one "conversation", or "separately" a record each, which
+        `data build` packs with `share_prompts` at the cost of one list of tools.
       distractors: most unneeded tools beside the needed ones.
       lookalike: chance that a distractor comes from the target's own domain.
       wrappers: share of queries with a greeting, a context or thanks.
@@ -67,6 +68,7 @@ class GenerateConfig(Config):
 
     mix: MixConfig = MixConfig()
     turns: tuple[int, int] = (1, 1)
+    ask: Literal["conversation", "separately"] = "conversation"
     distractors: int = pydantic.Field(default=3, ge=1, le=8)
     lookalike: float = pydantic.Field(default=0.5, ge=0, le=1)
     wrappers: float = pydantic.Field(default=0.25, ge=0, le=1)
@@ -90,7 +92,7 @@ class Asked:
 
 
 class Generator:
-    """Makes rows of one split: training rows see training functions only, held-out rows held-out ones only.
+    """Makes rows of one split; each sees functions of that split only.
 
     Example:
       >>> from xlam_jax.apigen.library import load_library
@@ -100,14 +102,14 @@ class Generator:
     """
 
     def __init__(self, library: Sequence[ApiFunction], config: GenerateConfig, split: Split, seed: int):
-        self.apis = tuple(api for api in library if api.heldout == (split == "heldout"))
+        self.apis = tuple(api for api in library if api.split == split)
         if len(self.apis) < 2:
             raise InputError(f"the library has no functions for the {split} split", where="library")
         self.config, self.seed = config, seed
         self.split: Split = split
         self.turns = config.turns if split == "train" else (1, 1)
         self.typos = config.typos if split == "train" else 0.0
-        self.smalltalk = smalltalk.TRAIN if split == "train" else smalltalk.HELDOUT
+        self.smalltalk = {"train": smalltalk.TRAIN, "dev": smalltalk.DEV, "heldout": smalltalk.HELDOUT}[split]
 
     def row(self, index: int) -> Record:
         """Draws row `index` (unverified)."""
@@ -119,7 +121,8 @@ class Generator:
         for _ in range(r.randint(*self.turns) - 1):
             turns.append(self._ask(self._later_style(apis, r), apis, r, used))
         share = self.config.wrappers
-        queries = [wording.dress(turn.query, r, share, later=i > 0) for i, turn in enumerate(turns)]
+        later = self.config.ask == "conversation"
+        queries = [wording.dress(turn.query, r, share, later=later and i > 0) for i, turn in enumerate(turns)]
         steps = tuple(
             Step(tool_calls=turn.calls, user_input=following)
             for turn, following in zip(turns, [*queries[1:], ""], strict=True)
@@ -279,6 +282,29 @@ def mask_names(record: Record, r: Random) -> Record:
             "lineage": (*record.lineage, "rename:mask"),
         }
     )
+
+
+def separate(record: Record) -> list[Record]:
+    """A record of one turn for each turn of `record`, with the same tools in the same order."""
+    queries = [record.query, *(step.user_input for step in record.steps[:-1])]
+    others = tuple(mark for mark in record.lineage if not mark.startswith(("style:", "turns:")))
+    return [
+        replace(
+            record,
+            id=f"{record.id}-{i}",
+            query=query,
+            steps=(replace(step, user_input=""),),
+            lineage=(f"style:{_style(record.tools, step)}", *others),
+        )
+        for i, (query, step) in enumerate(zip(queries, record.steps, strict=True))
+    ]
+
+
+def _style(tools: Sequence[Tool], step: Step) -> str:
+    names = [call.name for call in step.tool_calls]
+    if len(names) < 2:
+        return "irrelevance" if not names else "simple" if len(tools) == 1 else "multiple"
+    return "parallel" if len(set(names)) == 1 else "parallel_multiple"
 
 
 def _key(arguments: dict[str, Any]) -> str:

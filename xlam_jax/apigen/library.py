@@ -9,15 +9,16 @@ import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from random import Random
-from typing import Any
+from typing import Any, Literal
 
 from xlam_jax.apigen import functions as _functions
 from xlam_jax.apigen.functions.declare import Declaration, Template
-from xlam_jax.apigen.functions.heldout import HELDOUT
+from xlam_jax.apigen.functions.heldout import DEV, HELDOUT
 from xlam_jax.apigen.signature import tool_from_function
 from xlam_jax.errors import InputError
 from xlam_jax.format import Tool
 
+Split = Literal["train", "dev", "heldout"]
 _KINDS = ("stdlib",)
 
 
@@ -31,7 +32,8 @@ class ApiFunction:
       target: where the sandbox finds it, `module:function`.
       queries: wordings as plain text with `{param}` placeholders.
       examples: a few realistic values by parameter.
-      heldout: kept for evaluation; never shown while training, neither as target nor as distractor.
+      split: what it serves; a function of `dev` or `heldout` is never shown while training, neither as target nor
+        as distractor.
       deterministic: result of the sandbox's probe; None when it was not probed.
       templates, give, joint, edge, alike: see `functions.declare.Declaration`.
     """
@@ -41,7 +43,7 @@ class ApiFunction:
     target: str
     queries: tuple[str, ...]
     examples: Mapping[str, list]
-    heldout: bool
+    split: Split
     deterministic: bool | None = None
     templates: tuple[Template, ...] = ()
     give: Mapping[str, Callable[[Random], Any]] = field(default_factory=dict)
@@ -52,6 +54,11 @@ class ApiFunction:
     @property
     def name(self) -> str:
         return self.tool.name
+
+    @property
+    def heldout(self) -> bool:
+        """Whether it is kept for the numbers that are reported."""
+        return self.split == "heldout"
 
     @property
     def choices(self) -> frozenset[str]:
@@ -124,7 +131,7 @@ def _describe(function: Callable, declared: Declaration, category: str) -> ApiFu
         target=target,
         queries=tuple(t.text for t in declared.queries),
         examples={},
-        heldout=tool.name in HELDOUT if declared.heldout is None else declared.heldout,
+        split="heldout" if tool.name in HELDOUT else "dev" if tool.name in DEV else "train",
         templates=declared.queries,
         give=declared.give,
         joint=declared.joint,

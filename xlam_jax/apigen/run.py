@@ -16,8 +16,8 @@ from typing import Any, Literal
 
 import pydantic
 
-from xlam_jax.apigen.generate import STYLES, GenerateConfig, Generator, MixConfig, Split, mask_names
-from xlam_jax.apigen.library import ApiFunction, load_library
+from xlam_jax.apigen.generate import STYLES, GenerateConfig, Generator, MixConfig, mask_names, separate
+from xlam_jax.apigen.library import ApiFunction, Split, load_library
 from xlam_jax.apigen.sandbox import Limits, isolation, probe_determinism
 from xlam_jax.apigen.verify import Deduplicator, Executor, check_format
 from xlam_jax.config import Config
@@ -45,7 +45,8 @@ class RunConfig(Config):
       seed: decides every draw.
       rows: verified training rows wanted.
       heldout_rows: verified rows wanted of held-out functions, for evaluation.
-      heldout_mix: weights of the styles of held-out rows.
+      dev_rows: verified rows wanted of a further set of functions kept from training, for choosing settings.
+      heldout_mix: weights of the styles of held-out and development rows.
       attempts: most rows drawn per row wanted.
       observations: `short` stores the results of the calls in the steps, `none` leaves them out.
       rename: share of training rows whose function and parameter names are masked.
@@ -56,6 +57,7 @@ class RunConfig(Config):
     seed: int = 0
     rows: int = pydantic.Field(default=1500, ge=1)
     heldout_rows: int = pydantic.Field(default=120, ge=0)
+    dev_rows: int = pydantic.Field(default=0, ge=0)
     generate: GenerateConfig = GenerateConfig()
     heldout_mix: MixConfig = MixConfig()
     attempts: float = pydantic.Field(default=4.0, ge=1)
@@ -92,7 +94,7 @@ class Report:
 
 
 def run(config: RunConfig, out_dir: str | os.PathLike[str], progress: Progress | None = None) -> Report:
-    """Synthesises verified rows into `out_dir`: train.jsonl, heldout.jsonl, ledger.jsonl, library.json.
+    """Synthesises verified rows into `out_dir`: train.jsonl, dev.jsonl, heldout.jsonl, ledger.jsonl, library.json.
 
     The files depend on the config alone: two runs are equal byte for byte. They appear together, when all are
     complete.
@@ -118,10 +120,14 @@ def run(config: RunConfig, out_dir: str | os.PathLike[str], progress: Progress |
     try:
         with Ledger(staging / "ledger.jsonl") as ledger:
             session = _Session(config, library, limits, ledger, progress or (lambda *_: None))
-            train = session.split("train", config.rows)
-            heldout = session.split("heldout", config.heldout_rows)
-        write_records(staging / "train.jsonl", train)
-        write_records(staging / "heldout.jsonl", heldout)
+            wanted: dict[Split, int] = {
+                "train": config.rows, "dev": config.dev_rows, "heldout": config.heldout_rows,
+            }  # fmt: skip
+            made = {split: session.split(split, rows) for split, rows in wanted.items()}
+        if config.generate.ask == "separately":
+            made["train"] = [one for record in made["train"] for one in separate(record)]
+        for split, records in made.items():
+            write_records(staging / f"{split}.jsonl", records)
         (staging / "library.json").write_text(_library_json(library), encoding="utf-8")
         out.mkdir(parents=True, exist_ok=True)
         for path in sorted(staging.iterdir()):
@@ -131,13 +137,10 @@ def run(config: RunConfig, out_dir: str | os.PathLike[str], progress: Progress |
     return Report(
         yields=session.yields,
         reasons={f"{s}/{r}": n for (s, v, r), n in sorted(ledger.counts.items()) if v == "dropped"},
-        styles={"train": style_counts(train), "heldout": style_counts(heldout)},
-        calls=sum(len(step.tool_calls) for record in train for step in record.steps),
-        turns=sum(len(record.steps) for record in train),
-        functions={
-            "train": sum(not api.heldout for api in library),
-            "heldout": sum(api.heldout for api in library),
-        },
+        styles={split: style_counts(records) for split, records in made.items() if records},
+        calls=sum(len(step.tool_calls) for record in made["train"] for step in record.steps),
+        turns=sum(len(record.steps) for record in made["train"]),
+        functions=dict(Counter(api.split for api in library)),
         isolation=asdict(isolation(limits)),
         seconds=round(time.monotonic() - start, 2),
         out=str(out),
@@ -164,7 +167,7 @@ class _Session:
         if not wanted:
             return []
         generate = self.config.generate
-        if split == "heldout":
+        if split != "train":
             generate = generate.model_copy(update={"mix": self.config.heldout_mix, "edge_cases": 0.0})
         generator = Generator(self.library, generate, split, self.config.seed)
         most = int(wanted * self.config.attempts)
@@ -262,7 +265,7 @@ def _library_json(library: Sequence[ApiFunction]) -> str:
             **xlam_view(api.tool),
             "category": api.category,
             "target": api.target,
-            "heldout": api.heldout,
+            "split": api.split,
             "deterministic": api.deterministic,
             "queries": list(api.queries),
             "examples": dict(api.examples),

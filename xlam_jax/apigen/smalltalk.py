@@ -18,6 +18,8 @@ TRAIN = (
     "Write a birthday poem for my grandmother.", "Why is the sky blue?", "Open the garage door, please.",
     "What's a good name for a black cat?", "Summarize the plot of Hamlet.",
     "Where can I park near the stadium?",
+)  # fmt: skip
+DEV = (
     "Track the parcel I ordered last week.", "How do I tie a bow tie?", "Let's talk about something else.",
     "Who invented the telephone?", "Set the thermostat a bit lower.",
 )  # fmt: skip

@@ -28,7 +28,7 @@ def run_command(
     ] = None,
     json_file: JsonOption = None,
 ) -> None:
-    """Draw rows, check format and execution, and write train.jsonl, heldout.jsonl and the ledger."""
+    """Draw rows, check format and execution, and write train.jsonl, dev.jsonl, heldout.jsonl and the ledger."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from xlam_jax.apigen.run import RunConfig, run
@@ -51,22 +51,25 @@ def run_command(
     )
     print_table("Verified rows by style", [{"split": split, **n} for split, n in report.styles.items() if n])
     out.print(
-        f"{report.functions['train']} training functions, {report.functions['heldout']} held out; "
+        f"{report.functions['train']} training functions, {report.functions['dev']} for development, "
+        f"{report.functions['heldout']} held out; "
         f"{report.turns} training turns with {report.calls} calls, every one executed "
         f"(network {report.isolation['network']}, user {report.isolation['user']}); {report.seconds:.1f} s"
     )
-    out.print(f"wrote train.jsonl, heldout.jsonl, ledger.jsonl, library.json to {report.out}")
+    out.print(f"wrote train.jsonl, dev.jsonl, heldout.jsonl, ledger.jsonl, library.json to {report.out}")
     write_json(json_file, report.to_json())
 
 
 @library_app.command("list", epilog="Example: xlam apigen library list --category dates")
 def list_command(
     category: Annotated[str | None, typer.Option("--category", help="Only this domain.")] = None,
-    heldout: Annotated[bool, typer.Option("--heldout", help="Only functions kept for evaluation.")] = False,
+    heldout: Annotated[
+        bool, typer.Option("--heldout", help="Only functions kept for the reported evaluation.")
+    ] = False,
     kind: Annotated[str, typer.Option("--library", help="Which library.")] = "stdlib",
     json_file: JsonOption = None,
 ) -> None:
-    """List the functions: name, parameters, domain, and which are kept for evaluation."""
+    """List the functions: name, parameters, domain, and the split it serves."""
     import difflib
 
     from xlam_jax.apigen.library import load_library
@@ -89,7 +92,7 @@ def list_command(
                 for name, schema in api.tool.parameters["properties"].items()
             ),
             "category": api.category,
-            "heldout": "yes" if api.heldout else "",
+            "split": api.split,
             "description": api.tool.description,
         }
         for api in library

@@ -46,7 +46,6 @@ class Declaration:
       give: sampler by parameter.
       joint: sampler of several parameters that depend on each other.
       edge: values by parameter that a careless caller would pass and that may fail.
-      heldout: overrides the hash that decides which functions are kept for evaluation.
     """
 
     queries: tuple[Template, ...]
@@ -55,7 +54,6 @@ class Declaration:
     give: Mapping[str, Sampler] = field(default_factory=dict)
     joint: Callable[[Random], dict[str, Any]] | None = None
     edge: Mapping[str, tuple] = field(default_factory=dict)
-    heldout: bool | None = None
 
 
 def api(
@@ -65,7 +63,6 @@ def api(
     give: Mapping[str, Sampler] | None = None,
     joint: Callable[[Random], dict[str, Any]] | None = None,
     edge: Mapping[str, list] | None = None,
-    heldout: bool | None = None,
 ) -> Callable[[F], F]:
     """Declares a function as part of the library; arguments as in `Declaration`."""
 
@@ -77,7 +74,6 @@ def api(
             give=dict(give or {}),
             joint=joint,
             edge={key: tuple(values) for key, values in (edge or {}).items()},
-            heldout=heldout,
         )
         return function
 
