@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -30,18 +31,34 @@ def write_json(path: Path | None, result: Any) -> None:
 
 
 def print_table(title: str, rows: list[dict[str, Any]]) -> None:
-    """Prints a list of equal-keyed dicts; numbers to the right."""
-    table = Table(title=title, title_justify="left")
+    """Prints a list of equal-keyed dicts; numbers to the right.
+
+    A single row that is wider than the screen is printed as a list of its keys.
+    """
     if not rows:
         out.print(f"{title}: nothing")
         return
+    table = _table(title, rows)
+    if (
+        len(rows) == 1
+        and Measurement.get(out, out.options.update(max_width=10_000), table).maximum > out.width
+    ):
+        table = _table(title, [{"": key, "value": _cell(value)} for key, value in rows[0].items()])
+    out.print(table)
+
+
+def _table(title: str, rows: list[dict[str, Any]]) -> Table:
+    table = Table(title=title, title_justify="left")
     for key in rows[0]:
         numeric = all(isinstance(r.get(key), int | float) or r.get(key) is None for r in rows)
-        table.add_column(str(key), justify="right" if numeric else "left", overflow="fold")
+        # Words, so that a narrow column breaks its head between them.
+        head = str(key).replace("_", " ")
+        width = max((len(word) for word in head.split()), default=0)
+        table.add_column(head, justify="right" if numeric else "left", overflow="fold", min_width=width)
     for row in rows:
         # As Text: a name such as [/x] is no markup.
         table.add_row(*(Text(_cell(row.get(key))) for key in rows[0]))
-    out.print(table)
+    return table
 
 
 def _cell(value: Any) -> str:

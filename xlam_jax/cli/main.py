@@ -6,6 +6,7 @@ import importlib
 import os
 import sys
 
+import absl.logging
 import typer
 
 from xlam_jax import __version__
@@ -53,6 +54,8 @@ def main() -> None:
     # Local folders never need the hub; without this a missing file costs a minute of retries offline.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    # Orbax warns through absl of files that it does without; what matters raises.
+    absl.logging.set_verbosity(absl.logging.ERROR)
     try:
         app()
     except XlamError as e:

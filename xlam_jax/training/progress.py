@@ -105,6 +105,7 @@ class Display:
         self.console, self._progress, self._total = console, progress, total
         self._task = progress.add_task("train", total=total, note="") if progress else None
         self._said = 0.0
+        self._first: tuple[float, float] | None = None
 
     def show(self, row: dict[str, float]) -> None:
         """Takes a line of metrics."""
@@ -114,7 +115,19 @@ class Display:
             self._progress.update(self._task, completed=row["step"], note=note)
         elif time.monotonic() - self._said > 10 or row["step"] == self._total:
             self._said = time.monotonic()
+            note += self._left(row["step"])
             self.console.print(f"step {row['step']}/{self._total}  {note}", highlight=False)
+
+    def _left(self, step: float) -> str:
+        """How long the rest will take at the pace since the first line; "" before the second."""
+        now = time.monotonic()
+        if self._first is None:
+            self._first = (step, now)
+        begun, since = self._first
+        if not begun < step < self._total:
+            return ""
+        left = (now - since) / (step - begun) * (self._total - step)
+        return f"  {left / 60:.1f} min left" if left >= 60 else f"  {left:.0f} s left"
 
     def say(self, text: str) -> None:
         """One line above the bar."""
