@@ -11,6 +11,7 @@ import pytest
 from tests import tiny_run
 from tests.cli.test_help import BFCL_ANSWER, BFCL_QUESTION
 from tests.pages import PAGES, REPO, fenced, words
+from tests.training.conftest import _quick_compilation  # noqa: F401  nearly all the time here is XLA's too
 from xlam_jax.apigen.run import RunConfig
 from xlam_jax.apigen.run import run as make_samples
 from xlam_jax.config import load_config
@@ -23,6 +24,7 @@ NOT_TYPED = {
         "xlam call ": "a random model makes no call; test_help.py asks one with real weights",
         "xlam data build configs/xlam-7b-r/data.yaml": "its data sets belong to their owners; "
         "tests/data/test_model_recipes.py builds it from small ones",
+        "xlam plan --model mixtral-8x7b --gpus 16": "docs/plan-and-bench.md has it for 8, at half the time",
         "xlam bench train --profile": "minutes of a real model; the how-to has a small one",
     },
 }
