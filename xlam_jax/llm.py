@@ -58,7 +58,7 @@ class LLM:
         try:
             import openai
         except ImportError as e:
-            hint = "pip install 'xlam-jax[apigen]'"
+            hint = "pip install 'xlam-jax[llm]'"
             raise InputError("asking an endpoint needs the openai client", where=base_url, hint=hint) from e
         self.base_url, self.model = base_url, model
         self.temperature, self.max_tokens, self.concurrency = temperature, max_tokens, concurrency

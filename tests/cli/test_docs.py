@@ -1,23 +1,118 @@
-"""The how-tos are run as typed."""
+"""The how-tos and the README's tour are run as typed, on tiny models."""
 
+import json
 import re
-import shlex
-from pathlib import Path
+import shutil
+import sys
+from types import ModuleType
 
 import pytest
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
+from tests import tiny_run
+from tests.cli.test_help import BFCL_ANSWER, BFCL_QUESTION
+from tests.pages import PAGES, REPO, fenced, words
+from tests.training.conftest import _quick_compilation  # noqa: F401  nearly all the time here is XLA's too
+from xlam_jax.apigen.run import RunConfig
+from xlam_jax.apigen.run import run as make_samples
+from xlam_jax.config import load_config
+from xlam_jax.training.config import TrainConfig
+from xlam_jax.training.loop import train
+
+# What is not typed, and why; each must still stand on its page.
+NOT_TYPED = {
+    "README.md": {
+        "xlam call ": "a random model makes no call; test_help.py asks one with real weights",
+        "xlam data build configs/xlam-7b-r/data.yaml": "its data sets belong to their owners; "
+        "tests/data/test_model_recipes.py builds it from small ones",
+        "xlam plan --model mixtral-8x7b --gpus 16": "docs/plan-and-bench.md has it for 8, at half the time",
+        "xlam bench train --profile": "minutes of a real model; the how-to has a small one",
+    },
+}
+# Names in capitals stand for what a person has.
+PLACEHOLDERS = {"BFCL_FOLDER": "data/bfcl_v2"}
 
 
-@pytest.mark.parametrize("name", ["data.md", "launch.md", "plan-and-bench.md", "adapters.md"])
-def test_commands_of_a_how_to_work_as_typed(name, world, xlam, at, tmp_path):
-    at(tmp_path)
-    (tmp_path / "configs").symlink_to((world / "configs").resolve())
-    (tmp_path / "runs/demo").mkdir(parents=True)
-    (tmp_path / "runs/demo/base").symlink_to(world / "runs/demo/base")
-    blocks = re.findall(r"```console\n(.*?)```", (DOCS / name).read_text(encoding="utf-8"), re.S)
-    typed = [line for block in blocks for line in block.splitlines() if line.startswith("xlam ")]
-    assert len(typed) >= 5
-    for line in typed:
-        got = xlam(*shlex.split(line)[1:])
+@pytest.fixture(scope="module")
+def demo(world, tmp_path_factory):
+    """configs/ and runs/demo as `make demo` leaves them, with less data and a tiny model."""
+    root = tmp_path_factory.mktemp("demo")
+    shutil.copytree(world / "configs", root / "configs")
+    shutil.copytree(world / "runs/demo", root / "runs/demo")
+    recipe = root / "configs/demo/apigen.yaml"
+    fewer = re.sub(
+        r"^(rows|heldout_rows): \d+",
+        lambda m: f"{m[1]}: {8 if m[1] == 'rows' else 4}",
+        recipe.read_text(),
+        flags=re.M,
+    )
+    recipe.write_text(fewer)
+    data = root / "runs/demo/data"
+    make_samples(load_config(RunConfig, recipe), data)
+    shards = tiny_run.make_data(root / "runs/demo/shards", root / "runs/demo/base", count=8, seq_len=320)
+    changes = [f"model={root}/runs/demo/base", f"data.train={shards}", f"out={root}/runs/demo/run", "steps=1"]
+    train(load_config(TrainConfig, root / "configs/demo/sft.yaml", changes))
+    answers = root / "data/bfcl_v2/possible_answer"
+    answers.mkdir(parents=True)
+    (answers.parent / "BFCL_v2_simple.json").write_text(json.dumps(BFCL_QUESTION) + "\n")
+    (answers / "BFCL_v2_simple.json").write_text(json.dumps(BFCL_ANSWER) + "\n")
+    return root
+
+
+def lines_of(name):
+    """What a page has a person type: of the README every command, of a how-to those in `console` blocks."""
+    page = PAGES[name]
+    if name != "README.md":
+        page = "\n".join(re.findall(r"^```console\n.*?^```$", page, re.M | re.S))
+    return [line for line in fenced(page) if re.match(r"([A-Z_]+=\S+ )*xlam ", line)]
+
+
+@pytest.mark.parametrize("name", [n for n in PAGES if n not in ("BUILD.md", "add-a-source.md")])
+def test_commands_of_a_page_work_as_typed(name, demo, xlam, at, tmp_path):
+    root = tmp_path / "work"
+    shutil.copytree(demo, root)
+    at(root)
+    left_out, typed = set(), 0
+    for line in lines_of(name):
+        if why := [start for start in NOT_TYPED.get(name, {}) if line.startswith(start)]:
+            left_out.update(why)
+            continue
+        command = words(line)
+        # What stands before the command is in the tests' environment (eight fake devices).
+        command = [PLACEHOLDERS.get(w, w) for w in command[command.index("xlam") + 1 :]]
+        got = xlam(*command)
         assert got.code == 0, f"{line}\n{got.out[-500:]}\n{got.err}"
+        typed += 1
+    assert typed >= 4
+    assert left_out == set(NOT_TYPED.get(name, {})), "a line that is left out is no longer there"
+
+
+def test_the_source_of_the_how_to_is_added_as_it_says(xlam, at, tmp_path, monkeypatch):
+    from xlam_jax.data import sources
+    from xlam_jax.format.record import read_records
+
+    page = PAGES["add-a-source.md"]
+    (row,) = re.findall(r"```json\n(.*?)\n```", page, re.S)
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.S)
+    (entry,) = [line for line in fenced(page) if line.startswith('"my-set"')]
+    (command,) = re.findall(r"`(xlam data convert my-set [^`]+)`", page)
+    name = "xlam_jax.data.sources.my_set"
+    assert name.replace(".", "/") + ".py" in page and "xlam_jax/data/sources/__init__.py" in page
+    module = ModuleType(name)
+    exec(compile(code, "my_set.py", "exec"), module.__dict__)
+    monkeypatch.setitem(sys.modules, name, module)
+    for key, value in json.loads("{" + entry.rstrip(",") + "}").items():
+        monkeypatch.setitem(sources.SOURCES, key, value)
+    at(tmp_path)
+    refused = json.dumps({**json.loads(row), "uid": "q8", "plan": "weather"})
+    (tmp_path / "rows.jsonl").write_text(f"{row}\n{refused}\n")
+    got = xlam(*words(command)[1:])
+    assert got.code == 0, got.err
+    (record,) = read_records(tmp_path / "records.jsonl")
+    assert record.query == "Weather in Oslo?" and record.source == "my-set" and record.license == "MIT"
+    assert [c.name for s in record.steps for c in s.tool_calls] == ["weather"]
+    assert record.steps[0].tool_calls[0].arguments == {"city": "Oslo"}
+    assert "bad_call" in got.out
+
+
+def test_how_tos_are_all_read_by_these_tests():
+    assert {p.name for p in (REPO / "docs").iterdir()} | {"README.md", "BUILD.md"} == set(PAGES)

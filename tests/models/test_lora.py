@@ -167,7 +167,7 @@ def test_a_mesh_of_eight_equals_one_device(name):
 
 
 def test_a_quantised_mixture_on_a_mesh_equals_one_device():
-    pytest.importorskip("qwix", reason="pip install --no-deps qwix==0.1.8")
+    pytest.importorskip("qwix", reason="pip install 'xlam-jax[quant]'")
     cfg, lora = CONFIGS["tiny-mixtral"], L.LoraConfig(rank=4, targets=("experts",), quantize="nf4")
     # Two blocks of 64 rows, which split; of 96 rows there are three of 32.
     cfg = cfg.replace(moe=dataclasses.replace(cfg.moe, intermediate_size=128))

@@ -19,12 +19,12 @@ def test_without_qwix_the_hint_says_what_to_type(monkeypatch):
     monkeypatch.setitem(sys.modules, "qwix", None)
     with pytest.raises(InputError) as e:
         quantize(jnp.ones((4, 4)), "int8")
-    assert "pip install" in e.value.hint and "qwix" in e.value.hint
+    assert "xlam-jax[quant]" in e.value.hint
 
 
 @pytest.mark.parametrize(("kind", "rows", "bound"), [("int8", 128, 1 / 255), ("nf4", BLOCK, 0.152)])
 def test_the_error_is_within_its_bound(kind, rows, bound):
-    pytest.importorskip("qwix", reason="pip install --no-deps qwix==0.1.8")
+    pytest.importorskip("qwix", reason="pip install 'xlam-jax[quant]'")
     found = jax.jit(lambda w: dequantize(quantize(w, kind), jnp.float32))(W)
     blocks = np.abs(W).reshape(2, 3, 128 // rows, rows, 16).max(axis=3, keepdims=True)
     error = np.abs(found - W).reshape(2, 3, 128 // rows, rows, 16) / blocks
@@ -33,7 +33,7 @@ def test_the_error_is_within_its_bound(kind, rows, bound):
 
 
 def test_a_product_with_an_adapter_on_a_quantised_matrix():
-    pytest.importorskip("qwix", reason="pip install --no-deps qwix==0.1.8")
+    pytest.importorskip("qwix", reason="pip install 'xlam-jax[quant]'")
     w = jax.jit(lambda w: quantize(w, "int8"))(W[0, 0])
     rng = np.random.default_rng(1)
     x, a, b = (rng.normal(size=s).astype(np.float32) for s in ((5, 128), (128, 2), (2, 16)))

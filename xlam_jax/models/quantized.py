@@ -27,9 +27,8 @@ def need_qwix() -> Any:
     try:
         import qwix
     except ImportError as e:
-        raise InputError(
-            "a quantised base needs qwix", where="lora.quantize", hint="pip install --no-deps qwix==0.1.8"
-        ) from e
+        hint = "pip install 'xlam-jax[quant]'"
+        raise InputError("a quantised base needs qwix", where="lora.quantize", hint=hint) from e
     return qwix
 
 

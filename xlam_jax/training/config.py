@@ -132,7 +132,8 @@ class TrainConfig(Config):
       remat: what the backward pass keeps, see `models.decoder.forward`.
       spikes: what is done about a step whose loss or gradient stands out.
       watchdog: when a run is taken for hung.
-      track: trackers beside metrics.jsonl.
+      track: trackers beside metrics.jsonl; wandb is online where it has a key, else offline.
+      track_project: what wandb and Trackio file the run under, by the name of its folder.
       resume_changed: resume although config, data or tokenizer differ from the checkpoint's.
     """
 
@@ -158,7 +159,8 @@ class TrainConfig(Config):
     log: LogConfig = LogConfig()
     spikes: SpikeConfig = SpikeConfig()
     watchdog: WatchdogConfig = WatchdogConfig()
-    track: tuple[Literal["tensorboard"], ...] = ()
+    track: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
+    track_project: str = Field(default="xlam", pattern=r"^[A-Za-z0-9][\w.-]{0,99}$")
     seed: int = 0
     resume_changed: bool = False
 
@@ -173,6 +175,7 @@ _FREE = frozenset(
         "checkpoint",
         "watchdog",
         "track",
+        "track_project",
         "resume_changed",
         "max_minutes",
         "max_epochs",

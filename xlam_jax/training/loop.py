@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import time
 from collections.abc import Sequence
@@ -31,6 +32,7 @@ from xlam_jax.training.shared import check_shared
 from xlam_jax.training.signals import Interrupts
 from xlam_jax.training.spikes import SpikeRule
 from xlam_jax.training.step import COUNTS, Metrics, TrainState
+from xlam_jax.training.trackers import Trackers, need_packages
 from xlam_jax.training.watchdog import Watchdog
 
 Resume = Literal["auto", "never", "must"]
@@ -96,6 +98,7 @@ def train(
         )
     if resume == "must" and not exists:
         raise InputError("no checkpoint to resume from", where=str(run), hint="--resume auto starts afresh")
+    need_packages(config.track)
     profile = Profile(config.log.profile, run)
     work = Work(config, console, began)
     dump = run / f"hang-{jax.process_index()}.txt"
@@ -166,17 +169,33 @@ class _Session:
         self.end = min(self.total, config.stop_at or self.total)
         self.rate = learning_rate(config.optim, self.total)
         self.saved = self.done = self.start
+        tracked_as = run_folder.tracked_as(self.out, self.start)
         if jax.process_index() == 0:
-            facts = json.dumps({"total_steps": self.total, "started": started})
+            facts = json.dumps({"total_steps": self.total, "started": started, "tracked_as": tracked_as})
             run_folder.write(self.out / run_folder.RUN, facts + "\n")
         run_folder.note(self.out, "resumed" if restored else "started", self.start)
-        self.log = run_folder.MetricsLog(self.out, self.start, config.track)
+        self.log = run_folder.MetricsLog(self.out, self.start, lambda: self._trackers(tracked_as))
         try:
             with display(work.console, self.total, self.start) as self.shown:
                 stopped = self._steps(state, evaluation)
         finally:
-            self.log.close()
+            with self.watchdog.busy():  # a tracker may wait for its upload
+                self.log.close()
         return self._result(stopped)
+
+    def _trackers(self, id: str) -> Trackers:
+        return Trackers(
+            self.config.track,
+            self.out,
+            id=id,
+            start=self.start,
+            project=self.config.track_project,
+            config=self.config.model_dump(mode="json"),
+            say=functools.partial(self.work.console.print, highlight=False, markup=False),
+            failed=lambda name, error: run_folder.note(
+                self.out, "tracker_failed", self.done, tracker=name, error=error
+            ),
+        )
 
     def _steps(self, state: TrainState, evaluation: Evaluation) -> str:
         """The steps; returns the signal that stopped them, if one did."""

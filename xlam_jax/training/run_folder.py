@@ -1,9 +1,9 @@
 """The run folder: what a run was asked, what it ran on, what it measured.
 
 `config.yaml` (resolved), `versions.json` (with the git commit of the code), `data.manifest.json` (of the
-training data), `run.json` (total steps, first start), `metrics.jsonl`, `events.jsonl` (starts, saves, skipped
-steps, stops), `loss.png`, `report.html`, `checkpoints/`, `best.json`; also config.json and the tokenizer of
-the model, so that the folder explains its own parameters.
+training data), `run.json` (total steps, first start, name for trackers), `metrics.jsonl`, `events.jsonl`
+(starts, saves, skipped steps, stops), `loss.png`, `report.html`, `checkpoints/`, `best.json`; also config.json and
+the tokenizer of the model, so that the folder explains its own parameters.
 """
 
 from __future__ import annotations
@@ -13,18 +13,19 @@ import json
 import math
 import os
 import platform
+import secrets
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from xlam_jax.errors import InputError
 from xlam_jax.training.config import TrainConfig
+from xlam_jax.training.trackers import Tracker
 
 METRICS, EVENTS, RUN = "metrics.jsonl", "events.jsonl", "run.json"
 MANIFEST = "data.manifest.json"
@@ -84,8 +85,18 @@ def prepare(run: Path, config: TrainConfig, manifest: dict[str, Any]) -> None:
 
 def first_start(run: Path) -> float:
     """Unix time of the run's first start; now for a new run."""
+    return _facts(run).get("started", time.time())
+
+
+def tracked_as(run: Path, start_step: int) -> str:
+    """Name of the run for trackers, kept over resumes; a run that starts from nothing is another run."""
+    kept = _facts(run).get("tracked_as") if start_step else None
+    return kept or secrets.token_hex(4)
+
+
+def _facts(run: Path) -> dict[str, Any]:
     path = run / RUN
-    return json.loads(path.read_text("utf-8")).get("started", time.time()) if path.is_file() else time.time()
+    return json.loads(path.read_text("utf-8")) if path.is_file() else {}
 
 
 def note(run: Path, event: str, step: int | None, **facts: Any) -> None:
@@ -109,33 +120,22 @@ def write(path: Path, text: str) -> None:
 
 
 class MetricsLog:
-    """Appends to metrics.jsonl, and to TensorBoard when asked.
+    """Appends to metrics.jsonl, and tells the tracker.
 
     Args:
       start_step: lines of later steps, left by a run that was cut off, are dropped, so every step stands
         once.
-
-    Raises:
-      InputError: "tensorboard" without tensorboardX installed.
+      tracker: makes what is told the numbers too; it is called, and closed, on the host that writes.
     """
 
-    def __init__(self, run: Path, start_step: int, track: Sequence[str]):
+    def __init__(self, run: Path, start_step: int, tracker: Callable[[], Tracker]):
         self._path = run / METRICS
         import jax
 
         if jax.process_index():  # one host writes for all
-            self._file = self._board = None
+            self._file = self._tracker = None
             return
-        if "tensorboard" in track:
-            try:
-                from tensorboardX import SummaryWriter
-            except ImportError as e:
-                raise InputError(
-                    "tensorboardX is not installed", where="track", hint="pip install tensorboardX"
-                ) from e
-            self._board = SummaryWriter(str(run / "tensorboard"))
-        else:
-            self._board = None
+        self._tracker = tracker()
         kept = [row for row in read_metrics(run) if row["step"] <= start_step]
         write(self._path, "".join(json.dumps(row) + "\n" for row in kept))
         self._file = self._path.open("a", encoding="utf-8")
@@ -147,16 +147,15 @@ class MetricsLog:
         row = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
         self._file.write(json.dumps(row) + "\n")
         self._file.flush()
-        if self._board:
-            for key, value in row.items():
-                if key != "step" and isinstance(value, int | float):
-                    self._board.add_scalar(key, value, row["step"])
+        numbers = {k: v for k, v in row.items() if k != "step" and isinstance(v, int | float)}
+        if self._tracker and numbers:
+            self._tracker.log(row["step"], numbers)
 
     def close(self) -> None:
         if self._file:
             self._file.close()
-        if self._board:
-            self._board.close()
+        if self._tracker:
+            self._tracker.close()
 
 
 def read_metrics(run: str | Path) -> list[dict[str, Any]]:

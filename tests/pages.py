@@ -1,0 +1,30 @@
+"""The pages that a person reads, and what they tell him to type."""
+
+import re
+import shlex
+from pathlib import Path
+
+REPO = Path(__file__).resolve().parents[1]
+PAGES = {
+    p.name: p.read_text("utf-8")
+    for p in (REPO / "README.md", REPO / "BUILD.md", *sorted((REPO / "docs").glob("*.md")))
+}
+_FENCED = r"^```[a-z]*\n(.*?)^```$"
+
+
+def fenced(page: str) -> list[str]:
+    """Lines of the fenced blocks, continued ones joined."""
+    blocks = re.findall(_FENCED, page, re.M | re.S)
+    return [line for block in blocks for line in block.replace("\\\n", "").splitlines()]
+
+
+def typed(page: str, program: str) -> list[list[str]]:
+    """Words of every command of a program, in fenced blocks and between backticks."""
+    spans = re.findall(r"(?<!`)`([^`]+)`(?!`)", re.sub(_FENCED, "", page, flags=re.M | re.S))
+    lines = [*fenced(page), *(span.replace("\n", " ") for span in spans)]
+    return [words(line) for line in lines if line.startswith(f"{program} ")]
+
+
+def words(line: str) -> list[str]:
+    """Of a command line, without its comment."""
+    return shlex.split(line, comments=True)
