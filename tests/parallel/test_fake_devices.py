@@ -10,9 +10,9 @@ import pytest
 from jax._src import compiler
 from jax.sharding import PartitionSpec as P
 
+from tests import tiny
 from xlam_jax.data.batch import Batch
 from xlam_jax.models.named import named_config
-from xlam_jax.models.spec import init
 from xlam_jax.parallel.fake_devices import number_channels, separate_channels
 from xlam_jax.parallel.mesh import MeshConfig, make_mesh
 from xlam_jax.training.objectives import sft_objective
@@ -104,7 +104,7 @@ def test_collectives_of_the_training_step_cannot_meet_each_other(name):
     positions = np.arange(16, dtype=np.int32) * ones
     batch = Batch(rows, np.roll(rows, -1, axis=1), ones.astype(np.float32), ones, positions)
     with jax.set_mesh(mesh):
-        state, places = init_state(init(cfg, jax.random.key(0)), cfg, optax.identity(), mesh)
+        state, places = init_state(tiny.params(cfg), cfg, optax.identity(), mesh)
         placed = jax.device_put(jax.tree.map(lambda a: a[None], batch), micro_sharding(mesh))
         step = make_step(sft_objective(cfg), optax.identity(), places)
         found = channels(step.lower(state, placed, jnp.float32(0)).compile().as_text())

@@ -6,12 +6,12 @@ import jax
 import numpy as np
 import pytest
 
+from tests import tiny
 from tests.models.test_lora import filled
 from xlam_jax.errors import InputError
 from xlam_jax.models.decoder import forward, logits
 from xlam_jax.models.lora import LoraConfig, attach, init_adapters, merge
 from xlam_jax.models.named import named_config
-from xlam_jax.models.spec import init
 from xlam_jax.release.hf_out import save_hf
 from xlam_jax.release.peft import load_peft, save_peft
 
@@ -57,7 +57,7 @@ def torch_base(folder):
 def world(name, targets, folder, **options):
     cfg = named_config(name).replace(initializer_range=0.1)
     lora = LoraConfig(rank=3, alpha=6.0, targets=targets, **options)
-    params, adapters = init(cfg, jax.random.key(0)), filled(cfg, lora)
+    params, adapters = tiny.params(cfg), filled(cfg, lora)
     save_hf(params, cfg, folder / "base")
     return cfg, params, adapters
 

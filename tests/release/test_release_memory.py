@@ -9,8 +9,8 @@ from pathlib import Path
 CODE = """
 import json, sys
 import jax, jax.numpy as jnp
+from tests import tiny
 from xlam_jax.models.config import ModelConfig
-from xlam_jax.models.spec import init
 from xlam_jax.release import HfOptions, load_hf, load_native, open_model, save_hf, save_native
 from xlam_jax.release import to_hf, to_native
 from xlam_jax.release.folders import PeakMemory
@@ -21,7 +21,7 @@ cfg = ModelConfig("llama", vocab_size=8192, hidden_size=1024, intermediate_size=
 jax.block_until_ready(jnp.zeros(()))
 out = {}
 if stage == "save":
-    params = init(cfg, jax.random.key(0))
+    params = tiny.params(cfg)
     report = save_hf(params, cfg, folder + "/hf", max_shard_bytes=100_000_000)
     out["hf"], out["shard"], out["shards"] = report.peak_bytes, report.largest_shard, len(report.shards)
     out["native"] = save_native(params, cfg, folder + "/native").peak_bytes
