@@ -44,20 +44,26 @@ def pytest_unconfigure():
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
-    """Around a test with its fixtures: XLA's usual compilation for what is marked `optimised`."""
-    if item.get_closest_marker("optimised") is None:
+    """Around a test with its fixtures: XLA's usual compilation for what is marked `optimised`, or `gpu`.
+
+    Fusion emitters are chosen once for a process, so only those that the test starts have them again.
+    """
+    if not any(item.iter_markers("optimised")) and not any(item.iter_markers("gpu")):
         return (yield)
     import jax
 
-    name, env = _UNPOLISHED.lower(), os.environ.pop(_UNPOLISHED, None)
-    before = jax.config.values[name]
-    jax.config.update(name, False)
+    key = _UNPOLISHED.lower()
+    before, environment = jax.config.values[key], dict(os.environ)
+    jax.config.update(key, False)
+    os.environ.pop(_UNPOLISHED, None)
+    os.environ["XLA_FLAGS"] = os.environ["XLA_FLAGS"].replace(profile_flags("quick-compilation"), "").strip()
     try:
         return (yield)
     finally:
-        jax.config.update(name, before)
-        if env is not None:
-            os.environ[_UNPOLISHED] = env
+        jax.config.update(key, before)
+        for name in (_UNPOLISHED, "XLA_FLAGS"):
+            if name in environment:
+                os.environ[name] = environment[name]
 
 
 @pytest.fixture(scope="session")

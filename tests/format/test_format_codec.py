@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import pytest
 from format_strategies import HOSTILE, calls, records, texts
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from xlam_jax.errors import InputError
 from xlam_jax.format import TEMPLATES, Answer, Record, Step, ToolCall, get_codec, normalise_tool
 
@@ -34,7 +35,7 @@ RECORD = Record(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@examples(80)
 @given(codecs, st.lists(calls, max_size=3).map(tuple), texts, st.sampled_from(["", "\n", " \t"]))
 def test_parse_inverts_render(codec, made, thought, space):
     text = codec.render_calls(made, thought)
@@ -52,7 +53,7 @@ def test_parse_inverts_render(codec, made, thought, space):
         assert repr(answer) == repr(wanted)
 
 
-@settings(max_examples=80, deadline=None)
+@examples(80)
 @given(codecs, records)
 def test_prompts_are_prefixes_and_spans_point_at_what_was_written(codec, record):
     rendered = codec.render(record)

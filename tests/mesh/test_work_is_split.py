@@ -54,6 +54,7 @@ def flops_of_all() -> float:
     return flops({"data": 1, "fsdp": 1})
 
 
+@pytest.mark.optimised
 @pytest.mark.parametrize("sizes", MESHES, ids=str)
 def test_a_device_has_an_eighth_of_the_work(sizes):
     share = 8 * flops(sizes) / flops_of_all()

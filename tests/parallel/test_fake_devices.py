@@ -47,6 +47,7 @@ def channels(text: str) -> list[str]:
     return [re.findall(r"channel_id=(\d+)", line)[0] for line in lines]
 
 
+@pytest.mark.optimised
 def test_functions_called_twice_get_channels_for_each_call_and_stay_right():
     mesh = make_mesh(MeshConfig(fsdp=2))
     x = np.arange(8.0, dtype=np.float32)
@@ -94,6 +95,7 @@ def test_what_has_no_collectives_is_left_alone():
     assert str(lowered) == before
 
 
+@pytest.mark.optimised
 @pytest.mark.parametrize("name", ["tiny-mixtral", "tiny-deepseek-v2"])
 def test_collectives_of_the_training_step_cannot_meet_each_other(name):
     """The head is gathered and its gradient scattered over the devices that the experts use inside the loops."""

@@ -6,11 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 CODE = """
 import json, sys
 import jax, jax.numpy as jnp
-from tests import tiny
 from xlam_jax.models.config import ModelConfig
+from xlam_jax.models.spec import init
 from xlam_jax.release import HfOptions, load_hf, load_native, open_model, save_hf, save_native
 from xlam_jax.release import to_hf, to_native
 from xlam_jax.release.folders import PeakMemory
@@ -21,7 +23,7 @@ cfg = ModelConfig("llama", vocab_size=8192, hidden_size=1024, intermediate_size=
 jax.block_until_ready(jnp.zeros(()))
 out = {}
 if stage == "save":
-    params = tiny.params(cfg)
+    params = init(cfg, jax.random.key(0))
     report = save_hf(params, cfg, folder + "/hf", max_shard_bytes=100_000_000)
     out["hf"], out["shard"], out["shards"] = report.peak_bytes, report.largest_shard, len(report.shards)
     out["native"] = save_native(params, cfg, folder + "/native").peak_bytes
@@ -51,6 +53,7 @@ def measure(stage: str, folder: Path) -> dict[str, int]:
     return found
 
 
+@pytest.mark.optimised
 def test_peak_beyond_the_arrays(tmp_path):
     saved = measure("save", tmp_path)
     assert saved["arrays"] > 350e6 and saved["shards"] >= 4 and saved["shard"] <= 101e6
