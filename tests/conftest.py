@@ -44,11 +44,12 @@ def pytest_unconfigure():
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
-    """Around a test with its fixtures: XLA's usual compilation for what is marked `optimised`, or `gpu`.
+    """Around a test with its fixtures: XLA's usual compilation for what is marked `optimised`, `gpu` or `real`.
 
-    Fusion emitters are chosen once for a process, so only those that the test starts have them again.
+    Real weights cost more in running than in compiling, and the programs of an accelerator are what its tests are
+    about. Fusion emitters are chosen once for a process, so only those that the test starts have them again.
     """
-    if not any(item.iter_markers("optimised")) and not any(item.iter_markers("gpu")):
+    if not {"optimised", "gpu", "real"}.intersection(marker.name for marker in item.iter_markers()):
         return (yield)
     import jax
 

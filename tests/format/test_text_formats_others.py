@@ -14,6 +14,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.cases import case
 from tests.examples import examples
 from xlam_jax.format import CALL_FORMATS, Answer, ParseError, ToolCall, call_formats
 from xlam_jax.format.call_formats.python_literals import KEYWORDS
@@ -241,10 +242,11 @@ REFUSED = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "text"), [(name, text) for name, texts in REFUSED for text in texts])
-def test_refused(name, text):
-    with pytest.raises(ParseError):
-        FORMATS[name].parse(text, STOP)
+@pytest.mark.parametrize(("name", "texts"), REFUSED, ids=[name for name, _ in REFUSED])
+def test_refused(name, texts):
+    for text in texts:
+        with case(text), pytest.raises(ParseError):
+            FORMATS[name].parse(text, STOP)
 
 
 def test_thoughts_that_look_like_calls_and_stay_readable():

@@ -54,8 +54,13 @@ def ours(folder) -> np.ndarray:
     cfg, params = load_hf(folder, dtype=jnp.float32)
     tokens = jnp.asarray(TOKENS, jnp.int32)
     positions = jnp.arange(tokens.shape[1], dtype=jnp.int32)[None]
-    hidden, _ = forward(params, tokens, positions, jnp.ones_like(tokens), cfg)
-    return np.asarray(logits(params, hidden, cfg))
+
+    @jax.jit  # one program, where single operations would be a hundred
+    def run(params):
+        hidden, _ = forward(params, tokens, positions, jnp.ones_like(tokens), cfg)
+        return logits(params, hidden, cfg)
+
+    return np.asarray(run(params))
 
 
 def weights(folder) -> dict[str, np.ndarray]:
