@@ -38,10 +38,12 @@ demo: $(VENV)/.core  ## the whole loop on a laptop: data, fine-tuning, export, b
 	$(BIN)/xlam demo --out runs/demo
 
 test: $(VENV)/.dev  ## every quick test, the way CI runs them
-	timeout -k 30 3000 $(TEST) -n 2 --dist loadfile --maxfail 20 -m "not slow and not gpu"
+	timeout -k 30 3000 $(TEST) -n 2 --dist worksteal --durations 25 --maxfail 20 -m "not slow and not gpu"
 
+# The second line draws all examples of the tests that hypothesis makes, of which the quick suite draws a quarter.
 test-slow: $(VENV)/.dev  ## the long proofs
 	$(TEST) -m "slow and not gpu"
+	XLAM_TEST_EXAMPLES=all $(TEST) -m "hypothesis and not gpu"
 
 check: $(VENV)/.dev  ## format, lint, types, import floors
 	$(BIN)/ruff format --check .

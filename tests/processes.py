@@ -13,11 +13,13 @@ import jax
 import numpy as np
 import yaml
 
+from xlam_jax.bench.xla_flags import profile_flags
 from xlam_jax.release import load_model
 from xlam_jax.training.run_folder import read_metrics
 
 REPO = Path(__file__).resolve().parents[1]
 SECONDS = 900  # for a run of a few steps, most of them XLA's; the machine may be busy
+QUICK = profile_flags("quick-compilation")
 EXACT = ("step", "loss", "accuracy", "grad_norm", "lr")
 
 
@@ -38,14 +40,11 @@ def prepare(folder: Path, world: Path) -> Path:
 
 
 def environment(base, devices, **variables):
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("XLAM_", "SLURM_", "JAX_"))}
+    """The variables of this process, quick compilation among them, without those that place a node."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("XLAM_", "SLURM_"))}
     return env | {
         "PYTHONPATH": str(REPO),
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-        "JAX_COMPILATION_CACHE_DIR": str(base / "compiled"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "true",
+        "XLA_FLAGS": f"{QUICK} --xla_force_host_platform_device_count={devices}",
         "XLAM_HEARTBEAT_TIMEOUT": "10",
         "XLAM_INIT_TIMEOUT": "120",
         **variables,

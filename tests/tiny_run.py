@@ -5,15 +5,14 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-import jax
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from tests import tiny
 from xlam_jax.data.build import BuildConfig, build
 from xlam_jax.format.codec import get_codec
 from xlam_jax.format.record import Record, Step, Tool, ToolCall, write_records
 from xlam_jax.models.config import ModelConfig
-from xlam_jax.models.spec import init
 from xlam_jax.release.hf_out import save_hf
 
 SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
@@ -76,7 +75,7 @@ def make_model(folder: Path, tokenizer: Path, **changes: int | bool) -> Path:
     values = {"vocab_size": 400, "hidden_size": 32, "intermediate_size": 48, "num_layers": 4, "num_heads": 4}
     values |= {"num_kv_heads": 2, "head_dim": 8, "tie_embeddings": False, **changes}
     cfg = ModelConfig("llama", **values)  # type: ignore[arg-type]
-    save_hf(init(cfg, jax.random.key(1)), cfg, folder, tokenizer=tokenizer)
+    save_hf(tiny.params(cfg, 1), cfg, folder, tokenizer=tokenizer)
     return folder
 
 

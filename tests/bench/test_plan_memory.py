@@ -39,6 +39,7 @@ def whole(work, sizes):
 
 
 # Nothing but traces and formulas: good enough to rank meshes.
+@pytest.mark.optimised
 @pytest.mark.parametrize(
     ("cfg", "sizes", "remat"),
     [
@@ -63,6 +64,7 @@ def test_state_is_exact_under_a_mesh():
     assert planned.state + planned.batch + 8 == compile_here(work, sizes)["arguments"]
 
 
+@pytest.mark.optimised
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("cfg", "sizes", "remat"),
@@ -105,6 +107,7 @@ def test_lora_trains_adapters_only():
 LOW = pytest.mark.xfail(reason="the plan is 23 % too low for adapters with remat: full", strict=True)
 
 
+@pytest.mark.optimised
 @pytest.mark.parametrize("remat", ["none", pytest.param("full", marks=LOW)])
 def test_lora_memory_is_within_a_tenth(remat):
     work = Work(DENSE, 128, 8, remat=remat, lora=LoraConfig(rank=4))

@@ -74,6 +74,7 @@ def test_streams_of_a_device_count_once():
     ]  # fmt: skip
 
 
+@pytest.mark.optimised
 def test_a_product_outweighs_a_sum():
     @jax.jit
     def run(x):
@@ -87,6 +88,7 @@ def test_a_product_outweighs_a_sum():
     assert (rows[0]["part"], rows[0]["kind"]) == ("mlp", "product"), rows
 
 
+@pytest.mark.optimised
 def test_a_real_step_names_nearly_all_of_its_time():
     found = bench_train(named_config("tiny-llama"), seq_len=128, steps=1, warmup=1, profiled=True)
     rows = found["time_by_part"]

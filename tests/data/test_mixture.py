@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests import tiny_run
+from tests.examples import examples
 from xlam_jax.data.augment.config import AugmentConfig
 from xlam_jax.data.augment.context import Context
 from xlam_jax.data.augment.masking import mask_functions, names_before
@@ -53,7 +54,7 @@ def test_mixtures_that_cannot_be(shares, rows, total, message):
 
 
 @given(st.integers(0, 50), st.floats(0.1, 4), st.integers(0, 5))
-@settings(max_examples=50, deadline=None)
+@examples(50)
 def test_every_row_equally_often(count, epochs, seed):
     chosen = choose(count, epochs, seed)
     assert len(chosen) == round(count * epochs)
@@ -74,7 +75,7 @@ def row(offered, called, id="r"):
 @given(
     st.lists(st.sampled_from([f"f{i}" for i in range(30)]), min_size=1, max_size=6, unique=True), st.data()
 )
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_training_rows_never_show_a_held_out_function(offered, data):
     called = data.draw(st.lists(st.sampled_from(offered), max_size=3))
     holdout = Holdout(0.3, 1)

@@ -2,16 +2,17 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from xlam_jax.data.pack import document, fill, plan
 from xlam_jax.data.tokenize import Encoded
 from xlam_jax.errors import InputError
 
 
 @given(st.lists(st.integers(1, 64), max_size=80), st.integers(0, 3))
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_every_document_once_and_whole(lengths, seed):
     rows = plan(lengths, 64, seed)
     assert sorted(i for row in rows for i in row) == list(range(len(lengths)))

@@ -4,9 +4,10 @@ import json
 
 import jsonschema
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from xlam_jax.data.quality import grounding, pii
 from xlam_jax.data.quality.cast import NoCast, cast
 from xlam_jax.data.quality.rules import Actions, RuleConfig, Rules
@@ -238,14 +239,14 @@ SCHEMAS = st.recursive(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@examples(400)
 @given(JSON, SCHEMAS)
 def test_the_fast_path_never_passes_what_jsonschema_refuses(value, schema):
     if plainly_valid(value, schema):
         jsonschema.Draft202012Validator(schema).validate(value)
 
 
-@settings(max_examples=400, deadline=None)
+@examples(400)
 @given(JSON, SCHEMAS)
 def test_a_cast_never_crashes_and_leaves_valid_values_alone(value, schema):
     try:

@@ -9,7 +9,6 @@ from pathlib import Path
 import jsonschema
 import numpy as np
 import pytest
-from datasketch import MinHash
 
 from xlam_jax.bench.verifier import bench_verifier
 from xlam_jax.data.engine import LocalEngine
@@ -141,6 +140,8 @@ def test_flags_of_later_stages_stand_in_the_lineage(tmp_path):
 
 def test_near_duplicates_agree_with_datasketch():
     """Estimated similarities are those of datasketch's own sketches of the same shingles."""
+    from datasketch import MinHash  # brings scipy, which collecting should not pay for
+
     base = make(3)
     words = base.query.split()
     for changed in (1, 4, 12):

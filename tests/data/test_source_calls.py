@@ -4,9 +4,10 @@ import contextlib
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from xlam_jax.data.engine import LocalEngine
 from xlam_jax.data.sources import SOURCES, get_source
 from xlam_jax.data.sources.call_text import call_list, is_call_list, json_values, literal, tagged
@@ -93,7 +94,7 @@ def same(left, right):
 
 @pytest.mark.parametrize("source", sorted(NATIVE))
 @given(calls=CALLS)
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_calls_come_back_as_they_were(source, calls):
     spoken = json.dumps(objects(calls), ensure_ascii=False)
     # A tag inside an argument cannot be told from the tag around it; that row must be refused, not misread.
@@ -154,7 +155,7 @@ def test_values_that_json_cannot_carry_are_refused(tmp_path):
 
 
 @given(st.text("[](){}'\",=: \\<>/fab1.-\n", max_size=30))
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_readers_raise_nothing_but_refusals(text):
     for reader in (literal, call_list, lambda t: tagged(t, "a"), lambda t: tagged(t, "tool_call")):
         with contextlib.suppress(Refused):

@@ -9,13 +9,13 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 from typer.testing import CliRunner
 
+from tests import tiny
 from xlam_jax.cli import call as call_module
 from xlam_jax.cli import eval as eval_module
 from xlam_jax.errors import InputError, WorkError
 from xlam_jax.format import Record, Step, ToolCall, normalise_tool, write_records
 from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.lora import LoraConfig, init_adapters
-from xlam_jax.models.spec import init
 from xlam_jax.release import read_config, save_hf
 from xlam_jax.release.peft import save_peft
 
@@ -57,7 +57,7 @@ def model(tmp_path_factory):
         eos_token_ids=(2,),
         initializer_range=0.3,
     )
-    params = init(cfg, jax.random.key(0))
+    params = tiny.params(cfg)
     codec = {"call_format": "xlam-json", "template": "chatml", "layout": "brackets", "thought": False}
     save_hf(params, cfg, root / "model", tokenizer=root / "tokenizer", codec=codec)
     return root / "model"

@@ -6,9 +6,10 @@ import random
 import pytest
 from accepting import accepts
 from format_strategies import HOSTILE, texts, values
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from xlam_jax.errors import InputError
 from xlam_jax.format import CALL_FORMATS, Answer, ParseError, ToolCall, normalise_tool
 
@@ -64,7 +65,7 @@ def parsed(form, text):
 
 
 @every
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(calls, thoughts)
 def test_round_trip_and_parts(form, calls, thought):
     if not stopless(calls, thought):
@@ -110,7 +111,7 @@ def test_what_json_cannot_hold_is_refused(form):
 
 
 @every
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(calls, thoughts, st.randoms(use_true_random=False))
 def test_every_split(form, calls, thought, rng):
     if not stopless(calls, thought):
@@ -240,7 +241,7 @@ def by_jinja(tokenizer, form, calls, thought, with_thought):
 
 
 @every
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(calls=calls, thought=hostile, with_thought=st.booleans())
 def test_jinja_writes_the_same(tokenizer, form, calls, thought, with_thought):
     shown = thought if with_thought or (form.reply and not calls) else None

@@ -5,9 +5,11 @@ from dataclasses import replace
 
 import pytest
 from format_strategies import HOSTILE, calls, records, texts
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.cases import case
+from tests.examples import examples
 from xlam_jax.errors import InputError
 from xlam_jax.format import TEMPLATES, Answer, Record, Step, ToolCall, get_codec, normalise_tool
 
@@ -34,7 +36,7 @@ RECORD = Record(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@examples(80)
 @given(codecs, st.lists(calls, max_size=3).map(tuple), texts, st.sampled_from(["", "\n", " \t"]))
 def test_parse_inverts_render(codec, made, thought, space):
     text = codec.render_calls(made, thought)
@@ -52,7 +54,7 @@ def test_parse_inverts_render(codec, made, thought, space):
         assert repr(answer) == repr(wanted)
 
 
-@settings(max_examples=80, deadline=None)
+@examples(80)
 @given(codecs, records)
 def test_prompts_are_prefixes_and_spans_point_at_what_was_written(codec, record):
     rendered = codec.render(record)
@@ -171,17 +173,18 @@ def test_falsy_observations_are_observations(observation):
 
 
 @pytest.mark.parametrize("template", sorted(TEMPLATES))
-@pytest.mark.parametrize("hostile", HOSTILE)
-def test_marker_text_in_the_query_moves_no_span(template, hostile):
+def test_marker_text_in_the_query_moves_no_span(template):
     codec = get_codec(template=template)
-    record = Record(
-        **{**vars(RECORD), "query": hostile + codec.stop + codec.bos, "steps": (RECORD.steps[0],)}
-    )
-    rendered = codec.render(record)
-    turn = next(s for s in rendered.spans if s.kind == "assistant")
-    assert codec.prompt(record) == rendered.text[: turn.start]
-    assert hostile in codec.prompt(record)
-    assert codec.parse(rendered.text[turn.start :]).tool_calls == record.steps[0].tool_calls
+    for hostile in HOSTILE:
+        with case(hostile):
+            record = Record(
+                **{**vars(RECORD), "query": hostile + codec.stop + codec.bos, "steps": (RECORD.steps[0],)}
+            )
+            rendered = codec.render(record)
+            turn = next(s for s in rendered.spans if s.kind == "assistant")
+            assert codec.prompt(record) == rendered.text[: turn.start]
+            assert hostile in codec.prompt(record)
+            assert codec.parse(rendered.text[turn.start :]).tool_calls == record.steps[0].tool_calls
 
 
 def test_names_and_unknown_names():

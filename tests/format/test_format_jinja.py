@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import pytest
 from format_strategies import HOSTILE, records
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from xlam_jax.format import (
     LAYOUTS,
     TEMPLATES,
@@ -62,7 +63,7 @@ def plain(record):
     return replace(record, tools=(), format_instruction="")
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(codecs(), records | records.map(plain))
 def test_equal_text(tokenizer, codec, record):
     assert applied(tokenizer, codec, record, prompt=False) == codec.render(record).text

@@ -4,9 +4,10 @@ import contextlib
 
 import pytest
 from format_strategies import HOSTILE, calls, texts
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from xlam_jax.errors import XlamError
 from xlam_jax.format import Answer, ParseError, ToolCall, get_codec
 
@@ -119,14 +120,14 @@ texts_near_json = st.lists(
 ).map("".join)
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(texts_near_json, st.sampled_from(["chatml", "deepseek-coder", "plain"]))
 def test_any_text_parses_or_raises_parse_error(text, template):
     with contextlib.suppress(ParseError):
         assert isinstance(get_codec(template=template).parse(text), Answer)
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(st.data(), st.lists(calls, min_size=1, max_size=2).map(tuple))
 def test_mutated_answers_parse_or_raise_parse_error(data, made):
     text = get_codec(thought=True).render_calls(made, "x")

@@ -5,8 +5,9 @@ import json
 
 import pytest
 from format_strategies import records
-from hypothesis import given, settings
+from hypothesis import given
 
+from tests.examples import examples
 from xlam_jax.errors import InputError
 from xlam_jax.format import Record, Step, ToolCall, check_json, read_records, write_records
 
@@ -65,7 +66,7 @@ def test_reads_the_paper_s_spelling():
     assert record.to_json()["steps"] == GOOD["steps"]
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(records)
 def test_json_round_trip(record):
     obj = json.loads(json.dumps(record.to_json()))

@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import pytest
 from format_strategies import calls, names, records, texts, tools
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from xlam_jax.errors import InputError
 from xlam_jax.format import Record, Step, ToolCall
 from xlam_jax.format.spellings import SPELLINGS, from_60k, from_unified_v2, to_60k, to_unified_v2
@@ -160,7 +161,7 @@ def test_bad_trajectories_are_refused(row, said):
     assert caught.value.where.startswith("f:3")
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(records)
 def test_trajectories_hold_every_record(record):
     row = to_unified_v2(record)
@@ -269,7 +270,7 @@ rows = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(rows)
 def test_60k_rows_hold_every_single_turn_or_say_why_not(record):
     defaults = [

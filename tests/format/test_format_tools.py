@@ -8,9 +8,10 @@ from pathlib import Path
 import jsonschema
 import pytest
 from format_strategies import tools
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from xlam_jax.errors import InputError
 from xlam_jax.format import Tool, normalise_tool, openai_view, python_type, xlam_view
 from xlam_jax.format.tools import _is_normal, _object
@@ -93,7 +94,7 @@ def test_views():
     assert xlam_view(bare) == {"name": "now", "parameters": {}}
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(tools())
 def test_views_read_back(tool):
     assert normalise_tool(openai_view(tool)) == tool
@@ -220,7 +221,7 @@ json_schemas = st.recursive(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@examples(400)
 @given(
     st.dictionaries(st.sampled_from("abc"), json_schemas, max_size=3),
     st.lists(st.sampled_from("abcd"), max_size=3),

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.cases import case
+from tests.examples import examples
 from xlam_jax.format import CALL_FORMATS, Answer, ParseError, ToolCall, call_formats
 from xlam_jax.format.call_formats.python_literals import KEYWORDS
 from xlam_jax.format.templates import jinja_source
@@ -37,7 +39,7 @@ names = st.from_regex(r"[a-z_][A-Za-z0-9_]{0,9}", fullmatch=True).map(
 )
 keys = st.one_of(names, text.filter(bool))
 calls = st.lists(st.builds(ToolCall, names, st.dictionaries(keys, value, max_size=4)), max_size=3).map(tuple)
-many = settings(max_examples=60, deadline=None)
+many = examples(60)
 
 
 def plain(calls):
@@ -240,10 +242,11 @@ REFUSED = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "text"), [(name, text) for name, texts in REFUSED for text in texts])
-def test_refused(name, text):
-    with pytest.raises(ParseError):
-        FORMATS[name].parse(text, STOP)
+@pytest.mark.parametrize(("name", "texts"), REFUSED, ids=[name for name, _ in REFUSED])
+def test_refused(name, texts):
+    for text in texts:
+        with case(text), pytest.raises(ParseError):
+            FORMATS[name].parse(text, STOP)
 
 
 def test_thoughts_that_look_like_calls_and_stay_readable():

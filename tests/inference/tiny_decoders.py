@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import functools
 
-import jax
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from tests import tiny
 from xlam_jax.models.config import ModelConfig, RopeScaling
 from xlam_jax.models.hf_config import config_to_hf
 from xlam_jax.models.named import named_config
-from xlam_jax.models.spec import init, params_from_state_dict
+from xlam_jax.models.spec import params_from_state_dict
 
 CORPUS = [
     '{"tool_calls": [{"name": "get_weather", "arguments": {"city": "Paris", "days": 3}}]}',
@@ -69,7 +69,7 @@ def config(kind: str = "llama") -> ModelConfig:
 @functools.cache
 def params(kind: str = "llama", seed: int = 0):
     """Random weights, large enough that logits of different tokens are far apart."""
-    return init(config(kind), jax.random.key(seed))
+    return tiny.params(config(kind), seed)
 
 
 @functools.cache

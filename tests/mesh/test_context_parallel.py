@@ -5,12 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests import tiny
 from tests.models.attention_cases import assert_near, inputs, run, square
 from xlam_jax.errors import InputError
 from xlam_jax.models import decoder
 from xlam_jax.models.attention import CONTEXT_BACKENDS, attend, blocked
 from xlam_jax.models.named import named_config
-from xlam_jax.models.spec import init, shardings
+from xlam_jax.models.spec import shardings
 from xlam_jax.parallel.mesh import MeshConfig, make_mesh
 from xlam_jax.parallel.rules import batch_sharding
 
@@ -105,7 +106,7 @@ def test_a_row_that_does_not_divide_lies_whole():
 )
 def test_model_equals_one_device(attention, sizes):
     cfg = named_config("tiny-mistral")
-    params = jax.tree.map(lambda x: 6 * x if x.ndim == 3 else x, init(cfg, jax.random.key(0)))
+    params = jax.tree.map(lambda x: 6 * x if x.ndim == 3 else x, tiny.params(cfg))
     B, S = 4, 32
     tokens = jax.random.randint(jax.random.key(1), (B, S), 0, cfg.vocab_size)
     segments = jnp.where(jnp.arange(S) < 13, 1, 2) * jnp.ones((B, 1), jnp.int32)

@@ -89,6 +89,7 @@ CONTRACT = {
 }
 
 
+@pytest.mark.optimised
 @pytest.mark.parametrize(("axis", "exchange"), CONTRACT, ids=str)
 def test_communication_is_what_the_table_says(axis, exchange):
     mesh = on_mesh({axis: 8})
@@ -131,6 +132,7 @@ def test_only_a_devices_own_part_of_a_gradient_goes_to_other_nodes(exchange):
     assert found == [max(w.size for w in args[2]) // (MESH["fsdp"] * MESH["expert"])] * 3
 
 
+@pytest.mark.optimised
 def test_routing_is_local_but_for_its_sums():
     """No device gathers the router's scores: only the statistics are reduced."""
     mesh = on_mesh({"data": 8})

@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from tests import tiny
 from xlam_jax.models import decoder
 from xlam_jax.models.named import named_config
-from xlam_jax.models.spec import init, shardings
+from xlam_jax.models.spec import shardings
 from xlam_jax.parallel.mesh import MeshConfig, make_mesh
 from xlam_jax.parallel.rules import batch_sharding
 
@@ -28,7 +29,7 @@ CFG = named_config("tiny-llama").replace(num_kv_heads=4, vocab_size=64)
 
 def flops(sizes: dict[str, int]) -> float:
     mesh = make_mesh(MeshConfig(**sizes))
-    params = init(CFG, jax.random.key(0))
+    params = tiny.params(CFG)
     # XLA counts the body of a loop once; layers that are unrolled are counted each.
     layers = tuple(jax.tree.map(lambda x, i=i: x[i], params.layers) for i in range(CFG.num_layers))
     with jax.set_mesh(mesh):
@@ -53,6 +54,7 @@ def flops_of_all() -> float:
     return flops({"data": 1, "fsdp": 1})
 
 
+@pytest.mark.optimised
 @pytest.mark.parametrize("sizes", MESHES, ids=str)
 def test_a_device_has_an_eighth_of_the_work(sizes):
     share = 8 * flops(sizes) / flops_of_all()

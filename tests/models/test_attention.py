@@ -65,6 +65,7 @@ def test_blocks_are_bounded_in_number():
     assert (runs[-1].count, runs[-1].keys) == (2, slice(0, 4096))
 
 
+@pytest.mark.optimised
 def test_memory_grows_with_the_length_and_not_its_square(monkeypatch):
     monkeypatch.setattr(blocked, "MAX_BLOCKS", 4)  # a program that compiles sooner, of the same kind
 

@@ -100,6 +100,7 @@ def sizes(jaxpr):
                     yield from sizes(inner)
 
 
+@pytest.mark.optimised
 @pytest.mark.parametrize("f", [chunked_cross_entropy, dense])
 def test_the_full_logits_never_exist(case, f):
     hidden, head, targets, weights = case

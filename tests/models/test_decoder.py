@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests import tiny
 from xlam_jax.errors import InputError
 from xlam_jax.models import decoder
 from xlam_jax.models.blocks import attention_inputs
@@ -15,7 +16,6 @@ from xlam_jax.models.cross_entropy import chunked_cross_entropy
 from xlam_jax.models.linen import Decoder, from_variables, to_variables
 from xlam_jax.models.named import named_config
 from xlam_jax.models.params import unstack
-from xlam_jax.models.spec import init
 
 LENGTHS = (11, 5, 13)
 forward = jax.jit(decoder.forward, static_argnames=("cfg", "remat", "compute_dtype", "attention"))
@@ -24,7 +24,7 @@ forward = jax.jit(decoder.forward, static_argnames=("cfg", "remat", "compute_dty
 @functools.cache
 def model(name="tiny-llama", **changes):
     cfg = named_config(name).replace(**changes)
-    params = init(cfg, jax.random.key(0))
+    params = tiny.params(cfg)
     # Matrices of 0.02 make the tiny model all but linear; larger ones give attention something to do.
     return cfg, jax.tree.map(lambda x: 6 * x if x.ndim == 3 else x, params)
 

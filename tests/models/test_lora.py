@@ -7,28 +7,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests import tiny
 from xlam_jax.config import make_config
 from xlam_jax.errors import InputError
 from xlam_jax.models import lora as L
 from xlam_jax.models.decoder import forward, logits
 from xlam_jax.models.named import named_config
 from xlam_jax.models.params import Adapted, Quantized, unstack
-from xlam_jax.models.spec import count_params, init, leaves, shardings
+from xlam_jax.models.spec import count_params, leaves, shardings
 from xlam_jax.parallel.mesh import MeshConfig, make_mesh
 
 KEY = jax.random.key(0)
 NAMES = ("tiny-llama", "tiny-mixtral", "tiny-deepseek-v2")
 CONFIGS = {name: named_config(name) for name in NAMES}
 LORA = L.LoraConfig(rank=3, alpha=6.0)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick_compilation():
-    """Nearly all the time of these tests is XLA's."""
-    before = jax.config.values["jax_disable_most_optimizations"]
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
 
 
 def filled(cfg, lora=LORA):
@@ -53,7 +45,7 @@ def run(params, cfg, **options):
 @pytest.mark.parametrize("name", NAMES)
 def test_merged_equals_unmerged(name):
     cfg = CONFIGS[name]
-    params = init(cfg, KEY)
+    params = tiny.params(cfg)
     whole = L.attach(params, filled(cfg))
     plain, adapted = run(params, cfg), jax.jit(lambda p: run(p, cfg))(whole)
     assert np.abs(adapted - plain).max() > 1e-2  # the adapters do something
@@ -66,7 +58,7 @@ def test_merged_equals_unmerged(name):
 
 def test_the_merged_matrix_by_hand():
     cfg = CONFIGS["tiny-mixtral"]
-    params, adapters = init(cfg, KEY), filled(cfg)
+    params, adapters = tiny.params(cfg), filled(cfg)
     merged = L.merge(L.attach(params, adapters))
     for where in (lambda p: p.layers.attn.q, lambda p: p.layers.mlp.down):
         w, x = np.asarray(where(params), np.float64), where(adapters)
@@ -77,7 +69,7 @@ def test_the_merged_matrix_by_hand():
 
 def test_fresh_adapters_change_nothing():
     cfg = CONFIGS["tiny-llama"]
-    params = init(cfg, KEY)
+    params = tiny.params(cfg)
     np.testing.assert_array_equal(
         run(L.attach(params, L.init_adapters(cfg, LORA, KEY)), cfg), run(params, cfg)
     )
@@ -148,7 +140,7 @@ def test_a_mesh_of_eight_equals_one_device(name):
     cfg, lora = CONFIGS[name], L.LoraConfig(rank=4)
     mesh = make_mesh(MeshConfig(fsdp=2, expert=2, tensor=2))
     adapters = filled(cfg, lora)
-    params = init(cfg, KEY)
+    params = tiny.params(cfg)
 
     def loss(adapters, params):
         return (run(L.attach(params, adapters), cfg) ** 2).mean()
@@ -171,7 +163,7 @@ def test_a_quantised_mixture_on_a_mesh_equals_one_device():
     cfg, lora = CONFIGS["tiny-mixtral"], L.LoraConfig(rank=4, targets=("experts",), quantize="nf4")
     # Two blocks of 64 rows, which split; of 96 rows there are three of 32.
     cfg = cfg.replace(moe=dataclasses.replace(cfg.moe, intermediate_size=128))
-    params, adapters = init(cfg, KEY), filled(cfg, lora)
+    params, adapters = tiny.params(cfg), filled(cfg, lora)
     one = L.attach(L.quantize_base(params, cfg, lora), adapters)
     assert isinstance(one.layers.mlp.up.w, Quantized) and isinstance(one.layers.attn.q, Quantized)
     assert not isinstance(one.layers.mlp.router, Quantized)
@@ -195,7 +187,7 @@ def dropped(whole, cfg, step):
 
 def test_dropout_depends_on_step_and_row_alone():
     cfg = CONFIGS["tiny-llama"]
-    whole = L.attach(init(cfg, KEY), filled(cfg, DROP))
+    whole = L.attach(tiny.params(cfg), filled(cfg, DROP))
     one = dropped(whole, cfg, 3)
     np.testing.assert_array_equal(one, dropped(whole, cfg, 3))
     assert np.abs(one - dropped(whole, cfg, 4)).max() > 1e-3

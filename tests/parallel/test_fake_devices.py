@@ -10,9 +10,9 @@ import pytest
 from jax._src import compiler
 from jax.sharding import PartitionSpec as P
 
+from tests import tiny
 from xlam_jax.data.batch import Batch
 from xlam_jax.models.named import named_config
-from xlam_jax.models.spec import init
 from xlam_jax.parallel.fake_devices import number_channels, separate_channels
 from xlam_jax.parallel.mesh import MeshConfig, make_mesh
 from xlam_jax.training.objectives import sft_objective
@@ -47,6 +47,7 @@ def channels(text: str) -> list[str]:
     return [re.findall(r"channel_id=(\d+)", line)[0] for line in lines]
 
 
+@pytest.mark.optimised
 def test_functions_called_twice_get_channels_for_each_call_and_stay_right():
     mesh = make_mesh(MeshConfig(fsdp=2))
     x = np.arange(8.0, dtype=np.float32)
@@ -94,6 +95,7 @@ def test_what_has_no_collectives_is_left_alone():
     assert str(lowered) == before
 
 
+@pytest.mark.optimised
 @pytest.mark.parametrize("name", ["tiny-mixtral", "tiny-deepseek-v2"])
 def test_collectives_of_the_training_step_cannot_meet_each_other(name):
     """The head is gathered and its gradient scattered over the devices that the experts use inside the loops."""
@@ -104,7 +106,7 @@ def test_collectives_of_the_training_step_cannot_meet_each_other(name):
     positions = np.arange(16, dtype=np.int32) * ones
     batch = Batch(rows, np.roll(rows, -1, axis=1), ones.astype(np.float32), ones, positions)
     with jax.set_mesh(mesh):
-        state, places = init_state(init(cfg, jax.random.key(0)), cfg, optax.identity(), mesh)
+        state, places = init_state(tiny.params(cfg), cfg, optax.identity(), mesh)
         placed = jax.device_put(jax.tree.map(lambda a: a[None], batch), micro_sharding(mesh))
         step = make_step(sft_objective(cfg), optax.identity(), places)
         found = channels(step.lower(state, placed, jnp.float32(0)).compile().as_text())

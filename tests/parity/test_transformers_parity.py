@@ -19,7 +19,6 @@ from xlam_jax.models.spec import hf_entries, params_from_state_dict, state_dict_
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
-torch.set_num_threads(2)
 
 BASE, _V2 = named_config("tiny-llama"), named_config("tiny-deepseek-v2")
 CONFIGS = {
@@ -107,11 +106,14 @@ def our_hidden(params, tokens, cfg):
 
 
 def our_loss(params, tokens, cfg):
-    hidden = our_hidden(params, tokens, cfg)[:, :-1]
-    targets = tokens[:, 1:]
-    weights = jnp.ones(targets.shape)
-    total, weight, _ = chunked_cross_entropy(hidden, decoder.head_matrix(params), targets, weights, 16)
-    return total / weight
+    """(loss, logits of all positions)."""
+    hidden, targets = our_hidden(params, tokens, cfg), tokens[:, 1:]
+    head, weights = decoder.head_matrix(params), jnp.ones(targets.shape)
+    total, weight, _ = chunked_cross_entropy(hidden[:, :-1], head, targets, weights, 16)
+    return total / weight, decoder.logits(params, hidden, cfg)
+
+
+our_gradients = jax.jit(jax.value_and_grad(our_loss, has_aux=True), static_argnums=2)
 
 
 def torch_loss(model, tokens):
@@ -125,16 +127,22 @@ def torch_loss(model, tokens):
 def pair(request):
     cfg = CONFIGS[request.param]
     model = torch_model(cfg)
-    return cfg, model, params_from_state_dict(state_of(model), cfg)
+    params = params_from_state_dict(state_of(model), cfg)
+
+    @functools.cache
+    def ours(seed):
+        """((loss, logits), gradients) of a batch; compiling is what costs, so there is one program for all."""
+        return our_gradients(params, jnp.asarray(token_batch(cfg, seed)), cfg)
+
+    return cfg, model, ours
 
 
 def test_logits(pair):
-    cfg, model, params = pair
-    tokens = token_batch(cfg)
+    cfg, model, ours = pair
     with torch.no_grad():
-        theirs = model(torch.tensor(tokens), use_cache=False).logits.numpy()
-    ours = decoder.logits(params, our_hidden(params, jnp.asarray(tokens), cfg), cfg)
-    assert np.abs(ours - theirs).max() <= 1e-5 * np.abs(theirs).max()
+        theirs = model(torch.tensor(token_batch(cfg)), use_cache=False).logits.numpy()
+    (_, logits), _ = ours(0)
+    assert np.abs(logits - theirs).max() <= 1e-5 * np.abs(theirs).max()
 
 
 def test_window_and_rope_matter():
@@ -148,13 +156,12 @@ def test_window_and_rope_matter():
 
 
 def test_gradient_of_every_parameter(pair):
-    cfg, model, params = pair
-    tokens = token_batch(cfg, seed=1)
+    cfg, model, ours = pair
     model.zero_grad()
-    loss = torch_loss(model, tokens)
+    loss = torch_loss(model, token_batch(cfg, seed=1))
     loss.backward()
-    ours, grads = jax.jit(jax.value_and_grad(our_loss), static_argnums=2)(params, jnp.asarray(tokens), cfg)
-    np.testing.assert_allclose(ours, loss.item(), rtol=1e-5)
+    (our, _), grads = ours(1)
+    np.testing.assert_allclose(our, loss.item(), rtol=1e-5)
     grads = state_dict_from_params(grads, cfg)
     theirs = per_expert({name: p.grad for name, p in model.named_parameters()}, cfg.family)
     biases = {name for name in grads if name.endswith("e_score_correction_bias")}
@@ -215,7 +222,7 @@ def test_twenty_steps_of_adamw(name):
 
     @jax.jit
     def step(params, state, tokens):
-        loss, grads = jax.value_and_grad(our_loss)(params, tokens, cfg)
+        (loss, _), grads = jax.value_and_grad(our_loss, has_aux=True)(params, tokens, cfg)
         updates, state = tx.update(grads, state, params)
         return optax.apply_updates(params, updates), state, loss
 

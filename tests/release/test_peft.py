@@ -6,18 +6,24 @@ import jax
 import numpy as np
 import pytest
 
+from tests import tiny
 from tests.models.test_lora import filled
 from xlam_jax.errors import InputError
 from xlam_jax.models.decoder import forward, logits
 from xlam_jax.models.lora import LoraConfig, attach, init_adapters, merge
 from xlam_jax.models.named import named_config
-from xlam_jax.models.spec import init
 from xlam_jax.release.hf_out import save_hf
 from xlam_jax.release.peft import load_peft, save_peft
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
-peft = pytest.importorskip("peft", reason="pip install --no-deps peft accelerate psutil")
+
+
+@pytest.fixture(scope="module")
+def peft():
+    """Imported by the tests that need it: it takes seconds, which every worker would pay when it collects."""
+    return pytest.importorskip("peft", reason="pip install --no-deps peft accelerate psutil")
+
 
 TOKENS = np.random.default_rng(1).integers(1, 90, (2, 10)).astype(np.int32)
 CASES = {
@@ -57,13 +63,13 @@ def torch_base(folder):
 def world(name, targets, folder, **options):
     cfg = named_config(name).replace(initializer_range=0.1)
     lora = LoraConfig(rank=3, alpha=6.0, targets=targets, **options)
-    params, adapters = init(cfg, jax.random.key(0)), filled(cfg, lora)
+    params, adapters = tiny.params(cfg), filled(cfg, lora)
     save_hf(params, cfg, folder / "base")
     return cfg, params, adapters
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_peft_loads_our_adapter_and_we_load_what_peft_saves(case, tmp_path):
+def test_peft_loads_our_adapter_and_we_load_what_peft_saves(case, peft, tmp_path):
     name, targets = CASES[case]
     cfg, params, adapters = world(name, targets, tmp_path, rslora=case == "mixtral")
     save_peft(adapters, cfg, tmp_path / "adapter", base_model=str(tmp_path / "base"))
@@ -90,7 +96,7 @@ def test_a_round_trip_is_exact(tmp_path):
 
 
 @pytest.mark.parametrize("rslora", [False, True])
-def test_patterns_of_rank_and_alpha_are_read(rslora, tmp_path):
+def test_patterns_of_rank_and_alpha_are_read(rslora, peft, tmp_path):
     cfg, params, _ = world("tiny-llama", ("all-linear",), tmp_path)
     config = peft.LoraConfig(
         r=4,
@@ -149,7 +155,7 @@ def test_an_adapter_of_another_model_is_refused(tmp_path):
         load_peft(tmp_path, cfg)
 
 
-def test_gradients_of_a_mixture_equal_pefts(tmp_path):
+def test_gradients_of_a_mixture_equal_pefts(peft, tmp_path):
     cfg, params, adapters = world("tiny-mixtral", ("q_proj", "experts", "router"), tmp_path)
     save_peft(adapters, cfg, tmp_path / "adapter")
     model = peft.PeftModel.from_pretrained(

@@ -3,16 +3,15 @@
 import importlib.util
 import json
 
-import jax
 import pytest
 from tiny_hf import edit_config, files, folder_logits, torch_logits, write, write_tokenizer
 from typer.testing import CliRunner
 
+from tests import tiny
 from xlam_jax.cli import convert
 from xlam_jax.errors import InputError
 from xlam_jax.format import get_codec
 from xlam_jax.models.named import named_config
-from xlam_jax.models.spec import init
 from xlam_jax.release import load_hf, save_native
 from xlam_jax.release.tokenizer_files import copy_tokenizer
 
@@ -74,7 +73,7 @@ def test_codec_of_the_source_sets_template_and_stop(tmp_path):
         "layout": codec.layout,
         "thought": False,
     }
-    params = init(cfg, jax.random.key(0))
+    params = tiny.params(cfg)
     save_native(params, cfg, tmp_path / "n", tokenizer=tmp_path / "t", codec=choices)
     run("to-hf", tmp_path / "n", tmp_path / "h")
     assert (tmp_path / "h" / "chat_template.jinja").read_text() == codec.jinja()

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 CODE = """
 import json, sys
 import jax, jax.numpy as jnp
@@ -51,6 +53,7 @@ def measure(stage: str, folder: Path) -> dict[str, int]:
     return found
 
 
+@pytest.mark.optimised
 def test_peak_beyond_the_arrays(tmp_path):
     saved = measure("save", tmp_path)
     assert saved["arrays"] > 350e6 and saved["shards"] >= 4 and saved["shard"] <= 101e6

@@ -9,9 +9,10 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
+from tests import tiny
 from xlam_jax.errors import InputError
 from xlam_jax.models.named import named_config
-from xlam_jax.models.spec import init, leaves, path_name
+from xlam_jax.models.spec import leaves, path_name
 from xlam_jax.parallel.mesh import MeshConfig, make_mesh
 from xlam_jax.release import (
     inspect,
@@ -30,7 +31,7 @@ CODEC = {"call_format": "xlam-json", "template": "chatml", "layout": "brackets",
 
 @pytest.fixture(scope="module")
 def params():
-    return init(CFG, jax.random.key(0))
+    return tiny.params(CFG)
 
 
 def equal(a, b) -> None:

@@ -17,10 +17,11 @@ import pytest
 from tiny_hf import edit_config, files, folder_logits, our_logits, write_tokenizer
 from typer.testing import CliRunner
 
+from tests import tiny
 from xlam_jax.cli import convert
 from xlam_jax.errors import InputError, WorkError
 from xlam_jax.models.named import named_config
-from xlam_jax.models.spec import hf_entries, init, path_name
+from xlam_jax.models.spec import hf_entries, path_name
 from xlam_jax.parallel.mesh import MeshConfig, make_mesh
 from xlam_jax.release import (
     HfOptions,
@@ -69,7 +70,7 @@ def run(*args) -> str:
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
     folder = tmp_path_factory.mktemp("source") / "hf"
-    save_hf(init(CFG, jax.random.key(0)), CFG, folder, max_shard_bytes=100_000)
+    save_hf(tiny.params(CFG), CFG, folder, max_shard_bytes=100_000)
     return folder
 
 
@@ -318,7 +319,7 @@ def test_two_hosts_read_half_each(source):
 
 def test_vocabulary_is_cut_where_no_token_is(tmp_path):
     cfg = named_config("tiny-llama")
-    params = init(cfg.replace(initializer_range=0.3), jax.random.key(1))
+    params = tiny.params(cfg.replace(initializer_range=0.3), 1)
     write_tokenizer(tmp_path / "t", size=100)
     save_hf(params, cfg, tmp_path / "a", tokenizer=tmp_path / "t")
     run("to-hf", tmp_path / "a", tmp_path / "same")
@@ -339,7 +340,7 @@ def test_vocabulary_is_cut_where_no_token_is(tmp_path):
 @pytest.mark.parametrize("name", ["tiny-llama", "tiny-llama-tied"])
 def test_padded_rows_are_never_a_first_choice(tmp_path, name):
     cfg = named_config(name)
-    params = init(cfg.replace(initializer_range=0.3), jax.random.key(1))
+    params = tiny.params(cfg.replace(initializer_range=0.3), 1)
     save_hf(params, cfg, tmp_path / "a")
     run("to-hf", tmp_path / "a", tmp_path / "wide", "--vocab-size", "320", "--verify")
     wide = folder_logits(tmp_path / "wide")

@@ -3,17 +3,16 @@
 import json
 import random
 
-import jax
 import pytest
 from tiny_hf import write_tokenizer
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
+from tests import tiny
 from tests.real_tokenizers import MISTRAL, counted, mistral, package, smollm2
 from xlam_jax.errors import InputError
 from xlam_jax.format import Record, Step, Tool, ToolCall, get_codec
 from xlam_jax.models.named import named_config
-from xlam_jax.models.spec import init
 from xlam_jax.release import save_hf
 from xlam_jax.release.sentencepiece_bpe import read_sentencepiece
 from xlam_jax.release.tokenizer_files import copy_tokenizer
@@ -56,7 +55,7 @@ def test_copy_is_readable_by_old_transformers_and_stays_the_same(tmp_path):
 def test_given_template_and_stop_token_reach_every_file(tmp_path):
     cfg = named_config("tiny-llama")
     write_tokenizer(tmp_path / "t")
-    params = init(cfg, jax.random.key(0))
+    params = tiny.params(cfg)
     save_hf(params, cfg, tmp_path / "m", tokenizer=tmp_path / "t", chat_template="{{ 1 }}", stop="<eos>")
     assert AutoTokenizer.from_pretrained(str(tmp_path / "m")).chat_template == "{{ 1 }}"
     for name in ("config.json", "generation_config.json"):
@@ -65,7 +64,7 @@ def test_given_template_and_stop_token_reach_every_file(tmp_path):
 
 def test_tokenizers_that_do_not_fit_are_refused(tmp_path):
     cfg = named_config("tiny-llama")
-    params = init(cfg, jax.random.key(0))
+    params = tiny.params(cfg)
     write_tokenizer(tmp_path / "t")
     write_tokenizer(tmp_path / "large", size=cfg.vocab_size + 1)
     write_tokenizer(tmp_path / "full", size=cfg.vocab_size)

@@ -13,12 +13,12 @@ from tiny_hf import edit_config, files
 from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
 
+from tests import tiny
 from xlam_jax.cli import convert
 from xlam_jax.data.batch import Batch
 from xlam_jax.errors import InputError
 from xlam_jax.models.decoder import forward, logits
 from xlam_jax.models.named import named_config
-from xlam_jax.models.spec import init
 from xlam_jax.parallel.mesh import MeshConfig, make_mesh
 from xlam_jax.release import find_smollm2, load_hf, save_hf
 from xlam_jax.training.objectives import sft_objective
@@ -64,7 +64,7 @@ TOKENS = np.random.default_rng(0).integers(0, 256, (2, 20))
 @pytest.mark.parametrize("name", ["tiny-llama-linear", "tiny-mistral", "tiny-llama-tied", "tiny-qwen3"])
 def test_logits_stay_whatever_the_router_does(tmp_path, name):
     cfg = named_config(name)
-    params = init(cfg.replace(initializer_range=0.2), jax.random.key(0))
+    params = tiny.params(cfg.replace(initializer_range=0.2))
     save_hf(params, cfg, tmp_path / "dense")
     expected = compute(params, cfg, TOKENS)
     upcycle(tmp_path / "dense", tmp_path / "moe", "--experts", 4, "--top-k", 2)
@@ -82,7 +82,7 @@ def test_logits_stay_whatever_the_router_does(tmp_path, name):
 
 def test_noise_and_seed_part_the_experts(tmp_path):
     cfg = named_config("tiny-llama")
-    params = init(cfg, jax.random.key(0))
+    params = tiny.params(cfg)
     save_hf(params, cfg, tmp_path / "dense")
     for name, *options in (("a", "--seed", 1), ("b", "--seed", 1), ("c", "--seed", 2)):
         upcycle(tmp_path / "dense", tmp_path / name, "--experts", 3, "--noise", 0.1, *options)
@@ -96,7 +96,7 @@ def test_noise_and_seed_part_the_experts(tmp_path):
 
 def test_what_cannot_be_upcycled(tmp_path):
     cfg = named_config("tiny-llama")
-    save_hf(init(cfg, jax.random.key(0)), cfg, tmp_path / "dense")
+    save_hf(tiny.params(cfg), cfg, tmp_path / "dense")
     for options, word in (
         (("--top-k", 5), "experts_per_token"),
         (("--noise", 1.5), r"\[0, 1\)"),

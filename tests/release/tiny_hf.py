@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
@@ -91,8 +92,13 @@ def our_logits(params, cfg) -> np.ndarray:
     """[2, 24, V] of our forward pass."""
     tokens_BS = jnp.asarray(TOKENS)
     positions_BS = jnp.broadcast_to(jnp.arange(TOKENS.shape[1], dtype=jnp.int32), TOKENS.shape)
-    hidden, _ = forward(params, tokens_BS, positions_BS, jnp.ones_like(tokens_BS), cfg)
-    return np.asarray(logits(params, hidden, cfg))
+
+    @jax.jit  # one program, where single operations would be a hundred
+    def run(params):
+        hidden, _ = forward(params, tokens_BS, positions_BS, jnp.ones_like(tokens_BS), cfg)
+        return logits(params, hidden, cfg)
+
+    return np.asarray(run(params))
 
 
 def files(folder: Path) -> dict[str, bytes]:

@@ -1,9 +1,10 @@
 """BFCL's rules one by one: the verdicts the original checker gave on the same inputs."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from xlam_jax.errors import InputError
 from xlam_jax.format import Tool, ToolCall, normalise_tool
 from xlam_jax.scoring import answers_of, score
@@ -305,7 +306,7 @@ typed = {
 }
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(st.data(), st.lists(st.sampled_from(sorted(typed)), min_size=1, max_size=3))
 def test_a_gold_call_always_passes_its_own_answers(data, kinds):
     properties = {f"p{i}": {} if k == "any" else {"type": k} for i, k in enumerate(kinds)}
@@ -316,7 +317,7 @@ def test_a_gold_call_always_passes_its_own_answers(data, kinds):
         assert verdict.valid or verdict.error_type == "cannot_find_match", verdict
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(json_values, json_values, st.sampled_from(["string", "float", "array", "dict", "any", "nonsense"]))
 def test_no_value_crashes_the_rules(value, accepted, kind):
     judge({"type": kind, "items": {"type": "dict"}}, accepted, value)

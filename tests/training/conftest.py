@@ -1,27 +1,6 @@
-import jax
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
 from tests import tiny_run
-
-
-@pytest.fixture(scope="package", autouse=True)
-def _quick_compilation(tmp_path_factory):
-    """Nearly all the time of these tests is XLA's: equal programs are compiled once, and none is polished."""
-    changes = {
-        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
-        "jax_persistent_cache_min_compile_time_secs": 0,
-        "jax_persistent_cache_min_entry_size_bytes": -1,
-        "jax_disable_most_optimizations": True,
-    }
-    before = {key: jax.config.values[key] for key in changes}
-    for key, value in changes.items():
-        jax.config.update(key, value)
-    compilation_cache.reset_cache()
-    yield
-    for key, value in before.items():
-        jax.config.update(key, value)
-    compilation_cache.reset_cache()
 
 
 @pytest.fixture(scope="session")

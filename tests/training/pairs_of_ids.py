@@ -8,12 +8,12 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from tests import tiny
 from xlam_jax.data.batch import PairBatch
 from xlam_jax.data.preference import PairLayout, fill_pairs, pair_document
 from xlam_jax.data.tokenize import Encoded
 from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.params import Params
-from xlam_jax.models.spec import init
 from xlam_jax.training.preference.objective import PairModel
 
 CFG = ModelConfig("llama", 64, 32, 48, 2, 4, 2, 8, tie_embeddings=False)
@@ -63,7 +63,7 @@ def batch(found: list[Ids], rows: list[int], layout: PairLayout = "separate", le
 @functools.cache
 def initial(cfg: ModelConfig = CFG, seed: int = 0) -> Params:
     """Parameters with weights large enough that log-probabilities differ from pair to pair."""
-    params = init(cfg, jax.random.key(seed))
+    params = tiny.params(cfg, seed)
     return jax.device_get(jax.tree.map(lambda x: 4 * x if x.ndim > 1 else x, params))
 
 

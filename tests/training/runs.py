@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -78,14 +77,9 @@ except XlamError as e:
     print(e)
     sys.exit(e.exit_code)
 """
-    # It shares the compiled programs of the tests in this process, and how they are compiled.
-    keys = ("jax_compilation_cache_dir", "jax_disable_most_optimizations")
-    keys += ("jax_persistent_cache_min_compile_time_secs", "jax_persistent_cache_min_entry_size_bytes")
-    shared = {key.upper(): str(jax.config.values[key]) for key in keys}
     return subprocess.Popen(
         [sys.executable, "-c", code, json.dumps(settings)],
         cwd=Path(__file__).parents[2],
-        env={**os.environ, **shared},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -9,12 +9,12 @@ import typer
 from rich.console import Console
 from typer.testing import CliRunner
 
-from tests import tiny_run
+from tests import tiny, tiny_run
 from xlam_jax.cli import convert
 from xlam_jax.config import make_config
 from xlam_jax.errors import InputError
 from xlam_jax.models.lora import base, merge
-from xlam_jax.release import load_model
+from xlam_jax.release import load_model, save_hf
 from xlam_jax.release.adapters import adapter_run, read_adapted
 from xlam_jax.release.native import inspect
 from xlam_jax.release.peft import load_peft
@@ -85,11 +85,8 @@ def test_another_base_is_refused(settings, tmp_path):
     model = tiny_run.make_model(tmp_path / "model", tmp_path / "tokenizer")
     settings = {**settings, "model": str(model)}
     run(settings, stop_at=1)
-    from xlam_jax.models.spec import init
-    from xlam_jax.release import save_hf
-
     cfg, _ = load_model(model)
-    save_hf(init(cfg, jax.random.key(5)), cfg, model, tokenizer=tmp_path / "tokenizer")
+    save_hf(tiny.params(cfg, 5), cfg, model, tokenizer=tmp_path / "tokenizer")
     with pytest.raises(InputError, match="weights of the base model changed"):
         run(settings)
     with pytest.raises(InputError, match="not the model that the adapters were trained on"):

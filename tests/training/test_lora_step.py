@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests import tiny
 from xlam_jax.data.batch import Batch
 from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.lora import LoraConfig, init_adapters, quantize_base
-from xlam_jax.models.spec import init, shardings
+from xlam_jax.models.spec import shardings
 from xlam_jax.parallel.mesh import MeshConfig, make_mesh
 from xlam_jax.training.objectives import sft_objective
 from xlam_jax.training.optimizer import OptimConfig, make_optimizer
@@ -24,7 +25,7 @@ OPTIM = OptimConfig(lr=1e-2, clip=None, weight_decay=0.0)
 
 @functools.cache
 def base(cfg=CFG):
-    return jax.device_get(init(cfg, jax.random.key(0)))
+    return jax.device_get(tiny.params(cfg))
 
 
 def batch_of(rows=8, length=16, accumulation=1):

@@ -4,13 +4,12 @@ import dataclasses
 import re
 from pathlib import Path
 
-import jax
 import pytest
 import yaml
 from rich.console import Console
 from typer.testing import CliRunner
 
-from tests import tiny_run
+from tests import tiny, tiny_run
 from xlam_jax.bench.plan.hardware import hardware
 from xlam_jax.bench.plan.plan import make_plan
 from xlam_jax.bench.plan.work import find_model, sizes_of, work_of
@@ -18,7 +17,6 @@ from xlam_jax.cli.main import app
 from xlam_jax.config import load_config
 from xlam_jax.format.record import write_records
 from xlam_jax.models.named import BASES, named_config
-from xlam_jax.models.spec import init
 from xlam_jax.release.hf_out import save_hf
 from xlam_jax.training.config import TrainConfig
 from xlam_jax.training.loop import train
@@ -79,7 +77,7 @@ def test_its_tiny_twin_trains(recipe, small_world, tmp_path):
     cfg = TWINS[planned(recipe)[0]].replace(vocab_size=400)
     if cfg.moe:
         cfg = cfg.replace(moe=dataclasses.replace(cfg.moe, num_experts=8))
-    params = init(cfg, jax.random.key(0))
+    params = tiny.params(cfg)
     save_hf(params, cfg, tmp_path / "base", tokenizer=small_world / "tokenizer")
     data = small_world / ("pairs" if recipe.stem == "dpo" else "shards")
     accumulation = min(2, load_config(TrainConfig, recipe).batch.accumulation)

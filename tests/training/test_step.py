@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests import tiny
 from xlam_jax.data.batch import Batch
 from xlam_jax.data.pack import Document, fill
 from xlam_jax.errors import InputError
@@ -14,7 +15,7 @@ from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.decoder import forward, head_matrix
 from xlam_jax.models.named import named_config
 from xlam_jax.models.params import Params
-from xlam_jax.models.spec import decay_mask, init, shardings
+from xlam_jax.models.spec import decay_mask, shardings
 from xlam_jax.parallel.mesh import MeshConfig, make_mesh
 from xlam_jax.training import partition
 from xlam_jax.training.config import MoeOptions
@@ -48,7 +49,7 @@ def batch_of(rows: list[list[Document]], length: int, accumulation: int = 1) -> 
 @functools.cache
 def initial(cfg: ModelConfig) -> Params:
     """Host copies: compiling the initialiser for every test would take most of the time."""
-    return jax.device_get(init(cfg, jax.random.key(0)))
+    return jax.device_get(tiny.params(cfg))
 
 
 def loss_and_grads(batch: Batch, cfg=CFG, mesh=None, freeze=(), freeze_layers=0, max_targets=None):
