@@ -11,7 +11,6 @@ import pytest
 from tests import tiny_run
 from tests.cli.test_help import BFCL_ANSWER, BFCL_QUESTION
 from tests.pages import PAGES, REPO, fenced, words
-from tests.training.conftest import _quick_compilation  # noqa: F401  nearly all the time here is XLA's too
 from xlam_jax.apigen.run import RunConfig
 from xlam_jax.apigen.run import run as make_samples
 from xlam_jax.config import load_config

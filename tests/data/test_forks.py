@@ -3,9 +3,10 @@
 import json
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from xlam_jax.apigen.generate import GenerateConfig, Generator, separate
 from xlam_jax.apigen.library import load_library
 from xlam_jax.config import make_config
@@ -52,7 +53,7 @@ def same(found, document):
 
 
 @given(documents, st.integers(16, 60))
-@settings(max_examples=150, deadline=None)
+@examples(150)
 def test_every_record_is_found_again(docs, seq_len):
     groups = group(docs, seq_len)
     assert sorted(i for members in groups for i in members) == list(range(len(docs)))

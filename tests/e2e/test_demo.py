@@ -22,18 +22,24 @@ def test_demo_runs_end_to_end(tmp_path):
         find_smollm2()
     except InputError as e:
         pytest.skip(f"real weights needed: {e}")
-    args = ["demo", "--out", str(tmp_path / "demo"), "--minutes", "1", "--eval-rows", "2"]
+    args = ["demo", "--out", str(tmp_path / "demo"), "--steps", "2", "--eval-rows", "2"]
     environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
-    subprocess.run([sys.executable, "-m", "xlam_jax.cli.main", *args], cwd=REPO, env=environment, check=True)
+    command = [sys.executable, "-m", "xlam_jax.cli.main", *args]
+    process = subprocess.run(command, cwd=REPO, env=environment, text=True, capture_output=True)
     report = json.loads((tmp_path / "demo/report.json").read_text())
     assert [row["model"] for row in report["table"]] == [
         *("before, free", "before, constrained", "after, free", "after, constrained")
     ]
+    before, _, after, _ = (row["ast"] for row in report["table"])
+    # Two steps teach nothing, and a demo that taught nothing says so.
+    assert process.returncode == int(after <= before), process.stderr[-2000:]
+    assert ("taught nothing" in process.stderr) == (after <= before)
+    assert "absl" not in process.stderr and "WARNING" not in process.stderr
     for row in report["table"]:
         folder = tmp_path / "demo/eval" / row["model"].replace(", ", "-")
         generations = (folder / "generations.jsonl").read_text().splitlines()
         assert len(generations) == row["n"] == 2
     assert report["call"]["calls"] and report["call"]["results"][0]["status"] == "ok"
-    assert report["training"]["step"] == report["training"]["total_steps"] >= 1
+    assert report["training"]["step"] == report["training"]["total_steps"] == 2
     # The stages' seconds are all of the run's.
     assert sum(s["seconds"] for s in report["stages"]) == pytest.approx(report["seconds"], rel=0.05)

@@ -81,6 +81,7 @@ def test_padding_prompts_write_nothing_and_idle_rows_only_where_none_looks():
         assert not keys[1, :, :, :15].any() and not values[1, :, :15].any()
 
 
+@pytest.mark.optimised
 def test_a_decode_step_never_copies_the_cache():
     """XLA's CPU copies a whole cache for a dynamic-update-slice with two readers: 40 of 56 ms for one row."""
     cfg, params = tiny.config(), unstack(tiny.params())

@@ -1,16 +1,14 @@
 """Records that share the beginning of their prompts train as they would one by one."""
 
-import functools
-
 import jax
 import numpy as np
 import pytest
 
+from tests import tiny
 from xlam_jax.data.batch import Batch, ForkBatch
 from xlam_jax.data.forks import fill_forks
 from xlam_jax.data.pack import Document, fill
 from xlam_jax.models.config import ModelConfig
-from xlam_jax.models.spec import init
 from xlam_jax.training.objectives import sft_objective
 
 CFG = ModelConfig("llama", 64, 32, 48, 2, 4, 2, 8, tie_embeddings=True)
@@ -28,11 +26,6 @@ def records() -> list[list[Document]]:
     return [[one(common) for _ in range(3)] for common in rng.integers(0, 64, (2, 6))]
 
 
-@functools.cache
-def initial():
-    return init(CFG, jax.random.key(0))
-
-
 def loss_and_gradient(batch, **kwargs):
     objective = sft_objective(CFG, **kwargs)
 
@@ -40,7 +33,7 @@ def loss_and_gradient(batch, **kwargs):
         total, weight, _ = objective(params, batch)
         return total / weight
 
-    return jax.jit(jax.value_and_grad(loss))(initial())
+    return jax.jit(jax.value_and_grad(loss))(tiny.params(CFG))
 
 
 @pytest.mark.parametrize("remat", ["none", "dots"])
