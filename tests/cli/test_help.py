@@ -55,8 +55,10 @@ BFCL_QUESTION = {
 BFCL_ANSWER = {"id": "simple_0", "ground_truth": [{"square": {"x": [3]}}]}
 
 
+@pytest.mark.slow
 @pytest.mark.real
-def test_examples_work_as_typed(world, xlam, at, tmp_path_factory):
+def test_the_example_of_a_call_works_with_real_weights(world, xlam, at, tmp_path):
+    """A random model cannot make a call; the untuned real one can, under the grammar."""
     from xlam_jax.errors import InputError
     from xlam_jax.release import base_model
 
@@ -64,13 +66,24 @@ def test_examples_work_as_typed(world, xlam, at, tmp_path_factory):
         gguf = base_model.find_smollm2()
     except InputError as e:
         pytest.skip(f"real weights needed: {e}")
+    at(tmp_path)
+    (tmp_path / "configs").symlink_to((world / "configs").resolve())
+    assert xlam("convert", "from-hf", gguf, "runs/native0").code == 0
+    assert xlam("convert", "to-hf", "runs/native0", "runs/demo/model").code == 0
+    typed = {example(command) for _, command in commands() if "xlam call" in (example(command) or "")}
+    assert typed
+    for line in typed:
+        got = xlam(*shlex.split(line)[1:])
+        assert got.code == 0, f"{line}\n{got.out[-500:]}\n{got.err}"
+
+
+def test_examples_work_as_typed(world, xlam, at, tmp_path_factory):
     root = tmp_path_factory.mktemp("typed")
     at(root)
     (root / "configs").symlink_to((world / "configs").resolve())
-    # A random model cannot make a call; the untuned real one can, under the grammar. The tiny one is trained.
-    assert xlam("convert", "from-hf", gguf, "runs/native0").code == 0
-    assert xlam("convert", "to-hf", "runs/native0", "runs/demo/model").code == 0
-    (root / "runs/demo/base").symlink_to(world / "runs/demo/base")
+    (root / "runs/demo").mkdir(parents=True)
+    for name in ("base", "model"):
+        (root / "runs/demo" / name).symlink_to(world / "runs/demo" / name)
     answers = root / "data/bfcl_v2/possible_answer"
     answers.mkdir(parents=True)
     (answers.parent / "BFCL_v2_simple.json").write_text(json.dumps(BFCL_QUESTION) + "\n")
@@ -83,13 +96,13 @@ def test_examples_work_as_typed(world, xlam, at, tmp_path_factory):
     done = set()
     order = ["data build", "train", "convert from-hf", "convert to-hf", "convert to-peft"]
     # No example trains adapters, a key of the config does.
-    before = {"convert to-peft": "train configs/demo/sft.yaml steps=1 out=runs/lora 'lora={rank: 4}'"}
+    before = {"convert to-peft": "train configs/demo/lora.yaml steps=1 out=runs/lora"}
     rest = [" ".join(words) for words, c in commands() if words and not hasattr(c, "commands")]
     by_words = {" ".join(words): c for words, c in commands()}
     for words in [*order, *(w for w in rest if w not in order), *by_words]:
         typed = example(by_words[words])
-        # `make demo` is that example; a judge needs an endpoint, which test_data_verify.py has.
-        if typed in done or words in ("demo", "data judge-calibrate"):
+        # `make demo` is that example; a judge needs an endpoint, which test_data_verify.py has; a call needs a model.
+        if typed in done or words in ("demo", "data judge-calibrate", "call"):
             continue
         done.add(typed)
         if words in before:

@@ -28,6 +28,9 @@ ConstrainedOption = Annotated[
         "--constrained", help="Answers must follow the grammar of their tools (an empty list may be one)."
     ),
 ]
+BothOption = Annotated[
+    bool, typer.Option("--both", help="Free, then constrained; the model is read and compiled once.")
+]
 AdapterOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -52,6 +55,7 @@ def records(
     ],
     model: ModelOption,
     constrained: ConstrainedOption = False,
+    both: BothOption = False,
     limit: LimitOption = None,
     all_steps: Annotated[
         bool,
@@ -75,7 +79,17 @@ def records(
     found = list(islice(read_records(file), limit))
     engine = _engine(model, max_len, batch_size, adapter)
     cases = [case for record in found for case in record_cases(record, engine.codec, all_steps=all_steps)]
-    _run(engine, cases, f"{file.name}, {model}", constrained, max_new_tokens, out_dir, json_file)
+    title = f"{file.name}, {model}"
+    if not both:
+        _run(engine, cases, title, constrained, max_new_tokens, out_dir, json_file)
+        return
+    results = {
+        name: _every_adapter(
+            engine, cases, title, name == "constrained", max_new_tokens, out_dir and out_dir / name
+        )
+        for name in ("free", "constrained")
+    }
+    write_json(json_file, results)
 
 
 @app.command(epilog="Example: xlam eval bfcl data/bfcl_v2 --category simple --model runs/demo/model")
@@ -129,15 +143,25 @@ def _run(
     out_dir: Path | None,
     json_file: Path | None,
 ) -> None:
+    write_json(json_file, _every_adapter(engine, cases, title, constrained, max_new_tokens, out_dir))
+
+
+def _every_adapter(
+    engine: Engine,
+    cases: list[Case],
+    title: str,
+    constrained: bool,
+    max_new_tokens: int,
+    out_dir: Path | None,
+) -> dict[str, Any]:  # fmt: skip
     if not engine.adapters:
-        write_json(json_file, _score(engine, cases, title, constrained, max_new_tokens, out_dir))
-        return
+        return _score(engine, cases, title, constrained, max_new_tokens, out_dir)
     results = {}
     for name in engine.adapters:
         engine.use(name)
         folder = out_dir and out_dir / name
         results[name] = _score(engine, cases, f"{title} + {name}", constrained, max_new_tokens, folder)
-    write_json(json_file, {"adapters": results})
+    return {"adapters": results}
 
 
 def _score(
