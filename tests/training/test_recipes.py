@@ -34,6 +34,12 @@ TWINS = {
 }
 
 
+NAME = lambda recipe: f"{recipe.parent.name}-{recipe.stem}"  # noqa: E731
+# Tracing the step of a released shape takes ten seconds and more: the quick suite has a dense one, a mixture and
+# a preference stage, and the long proofs have every recipe.
+QUICK_PLANS = ("xlam-7b-r-sft", "xlam-8x7b-r-sft", "xlam-1b-fc-r-dpo")
+
+
 def planned(recipe):
     """(released shape, number of H100) of the recipe's own `xlam plan` line."""
     text = (recipe.parent / "sft.yaml").read_text()
@@ -41,7 +47,11 @@ def planned(recipe):
     return shape, int(gpus)
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda p: f"{p.parent.name}-{p.stem}")
+@pytest.mark.parametrize(
+    "recipe",
+    [r if NAME(r) in QUICK_PLANS else pytest.param(r, marks=pytest.mark.slow) for r in RECIPES],
+    ids=NAME,
+)
 def test_it_fits_by_the_plan(recipe):
     config = load_config(TrainConfig, recipe)
     shape, gpus = planned(recipe)
@@ -72,7 +82,7 @@ def small_world(tmp_path_factory):
     return root
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda p: f"{p.parent.name}-{p.stem}")
+@pytest.mark.parametrize("recipe", RECIPES, ids=NAME)
 def test_its_tiny_twin_trains(recipe, small_world, tmp_path):
     cfg = TWINS[planned(recipe)[0]].replace(vocab_size=400)
     if cfg.moe:
