@@ -62,7 +62,7 @@ def bench_decode(
             hint="--prompt-tokens, --new-tokens",
         )
     engine.stop_ids = frozenset()  # every row writes all its tokens, on both sides
-    theirs = AutoModelForCausalLM.from_pretrained(str(folder), dtype=torch.float32).eval()
+    theirs: Any = AutoModelForCausalLM.from_pretrained(str(folder), dtype=torch.float32).eval()
     theirs.generation_config.eos_token_id = None
     rows = []
     for batch in batches:
