@@ -36,16 +36,16 @@ def test_row_depends_on_seed_split_and_index_alone():
 
 
 def test_no_heldout_function_in_any_training_row_and_the_other_way_round():
-    for split, heldout in (("train", False), ("heldout", True)):
+    for split in ("train", "dev", "heldout"):
         for record in rows(split, 400, turns=[1, 3]):
-            assert {BY_NAME[tool.name].heldout for tool in record.tools} == {heldout}
+            assert {BY_NAME[tool.name].split for tool in record.tools} == {split}
             for step in record.steps:
                 assert {call.name for call in step.tool_calls} <= {tool.name for tool in record.tools}
 
 
 def test_every_function_gets_its_turn():
     called = {c.name for record in rows(n=2 * 190) for step in record.steps for c in step.tool_calls}
-    trained = {api.name for api in LIBRARY if not api.heldout}
+    trained = {api.name for api in LIBRARY if api.split == "train"}
     assert len(trained - called) < 0.1 * len(trained)
 
 

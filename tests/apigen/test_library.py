@@ -12,7 +12,7 @@ import pytest
 
 from tests.cases import case
 from xlam_jax.apigen.functions.declare import api
-from xlam_jax.apigen.functions.heldout import HELDOUT
+from xlam_jax.apigen.functions.heldout import DEV, HELDOUT
 from xlam_jax.apigen.library import load_library
 from xlam_jax.apigen.run import probe_library
 from xlam_jax.apigen.sandbox import run_calls
@@ -46,6 +46,12 @@ def test_every_json_type_and_kind_of_parameter_occurs():
     schemas = [s for item in LIBRARY for s in item.tool.parameters["properties"].values()]
     assert {s["type"] for s in schemas} == {"integer", "number", "string", "boolean", "array", "object"}
     assert any("enum" in s for s in schemas) and any("default" in s for s in schemas)
+
+
+def test_some_of_every_domain_serves_development():
+    assert set(IDS) >= DEV and not DEV & HELDOUT
+    dev = Counter(item.category for item in LIBRARY if item.split == "dev")
+    assert dev.total() == len(DEV) and set(dev) == {item.category for item in LIBRARY}
 
 
 def test_a_fifth_of_every_domain_is_held_out():

@@ -17,8 +17,8 @@ from xlam_jax.errors import InputError, WorkError
 from xlam_jax.format import read_records
 
 REPO = Path(__file__).parents[2]
-FILES = ("train.jsonl", "heldout.jsonl", "ledger.jsonl", "library.json")
-SMALL = {"rows": 120, "heldout_rows": 40, "generate": {"turns": [1, 3], "edge_cases": 0.2}}
+FILES = ("train.jsonl", "dev.jsonl", "heldout.jsonl", "ledger.jsonl", "library.json")
+SMALL = {"rows": 120, "dev_rows": 20, "heldout_rows": 40, "generate": {"turns": [1, 3], "edge_cases": 0.2}}
 
 
 @pytest.fixture(scope="module")
@@ -63,18 +63,18 @@ def test_yields_add_up_and_match_the_ledger(made):
     assert sum(report.reasons.values()) == sum(r["generated"] - r["verified"] for r in report.yields)
 
 
-def test_no_heldout_name_in_the_training_file(made):
-    text = (made[0] / "train.jsonl").read_text()
-    for api in load_library():
-        if api.heldout:
-            assert f'"name": "{api.name}"' not in text
-    names = {tool.name for r in read_records(made[0] / "heldout.jsonl") for tool in r.tools}
-    assert names <= {api.name for api in load_library() if api.heldout}
+def test_no_name_of_one_split_in_the_file_of_another(made):
+    for split in ("train", "dev", "heldout"):
+        text = (made[0] / f"{split}.jsonl").read_text()
+        names = {tool.name for r in read_records(made[0] / f"{split}.jsonl") for tool in r.tools}
+        assert names and names <= {api.name for api in load_library() if api.split == split}
+        for api in load_library():
+            assert api.split == split or f'"name": "{api.name}"' not in text
 
 
 def test_every_kept_call_executes_again(made):
     targets = {api.name: api.target for api in load_library()}
-    for name in ("train.jsonl", "heldout.jsonl"):
+    for name in ("train.jsonl", "dev.jsonl", "heldout.jsonl"):
         calls = [c for r in read_records(made[0] / name) for step in r.steps for c in step.tool_calls]
         outcomes = run_calls([(targets[c.name], c.arguments) for c in calls])
         assert {o.status for o in outcomes} == {"ok"}

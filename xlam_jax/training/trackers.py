@@ -12,7 +12,7 @@ import io
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from xlam_jax.errors import InputError
 
@@ -124,7 +124,7 @@ class _Wandb:
     def __init__(self, run: Path, id: str, project: str, config: dict[str, Any], say: Callable[[str], None]):
         import wandb  # pyright: ignore[reportMissingImports]
 
-        mode: Any = wandb.setup().settings.mode
+        mode = cast("Any", wandb.setup().settings.mode)
         if mode in ("online", "run", "shared") and not wandb.login(prompt=False, verify=False):
             mode = "offline"  # online it would ask for a key, and wait
         self._run = wandb.init(
