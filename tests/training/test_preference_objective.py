@@ -292,7 +292,7 @@ def test_forked_attention_is_dense_attention_under_the_rule():
 
 def test_what_cannot_fork_is_refused():
     x, ids = np.zeros((1, 16, 2, 4), np.float32), np.zeros((1, 16), np.int32)
-    with pytest.raises(InputError, match="share one prompt"):
+    with pytest.raises(InputError, match="share the beginning of a prompt"):
         attend(x, x, x, ids, branches_BS=ids, backend="cudnn")
     with pytest.raises(InputError, match="window"):
         attend(x, x, x, ids, branches_BS=ids, window=8)

@@ -53,8 +53,7 @@ def _table(title: str, rows: list[dict[str, Any]]) -> Table:
         numeric = all(isinstance(r.get(key), int | float) or r.get(key) is None for r in rows)
         # Words, so that a narrow column breaks its head between them.
         head = str(key).replace("_", " ")
-        width = max((len(word) for word in head.split()), default=0)
-        table.add_column(head, justify="right" if numeric else "left", overflow="fold", min_width=width)
+        table.add_column(head, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         # As Text: a name such as [/x] is no markup.
         table.add_row(*(Text(_cell(row.get(key))) for key in rows[0]))
