@@ -33,17 +33,17 @@ def write_json(path: Path | None, result: Any) -> None:
 def print_table(title: str, rows: list[dict[str, Any]]) -> None:
     """Prints a list of equal-keyed dicts; numbers to the right.
 
-    A single row that is wider than the screen is printed as a list of its keys.
+    One that is wider than the screen breaks its heads between words; a single such row is printed as a list.
     """
     if not rows:
         out.print(f"{title}: nothing")
         return
     table = _table(title, rows)
-    if (
-        len(rows) == 1
-        and Measurement.get(out, out.options.update(max_width=10_000), table).maximum > out.width
-    ):
-        table = _table(title, [{"": key, "value": _cell(value)} for key, value in rows[0].items()])
+    if Measurement.get(out, out.options.update(max_width=10_000), table).maximum > out.width:
+        if len(rows) == 1:
+            table = _table(title, [{"": key, "value": _cell(value)} for key, value in rows[0].items()])
+        else:
+            table = _table(title, [{str(k).replace("_", " "): v for k, v in row.items()} for row in rows])
     out.print(table)
 
 
@@ -51,9 +51,7 @@ def _table(title: str, rows: list[dict[str, Any]]) -> Table:
     table = Table(title=title, title_justify="left")
     for key in rows[0]:
         numeric = all(isinstance(r.get(key), int | float) or r.get(key) is None for r in rows)
-        # Words, so that a narrow column breaks its head between them.
-        head = str(key).replace("_", " ")
-        table.add_column(head, justify="right" if numeric else "left", overflow="fold")
+        table.add_column(str(key), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         # As Text: a name such as [/x] is no markup.
         table.add_row(*(Text(_cell(row.get(key))) for key in rows[0]))
