@@ -50,9 +50,17 @@ def bench_decode(
     try:
         import torch
         from transformers import AutoModelForCausalLM
+        from transformers.utils import logging as transformers_logging
     except ImportError as e:
         raise WorkError(f"{e.name} is not installed", hint="pip install torch transformers") from e
     torch.set_num_threads(threads)
+    transformers_logging.disable_progress_bar()
+    if not any(Path(folder).glob("*.safetensors")):
+        raise InputError(
+            "transformers reads Hugging Face folders only",
+            where=str(folder),
+            hint=f"xlam convert to-hf {folder} DST",
+        )
     progress("loading")
     engine = Engine.from_folder(folder, max_len=prompt_tokens + new_tokens + 1, batch_size=max(batches))
     if engine.max_len < prompt_tokens + new_tokens + 1:

@@ -30,7 +30,7 @@ def register(app: typer.Typer) -> None:
     add(load, "load runs/demo/shards --steps 5")
     add(compile_, "compile --model tiny-llama --layers 2,4 --seq-len 32", "compile")
     add(compare, "compare --model tiny-llama --seq-len 32 --steps 2 --warmup 1")
-    add(decode, "decode runs/demo/base --batch 1,8 --new-tokens 16")
+    add(decode, "decode runs/demo/model --batch 1,8 --new-tokens 16")
     add(accelerator, "accelerator runs/bench --rehearse --only attention")
 
 
