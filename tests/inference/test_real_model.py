@@ -27,6 +27,8 @@ def folder(tmp_path_factory):
     return dst
 
 
+# A minute of real weights; tests/inference/test_engine.py compares tiny models with transformers in the quick suite.
+@pytest.mark.slow
 @pytest.mark.real
 def test_greedy_text_is_that_of_transformers(folder):
     import torch
