@@ -124,7 +124,7 @@ class _Wandb:
     def __init__(self, run: Path, id: str, project: str, config: dict[str, Any], say: Callable[[str], None]):
         import wandb  # pyright: ignore[reportMissingImports]
 
-        mode = cast("Any", wandb.setup().settings.mode)
+        mode = wandb.setup().settings.mode
         if mode in ("online", "run", "shared") and not wandb.login(prompt=False, verify=False):
             mode = "offline"  # online it would ask for a key, and wait
         self._run = wandb.init(
@@ -133,7 +133,7 @@ class _Wandb:
             id=id,
             resume="allow",
             dir=os.environ.get("WANDB_DIR", str(run)),
-            mode=mode,
+            mode=cast("Any", mode),  # init takes fewer modes by its types than settings knows
             config=config,
             # The screen is the run's own, and an end that waits for a network must not last.
             settings=wandb.Settings(console="off", silent=True, finish_timeout=_UPLOAD),
