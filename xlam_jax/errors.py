@@ -1,12 +1,23 @@
 """Errors that a person reads: what was found, where, and what to type instead.
 
-The command line turns them into one screen
-and an exit status: 2 for bad input, 1 when the work itself failed.
+The command line turns them into one screen and an exit status, which launchers act on:
+
+  0   done
+  1   the work failed in a way that another try may mend: storage, a lost process, memory, anything unknown
+  2   bad input, the same after every try
+  3   the work failed for good: a loss that is not finite, no readable checkpoint
+  4   no room on the disk
+  75  stopped by a signal; what was done is saved, and the same command goes on
 """
 
 from __future__ import annotations
 
+import errno
+import os
 from typing import Any
+
+# A quota and a file-size limit look the same to the person at the keyboard: the result does not fit.
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class XlamError(Exception):
@@ -50,7 +61,34 @@ class InputError(XlamError):
     exit_code = 2
 
 
+class NoRoomError(InputError):
+    """A disk, a quota or a limit of file sizes is full; exit status 4."""
+
+    exit_code = 4
+
+
 class WorkError(XlamError):
     """The input was fine but the work failed; exit status 1."""
 
     exit_code = 1
+
+
+class FinalError(WorkError):
+    """The work failed, and would fail again; exit status 3."""
+
+    exit_code = 3
+
+
+class Stopped(WorkError):
+    """A signal ended the work, and what was done is saved; exit status 75 (`EX_TEMPFAIL` of sysexits.h)."""
+
+    exit_code = 75
+
+
+def is_no_room(error: BaseException) -> bool:
+    """Whether it is the system's "no space left", or that of a quota or a limit of file sizes, in whatever a
+    library made of it (Orbax, tensorstore and ArrayRecord raise ValueError and RuntimeError)."""
+    if isinstance(error, OSError):
+        return error.errno in _NO_ROOM
+    words = (*map(os.strerror, _NO_ROOM), "RESOURCE_EXHAUSTED: Error writing")
+    return isinstance(error, ValueError | RuntimeError) and any(word in str(error) for word in words)

@@ -26,7 +26,8 @@ from xlam_jax.data.loader import PackedSource, row_indices
 from xlam_jax.data.shards import MANIFEST, write_shards
 from xlam_jax.errors import InputError, WorkError, XlamError
 from xlam_jax.training import checkpoint
-from xlam_jax.training.checkpoint import complete_steps, state_bytes
+from xlam_jax.training.checkpoint import state_bytes
+from xlam_jax.training.kept import complete_steps
 from xlam_jax.training.loop import train
 from xlam_jax.training.run_folder import read_metrics
 
@@ -87,7 +88,7 @@ def test_a_file_size_limit_is_a_full_disk(settings):
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))"
     process = start({**settings, "steps": 2}, limit)
     output, _ = process.communicate(timeout=500)
-    assert process.returncode == 2, output
+    assert process.returncode == 4, output
     assert "the disk is full" in output and "complete checkpoints: none" in output
     assert complete_steps(settings["out"]) == []
     assert run(settings, "steps=2").finished and temporary(settings["out"]) == []
@@ -158,7 +159,7 @@ def test_the_best_checkpoint_survives_a_damaged_last_one(settings):
     for file in (folder / "4" / "opt_state").rglob("*"):
         if file.is_file() and file.stat().st_size > 1000:
             file.write_bytes(b"\0" * 10)
-    with pytest.warns(UserWarning, match="checkpoint 4 is unreadable"):
+    with pytest.warns(UserWarning, match="checkpoint 4 is damaged"):
         result = run(settings, *changes, evaluators=evaluators)
     assert result.resumed_from == 2 and result.best == {"step": 2, "metric": "score", "value": 0.9}
     assert checkpoints(settings["out"]) == [2, 5]
@@ -174,7 +175,7 @@ def test_a_damaged_best_is_forgotten(settings):
     for file in (Path(settings["out"]) / "checkpoints" / "3" / "params").rglob("*"):
         if file.is_file():
             file.write_bytes(b"")
-    with pytest.warns(UserWarning, match="checkpoint 3 is unreadable"):
+    with pytest.warns(UserWarning, match="checkpoint 3 is damaged"):
         result = run(settings, *changes, "stop_at=4", evaluators=evaluators)
     assert result.resumed_from == 2 and result.best and result.best["step"] == 3  # made again
 

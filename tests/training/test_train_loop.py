@@ -20,7 +20,7 @@ from tests import tiny_run
 from xlam_jax.cli.train import register
 from xlam_jax.config import make_config
 from xlam_jax.data.loader import PackedSource, Steps
-from xlam_jax.data.shards import MANIFEST, write_shards
+from xlam_jax.data.shards import MANIFEST, fingerprint, write_shards
 from xlam_jax.errors import InputError, WorkError
 from xlam_jax.release import load_model, save_hf
 from xlam_jax.training.config import TrainConfig
@@ -174,7 +174,7 @@ def test_sigterm_saves_and_the_same_command_goes_on(settings, reference, tmp_pat
         output, _ = process.communicate(timeout=60)
     finally:
         process.kill()
-    assert process.returncode == 1, output
+    assert process.returncode == 75, output
     assert "stopped by SIGTERM, saved at step" in output
     stopped = max(int(p.name) for p in (Path(settings["out"]) / "checkpoints").iterdir())
     assert f"saved at step {stopped} of 5000" in output
@@ -270,7 +270,7 @@ def test_an_unreadable_checkpoint_falls_back(settings):
     for file in (folder / "4" / "params").rglob("*"):
         if file.is_file() and file.stat().st_size > 1000:
             file.write_bytes(b"\0" * 10)
-    with pytest.warns(UserWarning, match="checkpoint 4 is unreadable"):
+    with pytest.warns(UserWarning, match="checkpoint 4 is damaged"):
         result = train(config(settings, "steps=6", "checkpoint.every=2", "checkpoint.keep=3"))
     assert result.resumed_from == 2 and result.finished
     assert [r["step"] for r in read_metrics(settings["out"])] == [1, 2, 3, 4, 5, 6]
@@ -311,10 +311,15 @@ def test_measured_steps_are_kept_on_resume(settings):
     run_json = Path(settings["out"]) / "run.json"
     facts = json.loads(run_json.read_text())
     assert facts["total_steps"] == first.total_steps and 0 < time.time() - facts["started"] < 600
-    # Another budget would mean another schedule; the run keeps its own.
-    second = train(config(settings, "steps=auto", "max_epochs=5"))
-    assert second.total_steps == first.total_steps and second.finished
+    # Another budget means another schedule, which nobody gets without a word.
+    with pytest.raises(InputError, match=r"max_epochs was 1\.0, is 2\.0"):
+        train(config(settings, "steps=auto", "max_epochs=2"))
+    second = train(config(settings, *auto, "stop_at=2"))
+    assert second.total_steps == first.total_steps
     assert json.loads(run_json.read_text()) == facts  # also when it was first started
+    third = train(config(settings, "steps=auto", "max_epochs=2", "resume_changed=true"))
+    assert third.resumed_from == 2 and third.finished
+    assert third.total_steps == -(-2 * len(PackedSource(settings["data"]["train"])) // 4)
 
 
 def test_more_minutes_more_steps(settings):
@@ -363,7 +368,8 @@ def test_a_vocabulary_that_is_too_small_is_refused(world, settings, tmp_path):
     for file in folder.iterdir():
         (copy / file.name).write_bytes(file.read_bytes())
     manifest = json.loads((copy / MANIFEST).read_text())
-    (copy / MANIFEST).write_text(json.dumps({**manifest, "max_token_id": 400}))
+    changed = {**manifest, "max_token_id": 400}
+    (copy / MANIFEST).write_text(json.dumps({**changed, "fingerprint": fingerprint(changed)}))
     with pytest.raises(InputError, match="token id 400"):
         train(config(settings, f"data.train={copy}"))
 

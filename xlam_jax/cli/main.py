@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from pathlib import Path
 
 import absl.logging
 import typer
 
 from xlam_jax import __version__
 from xlam_jax.cli.common import err
-from xlam_jax.errors import XlamError
+from xlam_jax.errors import NoRoomError, XlamError, is_no_room
 
 app = typer.Typer(
     name="xlam",
@@ -54,23 +55,35 @@ def main() -> None:
     # Local folders never need the hub; without this a missing file costs a minute of retries offline.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    # Orbax warns through absl of files that it does without; what matters raises.
-    absl.logging.set_verbosity(absl.logging.ERROR)
+    # Orbax tells absl of files that it does without, and of what it raises, with the whole way there.
+    absl.logging.set_verbosity(absl.logging.FATAL)
     try:
         app()
     except XlamError as e:
-        err.print(f"[bold red]error:[/] {_escape(e.what)}", highlight=False)
-        if e.where:
-            err.print(f"  where: {_escape(e.where)}", highlight=False)
-        if e.hint:
-            err.print(f"  try:   {_escape(e.hint)}", highlight=False)
-        sys.exit(e.exit_code)
+        sys.exit(_told(e))
     except OSError as e:
+        if is_no_room(e):
+            hint = "free some space or choose another disk"
+            sys.exit(_told(NoRoomError(f"the disk is full: {e.strerror}", where=_file(e), hint=hint)))
         err.print(f"[bold red]error:[/] {_escape(str(e))}", highlight=False)
         sys.exit(1)
     except KeyboardInterrupt:
         err.print("interrupted")
         sys.exit(130)
+
+
+def _told(e: XlamError) -> int:
+    """Prints an error on one screen; returns the exit status."""
+    err.print(f"[bold red]error:[/] {_escape(e.what)}", highlight=False)
+    if e.where:
+        err.print(f"  where: {_escape(e.where)}", highlight=False)
+    if e.hint:
+        err.print(f"  try:   {_escape(e.hint)}", highlight=False)
+    return e.exit_code
+
+
+def _file(error: OSError) -> str:
+    return str(error.filename or Path.cwd())
 
 
 def _escape(text: str) -> str:

@@ -43,7 +43,7 @@ def train(
 ) -> None:
     """Fine-tune a model on packed data; stop it with SIGTERM, and the same command goes on."""
     from xlam_jax.config import load_config
-    from xlam_jax.errors import WorkError
+    from xlam_jax.errors import Stopped
     from xlam_jax.parallel import distributed
     from xlam_jax.training.config import TrainConfig
     from xlam_jax.training.loop import train as run
@@ -77,7 +77,7 @@ def train(
     if result.best and first:
         out.print("best checkpoint: step {step}, {metric} {value:.4f}".format(**result.best), highlight=False)
     if result.stopped.startswith("SIG"):
-        raise WorkError(
+        raise Stopped(
             f"stopped by {result.stopped}, saved at step {result.step} of {result.total_steps}",
             where=result.run,
             hint="the same command goes on from there",

@@ -27,7 +27,7 @@ from xlam_jax.data.mixture import InputConfig, ValidationConfig, choose, epochs_
 from xlam_jax.data.pack import Document, fill, plan
 from xlam_jax.data.preference import PairLayout, fill_pairs
 from xlam_jax.data.rows import Row, document_kind, tokenise
-from xlam_jax.data.shards import file_hash, full_disk_is_bad_input, write_shards
+from xlam_jax.data.shards import file_hash, full_disk_is_told, write_shards
 from xlam_jax.data.spool import Spool
 from xlam_jax.data.tokenize import check_tokenizer, load_tokenizer, tokenizer_hash
 from xlam_jax.errors import InputError
@@ -146,7 +146,7 @@ def build(
     codec = config.codec.make()
     check_tokenizer(load_tokenizer(config.tokenizer), codec, where=config.tokenizer)
 
-    with full_disk_is_bad_input(out), ExitStack() as stack:
+    with full_disk_is_told(out), ExitStack() as stack:
         ledger = stack.enter_context(Ledger(out.with_name(out.name + ".ledger.jsonl")))
         spool: Spool[Any] = stack.enter_context(
             Spool(out.with_name(out.name + ".spool"), document_kind(config))

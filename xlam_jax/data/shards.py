@@ -7,7 +7,6 @@ uint8. The folder appears under its name only when it is complete.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -23,10 +22,11 @@ from safetensors import numpy as safetensors
 
 from xlam_jax.data.batch import Batch, ForkBatch, PairBatch
 from xlam_jax.data.preference import describe_row
-from xlam_jax.errors import InputError, WorkError
+from xlam_jax.errors import InputError, NoRoomError, WorkError, is_no_room
+from xlam_jax.lease import Lease, lease_of
 
 MANIFEST = "manifest.json"
-VERSION = 1
+VERSION = 2
 
 
 def need_array_record() -> Any:
@@ -144,9 +144,9 @@ def replacing(folder: Path) -> Iterator[Path]:
             "the output is there already and is no data folder", where=str(folder), hint="choose another"
         )
     partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        with full_disk_is_bad_input(folder):
+    with full_disk_is_told(folder), Lease(lease_of(folder), "output folder"):
+        shutil.rmtree(partial, ignore_errors=True)
+        try:
             partial.mkdir(parents=True)
             yield partial
             old = folder.with_name(folder.name + ".old")
@@ -155,21 +155,20 @@ def replacing(folder: Path) -> Iterator[Path]:
                 os.replace(folder, old)
             os.replace(partial, folder)
             shutil.rmtree(old, ignore_errors=True)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 @contextmanager
-def full_disk_is_bad_input(folder: Path) -> Iterator[None]:
-    """Turns the many shapes of "no space left" into one InputError that names `folder`."""
+def full_disk_is_told(folder: Path) -> Iterator[None]:
+    """Turns the many shapes of "no space left" into one NoRoomError that names `folder`."""
     try:
         yield
-    except (OSError, RuntimeError) as e:  # ArrayRecord reports every failed write as a RuntimeError
-        codes = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        if getattr(e, "errno", None) not in codes and not any(os.strerror(code) in str(e) for code in codes):
+    except (OSError, RuntimeError) as e:
+        if not is_no_room(e):
             raise
         hint = "free some space or choose another disk; nothing was kept"
-        raise InputError("the disk is full", where=str(folder), hint=hint) from e
+        raise NoRoomError("the disk is full", where=str(folder), hint=hint) from e
 
 
 def file_hash(path: Path) -> str:
@@ -178,14 +177,22 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 
+_READ = (
+    "kind", "share_prompts", "pair_layout", "rows", "records", "tokens", "target_tokens",
+    "max_row_targets", "max_row_records", "max_row_segments", "max_token_id",
+)  # fmt: skip
+
+
 def fingerprint(manifest: dict) -> str:
-    """Names the data whatever folder it lies in: hash of the shards' hashes, seq_len, codec and tokenizer."""
+    """Names the data whatever folder it lies in: hash of the shards' hashes, and of what is read out of the
+    manifest: shapes, limits that programs are compiled for, codec and tokenizer."""
     tokenizer = manifest.get("tokenizer") or {}
     facts = {
         "shards": [s["sha256"] for s in manifest["shards"]],
         "seq_len": manifest["seq_len"],
         "codec": manifest.get("codec"),
         "tokenizer": tokenizer.get("sha256"),
+        **{key: manifest.get(key) for key in _READ},
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
@@ -208,7 +215,11 @@ def read_manifest(folder: str | Path, *, full: bool = False) -> dict:
     except (ValueError, KeyError, TypeError) as e:
         raise InputError("the manifest is not readable", where=str(path), hint="build the data again") from e
     if version != VERSION:
-        raise InputError(f"manifest version {version}, this program reads {VERSION}", where=str(path))
+        raise InputError(
+            f"manifest version {version}, this program reads {VERSION}",
+            where=str(path),
+            hint="build the data again",
+        )
     if found != fingerprint(manifest):
         raise InputError("the manifest was edited by hand", where=str(path), hint="build the data again")
     for shard in shards:

@@ -46,7 +46,7 @@ def chunked_cross_entropy(
       rules: how arrays are split over the mesh of `jax.set_mesh`; what does not divide is left to the compiler.
 
     Returns:
-      (loss_sum, weight_sum, {"correct_sum": weight of positions whose arg-max is the target}), all float32.
+      (loss_sum, weight_sum, {"correct_sum": weight of positions whose arg-max is the target, alone}), all float32.
     """
     weights_BS = jax.lax.stop_gradient(weights_BS.astype(jnp.float32))
     with jax.named_scope("loss"):
@@ -185,13 +185,15 @@ def _chunk(head_VD, hidden_RD, targets_R, weights_R, vocab):
     largest = logits.max(axis=-1, keepdims=True)
     shifted = logits - (jax.lax.pmax(largest, vocab) if vocab else largest)
     total = jnp.exp(shifted).sum(axis=-1)
+    largest_R = (shifted >= 0).sum(axis=-1)
     of_target = jnp.take_along_axis(shifted, targets_R[:, None], axis=-1, mode="clip")[:, 0]
     if vocab:  # one of the devices holds the target
         here = (targets_R >= 0) & (targets_R < shifted.shape[1])
-        total, of_target = jax.lax.psum((total, jnp.where(here, of_target, 0.0)), vocab)
+        parts = (total, jnp.where(here, of_target, 0.0), largest_R)
+        total, of_target, largest_R = jax.lax.psum(parts, vocab)
     loss = ((jnp.log(total) - of_target) * weights_R).sum()
-    # The target is the arg-max when it reaches the maximum; a tie counts, which real logits do not have.
-    correct = ((of_target >= 0) * weights_R).sum()
+    # The target is the arg-max when it alone reaches the maximum: logits that are all the same predict nothing.
+    correct = (((of_target >= 0) & (largest_R == 1)) * weights_R).sum()
     return loss, correct, shifted, total
 
 

@@ -236,9 +236,9 @@ def _plain(w: Any) -> jax.Array:
     return dequantize(w, w.array.scale.dtype) if isinstance(w, Quantized) else w
 
 
-def with_dropout(params: Params, step: Any, tokens_BS: jax.Array) -> Params:
-    """Gives every adapter with dropout a key for each row: masks depend on the step, the row's tokens, the
-    layer and the path, so neither on the devices nor on how a step is cut into micro-batches."""
+def with_dropout(params: Params, step: Any, tokens_BS: jax.Array, seed: int = 0) -> Params:
+    """Gives every adapter with dropout a key for each row: masks depend on the seed, the step, the row's
+    tokens, the layer and the path, so neither on the devices nor on how a step is cut into micro-batches."""
     if not any(x.dropout for x in jax.tree.leaves(params, is_leaf=is_adapted) if is_adapted(x)):
         return params
     seeds_B = _row_seeds(tokens_BS)
@@ -246,7 +246,7 @@ def with_dropout(params: Params, step: Any, tokens_BS: jax.Array) -> Params:
     def leaf(path: tuple, x: Any) -> Any:
         if not is_adapted(x) or not x.dropout:
             return x
-        key = jax.random.fold_in(jax.random.key(zlib.crc32(path_name(path).encode())), step)
+        key = jax.random.fold_in(jax.random.key(zlib.crc32(path_name(path).encode()) ^ seed % 2**32), step)
         layers = jax.random.split(key, x.a.shape[:-2])
         keys = jax.vmap(lambda key: jax.vmap(lambda seed: jax.random.fold_in(key, seed))(seeds_B))
         return x.replace(keys=keys(layers))

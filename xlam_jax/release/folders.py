@@ -9,11 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from xlam_jax.errors import InputError
+from xlam_jax.errors import InputError, NoRoomError, is_no_room
+from xlam_jax.lease import Lease, lease_of
 
 JOURNAL = "journal.jsonl"  # in a folder that is not finished; see `release.checksums.Journal`
-# A quota and a file-size limit look the same to the person at the keyboard: the result does not fit.
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def check_free(dst: Path, *, overwrite: bool) -> None:
@@ -27,7 +26,7 @@ def check_free(dst: Path, *, overwrite: bool) -> None:
 
 
 def check_space(where: Path, needed_bytes: int) -> None:
-    """Raises InputError when the disk that holds `where` has less than `needed_bytes` free."""
+    """Raises NoRoomError when the disk that holds `where` has less than `needed_bytes` free."""
     folder = where.absolute()
     while not folder.is_dir() or folder.suffix == ".partial":  # the person knows the final name only
         folder = folder.parent
@@ -46,13 +45,14 @@ def whole_folder(dst: str | Path, *, resume: bool = False) -> Iterator[Path]:
       resume: go on in a `DST.partial` that was left, and leave it again when this fails too.
 
     Raises:
-      InputError: the disk is full.
+      InputError: another process writes there.
+      NoRoomError: the disk is full.
     """
     dst = Path(dst)
     partial = dst.with_name(dst.name + ".partial")
-    if not resume:
-        _remove(partial)
-    with room_on_disk(dst):
+    with room_on_disk(dst), Lease(lease_of(dst), "destination"):
+        if not resume:
+            _remove(partial)
         try:
             partial.mkdir(parents=True, exist_ok=True)
             yield partial
@@ -70,21 +70,17 @@ def whole_folder(dst: str | Path, *, resume: bool = False) -> Iterator[Path]:
 
 @contextmanager
 def room_on_disk(where: Path) -> Iterator[None]:
-    """Turns the system's "no space left", quota and file-size errors into an InputError about `where`."""
+    """Turns the system's "no space left", quota and file-size errors into a NoRoomError about `where`."""
     try:
         yield
-    except OSError as e:
-        if e.errno in _NO_ROOM:
-            raise _no_room(where, os.strerror(e.errno)) from e
-        raise
-    except ValueError as e:  # tensorstore, under Orbax, reports every failed write as a ValueError
-        if any(words in str(e) for words in ("No space left", "RESOURCE_EXHAUSTED", "File too large")):
-            raise _no_room(where, os.strerror(errno.ENOSPC)) from e
-        raise
+    except (OSError, ValueError) as e:  # tensorstore, under Orbax, reports every failed write as a ValueError
+        if not is_no_room(e):
+            raise
+        raise _no_room(where, os.strerror(getattr(e, "errno", None) or errno.ENOSPC)) from e
 
 
-def _no_room(where: Path, detail: str) -> InputError:
-    return InputError(
+def _no_room(where: Path, detail: str) -> NoRoomError:
+    return NoRoomError(
         f"the disk is full: {detail}",
         where=str(where),
         hint="free some space or choose another disk",

@@ -13,8 +13,9 @@ import dataclasses
 import json
 import math
 import shutil
+import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -23,18 +24,17 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
-from xlam_jax.errors import InputError, WorkError
+from xlam_jax.errors import FinalError, InputError, NoRoomError, WorkError
 from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.lora import has_adapters
 from xlam_jax.models.spec import path_name, shardings
 from xlam_jax.release.folders import check_space, room_on_disk
-from xlam_jax.training import partition
-from xlam_jax.training.run_folder import write
+from xlam_jax.training import intact, partition
+from xlam_jax.training.kept import BEST, FOLDER, UNREADABLE, best_of, complete_steps, no_room
+from xlam_jax.training.run_folder import note, write
 from xlam_jax.training.shared import all_agree
 from xlam_jax.training.step import TrainState
 
-FOLDER = "checkpoints"
-BEST = "best.json"
 DELETED = "deleted"
 
 
@@ -56,15 +56,18 @@ class Store:
     Args:
       run: the run folder.
       keep: how many of the newest checkpoints stay, beside the best.
+      say: told how long the verification of a checkpoint took.
 
     Attributes:
       best: `{step, metric, value}` of the best complete checkpoint, None when there is none.
     """
 
-    def __init__(self, run: str | Path, keep: int = 2):
+    def __init__(self, run: str | Path, keep: int = 2, say: Callable[[str], None] = lambda text: None):
         self.folder = (Path(run) / FOLDER).absolute()
         self.best = best_of(run)
         self._coming: dict[str, Any] | None = None  # the best so far, not yet known to be complete
+        self._saving = 0
+        self._say = say
         self._keep = _Keep(keep, {self.best["step"]} if self.best else set())
         self._options = ocp.CheckpointManagerOptions(
             preservation_policy=self._keep,  # type: ignore[arg-type]
@@ -73,6 +76,8 @@ class Store:
             cleanup_tmp_directories=True,
             # Moved at once, then deleted file by file: a kill between two files leaves no half of a checkpoint.
             todelete_subdir=DELETED,
+            # Called when all is written, before the checkpoint gets its name.
+            async_options=ocp.AsyncOptions(post_finalization_callback=self._seal),
         )
         self._sweep()
         self._manager = self._open()
@@ -91,7 +96,7 @@ class Store:
         """Starts saving; the checkpoint is visible when all of it is on disk.
 
         Raises:
-          InputError: the disk is full. Asked before writing; what fills it later is found by the next call.
+          NoRoomError: the disk is full. Asked before writing; what fills it later is found by the next call.
         """
         self.wait()
         with self._what_is_kept():
@@ -105,6 +110,7 @@ class Store:
         }
         if moments := flat(state.opt_state):  # plain SGD has none, and Orbax refuses an empty item
             items["opt_state"] = ocp.args.PyTreeSave(moments)  # type: ignore[call-arg]
+        self._saving = step
         with self._what_is_kept():
             self._manager.save(step, args=ocp.args.Composite(**items))
 
@@ -113,6 +119,9 @@ class Store:
         with self._what_is_kept():
             self._manager.wait_until_finished()
             self._manager.check_for_errors()
+        if self._saving:  # without an error it is there
+            note(self.folder.parent, "complete", self._saving)
+            self._saving = 0
         if self._coming:
             self.best, self._coming = self._coming, None
             if jax.process_index() == 0:
@@ -122,6 +131,12 @@ class Store:
                 if step not in self._keep.special:
                     self._manager.delete(step)
         self._sweep()
+
+    def _seal(self) -> None:
+        if jax.process_index():
+            return
+        for unfinished in self.folder.glob(f"{self._saving}.*"):
+            intact.seal(unfinished)
 
     def _sweep(self) -> None:
         if jax.process_index() == 0:
@@ -147,13 +162,8 @@ class Store:
         try:
             with room_on_disk(self.folder):
                 yield
-        except InputError as e:
-            steps = ", ".join(map(str, complete_steps(self.folder.parent))) or "none"
-            raise InputError(
-                e.what,
-                where=e.where,
-                hint=f"complete checkpoints: {steps}; free some space, the same command goes on from there",
-            ) from e
+        except NoRoomError as e:
+            raise no_room(self.folder.parent, e.what) from e
 
     def close(self) -> None:
         self._manager.close()
@@ -179,11 +189,11 @@ class Store:
         expected: dict[str, Any],
         changed_ok: bool,
     ) -> tuple[TrainState, dict[str, Any]] | None:
-        """The newest readable checkpoint in the shape and place of `state`, and its meta; None when there is
+        """The newest undamaged checkpoint in the shape and place of `state`, and its meta; None when there is
         none. The base of adapters is not in it: `frozen` is then that of `state`.
 
-        An unreadable checkpoint is moved to `checkpoints.unreadable/` with a warning, and the one before it
-        taken.
+        One that is seen to be damaged, by its checksums, is moved to `checkpoints.unreadable/` with a warning, and
+        the one before it taken. One that cannot be read for another reason (storage, memory) stays where it is.
 
         Args:
           state: a fresh state, or its shapes.
@@ -191,31 +201,66 @@ class Store:
 
         Raises:
           InputError: a checkpoint of another model; a changed config, data or tokenizer.
-          WorkError: there are checkpoints, and none is readable.
+          WorkError: a checkpoint could not be read; another try may.
+          FinalError: there are checkpoints, and all of them are damaged.
         """
         steps = complete_steps(self.folder.parent)
         for step in reversed(steps):
-            found = reason = None
+            if reason := self._damage(step):
+                warnings.warn(f"checkpoint {step} is damaged: {reason}; trying the one before", stacklevel=2)
+                self._set_aside(step)
+                continue
+            found = error = None
             try:
                 meta = self.meta(step)
                 compare(meta, expected, changed_ok, where=str(self.folder / str(step)))
                 found = self._read(step, state, places, cfg), meta
             except InputError:
                 raise
-            except Exception as e:  # Orbax and tensorstore raise many kinds for damaged files
-                reason = (str(e).splitlines() or [type(e).__name__])[0][:200]
-            if all_agree(found is not None):
-                return found
-            reason = reason or "by another process"
-            warnings.warn(f"checkpoint {step} is unreadable ({reason}); trying the one before", stacklevel=2)
-            self._set_aside(step)
+            except Exception as e:  # Orbax and tensorstore raise many kinds
+                error = e
+            if not all_agree(found is not None):
+                raise self._not_read(step, error) from error
+            return found
         if steps:
-            raise WorkError(
-                f"none of {len(steps)} checkpoints is readable",
+            raise FinalError(
+                f"all of {len(steps)} checkpoints are damaged",
                 where=str(self.folder),
-                hint="they were moved to checkpoints.unreadable; the same command now starts afresh",
+                hint="they were moved to checkpoints.unreadable; --resume never starts afresh",
             )
         return None
+
+    def _damage(self, step: int) -> str:
+        """What is proven to be wrong with a checkpoint, on whichever process; "" for nothing."""
+        folder, began = self.folder / str(step), time.monotonic()
+        found, error = None, None
+        try:
+            found = intact.damage(folder, jax.process_index(), jax.process_count())
+        except OSError as e:
+            error = e
+        if not all_agree(error is None):
+            raise self._not_read(step, error) from error
+        if not all_agree(not found):
+            return found or "as another process found"
+        if found is None:
+            self._say(f"checkpoint {step} has no checksums and is not verified")
+        else:
+            mib = intact.size(folder) / 2**20
+            self._say(f"checkpoint {step} verified: {mib:.0f} MiB in {time.monotonic() - began:.1f} s")
+        return ""
+
+    def _not_read(self, step: int, error: Exception | None) -> WorkError:
+        why = (
+            (str(error).splitlines() or [type(error).__name__])[0][:200]
+            if error
+            else "as another process found"
+        )
+        return WorkError(
+            f"checkpoint {step} could not be read: {why}",
+            where=str(self.folder / str(step)),
+            hint="nothing was changed, and the same command tries again; if it can never be read, "
+            "move its folder elsewhere and the one before is taken",
+        )
 
     def _read(self, step: int, state: TrainState, places: TrainState, cfg: ModelConfig) -> TrainState:
         adapters = has_adapters(state.params)
@@ -258,30 +303,21 @@ class Store:
     def _set_aside(self, step: int) -> None:
         self._manager.close()
         if jax.process_index() == 0:
-            aside = self.folder.with_name(FOLDER + ".unreadable")
+            aside = self.folder.with_name(UNREADABLE)
             aside.mkdir(exist_ok=True)
             shutil.rmtree(aside / str(step), ignore_errors=True)
             (self.folder / str(step)).rename(aside / str(step))
+            note(self.folder.parent, "set_aside", step)
         all_agree(True)  # nobody lists the folder before the first process has moved it
         self._manager = self._open()
 
 
-def complete_steps(run: str | Path) -> list[int]:
-    """Steps of a run's complete checkpoints, oldest first; unfinished ones have a longer name."""
-    folder = Path(run) / FOLDER
-    return sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit()) if folder.is_dir() else []
-
-
-def best_of(run: str | Path) -> dict[str, Any] | None:
-    """What `best.json` of a run says, None without one: `{step, metric, value}`."""
-    path = Path(run) / BEST
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-
-
 @contextmanager
-def open_store(run: str | Path, keep: int = 2) -> Iterator[Store]:
+def open_store(
+    run: str | Path, keep: int = 2, say: Callable[[str], None] = lambda text: None
+) -> Iterator[Store]:
     """A `Store` that is closed at the end."""
-    store = Store(run, keep)
+    store = Store(run, keep, say)
     try:
         yield store
     except BaseException:

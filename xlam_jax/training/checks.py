@@ -10,7 +10,7 @@ import numpy as np
 
 from xlam_jax.data.loader import PackedSource, Steps
 from xlam_jax.data.tokenize import tokenizer_hash
-from xlam_jax.errors import InputError, WorkError
+from xlam_jax.errors import FinalError, InputError
 from xlam_jax.models.config import ModelConfig
 from xlam_jax.training.config import TrainConfig
 
@@ -68,7 +68,7 @@ def no_length() -> InputError:
     )
 
 
-def not_finite(number: int, values: dict[str, Any], steps: Steps, saved: int) -> WorkError:
+def not_finite(number: int, values: dict[str, Any], steps: Steps, saved: int) -> FinalError:
     """The error of a step whose loss or gradient is not finite, with the records of the rows at fault."""
     rows = ~values["row_finite"]
     known = bool(rows.any())
@@ -80,7 +80,7 @@ def not_finite(number: int, values: dict[str, Any], steps: Steps, saved: int) ->
 
 def spiked(
     number: int, values: dict[str, Any], limits: np.ndarray, steps: Steps, losses: np.ndarray, saved: int
-) -> WorkError:
+) -> FinalError:
     """The error of a step that stands out.
 
     Args:
@@ -100,6 +100,14 @@ def spiked(
     )
 
 
+def broken_update(number: int, values: dict[str, Any], steps: Steps, saved: int) -> FinalError:
+    """The error of a step whose update left parameters that are not finite."""
+    ids = named_records(steps.record_ids(number), np.argwhere(np.ones_like(values["row_finite"])))
+    return _stopped(
+        number, values, saved, f"the updated parameters are not finite; its records: {_some(ids)}"
+    )
+
+
 def named_records(ids: list[list[list[str]]], rows: Any) -> list[str]:
     """Ids of the records in the rows [n, 2] (micro-batch, row) of a step."""
     return [i for a, b in rows for i in ids[a][b]]
@@ -109,10 +117,10 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:40]) + (f" and {len(names) - 40} more" if len(names) > 40 else "")
 
 
-def _stopped(number: int, values: dict[str, Any], saved: int, where: str, limits: str = "") -> WorkError:
+def _stopped(number: int, values: dict[str, Any], saved: int, where: str, limits: str = "") -> FinalError:
     kept = f"the last checkpoint is of step {saved}" if saved else "no checkpoint was written yet"
     loss, norm = float(values["loss"]), float(values["grad_norm"])
-    return WorkError(
+    return FinalError(
         f"step {number + 1}: loss {loss}, gradient norm {norm}{limits}",
         where=where,
         hint=f"{kept}; look at these records, lower optim.lr, or do without such steps: spikes.action=skip",

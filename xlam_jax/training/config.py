@@ -177,13 +177,15 @@ _FREE = frozenset(
         "track",
         "track_project",
         "resume_changed",
-        "max_minutes",
-        "max_epochs",
         "stop_at",
         "remat",
         "attention",
     ]
 )
+
+
+# What `steps: auto` is made of; without it these say nothing.
+LENGTH = ("max_epochs", "max_minutes")
 
 
 def binding(config: TrainConfig) -> dict[str, Any]:
@@ -195,4 +197,5 @@ def binding(config: TrainConfig) -> dict[str, Any]:
         return {k: v for key, child in value.items() for k, v in walk(f"{prefix}.{key}", child).items()}
 
     values = config.model_dump(mode="json")
-    return {k: v for key, value in values.items() if key not in _FREE for k, v in walk(key, value).items()}
+    free = _FREE if config.steps == "auto" else _FREE | set(LENGTH)
+    return {k: v for key, value in values.items() if key not in free for k, v in walk(key, value).items()}

@@ -6,6 +6,7 @@ import dataclasses
 import math
 import statistics
 import time
+from typing import Any
 
 import jax
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from xlam_jax.data.loader import batches
 from xlam_jax.training.checkpoint import state_bytes
 from xlam_jax.training.checks import no_length, not_finite
+from xlam_jax.training.config import LENGTH
 from xlam_jax.training.setup import Work
 from xlam_jax.training.step import TrainState
 
@@ -33,13 +35,42 @@ def fix_steps(work: Work, state: TrainState) -> tuple[TrainState, int]:
         state, seconds = _calibrate(work, state)
         left = config.max_minutes * 60 - (time.monotonic() - work.began) - _closing_seconds(work, seconds)
         total = min(total, max(1, math.floor(left / seconds)))
-    if jax.process_count() > 1:
-        from jax.experimental import multihost_utils
-
-        total = int(multihost_utils.broadcast_one_to_all(np.int32(total)))
+    total = _from_first(int(total))
     epochs = total * config.batch.rows / len(work.data)
     work.console.print(f"{total} steps, {epochs:.2f} epochs", highlight=False)
-    return state, int(total)
+    return state, total
+
+
+def total_on_resume(work: Work, meta: dict[str, Any]) -> int:
+    """The number of steps of a run that goes on from a checkpoint with `meta`.
+
+    It stays what it was; where `max_epochs` or `max_minutes` were changed (and `resume_changed` allows that), it
+    is reckoned anew, the minutes from now on by the time that the steps so far took.
+    """
+    config, before = work.config, meta["config"]
+    if config.steps != "auto":
+        return config.steps
+    if all(before.get(key) == getattr(config, key) for key in LENGTH):
+        return meta["total_steps"]
+    total, done = math.inf, meta["step"]
+    if config.max_epochs is not None:
+        total = max(1, math.ceil(config.max_epochs * len(work.data) / config.batch.rows))
+    if config.max_minutes is not None:
+        seconds = meta["productive_seconds"] / done
+        left = config.max_minutes * 60 - (time.monotonic() - work.began) - _closing_seconds(work, seconds)
+        total = min(total, done + max(0, math.floor(left / seconds)))
+    total = _from_first(max(done, int(total)))
+    work.console.print(f"{total} steps, by {' and '.join(LENGTH)} as they are now", highlight=False)
+    return total
+
+
+def _from_first(total: int) -> int:
+    """What process 0 says, whose clock counts."""
+    if jax.process_count() == 1:
+        return total
+    from jax.experimental import multihost_utils
+
+    return int(multihost_utils.broadcast_one_to_all(np.int32(total)))
 
 
 def _calibrate(work: Work, state: TrainState) -> tuple[TrainState, float]:

@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,19 +16,21 @@ import numpy as np
 from rich.console import Console
 
 from xlam_jax.data.loader import batches
-from xlam_jax.errors import InputError
+from xlam_jax.errors import FinalError, InputError, NoRoomError, XlamError, is_no_room
+from xlam_jax.lease import Lease
 from xlam_jax.training import norms, run_folder
-from xlam_jax.training.checkpoint import Store, complete_steps, model_to_json, open_store
-from xlam_jax.training.checks import named_records, not_finite, spiked
+from xlam_jax.training.checkpoint import Store, model_to_json, open_store
+from xlam_jax.training.checks import broken_update, named_records, not_finite, spiked
 from xlam_jax.training.config import TrainConfig, binding
 from xlam_jax.training.evaluating import Evaluation, Evaluator
-from xlam_jax.training.length import fix_steps
-from xlam_jax.training.optimizer import learning_rate
+from xlam_jax.training.kept import complete_steps, lost, no_room
+from xlam_jax.training.length import fix_steps, total_on_resume
+from xlam_jax.training.optimizer import check_warmup, learning_rate
 from xlam_jax.training.profiling import Profile
 from xlam_jax.training.progress import Meter, StepClock, display, memory, peak_rss
 from xlam_jax.training.report import write_report
 from xlam_jax.training.setup import Work
-from xlam_jax.training.shared import check_shared
+from xlam_jax.training.shared import all_agree, check_shared
 from xlam_jax.training.signals import Interrupts
 from xlam_jax.training.spikes import SpikeRule
 from xlam_jax.training.step import COUNTS, Metrics, TrainState
@@ -91,20 +93,17 @@ def train(
     began = time.monotonic()
     console = console or Console(stderr=True)
     run = Path(config.out)
-    exists = bool(complete_steps(run))
-    if resume == "never" and exists:
-        raise InputError(
-            "the run folder holds checkpoints", where=str(run), hint="--resume auto, or another `out`"
-        )
-    if resume == "must" and not exists:
-        raise InputError("no checkpoint to resume from", where=str(run), hint="--resume auto starts afresh")
+    _check_resume(run, resume)
     need_packages(config.track)
     profile = Profile(config.log.profile, run)
     work = Work(config, console, began)
+    say = functools.partial(console.print, highlight=False, markup=False)
     dump = run / f"hang-{jax.process_index()}.txt"
     with (
+        _room_for(run),
         Interrupts() as interrupts,
         jax.set_mesh(work.mesh),
+        _alone(run, say) as lease,
         Watchdog(config.watchdog, dump) as watchdog,
         contextlib.closing(profile),
     ):
@@ -112,8 +111,8 @@ def train(
         check_shared(run)
         work.describe_model(run)
         try:
-            with open_store(run, config.checkpoint.keep) as store:
-                session = _Session(work, store, interrupts, watchdog, profile)
+            with open_store(run, config.checkpoint.keep, say) as store:
+                session = _Session(work, store, interrupts, watchdog, profile, lease)
                 return session.run(Evaluation(work, evaluators))
         except Exception as e:
             with contextlib.suppress(OSError):  # the error may be that the disk is full
@@ -125,13 +124,65 @@ def train(
                     write_report(run)
 
 
+def _check_resume(run: Path, resume: Resume) -> None:
+    exists = bool(complete_steps(run))
+    if resume == "never" and exists:
+        raise InputError(
+            "the run folder holds checkpoints", where=str(run), hint="--resume auto, or another `out`"
+        )
+    if resume == "must" and not exists:
+        raise InputError("no checkpoint to resume from", where=str(run), hint="--resume auto starts afresh")
+    if resume == "auto" and lost(run):
+        raise FinalError(
+            "this run saved checkpoints, and none is left",
+            where=str(run),
+            hint="put them back (checkpoints.unreadable holds what was damaged), or start afresh with --resume never",
+        )
+
+
+@contextlib.contextmanager
+def _room_for(run: Path) -> Iterator[None]:
+    """A full disk is told in one way, wherever it is met: in metrics, events, the log, a profile."""
+    try:
+        yield
+    except NoRoomError:
+        raise
+    except (OSError, ValueError, RuntimeError) as e:
+        if not is_no_room(e):
+            raise
+        file = getattr(e, "filename", None)
+        raise no_room(run, f"the disk is full{f' ({file})' if file else ''}") from e
+
+
+@contextlib.contextmanager
+def _alone(run: Path, say: Callable[[str], None]) -> Iterator[Lease | None]:
+    """Holds the lease of the run folder, in process 0 for all of them; the others see whether it was had."""
+    with contextlib.ExitStack() as stack:
+        lease = error = None
+        try:
+            if jax.process_index() == 0:
+                lease = stack.enter_context(Lease(run / "lease.json", "run folder", say))
+        except XlamError as e:
+            error = e
+        if not all_agree(error is None):
+            raise error or InputError("another process works in this run folder", where=str(run))
+        yield lease
+
+
 class _Session:
     """One process's part of a run: from a start or a checkpoint to a stop."""
 
     def __init__(
-        self, work: Work, store: Store, interrupts: Interrupts, watchdog: Watchdog, profile: Profile
+        self,
+        work: Work,
+        store: Store,
+        interrupts: Interrupts,
+        watchdog: Watchdog,
+        profile: Profile,
+        lease: Lease | None,
     ):
         self.work, self.store, self.config, self.out = work, store, work.config, work.out
+        self.lease = lease
         self.interrupts, self.watchdog, self.profile = interrupts, watchdog, profile
         self.window, self.overall = Meter(), Meter()
         self.rates = self.overall.rates()  # as of the last step read, saving not counted
@@ -157,10 +208,11 @@ class _Session:
             state, found = restored
             state = work.lora.with_base(state) if work.lora else state
             self.start = found["step"]
-            self.total = config.steps if config.steps != "auto" else found["total_steps"]
+            self.total = total_on_resume(work, found)
             work.console.print(f"resumed at step {self.start} of {self.total}", highlight=False)
         else:
             state, self.total = fix_steps(work, work.fresh())
+        check_warmup(config.optim, self.total)
         store.forget_best_after(self.start)
         started = run_folder.first_start(self.out)
         self.clock = StepClock(found.get("productive_seconds", 0.0), started)
@@ -203,6 +255,10 @@ class _Session:
         self.steps = work.steps(self.total)
         stopped = ""
         waiting: tuple[int, Metrics] | None = None
+        due = self.start and evaluation.due(self.start, self.end)
+        if due and not all_agree(run_folder.evaluated_at(self.out, self.start)):
+            with self.watchdog.busy():  # due when the run ended before
+                self._look(state, evaluation)
         self.clock.mark()
         for number, host_batch in batches(self.steps, self.start):
             if number >= self.end:
@@ -262,6 +318,9 @@ class _Session:
                 raise not_finite(number, values, self.steps, self.saved)
             losses = work.row_losses(state, number)
             raise spiked(number, values, limits, self.steps, losses, self.saved)
+        if not values["params_finite"]:
+            self.store.wait()
+            raise broken_update(number, values, self.steps, self.saved)
         if not applied:
             self._skip(number, values)
         counts = (int(values["tokens"]), int(values["targets"]), config.batch.rows * work.data.seq_len)
@@ -296,6 +355,8 @@ class _Session:
         self.shown.say(f"step {number + 1} skipped: loss {facts['loss']}, gradient {facts['grad_norm']}")
 
     def _save(self, state: TrainState) -> None:
+        if self.lease:
+            self.lease.check()
         progress = {"spikes": self.rule.state(), "productive_seconds": self.clock.productive}
         self.store.save(state, self.done, {**self.meta, **progress})
         self.saved = self.done

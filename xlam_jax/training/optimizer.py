@@ -17,10 +17,11 @@ from optax import contrib
 from pydantic import Field
 
 from xlam_jax.config import Config
+from xlam_jax.errors import InputError
 from xlam_jax.models.spec import path_name
 from xlam_jax.training.adafactor import scale_by_factored_rms
 from xlam_jax.training.norms import is_stacked, squares, total
-from xlam_jax.training.rounding import round_tree
+from xlam_jax.training.rounding import round_tree, salted
 
 Rounding = Literal["stochastic", "nearest"]
 
@@ -60,11 +61,12 @@ class OptimConfig(Config):
     rounding: Rounding = "stochastic"
 
 
-def make_optimizer(optim: OptimConfig, decay_mask: Any) -> optax.GradientTransformation:
+def make_optimizer(optim: OptimConfig, decay_mask: Any, seed: int = 0) -> optax.GradientTransformation:
     """Gradient -> direction in float32, to be scaled by the learning rate and subtracted (see `apply`).
 
     Args:
       decay_mask: params-shaped tree of bools, True where weight decay applies.
+      seed: of the rounding of moments in bfloat16.
     """
     adam = optax.scale_by_adam(optim.beta1, optim.beta2, optim.eps)
     match optim.name:
@@ -78,7 +80,7 @@ def make_optimizer(optim: OptimConfig, decay_mask: Any) -> optax.GradientTransfo
             scale = optax.identity()
     return optax.chain(
         clip_in_float32(optim.clip),
-        _moments_in_bfloat16(scale) if optim.moment_dtype == "bfloat16" else _float32_state(scale),
+        _moments_in_bfloat16(scale, seed) if optim.moment_dtype == "bfloat16" else _float32_state(scale),
         optax.add_decayed_weights(optim.weight_decay, decay_mask) if optim.weight_decay else optax.identity(),
     )
 
@@ -132,7 +134,7 @@ class Rounded(NamedTuple):
     inner: Any
 
 
-def _moments_in_bfloat16(tx: optax.GradientTransformation) -> optax.GradientTransformation:
+def _moments_in_bfloat16(tx: optax.GradientTransformation, seed: int) -> optax.GradientTransformation:
     tx = _float32_state(tx)
 
     def narrow(x: jax.Array) -> jax.Array:
@@ -145,23 +147,33 @@ def _moments_in_bfloat16(tx: optax.GradientTransformation) -> optax.GradientTran
     def update(grads: Any, state: Rounded, params: Any = None) -> tuple[Any, Rounded]:
         wide = jax.tree.map(lambda x: x.astype(jnp.float32) if x.dtype == jnp.bfloat16 else x, state.inner)
         direction, inner = tx.update(grads, wide, params)
-        return direction, Rounded(state.count + 1, round_tree(inner, state.inner, state.count))
+        return direction, Rounded(state.count + 1, round_tree(inner, state.inner, salted(state.count, seed)))
 
     return optax.GradientTransformation(init, update)  # type: ignore[arg-type]
 
 
 def apply(
-    params: Any, direction: Any, lr: jax.Array, step: jax.Array, rounding: Rounding = "stochastic"
+    params: Any, direction: Any, lr: jax.Array, salt: jax.Array, rounding: Rounding = "stochastic"
 ) -> Any:
     """`params - lr * direction`, computed in float32, in the parameters' dtype.
 
     Args:
-      step: int32; bfloat16 parameters draw their rounding from it.
+      salt: integer scalar; bfloat16 parameters draw their rounding from it.
     """
     wide = jax.tree.map(lambda p, d: p.astype(jnp.float32) - lr * d.astype(jnp.float32), params, direction)
     if rounding == "nearest":
         return jax.tree.map(lambda x, p: x.astype(p.dtype), wide, params)
-    return round_tree(wide, params, step)
+    return round_tree(wide, params, salt)
+
+
+def check_warmup(optim: OptimConfig, total_steps: int) -> None:
+    """Raises InputError when a run would end before its learning rate is reached."""
+    if optim.warmup_steps is not None and optim.warmup_steps >= total_steps:
+        raise InputError(
+            f"{optim.warmup_steps} steps of warm-up in a run of {total_steps}",
+            where="optim.warmup_steps",
+            hint=f"fewer than {total_steps}, or optim.warmup as a part of the steps",
+        )
 
 
 def learning_rate(optim: OptimConfig, total_steps: int) -> Callable[[int], float]:

@@ -33,6 +33,11 @@ def round_tree(tree: Any, like: Any, salt: jax.Array) -> Any:
     return jax.tree_util.tree_map_with_path(leaf, tree, like)
 
 
+def salted(step: Any, seed: int) -> jax.Array:
+    """The salt of a step: other seeds draw other numbers. Seed 0 leaves the step as it is."""
+    return jnp.asarray(step).astype(jnp.uint32) ^ _mix(jnp.uint32(seed % 2**32))
+
+
 def stochastic_round(x: jax.Array, salt: jax.Array) -> jax.Array:
     """float32 of any shape -> bfloat16; not finite stays what it is."""
     bits = jax.lax.bitcast_convert_type(x, jnp.uint32)

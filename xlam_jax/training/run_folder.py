@@ -144,8 +144,8 @@ class MetricsLog:
         """One line; `step` says after how many steps."""
         if self._file is None:
             return
-        row = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
-        self._file.write(json.dumps(row) + "\n")
+        row = _plain(row)
+        self._file.write(json.dumps(row, allow_nan=False) + "\n")
         self._file.flush()
         numbers = {k: v for k, v in row.items() if k != "step" and isinstance(v, int | float)}
         if self._tracker and numbers:
@@ -156,6 +156,25 @@ class MetricsLog:
             self._file.close()
         if self._tracker:
             self._tracker.close()
+
+
+def _plain(value: Any) -> Any:
+    """Values that JSON has: what is not finite becomes null, in lists and objects too."""
+    if isinstance(value, dict):
+        return {key: _plain(child) for key, child in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(child) for child in value]
+    if hasattr(value, "item"):  # a number of NumPy or JAX
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def evaluated_at(run: Path, step: int) -> bool:
+    """Whether metrics.jsonl has what was evaluated after `step` steps, beside the step's own line."""
+    return any(
+        row.get("step") == step and not row.keys() & {"loss", "grad_norms", "param_norms"}
+        for row in read_metrics(run)
+    )
 
 
 def read_metrics(run: str | Path) -> list[dict[str, Any]]:

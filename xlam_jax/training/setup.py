@@ -26,7 +26,7 @@ from xlam_jax.training.checkpoint import state_bytes
 from xlam_jax.training.checks import check_batch, check_context, check_data
 from xlam_jax.training.config import TrainConfig
 from xlam_jax.training.lora import LoraRun
-from xlam_jax.training.optimizer import make_optimizer
+from xlam_jax.training.optimizer import check_warmup, make_optimizer
 from xlam_jax.training.step import TrainState, init_state, make_eval, make_step, micro_sharding, state_spec
 from xlam_jax.training.tasks import make_task
 
@@ -49,19 +49,21 @@ class Work:
         for source in filter(None, (self.data, self.eval_data)):
             check_data(source, self.cfg, config.model)
         micro = check_batch(config, self.mesh)
+        if config.steps != "auto":
+            check_warmup(config.optim, config.steps)
         check_context(self.data.seq_len, self.mesh)
         partition.check(self.cfg, config.freeze, config.freeze_layers)
         self.lora = LoraRun(config, self.cfg, self.mesh) if config.lora else None
         cut = (self.cfg, config.freeze, config.freeze_layers)
         mask = self.lora.decay_mask() if self.lora else partition.split_like(decay_mask(self.cfg), *cut)[0]
-        self.tx = make_optimizer(config.optim, mask)
+        self.tx = make_optimizer(config.optim, mask, config.seed)
         self.shapes, self.places = (
             self.lora.state_spec(self.tx)
             if self.lora
             else state_spec(self.cfg, self.tx, self.mesh, config.precision.param_dtype, *cut[1:])
         )
         self.objective = self.task.objective(self.data)
-        self.step_fn = make_step(self.objective, self.tx, self.places, config.optim.rounding)
+        self.step_fn = make_step(self.objective, self.tx, self.places, config.optim.rounding, config.seed)
         self.sharding = micro_sharding(self.mesh)
         self.parts = batch_share(self.mesh)[1]
         self.micro = micro

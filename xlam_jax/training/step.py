@@ -29,11 +29,14 @@ from xlam_jax.parallel.rules import ShardingRules, batch_sharding
 from xlam_jax.training import norms, optimizer, partition
 from xlam_jax.training.objectives import Objective
 from xlam_jax.training.partition import Frozen
+from xlam_jax.training.rounding import salted
 
 Metrics = dict[str, Any]
 # Of a step's metrics those that are no averages: `tokens` are not padding, `row_finite` is [A, B], `grad_squares`
-# see `norms.squares`, `applied` is False when the update was refused.
-COUNTS = ("weight", "tokens", "targets", "finite", "applied", "row_finite", "grad_squares", "param_squares")
+# see `norms.squares`, `applied` is False when the update was refused, `params_finite` is of the updated parameters.
+COUNTS = (
+    "weight", "tokens", "targets", "finite", "applied", "params_finite", "row_finite", "grad_squares", "param_squares"
+)  # fmt: skip
 
 
 @flax.struct.dataclass
@@ -126,11 +129,15 @@ def make_step(
     tx: optax.GradientTransformation,
     places: TrainState,
     rounding: optimizer.Rounding = "stochastic",
+    seed: int = 0,
 ) -> Callable[..., tuple[TrainState, Metrics]]:
     """The jitted step `(state, batch_ABS, lr, limits=NO_LIMIT) -> (state, metrics)`; the state is donated.
 
     `limits` float32 [2]: largest loss and gradient norm. A step beyond them, or not finite, leaves parameters
     and moments as they were, so that bad rows never enter the model, whatever is decided about them later.
+
+    Args:
+      seed: of dropout masks and stochastic rounding.
 
     Metrics (replicated): `loss` and the objective's other averages (`accuracy`, ...), `grad_norm` (before
     clipping), and `COUNTS`.
@@ -139,7 +146,7 @@ def make_step(
     def step(
         state: TrainState, batch: Batch, lr: jax.Array, limits: Any = NO_LIMIT
     ) -> tuple[TrainState, Metrics]:
-        grads, sums, row_finite = accumulate(objective, state, batch)
+        grads, sums, row_finite = accumulate(objective, state, batch, seed)
         weight = jnp.maximum(sums["weight_sum"], 1e-6)
         grads = jax.tree.map(lambda g: g / weight.astype(g.dtype), grads)
         loss = sums["loss_sum"] / weight
@@ -149,12 +156,14 @@ def make_step(
         applied = finite & (loss <= limits[0]) & (norm <= limits[1])
         with jax.named_scope("optimizer"):
             direction, opt_state = tx.update(grads, state.opt_state, state.params)
-            params = optimizer.apply(state.params, direction, lr, state.step, rounding)
+            params = optimizer.apply(state.params, direction, lr, salted(state.step, seed), rounding)
             params, opt_state = jax.tree.map(
                 lambda new, old: jnp.where(applied, new, old),
                 (params, opt_state),
                 (state.params, state.opt_state),
             )
+            # Read where it is written: a finite gradient may still carry a parameter beyond what its dtype holds.
+            params_finite = jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(params)]).all()
         new = dataclasses.replace(state, step=state.step + 1, params=params, opt_state=opt_state)
         metrics = {
             **averages(sums),
@@ -165,6 +174,7 @@ def make_step(
             "targets": (batch.loss_weights > 0).sum(),
             "finite": finite,
             "applied": applied,
+            "params_finite": params_finite,
             "row_finite": row_finite,
         }
         return new, metrics
@@ -174,12 +184,12 @@ def make_step(
 
 
 def accumulate(
-    objective: Objective, state: TrainState, batch: Batch
+    objective: Objective, state: TrainState, batch: Batch, seed: int = 0
 ) -> tuple[Any, dict[str, jax.Array], jax.Array]:
     """(gradient of the loss sum, sums by name, row_finite [A, B]) over the micro-batches of `[A, B, S]`."""
 
     def loss(params: Any, micro: Batch) -> tuple[jax.Array, tuple[dict[str, jax.Array], jax.Array]]:
-        whole = with_dropout(partition.combine(params, state.frozen), state.step, micro.tokens)
+        whole = with_dropout(partition.combine(params, state.frozen), state.step, micro.tokens, seed)
         loss_sum, weight_sum, metrics = objective(whole, micro, state.frozen.below)
         sums = {k: v for k, v in metrics.items() if k.endswith("_sum")}
         return loss_sum, ({"loss_sum": loss_sum, "weight_sum": weight_sum, **sums}, metrics["row_finite"])

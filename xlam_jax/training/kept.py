@@ -1,0 +1,42 @@
+"""What a run folder keeps of its checkpoints, read without Orbax."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from xlam_jax.errors import NoRoomError
+from xlam_jax.training.run_folder import EVENTS, read_lines
+
+FOLDER = "checkpoints"
+BEST = "best.json"
+UNREADABLE = "checkpoints.unreadable"
+
+
+def complete_steps(run: str | Path) -> list[int]:
+    """Steps of a run's complete checkpoints, oldest first; unfinished ones have a longer name."""
+    folder = Path(run) / FOLDER
+    return sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit()) if folder.is_dir() else []
+
+
+def no_room(run: Path, what: str) -> NoRoomError:
+    """The error of a run whose disk is full, with what is kept."""
+    steps = ", ".join(map(str, complete_steps(run))) or "none"
+    hint = f"complete checkpoints: {steps}; free some space, the same command goes on from there"
+    return NoRoomError(what, where=str(run), hint=hint)
+
+
+def lost(run: str | Path) -> bool:
+    """Whether a run had complete checkpoints since it was last started from nothing, and none is left."""
+    if complete_steps(run):
+        return False
+    found = [row.get("event") for row in read_lines(Path(run) / EVENTS)]
+    begins = len(found) - found[::-1].index("started") if "started" in found else 0
+    return not {"complete", "set_aside"}.isdisjoint(found[begins:])
+
+
+def best_of(run: str | Path) -> dict[str, Any] | None:
+    """What `best.json` of a run says, None without one: `{step, metric, value}`."""
+    path = Path(run) / BEST
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
