@@ -12,7 +12,6 @@ import pytest
 from xlam_jax.errors import InputError, WorkError
 from xlam_jax.lease import Lease
 
-QUICK = {"renew": 0.05, "expires": 0.4}
 HOLD = """
 import sys, time
 from pathlib import Path
@@ -59,7 +58,7 @@ def test_alive_it_is_respected_and_killed_it_is_taken_over_at_once(tmp_path):
 def test_another_machine_is_watched_for_life(tmp_path):
     file, said = tmp_path / "lease.json", []
     foreign(file)
-    with Lease(file, "place", said.append, **QUICK):
+    with Lease(file, "place", said.append, renew=0.05, expires=0.4):
         assert json.loads(file.read_text())["pid"] == os.getpid()
     assert "looking up to" in said[0] and "node-7" in said[0] and "was left by" in said[1]
 
@@ -77,7 +76,7 @@ def test_another_machine_is_watched_for_life(tmp_path):
     thread.start()
     try:
         with pytest.raises(InputError, match="process 1 on node-7"):
-            Lease(file, "place", **QUICK).__enter__()
+            Lease(file, "place", renew=0.05, expires=0.4).__enter__()
     finally:
         end.set()
         thread.join()
@@ -85,7 +84,7 @@ def test_another_machine_is_watched_for_life(tmp_path):
 
 def test_who_stood_still_too_long_learns_it(tmp_path):
     file = tmp_path / "lease.json"
-    with Lease(file, "place", **QUICK) as lease:
+    with Lease(file, "place", renew=0.05, expires=0.4) as lease:
         lease.check()
         foreign(file)  # somebody took it for dead
         deadline = time.monotonic() + 10

@@ -97,6 +97,7 @@ def test_its_tiny_twin_trains(recipe, small_world, tmp_path):
         f"data.train={data}",
         f"data.eval={data if recipe.stem == 'sft' else 'null'}",
         "steps=2",
+        "optim.warmup_steps=1",
         "max_epochs=null",
         f"batch={{rows: {8 * accumulation}, accumulation: {accumulation}}}",
     ]

@@ -162,7 +162,7 @@ def test_a_run_that_starts_anew_is_another_run(settings):
     """A start before the first checkpoint may have another config."""
     names = []
     for _ in range(2):
-        run(settings, "stop_at=1", "steps=2")
+        run(settings, "stop_at=1", "steps=2", resume="never")
         names.append(json.loads((Path(settings["out"]) / "run.json").read_text())["tracked_as"])
         shutil.rmtree(Path(settings["out"]) / "checkpoints")
     assert names[0] != names[1]
