@@ -219,7 +219,13 @@ class Job:
         program = folder / "xlam"
         program.write_text(SAVER)
         program.chmod(0o755)
-        given = ["--parsable", "--nodes=1", "--ntasks-per-node=2", "--gpus-per-node=0", f"--output={self.log}"]
+        given = [
+            "--parsable",
+            "--nodes=1",
+            "--ntasks-per-node=2",
+            "--gpus-per-node=0",
+            f"--output={self.log}",
+        ]
         script = str(REPO / "launch/slurm.sbatch")
         self.id = slurm(
             "sbatch", *given, *options, f"--chdir={folder}", script, "c.yaml",

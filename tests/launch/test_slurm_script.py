@@ -66,7 +66,9 @@ def starts(folder):
 
 def requeued(folder):
     log = folder / "scontrol.log"
-    return [line for line in log.read_text().splitlines() if line.startswith("requeue")] if log.exists() else []
+    return (
+        [line for line in log.read_text().splitlines() if line.startswith("requeue")] if log.exists() else []
+    )
 
 
 def until(condition, seconds=20):
@@ -160,6 +162,10 @@ def test_a_task_of_an_array_is_requeued_alone(batch, tmp_path):
 def test_flags_and_a_sight_of_the_network_are_set_unless_they_are_given(batch, tmp_path):
     batch("0", "c.yaml").wait(20)
     env = dict(line.split("=", 1) for line in (tmp_path / "env.log").read_text().splitlines())
-    assert (env["XLAM_XLA_PROFILE"], env["NCCL_DEBUG"], env["NCCL_DEBUG_SUBSYS"]) == ("h100", "INFO", "INIT,NET")
+    assert (env["XLAM_XLA_PROFILE"], env["NCCL_DEBUG"], env["NCCL_DEBUG_SUBSYS"]) == (
+        "h100",
+        "INFO",
+        "INIT,NET",
+    )
     batch("0 0", "c.yaml", XLAM_XLA_PROFILE="none", NCCL_DEBUG="WARN").wait(20)
     assert "XLAM_XLA_PROFILE=none\n" in (tmp_path / "env.log").read_text()

@@ -27,6 +27,7 @@ from contextlib import suppress
 from typing import Any
 
 from xlam_jax.errors import InputError, WorkError, XlamError
+from xlam_jax.parallel.early_signals import end_at_once
 
 _TIMEOUT = "XLAM_INIT_TIMEOUT"
 _HEARTBEAT = "XLAM_HEARTBEAT_TIMEOUT"
@@ -71,6 +72,8 @@ def detect(env: Mapping[str, str] = os.environ) -> Group | None:
 def start(settings: str = "", env: Mapping[str, str] = os.environ) -> Group | None:
     """Joins the other processes of the run, if there are any; to be called before JAX is used.
 
+    SIGTERM, SIGUSR1 and SIGUSR2 end the process at once meanwhile, with status 75.
+
     Args:
       settings: text that must be the same in all processes, such as the config of the run.
 
@@ -78,13 +81,18 @@ def start(settings: str = "", env: Mapping[str, str] = os.environ) -> Group | No
       InputError: the environment contradicts itself, or the processes contradict each other.
       WorkError: the coordinator or another process did not come in time (`XLAM_INIT_TIMEOUT` seconds, 300).
     """
-    group = detect(env)
-    if group is None:
-        return None
+    with end_at_once():
+        group = detect(env)
+        if group is not None:
+            _join(group, settings, env)
+    return group
+
+
+def _join(group: Group, settings: str, env: Mapping[str, str]) -> None:
     import jax
 
     if jax.distributed.is_initialized():
-        return group
+        return
     timeout = _seconds(env, _TIMEOUT, 300)
     if group.coordinator:
         _roll_call(group, timeout, jax.__version__, settings)
@@ -117,7 +125,6 @@ def start(settings: str = "", env: Mapping[str, str] = os.environ) -> Group | No
             where=group.coordinator or "JAX's detection of the TPU slice",
             hint="every process of the run must be started with the same settings",
         ) from e
-    return group
 
 
 def is_first() -> bool:
