@@ -29,7 +29,7 @@ exit "$now"
 """
 SCONTROL = """#!/usr/bin/env bash
 echo "$*" >> scontrol.log
-[[ $1 != show ]] || echo "   SuspendTime=None SecsPreSuspend=0 PreemptEligibleTime=2026-01-01T00:00:00 PreemptTime=$PREEMPTED"
+[[ $1 != show ]] || echo "   SuspendTime=None PreemptEligibleTime=2026-01-01T00:00:00 PreemptTime=$PREEMPTED"
 """
 
 
