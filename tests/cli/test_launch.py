@@ -105,5 +105,5 @@ def test_every_word_reaches_the_hosts_of_a_tpu(here, xlam, stub, monkeypatch):
     monkeypatch.setenv("TPU_ZONE", "z-1")
     assert xlam("launch", "tpu", CONFIG, "out=gs://b/a run; x").code == 0
     command = (noted / "args").read_text().splitlines()[-1]
-    assert "XLAM_DISTRIBUTED=tpu exec .venv/bin/xlam train configs/demo/sft.yaml" in command
+    assert command.startswith("cd xlam-jax && launch/tpu/host.sh --detach configs/demo/sft.yaml")
     assert command.endswith(r"out=gs://b/a\ run\;\ x")
