@@ -29,7 +29,7 @@ def test_an_all_reduce_and_a_link_that_it_is_far_below(xlam, tmp_path):
     assert network["devices"] == 8 and network["gb_per_s"] == pytest.approx(wanted)
     assert network["share"] is None  # nothing says what is between them
     got = xlam("doctor", "--nodes", "--mib", 0.25, "--link-gbps", 1e9)
-    assert got.code == 1 and "fell back to TCP" in got.err
+    assert got.code == 1 and "fall back to TCP" in got.err
     assert xlam("doctor", "--nodes", "--mib", 0.25, "--link-gbps", 1e-6).code == 0
 
 
