@@ -72,7 +72,8 @@ def _network(mib: float, given: float) -> dict[str, Any]:
     if share is not None:
         verdict = "fine"
         if share < probe.FAR_BELOW:
-            verdict = f"{speed.gb_per_s:.3g} GB/s is {share:.1%} of the link's {link:.4g}: as slow as a fall back to TCP"
+            told = f"{speed.gb_per_s:.3g} GB/s is {share:.1%} of the link's {link:.4g}"
+            verdict = f"{told}: as slow as a fall back to TCP"
     return {**dataclasses.asdict(speed), "link_gb_per_s": link or None, "share": share, "verdict": verdict}
 
 
