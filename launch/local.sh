@@ -5,6 +5,10 @@ set -euo pipefail
 
 xlam=${XLAM:-xlam}
 processes=${PROCESSES:-1}
+# The flag profile for several GPUs, where there are some.
+if [[ -z ${XLAM_XLA_PROFILE:-} ]] && (($(nvidia-smi -L 2>/dev/null | wc -l) > 1)); then
+  export XLAM_XLA_PROFILE=h100
+fi
 if [[ $processes == 1 ]]; then
   exec "$xlam" train "$@"
 fi

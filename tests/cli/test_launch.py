@@ -48,6 +48,8 @@ def test_a_manifest_can_be_piped_into_a_file(here, xlam, capfd, monkeypatch):
         (("slurm", CONFIG, *WIDE, "--kind", "jobset"), "slurm has no kind 'jobset'"),
         (("k8s", CONFIG, *WIDE, "--name", "My_job"), "'My_job' is no name for a job"),
         (("local", CONFIG, "--image", "x"), "local (processes) runs no container"),
+        (("slurm", CONFIG, *WIDE, "--secret", "x", "--gpu-type", "y"), "where: --gpu-type, --secret"),
+        (("tpu", CONFIG, *WIDE, "--kind", "jobset", "--nodes", 2), "2 hosts of 4 chips are no slice of 4x4"),
         (("tpu", CONFIG, "--nodes", 2), "a TPU VM has the hosts it was made with"),
         (("slurm", CONFIG, "seed=%b"), "not valid YAML"),
     ],
@@ -82,9 +84,10 @@ def stub(monkeypatch, tmp_path):
 
 
 def test_kubectl_gets_the_manifest(here, xlam, stub):
-    noted = stub("kubectl")
-    assert xlam("launch", "k8s", CONFIG, *WIDE, "--nodes", 8).code == 0
-    assert (noted / "args").read_text().split() == ["apply", "-f", "-"]
+    noted = stub("kubectl")  # which knows of no workload
+    got = xlam("launch", "k8s", CONFIG, *WIDE, "--nodes", 8, "--namespace", "ml")
+    assert got.code == 0 and "was started" in got.err
+    assert (noted / "args").read_text().split() == ["--namespace=ml", "apply", "--filename=-"]
     jobset = list(yaml.safe_load_all((noted / "input").read_text()))[-1]
     assert jobset["spec"]["replicatedJobs"][0]["template"]["spec"]["completions"] == 8
 
@@ -102,5 +105,5 @@ def test_every_word_reaches_the_hosts_of_a_tpu(here, xlam, stub, monkeypatch):
     monkeypatch.setenv("TPU_ZONE", "z-1")
     assert xlam("launch", "tpu", CONFIG, "out=gs://b/a run; x").code == 0
     command = (noted / "args").read_text().splitlines()[-1]
-    assert "XLAM_DISTRIBUTED=tpu exec .venv/bin/xlam train configs/demo/sft.yaml" in command
+    assert command.startswith("cd xlam-jax && launch/tpu/host.sh --detach configs/demo/sft.yaml")
     assert command.endswith(r"out=gs://b/a\ run\;\ x")

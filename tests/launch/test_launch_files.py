@@ -12,11 +12,13 @@ import pytest
 import yaml
 
 from xlam_jax import launchers
+from xlam_jax.manifests import Options
 
 REPO = Path(__file__).resolve().parents[2]
 LAUNCH = REPO / "launch"
 SCRIPTS = sorted(p for p in LAUNCH.rglob("*") if p.suffix in (".sh", ".sbatch"))
-MANIFESTS = sorted(LAUNCH.rglob("*.yaml"))
+OVERLAYS = sorted(LAUNCH.rglob("overlays/*.yaml"))
+MANIFESTS = sorted(set(LAUNCH.rglob("*.yaml")) - set(OVERLAYS))
 CONFIG = REPO / "configs/demo/sft.yaml"
 # Written by hand from jobset_types.go (api/jobset/v1alpha2) of github.com/kubernetes-sigs/jobset.
 JOBSET = json.loads((Path(__file__).parent / "jobset-v1alpha2.json").read_text())
@@ -75,9 +77,14 @@ def test_manifests_fit_the_schemas(manifest, validate):
         errors_of(document, validate)
 
 
-@pytest.mark.parametrize(("target", "kind"), [("k8s", "jobset"), ("k8s", "job"), ("tpu", "jobset")])
-def test_filled_in_manifests_fit_the_schemas(target, kind, validate):
-    plan = launchers.launch(target, CONFIG, ["seed=3"], nodes=5, kind=kind, image="r.example/x:1")
+MANY = Options(image="r.example/x:1", namespace="ml", queue="gpus", claim="mine", secrets=("hub", "wandb"))
+
+
+@pytest.mark.parametrize(
+    ("target", "kind", "nodes"), [("k8s", "jobset", 5), ("k8s", "job", 5), ("tpu", "jobset", None)]
+)
+def test_filled_in_manifests_fit_the_schemas(target, kind, nodes, validate):
+    plan = launchers.launch(target, CONFIG, ["seed=3"], nodes=nodes, kind=kind, options=MANY)
     for document in documents(plan.text).values():
         errors_of(document, validate)
 
@@ -88,7 +95,7 @@ def test_filled_in_manifests_fit_the_schemas(target, kind, validate):
         lambda d: d["spec"].update(replicatedJob=[]),
         lambda d: d["spec"]["failurePolicy"].update(maxRestarts="many"),
         lambda d: d["spec"]["failurePolicy"]["rules"][0].update(action="FailJob"),
-        lambda d: d["spec"]["failurePolicy"]["rules"][0].update(name="bad-input"),
+        lambda d: d["spec"]["failurePolicy"]["rules"][0].update(name="failed-for-good"),
         lambda d: d["spec"]["network"].update(subDomain="x"),
         lambda d: d["spec"]["replicatedJobs"][0].pop("template"),
         lambda d: d["spec"]["replicatedJobs"][0]["template"]["spec"].update(completionMod="Indexed"),
@@ -123,7 +130,7 @@ def pod_of(text):
 def test_pods_find_each_other_and_the_volumes(manifest):
     found, job, pod = pod_of(manifest.read_text())
     (container,) = pod["containers"]
-    env = {v["name"]: v["value"] for v in container["env"]}
+    env = {v["name"]: v.get("value") for v in container["env"]}
     assert job["completionMode"] == "Indexed" and job["completions"] == job["parallelism"]
     mounts, volumes = ({v["name"] for v in items} for items in (container["volumeMounts"], pod["volumes"]))
     assert mounts == volumes
@@ -132,9 +139,19 @@ def test_pods_find_each_other_and_the_volumes(manifest):
         == next(v for v in pod["volumes"] if v["name"] == "config")["configMap"]["name"]
     )
     assert pod["securityContext"]["runAsNonRoot"]
-    # A failed pod with exit status 2 ends it all, which needs pods that are never restarted in place.
+    assert pod["securityContext"]["fsGroupChangePolicy"] == "OnRootMismatch"
+    assert {"cpu", "memory"} == set(container["resources"]["requests"])
+    # Exit statuses act on pods that are never restarted in place; the first rule that fits counts.
     assert pod["restartPolicy"] == "Never"
-    assert job["podFailurePolicy"]["rules"][0]["onExitCodes"]["containerName"] == container["name"]
+    for_good, stopped, evicted = job["podFailurePolicy"]["rules"]
+    codes = {"containerName": container["name"], "operator": "In"}
+    assert for_good == {"action": "FailJob", "onExitCodes": {**codes, "values": [2, 3, 4]}}
+    assert stopped == {"action": "Ignore", "onExitCodes": {**codes, "values": [75]}}
+    assert evicted["action"] == "Ignore" and evicted["onPodConditions"][0]["type"] == "DisruptionTarget"
+    if "JobSet" in found:  # a Job that ended by FailJob ends the set; any other end restarts it
+        (rule,) = found["JobSet"]["spec"]["failurePolicy"]["rules"]
+        assert (rule["action"], rule["onJobFailureReasons"]) == ("FailJobSet", ["PodFailurePolicy"])
+        assert "XLAM_RESTART" in env  # a Job waits by itself
     if manifest.parent.name == "tpu":
         assert "XLAM_COORDINATOR" not in env  # GKE's own variables
         return
@@ -148,31 +165,3 @@ def test_pods_find_each_other_and_the_volumes(manifest):
         assert service["clusterIP"] == "None" and service["publishNotReadyAddresses"]
         assert service["selector"] == {"batch.kubernetes.io/job-name": found["Job"]["metadata"]["name"]}
         assert pod["subdomain"] == found["Service"]["metadata"]["name"]
-
-
-@pytest.mark.parametrize("kind", ["jobset", "job"])
-def test_filling_in_changes_every_place(kind):
-    plan = launchers.launch(
-        "k8s", CONFIG, ["out=$(HOME)/x", "seed=3"], nodes=5, kind=kind, name="mine", image="r/x:1"
-    )
-    found, job, pod = pod_of(plan.text)
-    assert {d["metadata"]["name"] for d in found.values()} == {"mine"}
-    assert found["ConfigMap"]["data"]["config.yaml"] == CONFIG.read_text()
-    (container,) = pod["containers"]
-    env = {v["name"]: v["value"] for v in container["env"]}
-    first = "mine-train-0-0.mine" if kind == "jobset" else "mine-0.mine"
-    assert (env["XLAM_COORDINATOR"], env["XLAM_NUM_PROCESSES"]) == (f"{first}:61500", "5")
-    assert job["completions"] == job["parallelism"] == 5 and container["image"] == "r/x:1"
-    assert container["command"] == ["xlam", "train", "/etc/xlam/config.yaml"]
-    assert container["args"] == ["out=$$(HOME)/x", "seed=3"]  # nothing that Kubernetes would replace
-    assert next(v for v in pod["volumes"] if v["name"] == "config")["configMap"] == {"name": "mine"}
-    if kind == "job":
-        assert found["Service"]["spec"]["selector"] == {"batch.kubernetes.io/job-name": "mine"}
-        assert pod["subdomain"] == "mine"
-    else:
-        assert found["JobSet"]["spec"]["network"]["subdomain"] == "mine"
-    # Without a choice nothing but the name, the config and the arguments differs from the file.
-    plain = launchers.launch("k8s", CONFIG, [], kind=kind, name="xlam")
-    ours, theirs = documents(plain.text), documents((LAUNCH / f"k8s/{kind}.yaml").read_text())
-    ours["ConfigMap"]["data"] = theirs["ConfigMap"]["data"]
-    assert ours == theirs

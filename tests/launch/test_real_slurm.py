@@ -55,7 +55,11 @@ ReturnToService=2
 MailProg=/bin/true
 GresTypes=gpu
 NodeName={host} NodeAddr=127.0.0.1 CPUs=2 State=UNKNOWN
-PartitionName=here Nodes={host} Default=YES MaxTime=INFINITE State=UP
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+PartitionName=here Nodes={host} Default=YES MaxTime=INFINITE State=UP PriorityTier=1
+PartitionName=graceful Nodes={host} MaxTime=INFINITE State=UP PriorityTier=1 GraceTime=30
+PartitionName=urgent Nodes={host} MaxTime=INFINITE State=UP PriorityTier=9
 """
 
 
@@ -193,3 +197,94 @@ def test_bad_input_fails_the_job_at_once(slurm, base, tmp_path):
     wait_for(lambda: "JobState=FAILED" in shown(), "the failed job", tmp_path, SECONDS)
     assert "ExitCode=2:0" in shown() and "Restarts=0" in shown()
     assert "optim.lrr" in log.read_text() and "attempt" not in log.read_text()
+
+
+# -- what Slurm sends, with a program in the place of a run ----
+
+# Saves for two seconds when it is told to end, and says by what; KILL cuts it off.
+SAVER = """#!/usr/bin/env bash
+ended() { echo "$1 $SLURM_PROCID" >> "$NOTES"; sleep 2; echo "saved $SLURM_PROCID" >> "$NOTES"; exit 75; }
+trap 'ended USR1' USR1
+trap 'ended TERM' TERM
+echo "start $SLURM_PROCID ${SLURM_RESTART_COUNT:-0}" >> "$NOTES"
+while :; do sleep 0.1; done
+"""
+
+
+class Job:
+    """The batch script in a real job of two tasks that save."""
+
+    def __init__(self, slurm, folder, *options):
+        self.slurm, self.log, self.notes = slurm, folder / "job.log", folder / "notes"
+        program = folder / "xlam"
+        program.write_text(SAVER)
+        program.chmod(0o755)
+        given = [
+            "--parsable",
+            "--nodes=1",
+            "--ntasks-per-node=2",
+            "--gpus-per-node=0",
+            f"--output={self.log}",
+        ]
+        script = str(REPO / "launch/slurm.sbatch")
+        self.id = slurm(
+            "sbatch", *given, *options, f"--chdir={folder}", script, "c.yaml",
+            XLAM=str(program), NOTES=str(self.notes),
+        )  # fmt: skip
+        wait_for(lambda: self.told().count("start") == 2, "the tasks", folder, 120)
+
+    def told(self):
+        return self.notes.read_text() if self.notes.exists() else ""
+
+    def shown(self, key):
+        return re.search(rf"\b{key}=(\S+)", self.slurm("scontrol", "show", "job", self.id))[1]
+
+    def wait(self, *states):
+        wait_for(lambda: self.shown("JobState") in states, " or ".join(states), self.log.parent, 120)
+
+
+def test_scancel_lets_the_tasks_save_and_ends_the_job(slurm, tmp_path):
+    job = Job(slurm, tmp_path)
+    slurm("scancel", job.id)
+    job.wait("CANCELLED")
+    wait_for(lambda: job.told().count("saved") == 2, "what was saved", tmp_path)
+    assert job.shown("Restarts") == "0" and "queue" not in job.log.read_text()
+
+
+def test_a_term_to_the_batch_shell_has_all_the_time_it_needs(slurm, tmp_path):
+    """`scancel --batch --signal=TERM`: no KillWait runs, and the job ends by itself."""
+    job = Job(slurm, tmp_path)
+    slurm("scancel", "--batch", "--signal=TERM", job.id)
+    job.wait("FAILED")
+    assert job.told().count("saved") == 2 and job.told().count("USR1") == 2
+    assert job.shown("ExitCode") == "75:0" and job.shown("Restarts") == "0"
+
+
+def test_the_notice_before_the_end_requeues(slurm, tmp_path):
+    job = Job(slurm, tmp_path)
+    slurm("scancel", "--batch", "--signal=USR1", job.id)
+    job.wait("PENDING")
+    assert job.told().count("saved") == 2 and job.shown("Restarts") == "1"
+    slurm("scancel", job.id)
+    job.wait("CANCELLED")
+
+
+def test_one_task_of_an_array_is_requeued(slurm, tmp_path):
+    """Also the last one, whose number is the array's."""
+    job = Job(slurm, tmp_path, "--array=1-1")
+    slurm("scancel", "--batch", "--signal=USR1", f"{job.id}_1")
+    job.wait("PENDING")
+    assert job.told().count("saved") == 2 and job.shown("Restarts") == "1"
+    slurm("scancel", job.id)
+
+
+@pytest.mark.parametrize("partition", ["here", "graceful"])
+def test_pre_emption_puts_the_job_back_into_the_queue(slurm, tmp_path, partition):
+    """With a GraceTime the tasks save and the script requeues; without, Slurm does so itself."""
+    job = Job(slurm, tmp_path, f"--partition={partition}")
+    slurm("sbatch", "--partition=urgent", "--exclusive", "--output=/dev/null", "--wrap=sleep 2")
+    job.wait("PENDING")
+    assert job.shown("Restarts") == "1"
+    if partition == "graceful":
+        assert job.told().count("saved") == 2
+    slurm("scancel", job.id)

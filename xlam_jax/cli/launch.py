@@ -38,7 +38,26 @@ def launch(
         str, typer.Option(help="k8s: jobset (default) or job. tpu: vm (default) or jobset.")
     ] = "",
     name: Annotated[str, typer.Option(help="Of the job; by default from CONFIG's path.")] = "",
-    image: Annotated[str, typer.Option(help="Container image, for k8s and tpu --kind jobset.")] = "",
+    image: Annotated[
+        str, typer.Option(help="Container image; this and what follows for k8s and tpu --kind jobset.")
+    ] = "",
+    network: Annotated[
+        str,
+        typer.Option(help="Between GPU hosts: infiniband, gke, gke-rdma, efa or oke (launch/k8s/overlays)."),
+    ] = "",
+    gpus: Annotated[int, typer.Option(min=0, help="GPUs of a host; 0 for the manifest's eight.")] = 0,
+    gpu_type: Annotated[
+        str, typer.Option(help="Value of the manifest's node selector, such as NVIDIA-H200.")
+    ] = "",
+    topology: Annotated[str, typer.Option(help="Of a TPU slice, such as 4x4; says how many hosts.")] = "",
+    namespace: Annotated[str, typer.Option(help="Kubernetes namespace; by default kubectl's own.")] = "",
+    queue: Annotated[str, typer.Option(help="Local queue of Kueue.")] = "",
+    claim: Annotated[
+        str, typer.Option(help="Volume claim that is mounted at /workspace; by default xlam-work.")
+    ] = "",
+    secret: Annotated[
+        list[str] | None, typer.Option(help="Secret whose keys become variables of the run; repeatable.")
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the script or manifest and the command; start nothing.")
     ] = False,
@@ -49,18 +68,26 @@ def launch(
     The config is checked before anything is queued. Options of sbatch, kubectl and gcloud come from their own
     variables and settings (SBATCH_PARTITION, the current context, TPU_NAME and TPU_ZONE).
 
+    On Kubernetes a run that has ended is started again, and one that still runs is left alone.
+
     Also: xlam launch local CONFIG --nodes 2, xlam launch k8s CONFIG --nodes 4 --image REGISTRY/xlam-jax:cuda,
     xlam launch tpu CONFIG --kind jobset --dry-run.
     """
     from xlam_jax import launchers
     from xlam_jax.config import load_config
+    from xlam_jax.manifests import Options
     from xlam_jax.training.config import TrainConfig
 
     # %a is the number of a task in a Slurm array (launch/slurm.sbatch).
     settings = load_config(TrainConfig, config, [word.replace("%a", "0") for word in overrides or ()])
+    options = Options(
+        image=image, namespace=namespace, queue=queue, gpu_type=gpu_type, gpus=gpus, topology=topology,
+        claim=claim, secrets=tuple(secret or ()), network=network,
+    )  # fmt: skip
     plan = launchers.launch(
-        target.value, config, overrides or (), nodes=nodes, kind=kind, name=name, image=image
-    )
+        target.value, config, overrides or (), nodes=nodes, kind=kind, name=name, out=str(settings.out),
+        options=options,
+    )  # fmt: skip
     if settings.mesh.tensor == settings.mesh.context == 1:  # else several nodes may share rows
         launchers.check_rows(settings.batch.rows, settings.batch.accumulation, plan.nodes)
     if dry_run:
@@ -69,7 +96,7 @@ def launch(
         print(f"# {plan.file}, run by:\n# {plan.shown()}")
     else:
         err.print(plan.shown(), markup=False, highlight=False, soft_wrap=True)
-        if status := plan.run():
-            raise launchers.failed(status, plan.shown())
+        if done := plan.run():
+            err.print(done, markup=False, highlight=False, soft_wrap=True)
     result = {"target": target.value, "command": list(plan.command), "env": plan.env, "file": plan.file}
     write_json(json_file, {**result, "text": plan.text, "started": not dry_run})

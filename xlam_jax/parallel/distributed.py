@@ -27,9 +27,12 @@ from contextlib import suppress
 from typing import Any
 
 from xlam_jax.errors import InputError, WorkError, XlamError
+from xlam_jax.parallel.early_signals import end_at_once
 
 _TIMEOUT = "XLAM_INIT_TIMEOUT"
 _HEARTBEAT = "XLAM_HEARTBEAT_TIMEOUT"
+_RESTART = "XLAM_RESTART"
+_FIRST_WAIT, _LONGEST_WAIT = 10, 300  # seconds before the first restart; each further one waits twice as long
 _ANSWER_SECONDS = 5
 _SHUTDOWN_SECONDS = 60  # a process that ends because of an error of its own waits so long for the others
 
@@ -71,6 +74,9 @@ def detect(env: Mapping[str, str] = os.environ) -> Group | None:
 def start(settings: str = "", env: Mapping[str, str] = os.environ) -> Group | None:
     """Joins the other processes of the run, if there are any; to be called before JAX is used.
 
+    SIGTERM, SIGUSR1 and SIGUSR2 end the process at once meanwhile, with status 75. Where a launcher says in
+    `XLAM_RESTART` which restart this is, since it has no back-off of its own, there is a wait first.
+
     Args:
       settings: text that must be the same in all processes, such as the config of the run.
 
@@ -78,13 +84,20 @@ def start(settings: str = "", env: Mapping[str, str] = os.environ) -> Group | No
       InputError: the environment contradicts itself, or the processes contradict each other.
       WorkError: the coordinator or another process did not come in time (`XLAM_INIT_TIMEOUT` seconds, 300).
     """
-    group = detect(env)
-    if group is None:
-        return None
+    with end_at_once():
+        if restart := _integer(env, _RESTART, default=0):
+            time.sleep(min(_LONGEST_WAIT, _FIRST_WAIT * 2 ** (restart - 1)))
+        group = detect(env)
+        if group is not None:
+            _join(group, settings, env)
+    return group
+
+
+def _join(group: Group, settings: str, env: Mapping[str, str]) -> None:
     import jax
 
     if jax.distributed.is_initialized():
-        return group
+        return
     timeout = _seconds(env, _TIMEOUT, 300)
     if group.coordinator:
         _roll_call(group, timeout, jax.__version__, settings)
@@ -117,7 +130,6 @@ def start(settings: str = "", env: Mapping[str, str] = os.environ) -> Group | No
             where=group.coordinator or "JAX's detection of the TPU slice",
             hint="every process of the run must be started with the same settings",
         ) from e
-    return group
 
 
 def is_first() -> bool:
@@ -204,7 +216,7 @@ def _address(text: str) -> tuple[str, int]:
 
 
 def _integer(env: Mapping[str, str], name: str, default: int | None = None) -> int:
-    text = env.get(name, "" if default is None else str(default))
+    text = env.get(name) or ("" if default is None else str(default))
     if not text.isdigit():
         raise InputError(f"{name} is {text!r}", where="environment", hint="a whole number")
     return int(text)
