@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from xlam_jax.errors import InputError, WorkError
+from xlam_jax.errors import WorkError
 from xlam_jax.lease import Lease
 
 HOLD = """
@@ -38,7 +38,7 @@ def test_alive_it_is_respected_and_killed_it_is_taken_over_at_once(tmp_path):
     file = tmp_path / "lease.json"
     process = holder(file)
     said = []
-    with pytest.raises(InputError, match=f"another process works in this place: process {process.pid} on "):
+    with pytest.raises(WorkError, match=f"another process works in this place: process {process.pid} on "):
         Lease(file, "place", said.append).__enter__()
     process.kill()  # not waited for: a zombie is dead as well
     deadline = time.monotonic() + 10
@@ -48,7 +48,7 @@ def test_alive_it_is_respected_and_killed_it_is_taken_over_at_once(tmp_path):
             with Lease(file, "place", said.append):
                 assert time.monotonic() - began < 5
             break
-        except InputError:
+        except WorkError:
             time.sleep(0.05)
     process.wait()
     assert len(said) == 1 and f"was left by process {process.pid}" in said[0]
@@ -75,7 +75,7 @@ def test_another_machine_is_watched_for_life(tmp_path):
     thread = threading.Thread(target=live)
     thread.start()
     try:
-        with pytest.raises(InputError, match="process 1 on node-7"):
+        with pytest.raises(WorkError, match="process 1 on node-7"):
             Lease(file, "place", renew=0.05, expires=0.4).__enter__()
     finally:
         end.set()
@@ -110,7 +110,7 @@ def test_of_many_newcomers_one_takes_over(tmp_path):
                     held[0] += 1
                     time.sleep(0.1)
                     inside[0] -= 1
-            except InputError:
+            except WorkError:
                 pass
 
         threads = [threading.Thread(target=come) for _ in range(6)]

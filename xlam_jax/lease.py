@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from xlam_jax.errors import InputError, WorkError
+from xlam_jax.errors import WorkError
 
 RENEW = 10.0
 EXPIRES = 60.0
@@ -38,7 +38,7 @@ class Lease:
       say: told what a person waits for.
 
     Raises:
-      InputError: somebody else works there, and lives.
+      WorkError: somebody else works there, and lives. It may end, so this is no bad input.
     """
 
     def __init__(
@@ -122,8 +122,8 @@ class Lease:
         if found and found.get("token") != self._mine["token"]:
             raise self._taken(found)
 
-    def _taken(self, by: dict[str, Any]) -> InputError:
-        return InputError(
+    def _taken(self, by: dict[str, Any]) -> WorkError:
+        return WorkError(
             f"another process works in this {self._what}: {_who(by)}",
             where=str(self._file.parent),
             hint="wait for its end or stop it, or choose another folder",

@@ -111,7 +111,7 @@ def test_a_second_run_in_the_folder_is_refused_and_the_first_goes_on(settings):
         while len(read_metrics(settings["out"])) < 2 and time.monotonic() < deadline:
             time.sleep(0.05)
         with pytest.raises(
-            InputError, match=f"another process works in this run folder: process {process.pid}"
+            WorkError, match=f"another process works in this run folder: process {process.pid}"
         ):
             run(settings)
         seen = len(read_metrics(settings["out"]))

@@ -45,7 +45,7 @@ def whole_folder(dst: str | Path, *, resume: bool = False) -> Iterator[Path]:
       resume: go on in a `DST.partial` that was left, and leave it again when this fails too.
 
     Raises:
-      InputError: another process writes there.
+      WorkError: another process writes there.
       NoRoomError: the disk is full.
     """
     dst = Path(dst)

@@ -16,7 +16,7 @@ import numpy as np
 from rich.console import Console
 
 from xlam_jax.data.loader import batches
-from xlam_jax.errors import FinalError, InputError, NoRoomError, XlamError, is_no_room
+from xlam_jax.errors import FinalError, InputError, NoRoomError, WorkError, XlamError, is_no_room
 from xlam_jax.lease import Lease
 from xlam_jax.training import norms, run_folder
 from xlam_jax.training.checkpoint import Store, model_to_json, open_store
@@ -165,7 +165,7 @@ def _alone(run: Path, say: Callable[[str], None]) -> Iterator[Lease | None]:
         except XlamError as e:
             error = e
         if not all_agree(error is None):
-            raise error or InputError("another process works in this run folder", where=str(run))
+            raise error or WorkError("another process works in this run folder", where=str(run))
         yield lease
 
 
