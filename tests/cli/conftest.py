@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -17,7 +18,9 @@ REPO = Path(__file__).resolve().parents[2]
 def world(tmp_path_factory):
     """runs/demo/{base,model} (tiny, random), configs/, data/bfcl_v2 with one row of our own."""
     root = tmp_path_factory.mktemp("world")
-    (root / "configs").symlink_to(REPO / "configs")
+    shutil.copytree(REPO / "configs", root / "configs")
+    recipe = root / "configs/demo/sft.yaml"
+    recipe.write_text(recipe.read_text().replace("freeze_layers: 8", "freeze_layers: 1"))  # of two layers
     tokenizer = tiny_run.make_tokenizer(root / "tokenizer")
     for name in ("base", "model"):
         tiny_run.make_model(root / "runs" / "demo" / name, tokenizer)
