@@ -32,7 +32,15 @@ _CLUSTERS = (
 
 
 class MixConfig(Config):
-    """Weights of the styles; they need not sum to one."""
+    """Weights of the styles; they need not sum to one.
+
+    Attributes:
+      simple: one tool, one call.
+      multiple: several tools, one call.
+      parallel: one tool, several calls.
+      parallel_multiple: several tools, several calls.
+      irrelevance: no tool fits, no call.
+    """
 
     simple: float = pydantic.Field(default=0.3, ge=0)
     multiple: float = pydantic.Field(default=0.3, ge=0)

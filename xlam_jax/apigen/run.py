@@ -30,7 +30,13 @@ _CHUNK = 256
 
 
 class LimitsConfig(Config):
-    """Bounds of one call: wall-clock seconds, MiB of memory, bytes of JSON result."""
+    """Bounds of one call: wall-clock seconds, MiB of memory, bytes of JSON result.
+
+    Attributes:
+      seconds: of wall clock.
+      memory_mib: MiB of memory.
+      result_bytes: of the result as JSON.
+    """
 
     seconds: float = pydantic.Field(default=2.0, gt=0)
     memory_mib: int = pydantic.Field(default=512, ge=64)
@@ -50,6 +56,8 @@ class RunConfig(Config):
       attempts: most rows drawn per row wanted.
       observations: `short` stores the results of the calls in the steps, `none` leaves them out.
       rename: share of training rows whose function and parameter names are masked.
+      library: functions that the rows call.
+      generate: how rows are drawn.
     """
 
     out: str = "runs/apigen"

@@ -24,7 +24,20 @@ app = typer.Typer(
 )
 
 # A module either offers `app` (a command group of its name) or `register(app)` (plain commands).
-_MODULES = ("convert", "data", "apigen", "plan", "train", "launch", "doctor", "call", "eval", "bench", "demo")
+_MODULES = (
+    "convert",
+    "data",
+    "apigen",
+    "plan",
+    "train",
+    "launch",
+    "doctor",
+    "call",
+    "eval",
+    "bench",
+    "config",
+    "demo",
+)
 
 
 def _version(value: bool) -> None:

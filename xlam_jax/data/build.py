@@ -44,6 +44,10 @@ class CodecConfig(Config):
 
     Attributes:
       preset: a released family's choices and wordings (a key of `PRESETS`), in place of all others.
+      call_format: how calls are written; `xlam_jax.format.call_formats` has the names.
+      template: chat template.
+      layout: how the prompt's sections are marked.
+      thought: whether an answer begins with its thought.
     """
 
     call_format: str = "xlam-json"
@@ -88,6 +92,9 @@ class BuildConfig(Config):
         beginning once, see `data.forks`. Equal losses, fewer positions; of attention "xla" only.
       deny_licences: shell patterns; a row whose licence matches one is dropped. `*-NC-*` keeps
         non-commercial data out of a release.
+      codec: how a record becomes text.
+      seed: of the order in which rows are packed.
+      rows_per_shard: rows of one file.
     """
 
     inputs: list[str | InputConfig] = pydantic.Field(min_length=1)

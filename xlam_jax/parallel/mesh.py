@@ -34,6 +34,11 @@ class MeshConfig(Config):
 
     Attributes:
       nodes: groups of devices that are joined by a fast network (hosts, TPU slices); 0: as the devices say.
+      data: ways in which rows are split, parameters whole on each.
+      fsdp: ways in which rows and parameters are split.
+      expert: ways in which rows and experts are split.
+      context: ways in which the positions of a row are split.
+      tensor: ways in which heads and hidden sizes are split.
     """
 
     data: int = Field(default=1, ge=-1)

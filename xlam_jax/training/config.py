@@ -23,6 +23,7 @@ class DataConfig(Config):
     Attributes:
       eval: held-out rows whose loss is computed every `log.eval_every` steps; None for none.
       verify: check every shard's sha256 before training, not only its size.
+      train: rows to train on.
     """
 
     train: str
@@ -31,14 +32,24 @@ class DataConfig(Config):
 
 
 class BatchConfig(Config):
-    """Packed rows of one step over all devices, and the micro-batches they are computed in."""
+    """Packed rows of one step over all devices, and the micro-batches they are computed in.
+
+    Attributes:
+      rows: packed rows of one step, over all devices.
+      accumulation: micro-batches that a step is computed in; more need less memory.
+    """
 
     rows: int = Field(default=4, ge=1)
     accumulation: int = Field(default=1, ge=1)
 
 
 class PrecisionConfig(Config):
-    """Dtypes of the stored parameters and of the matrix products."""
+    """Dtypes of the stored parameters and of the matrix products.
+
+    Attributes:
+      param_dtype: of the stored parameters.
+      compute_dtype: of the matrix products.
+    """
 
     param_dtype: Dtype = "float32"
     compute_dtype: Dtype = "float32"
@@ -135,6 +146,9 @@ class TrainConfig(Config):
       track: trackers beside metrics.jsonl; wandb is online where it has a key, else offline.
       track_project: what wandb and Trackio file the run under, by the name of its folder.
       resume_changed: resume although config, data or tokenizer differ from the checkpoint's.
+      attention: how attention is computed, see `models.attention`; "auto" takes the fastest that this machine was seen
+        to compute rightly.
+      seed: of the order of rows, dropout, stochastic rounding and the adapters' start.
     """
 
     model: str

@@ -43,6 +43,10 @@ class OptimConfig(Config):
       moment_dtype: dtype of the moments of matrices and tables; bfloat16 is rounded stochastically, because
         to nearest the second moment would never fall.
       rounding: how updated bfloat16 parameters are rounded.
+      schedule: of the learning rate after warm-up.
+      beta1, beta2: decay of AdamW's first and second moment.
+      eps: added to the root of the second moment.
+      weight_decay: decoupled; matrices and tables decay, norms do not.
     """
 
     name: Literal["adamw", "adafactor", "muon", "sgd"] = "adamw"

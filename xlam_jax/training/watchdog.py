@@ -30,7 +30,13 @@ _ADVICE = """\
 class WatchdogConfig(Config):
     """When a run is taken for hung: no step for `factor` times the median of the last steps, and at least
     `least_seconds`. Before that median is known (start, compilation), while evaluating and while saving,
-    `work_seconds`. `factor` 0: never."""
+    `work_seconds`. `factor` 0: never.
+
+    Attributes:
+      factor: times the median of the last steps; 0: never.
+      least_seconds: no step is taken for hung before so many seconds.
+      work_seconds: the limit of a start, an evaluation and a save.
+    """
 
     factor: float = Field(default=50.0, ge=0)
     least_seconds: float = Field(default=300.0, gt=0)

@@ -18,6 +18,25 @@ class Rates(Config):
 
     The xLAM paper (arXiv 2409.03215, 3.2) names the kinds without numbers; Hammer's (arXiv 2410.04587) are
     masking 2/3 and about 10 % irrelevance. The two `rephrase_` ones need `AugmentConfig.rephrase`.
+
+    Attributes:
+      rephrase_query: another wording of the question, by a model.
+      rephrase_task: another wording of the task instruction, by a model.
+      add_distractors: unrelated tools of the pool are added.
+      irrelevance: the called tools are replaced by others, and the answer is a refusal.
+      remove_tool: the called tools are taken away, and the answer is a refusal.
+      remove_argument: a required value is taken out of the question, and the answer asks for it.
+      mask_functions: functions get names that say nothing.
+      mask_parameters: parameters get names that say nothing.
+      move_defaults: defaults become a sentence of the description.
+      shuffle_tools: another order of the tools.
+      shuffle_parameters: another order of the parameters.
+      shuffle_tool_fields: another order of the fields inside every parameter.
+      shuffle_tool_calls: another order of calls that do not depend on each other.
+      layout: another way of marking the sections.
+      shuffle_sections: another order of the sections.
+      call_format: another format of calls, with its instruction.
+      task_instruction: another of our own task instructions.
     """
 
     rephrase_query: Rate = 0.0
@@ -46,6 +65,11 @@ class RephraseConfig(Config):
       cache: file of answers, so that a second run asks nothing twice.
       temperature: of the rewriting; answers are always asked for at 0.
       task_wordings: how many rewrites of one task instruction are asked for.
+      base_url: of the endpoint, such as `http://localhost:8000/v1`.
+      model: its name there.
+      api_key_env: variable that holds the key.
+      max_tokens: longest answer.
+      concurrency: requests at a time.
     """
 
     base_url: str
@@ -72,6 +96,7 @@ class AugmentConfig(Config):
       pool_size: tools kept from the first pass over the input, to draw other tools from.
       refusal_text: whether a row that loses its tools answers with a refusal, or with no words at all.
       rephrase: the model for the two `rephrase_` transforms.
+      seed: decides every draw.
     """
 
     seed: Annotated[int, Field(ge=0)] = 0

@@ -44,6 +44,11 @@ class JudgeConfig(Config):
       min_score: least score that passes, 1 to 5.
       action: what a low score does to a row.
       unreadable: what an answer does that is no verdict, or that could not be had.
+      model: its name there.
+      api_key_env: variable that holds the key.
+      concurrency: requests at a time.
+      retries: of a request that failed.
+      max_tokens: longest verdict.
     """
 
     base_url: str

@@ -29,6 +29,25 @@ class Actions(Config):
 
     A row that a repair cannot save is dropped under the same code. The paper's argument hallucination of
     type 1 is `undefined_function` and `undefined_argument`, of type 2 `ungrounded_argument`.
+
+    Attributes:
+      empty_query: no question, or one of blanks.
+      too_long: more than `max_tokens`.
+      undefined_function: a call of a function that is not among the tools.
+      undefined_argument: an argument that the function does not have.
+      missing_required: a required argument is not given.
+      wrong_type: a value of another type than the schema's.
+      not_in_enum: a value that is none of the listed.
+      out_of_bounds: a number, length or count beyond the schema's limits.
+      undefined_reference: a value that refers to a call that is not there.
+      error_observation: a call failed, and no later step made it good.
+      repeated_turn: a step only repeats the one before.
+      low_quality_thought: a thought that says nothing, goes in circles, or contradicts the calls.
+      ungrounded_argument: a value that nothing in the context supports.
+      pii: addresses, keys, and numbers of persons, cards and phones.
+      contaminated: the query, or 13 words of it, stand in an evaluation set (`--against`).
+      duplicate: the same as an earlier row.
+      near_duplicate: nearly the same as an earlier row.
     """
 
     empty_query: Check = "drop"
@@ -57,6 +76,7 @@ class RuleConfig(Config):
       max_tokens: of a row as JSON, tools included, at about four bytes a token.
       grounding_threshold: least score of an argument (see `grounding.score`).
       thoughts_required: every step with calls must have a thought, also in rows without any.
+      actions: what each finding does to its row.
     """
 
     actions: Actions = Actions()
