@@ -1,6 +1,7 @@
 """What must not be lost, and what must not go wrong without a word."""
 
 import errno
+import io
 import json
 import random
 import shutil
@@ -11,13 +12,16 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from rich.console import Console
 
 from tests.training.runs import assert_same_arrays, checkpoints, config, events, run, start
 from xlam_jax.errors import FinalError, InputError, WorkError
 from xlam_jax.models.cross_entropy import chunked_cross_entropy
+from xlam_jax.parallel.mesh import MeshConfig
 from xlam_jax.training import checkpoint
 from xlam_jax.training.kept import complete_steps
 from xlam_jax.training.run_folder import read_metrics
+from xlam_jax.training.setup import with_defaults
 
 # -- checkpoints ----
 
@@ -224,6 +228,24 @@ def test_parameters_that_are_not_finite_are_never_saved(settings):
         run(settings, "steps=2", "checkpoint.every=1")
     assert "the updated parameters are not finite" in error.value.where and error.value.exit_code == 3
     assert complete_steps(settings["out"]) == [] and not events(settings["out"], "saved")
+
+
+def test_what_nobody_set_fits_the_hardware(settings):
+    plain = with_defaults(config(settings), "gpu")
+    assert plain.mesh == MeshConfig(fsdp=-1) and plain.precision.compute_dtype == "bfloat16"
+    assert plain.precision.param_dtype == "float32"
+    told = config(settings, "mesh.data=2", "precision.compute_dtype=float32")
+    assert with_defaults(told, "gpu") == told
+    half = with_defaults(config(settings, "precision.param_dtype=bfloat16"), "tpu").precision
+    assert (half.param_dtype, half.compute_dtype) == ("bfloat16", "bfloat16")
+    assert with_defaults(config(settings), "cpu") == config(settings)
+
+
+def test_one_line_says_what_was_chosen(settings):
+    console = Console(record=True, width=200, file=io.StringIO())
+    run(settings, "steps=1", "mesh.data=2", "mesh.fsdp=2", console=console)
+    line = "4 x cpu (data 2 x fsdp 2), float32 parameters, float32 products, attention xla, remat none"
+    assert line in console.export_text()
 
 
 def test_a_warm_up_as_long_as_the_run_is_refused(settings):

@@ -48,7 +48,7 @@ class PrecisionConfig(Config):
 
     Attributes:
       param_dtype: of the stored parameters.
-      compute_dtype: of the matrix products.
+      compute_dtype: of the matrix products; left out, bfloat16 on accelerators and float32 on the CPU.
     """
 
     param_dtype: Dtype = "float32"
@@ -140,6 +140,7 @@ class TrainConfig(Config):
       freeze_layers: the lowest layers keep their values and gradients stop above them, so they cost a forward
         pass only; the input embedding below them is not trained either.
       lora: adapters, which are then all that is trained and saved; the model stays as it is.
+      mesh: how the devices are laid out; left out, `fsdp: -1` over all accelerators, and one device of a CPU.
       remat: what the backward pass keeps, see `models.decoder.forward`.
       spikes: what is done about a step whose loss or gradient stands out.
       watchdog: when a run is taken for hung.

@@ -19,7 +19,7 @@ from xlam_jax.models.lora import count_adapters
 from xlam_jax.models.params import Params
 from xlam_jax.models.rope import softmax_scale
 from xlam_jax.models.spec import count_params, decay_mask, shapes
-from xlam_jax.parallel.mesh import batch_share, make_mesh
+from xlam_jax.parallel.mesh import MeshConfig, batch_share, make_mesh
 from xlam_jax.parallel.rules import batch_sharding
 from xlam_jax.training import partition
 from xlam_jax.training.checkpoint import state_bytes
@@ -31,6 +31,30 @@ from xlam_jax.training.step import TrainState, init_state, make_eval, make_step,
 from xlam_jax.training.tasks import make_task
 
 
+def with_defaults(config: TrainConfig, backend: str) -> TrainConfig:
+    """What nobody has set is chosen for the hardware: on accelerators all of them and products in bfloat16, on the
+    CPU one device and float32."""
+    if backend == "cpu":
+        return config
+    changes: dict[str, Any] = {}
+    if "mesh" not in config.model_fields_set:
+        changes["mesh"] = MeshConfig(fsdp=-1)
+    if "compute_dtype" not in config.precision.model_fields_set:
+        changes["precision"] = config.precision.model_copy(update={"compute_dtype": "bfloat16"})
+    return config.model_copy(update=changes)
+
+
+def describe(config: TrainConfig, mesh: jax.sharding.Mesh) -> str:
+    """One line of what was chosen or told."""
+    device = mesh.devices.flat[0]
+    axes = " x ".join(f"{axis} {size}" for axis, size in mesh.shape.items() if size > 1) or "no mesh"
+    kind = "cpu" if device.platform == "cpu" else device.device_kind
+    return (
+        f"{mesh.size} x {kind} ({axes}), {config.precision.param_dtype} parameters, {config.precision.compute_dtype} "
+        f"products, attention {config.attention}, remat {config.remat}"
+    )
+
+
 class Work:
     """One run's objects. Built before anything is written, so that bad input leaves no trace."""
 
@@ -38,11 +62,13 @@ class Work:
         from xlam_jax.release.folders import check_space
         from xlam_jax.release.hf_in import read_config
 
+        config = with_defaults(config, jax.default_backend())
         self.config, self.console, self.began = config, console, began
         self.out = Path(config.out)
         self.cfg: ModelConfig = read_config(config.model)
         self.mesh = make_mesh(config.mesh)
         config = self.config = self._with_attention(config)
+        console.print(describe(config, self.mesh), highlight=False, markup=False)
         self.task = make_task(config, self.cfg, self.mesh, without_adapters if config.lora else None)
         self.data = self.task.open(config.data.train)
         self.eval_data = self.task.open(config.data.eval) if config.data.eval else None
