@@ -175,3 +175,20 @@ def test_command_reads_a_config():
         ["configs/demo/sft.yaml", "--model", "smollm2-135m", "--gpus", "1", "--seq-len", "64", "--no-compile"]
     )
     assert got.exit_code == 0, got.output
+
+
+def test_before_the_data_is_built_its_config_says_how_long_rows_are(tmp_path):
+    recipe = (
+        "{model: nowhere, data: {train: runs/here/shards}, out: runs/here/run, steps: 10, batch: {rows: 2}}"
+    )
+    (tmp_path / "sft.yaml").write_text(recipe)
+    asked = [str(tmp_path / "sft.yaml"), "--model", "tiny-llama", "--gpus", "1", "--no-compile"]
+    got = run(asked)
+    assert isinstance(got.exception, InputError) and got.exception.hint == "--seq-len N"
+    (tmp_path / "other.yaml").write_text("{inputs: [a], tokenizer: t, out: runs/other/shards, seq_len: 512}")
+    (tmp_path / "data.yaml").write_text("{inputs: [a], tokenizer: t, out: runs/here/shards, seq_len: 96}")
+    got = run([*asked, "--json", str(tmp_path / "plan.json")])
+    assert got.exit_code == 0 and "2 rows of 96 positions a step" in got.output, got.output
+    plan = json.loads((tmp_path / "plan.json").read_text())
+    assert plan["step"]["compute_dtype"] == "bfloat16"  # what an accelerator would be given
+    assert plan["tokens_from"] == "recipe" and plan["cost"]["tokens"] == 10 * 2 * 96

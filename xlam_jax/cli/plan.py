@@ -62,6 +62,7 @@ def plan(
     from xlam_jax.models.lora import LoraConfig
     from xlam_jax.parallel.mesh import AXES
     from xlam_jax.training.config import TrainConfig
+    from xlam_jax.training.setup import with_defaults
 
     length: tuple[int | None, float | None] = (None, None)
     pairs = False
@@ -69,12 +70,24 @@ def plan(
     if config is None:
         if model is None:
             raise InputError("nothing to plan", hint="xlam plan CONFIG, or --model NAME")
+        if not (seq_len and rows):
+            kinds = [
+                f"--{k} {v}" for k, v, given in (("rows", 64, rows), ("seq-len", 4096, seq_len)) if not given
+            ]
+            out.print(f"an example: {' '.join(kinds)}", highlight=False)
         work = Work(find_model(model), seq_len or 4096, rows or 64, remat="full", compute_dtype="bfloat16")
     else:
-        train = load_config(TrainConfig, config, overrides or ())
-        length, pairs = recipe_length(train), train.objective.kind != "sft"
-        work = work_of(train, find_model(model or train.model), seq_len or length[0] or 4096)
-        asked = asked or (train.mesh if gpus is None and train.mesh != type(train.mesh)() else None)
+        written = load_config(TrainConfig, config, overrides or ())
+        train = with_defaults(written, "gpu")
+        length, pairs = recipe_length(train, config.parent), train.objective.kind != "sft"
+        if not (seq_len or length[0]):
+            raise InputError(
+                "how long the rows are is not known: the data is not built, and no config beside builds it",
+                where=f"data.train: {train.data.train}",
+                hint="--seq-len N",
+            )
+        work = work_of(train, find_model(model or train.model), seq_len or length[0] or 0)
+        asked = asked or (written.mesh if gpus is None and "mesh" in written.model_fields_set else None)
     changes: dict[str, Any] = {
         "rows": rows,
         "accumulation": accumulation,
@@ -111,7 +124,7 @@ def _show(r: dict[str, Any], top: int) -> None:
     model, hw, speed, cost = r["model"], r["hardware"], r["speed"], r["cost"]
     out.print(
         f"{model['total'] / 1e9:.2f} G parameters, {model['active'] / 1e9:.2f} G active; "
-        f"{r['step']['tokens']:,} positions a step; {r['devices']} x {hw['name']}"
+        f"{r['step']['rows']} rows of {r['step']['seq_len']:,} positions a step; {r['devices']} x {hw['name']}"
     )
     print_table("meshes, the fastest that fits first", r["ranked"][:top])
     for reason in dict.fromkeys(row["reason"] for row in r["refused"]):
