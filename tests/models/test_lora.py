@@ -197,6 +197,8 @@ def test_dropout_depends_on_step_and_row_alone():
     data = np.asarray(jax.random.key_data(keys))
     np.testing.assert_array_equal(data[:, ::-1], jax.random.key_data(turned))
     assert len({d.tobytes() for d in data.reshape(-1, 2)}) == data.shape[0] * data.shape[1]
+    other = jax.random.key_data(L.with_dropout(whole, 3, tokens_of(cfg), seed=1).layers.attn.q.keys)
+    assert not (np.asarray(other) == data).all(axis=-1).any()  # another seed, other masks
 
 
 def test_dropout_keeps_the_expectation():

@@ -11,7 +11,7 @@ from xlam_jax.models.spec import decay_mask, shapes
 from xlam_jax.parallel.mesh import MeshConfig, make_mesh
 from xlam_jax.training import norms
 from xlam_jax.training.optimizer import OptimConfig, apply, learning_rate, make_optimizer
-from xlam_jax.training.rounding import round_tree, stochastic_round
+from xlam_jax.training.rounding import round_tree, salted, stochastic_round
 from xlam_jax.training.step import state_spec
 
 CFG = ModelConfig("llama", 24, 16, 32, 3, 2, 1, 8, tie_embeddings=False)
@@ -221,6 +221,17 @@ def test_noise_differs_by_place_leaf_and_salt():
     pairs = [(a, b), (a, c), (a[1:], a[:-1]), (a[:, 1:], a[:, :-1]), (a[..., 1:], a[..., :-1])]
     for left, right in pairs:
         assert abs((left == right).mean() - 0.5) < 2.5 / np.sqrt(left.size)
+
+
+def test_rounding_follows_the_seed():
+    x, like = jnp.full((64, 64), 1.0 + 2**-9), {"a": jnp.zeros((64, 64), jnp.bfloat16)}
+    by_seed = [round_tree({"a": x}, like, salted(jnp.int32(5), seed))["a"] for seed in (0, 1, 1, 2**40 + 7)]
+    assert (
+        (by_seed[1] == by_seed[2]).all()
+        and (by_seed[0] != by_seed[1]).any()
+        and (by_seed[1] != by_seed[3]).any()
+    )
+    assert (by_seed[0] == round_tree({"a": x}, like, jnp.int32(5))["a"]).all()  # seed 0 is the step alone
 
 
 def test_rounding_keeps_what_is_not_finite_and_what_fits():
