@@ -131,7 +131,7 @@ def test_full_disk(place, world):
     )
     args = ["convert", "to-hf", str(world / "runs/demo/model"), str(place / "out")]
     got = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, cwd=REPO)
-    assert got.returncode == 2, got.stderr
+    assert got.returncode == 4, got.stderr
     assert "Traceback" not in got.stderr and "error:" in got.stderr
     assert left_behind(place) == []
 
