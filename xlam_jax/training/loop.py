@@ -162,7 +162,7 @@ def _alone(run: Path, say: Callable[[str], None]) -> Iterator[Lease | None]:
         try:
             if jax.process_index() == 0:
                 lease = stack.enter_context(Lease(run / "lease.json", "run folder", say))
-        except XlamError as e:
+        except (XlamError, OSError) as e:  # the others wait for the verdict, whatever it is
             error = e
         if not all_agree(error is None):
             raise error or WorkError("another process works in this run folder", where=str(run))
