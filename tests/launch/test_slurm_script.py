@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import until
+
 SCRIPT = Path(__file__).resolve().parents[2] / "launch/slurm.sbatch"
 
 # Ends with the statuses of $STATUSES, one for each start; "wait" ends with $SAVED once it was sent USR1, as a run
@@ -69,13 +71,6 @@ def requeued(folder):
     return (
         [line for line in log.read_text().splitlines() if line.startswith("requeue")] if log.exists() else []
     )
-
-
-def until(condition, seconds=20):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 @pytest.mark.parametrize(

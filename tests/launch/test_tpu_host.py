@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import until
+
 SCRIPT = Path(__file__).resolve().parents[2] / "launch/tpu/host.sh"
 XLAM = """#!/usr/bin/env bash
 echo "$XLAM_DISTRIBUTED $*" >> starts
@@ -28,13 +30,6 @@ def command(folder, statuses, **variables):
     program.chmod(0o755)
     env = {**os.environ, "XLAM": str(program), "STATUSES": statuses, "XLAM_BACKOFF": "0", **variables}
     return {"cwd": folder, "env": env}
-
-
-def until(condition, seconds=20):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 @pytest.mark.parametrize(
