@@ -53,7 +53,7 @@ def places(world, tmp_path_factory):
         "batch": {"rows": 2}, "optim": {"lr": 1e-3}, "checkpoint": {"every": 7, "keep": 2},
         "log": {"every": 1}, "seed": 3,
     }  # fmt: skip
-    save_hf(tiny.params(moe := named_config("tiny-mixtral").replace(vocab_size=400)), moe, root / "moe",
+    save_hf(tiny.params(moe := named_config("tiny-mixtral").replace(vocab_size=400)), moe, root / "moe-base",
             tokenizer=world / "tokenizer")  # fmt: skip
     write_records(root / "records.jsonl", tiny_run.records(16))
     build = {"inputs": [str(root / "pairs.jsonl")], "kind": "preference", "pair_layout": "shared"}
@@ -68,7 +68,11 @@ def places(world, tmp_path_factory):
     ):
         CliRunner().invoke(app, [str(w) for w in words], catch_exceptions=False)
     lora = {"rank": 4, "alpha": 8.0, "targets": ["attention"], "dropout": 0.1}
-    return root, {"lora": {**base, "lora": lora}, "dpo": dpo, "moe": {**base, "model": str(root / "moe")}}
+    return root, {
+        "lora": {**base, "lora": lora},
+        "dpo": dpo,
+        "moe": {**base, "model": str(root / "moe-base")},
+    }
 
 
 @pytest.mark.parametrize("kind", ["lora", "dpo", "moe"])

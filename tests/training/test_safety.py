@@ -230,6 +230,13 @@ def test_parameters_that_are_not_finite_are_never_saved(settings):
     assert complete_steps(settings["out"]) == [] and not events(settings["out"], "saved")
 
 
+def test_a_run_does_not_write_into_its_base_model(settings):
+    before = sorted(Path(settings["model"]).iterdir())
+    with pytest.raises(InputError, match="the folder of its own base model"):
+        run(settings, f"out={settings['model']}/../model")
+    assert sorted(Path(settings["model"]).iterdir()) == before
+
+
 def test_what_nobody_set_fits_the_hardware(settings):
     plain = with_defaults(config(settings), "gpu")
     assert plain.mesh == MeshConfig(fsdp=-1) and plain.precision.compute_dtype == "bfloat16"

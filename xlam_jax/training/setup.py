@@ -12,6 +12,7 @@ from rich.console import Console
 
 from xlam_jax.data.loader import Steps, to_device
 from xlam_jax.data.shards import read_manifest
+from xlam_jax.errors import InputError
 from xlam_jax.models.attention import Facts, probe_attention
 from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.lora import base as without_adapters
@@ -66,6 +67,12 @@ class Work:
         self.config, self.console, self.began = config, console, began
         self.out = Path(config.out)
         self.cfg: ModelConfig = read_config(config.model)
+        if self.out.resolve() == Path(config.model).resolve():
+            raise InputError(
+                "the run would write into the folder of its own base model",
+                where=f"out: {config.out}",
+                hint="another `out`",
+            )
         self.mesh = make_mesh(config.mesh)
         config = self.config = self._with_attention(config)
         console.print(describe(config, self.mesh), highlight=False, markup=False)
