@@ -76,6 +76,12 @@ def page() -> str:
         "# Every key of every config\n",
         "Made from the docstrings of the code; `xlam config KIND KEY` prints a part of it, `--schema` a JSON Schema\n"
         "for editors. A key is set in the file, or behind the command (`optim.lr=1e-5`).\n",
+        "```console\n"
+        "xlam config train\n"
+        "xlam config train optim.lr\n"
+        "xlam config data validation --json runs/keys.json\n"
+        "xlam config apigen --schema\n"
+        "```\n",
     ]
     for kind, (_, _, command) in MODELS.items():
         parts += [f"## {kind}: `{command}`\n", markdown(model_of(kind))]
