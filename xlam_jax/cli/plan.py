@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from xlam_jax.cli.common import JsonOption, err, out, print_table, write_json
+from xlam_jax.cli.common import JsonOption, out, print_table, working, write_json
 
 EXAMPLE = "Example: xlam plan --model tiny-mixtral --gpus 4 --rows 16 --seq-len 128 --no-compile"
 
@@ -105,7 +105,7 @@ def plan(
     if asked is not None:
         fixed = [size for axis in AXES if (size := getattr(asked, axis)) > 0]
         sizes = sizes_of(asked, gpus or math.prod(fixed))
-    with err.status("tracing and compiling"):
+    with working("tracing and compiling"):
         made = make_plan(work, hw, sizes=sizes, devices=gpus or 1, compile=compile)
     result = report(made, tokens or length[1] or 1e9)
     result["tokens_from"] = "asked" if tokens else "recipe" if length[1] else "an example of 1e9"
@@ -130,7 +130,7 @@ def _show(r: dict[str, Any], top: int) -> None:
     for reason in dict.fromkeys(row["reason"] for row in r["refused"]):
         names = [row["mesh"] for row in r["refused"] if row["reason"] == reason]
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        out.print(f"  refused {names[0]}{more}: {reason}", highlight=False, markup=False)
+        out.print(f"  refused {names[0]}{more}: {reason}", highlight=False)
     chosen = ",".join(f"{k}={v}" for k, v in r["mesh"].items() if v > 1) or "1 device"
     parts = [{"part": k, "GiB": v / gib} for k, v in r["memory"].items() if v or k == "total"]
     print_table("memory of one device", parts)
