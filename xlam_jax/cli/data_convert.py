@@ -33,7 +33,8 @@ def convert(
         str | None, typer.Argument(metavar="SOURCE", help="Name of the format; --list shows them.")
     ] = None,
     path: Annotated[
-        Path | None, typer.Argument(metavar="IN", help="File or folder: JSONL, JSON, Parquet, each also .gz.")
+        Path | None,
+        typer.Argument(metavar="IN", help="File or folder: JSONL, JSON, Parquet, Arrow, each also .gz."),
     ] = None,
     target: Annotated[
         Path | None, typer.Argument(metavar="OUT", help="Records to write: .jsonl or .jsonl.gz.")

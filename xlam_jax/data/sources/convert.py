@@ -12,6 +12,7 @@ from typing import Any
 from xlam_jax.data.engine import ChunkResult, Engine, LocalEngine, run_to_file
 from xlam_jax.data.quality.schema_check import check_call
 from xlam_jax.data.sources import get_source
+from xlam_jax.data.sources.padding import unpadded
 from xlam_jax.data.sources.values import Refused, Row
 from xlam_jax.errors import InputError
 from xlam_jax.format.pair import Pair
@@ -32,7 +33,7 @@ class ConvertTask:
         source, result = get_source(self.source), ChunkResult()
         for row in items:
             try:
-                made = source.convert(row)
+                made = unpadded(source.convert(row), row.typed)
                 # Written here, so that what cannot travel as JSON is refused with the row it came from.
                 value = made if isinstance(made, dict) else made.to_json()
                 line = _line(value)
