@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator
 
 from xlam_jax.config import Config
-from xlam_jax.data.quality import grounding, pii, references, thoughts, trajectory
+from xlam_jax.data.quality import grounding, pii, references, thoughts, trajectory, unread_calls
 from xlam_jax.data.quality.cast import cast_call
 from xlam_jax.data.quality.schema_check import check_call
 from xlam_jax.format.record import Record
@@ -39,6 +39,8 @@ class Actions(Config):
       wrong_type: a value of another type than the schema's.
       not_in_enum: a value that is none of the listed.
       out_of_bounds: a number, length or count beyond the schema's limits.
+      call_in_words: a step without calls whose words mean one.
+      call_in_query: what the user says is itself a call.
       undefined_reference: a value that refers to a call that is not there.
       error_observation: a call failed, and no later step made it good.
       repeated_turn: a step only repeats the one before.
@@ -58,6 +60,8 @@ class Actions(Config):
     wrong_type: Fix = "repair"
     not_in_enum: Fix = "repair"
     out_of_bounds: Check = "drop"
+    call_in_words: Check = "drop"
+    call_in_query: Check = "flag"
     undefined_reference: Check = "drop"
     error_observation: Check = "drop"
     repeated_turn: Check = "drop"
@@ -130,6 +134,16 @@ def _trajectory(record: Record, config: RuleConfig, size: int | None, on: On) ->
             yield Finding("repeated_turn", f"step {i + 1}: {what}")
 
 
+def _words(record: Record, config: RuleConfig, size: int | None, on: On) -> Iterator[Finding]:
+    # Without tools words are words: code and JSON may be the answer.
+    if "call_in_words" in on and record.tools:
+        for i, text in unread_calls.unread_calls(record):
+            yield Finding("call_in_words", f"step {i + 1}: {text}")
+    if "call_in_query" in on:
+        for i, text in unread_calls.calls_asked_with(record):
+            yield Finding("call_in_query", f"{f'after step {i + 1}' if i >= 0 else 'query'}: {text}")
+
+
 def _thoughts(record: Record, config: RuleConfig, size: int | None, on: On) -> Iterator[Finding]:
     for i, what in thoughts.thought_faults(record, config.thoughts_required):
         yield Finding("low_quality_thought", f"step {i + 1}: {what}")
@@ -177,6 +191,7 @@ _RULES: tuple[tuple[frozenset[str], Rule], ...] = (
     (frozenset(("empty_query", "too_long")), _text),
     (frozenset(SCHEMA_CODES), _schema),
     (frozenset(("undefined_reference", "error_observation", "repeated_turn")), _trajectory),
+    (frozenset(("call_in_words", "call_in_query")), _words),
     (frozenset(("low_quality_thought",)), _thoughts),
     (frozenset(("ungrounded_argument",)), _grounding),
     (frozenset(("pii",)), _pii),

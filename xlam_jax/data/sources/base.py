@@ -32,7 +32,8 @@ class Source:
       convert: a row to its Record (or preference Pair, or a plain tool description); a function of a module,
         so that workers can import it. Raises Refused, or InputError for a record that is malformed.
       rows: how a file or folder becomes rows.
-      kind: `records`, or `tools` for sets that hold tool descriptions without queries.
+      kind: `records`; `chats` for sets without calls, whose words may look like anything; or `tools` for
+        sets that hold tool descriptions without queries.
     """
 
     name: str

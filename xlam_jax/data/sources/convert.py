@@ -11,6 +11,7 @@ from typing import Any
 
 from xlam_jax.data.engine import ChunkResult, Engine, LocalEngine, run_to_file
 from xlam_jax.data.quality.schema_check import check_call
+from xlam_jax.data.quality.unread_calls import unread_calls
 from xlam_jax.data.sources import get_source
 from xlam_jax.data.sources.padding import unpadded
 from xlam_jax.data.sources.values import Refused, Row
@@ -34,6 +35,8 @@ class ConvertTask:
         for row in items:
             try:
                 made = unpadded(source.convert(row), row.typed)
+                if source.kind != "chats":
+                    _refuse_unread(made)
                 # Written here, so that what cannot travel as JSON is refused with the row it came from.
                 value = made if isinstance(made, dict) else made.to_json()
                 line = _line(value)
@@ -54,6 +57,13 @@ class ConvertTask:
             where, detail = _printable(row.where), _printable(detail[:300])
             result.entries.append(Entry(where, self.source, STAGE, "dropped", reason, detail))
         return result
+
+
+def _refuse_unread(made: Any) -> None:
+    """Refuses what would become a chat about calls: this source has calls, and there are some not read."""
+    record = made.chosen if isinstance(made, Pair) else made
+    if isinstance(record, Record) and (found := next(unread_calls(record), None)):
+        raise Refused("bad_call", f"step {found[0] + 1} means a call, in words: {found[1]!r}")
 
 
 def _printable(text: str) -> str:
