@@ -88,7 +88,8 @@ def launch(
         target.value, config, overrides or (), nodes=nodes, kind=kind, name=name, out=str(settings.out),
         options=options,
     )  # fmt: skip
-    if settings.mesh.tensor == settings.mesh.context == 1:  # else several nodes may share rows
+    # Where tensor or context split, several nodes may share rows; rows made from samples always divide.
+    if settings.mesh.tensor == settings.mesh.context == 1 and not settings.batch.samples:
         launchers.check_rows(settings.batch.rows, settings.batch.accumulation, plan.nodes)
     if dry_run:
         # Plain, so that it can be piped into a file.

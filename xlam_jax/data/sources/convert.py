@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from xlam_jax.data.sources.padding import unpadded
 from xlam_jax.data.sources.values import Refused, Row
 from xlam_jax.errors import InputError
 from xlam_jax.format.pair import Pair
-from xlam_jax.format.record import Record
+from xlam_jax.format.record import Record, tool_notes
 from xlam_jax.format.values import check_json
 from xlam_jax.ledger import Entry, Ledger
 
@@ -34,7 +34,7 @@ class ConvertTask:
         source, result = get_source(self.source), ChunkResult()
         for row in items:
             try:
-                made = unpadded(source.convert(row), row.typed)
+                made = with_notes(unpadded(source.convert(row), row.typed))
                 if source.kind != "chats":
                     _refuse_unread(made)
                 # Written here, so that what cannot travel as JSON is refused with the row it came from.
@@ -64,6 +64,18 @@ def _refuse_unread(made: Any) -> None:
     record = made.chosen if isinstance(made, Pair) else made
     if isinstance(record, Record) and (found := next(unread_calls(record), None)):
         raise Refused("bad_call", f"step {found[0] + 1} means a call, in words: {found[1]!r}")
+
+
+def with_notes(made: Record | Pair | dict[str, Any]) -> Record | Pair | dict[str, Any]:
+    """The row with what the readers of its tools did not understand in its lineage."""
+    if isinstance(made, Pair):
+        return replace(made, chosen=_noted(made.chosen))
+    return _noted(made) if isinstance(made, Record) else made
+
+
+def _noted(record: Record) -> Record:
+    lineage = tool_notes(record.tools, record.lineage)
+    return record if lineage == record.lineage else replace(record, lineage=lineage)
 
 
 def _printable(text: str) -> str:
