@@ -10,7 +10,16 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator
 
 from xlam_jax.config import Config
-from xlam_jax.data.quality import grounding, pii, references, thoughts, trajectory, unread_calls
+from xlam_jax.data.quality import (
+    grounding,
+    inappropriate,
+    pii,
+    references,
+    secrets,
+    thoughts,
+    trajectory,
+    unread_calls,
+)
 from xlam_jax.data.quality.cast import cast_call
 from xlam_jax.data.quality.schema_check import check_call
 from xlam_jax.format.record import Record
@@ -46,6 +55,8 @@ class Actions(Config):
       repeated_turn: a step only repeats the one before.
       low_quality_thought: a thought that says nothing, goes in circles, or contradicts the calls.
       ungrounded_argument: a value that nothing in the context supports.
+      invented_secret: an API key or token that nothing in the context gave.
+      inappropriate: words of the list of obscenities (`word_list`).
       pii: addresses, keys, and numbers of persons, cards and phones.
       contaminated: the query, or 13 words of it, stand in an evaluation set (`--against`).
       duplicate: the same as an earlier row.
@@ -67,6 +78,8 @@ class Actions(Config):
     repeated_turn: Check = "drop"
     low_quality_thought: Check = "flag"
     ungrounded_argument: Check = "flag"
+    invented_secret: Check = "drop"
+    inappropriate: Check = "flag"
     pii: Fix = "flag"
     contaminated: Check = "drop"
     duplicate: Check = "drop"
@@ -79,6 +92,7 @@ class RuleConfig(Config):
     Attributes:
       max_tokens: of a row as JSON, tools included, at about four bytes a token.
       grounding_threshold: least score of an argument (see `grounding.score`).
+      word_list: file of inappropriate words and phrases, one a line, in place of our own short list.
       thoughts_required: every step with calls must have a thought, also in rows without any.
       actions: what each finding does to its row.
     """
@@ -87,6 +101,7 @@ class RuleConfig(Config):
     max_tokens: int = 32768
     grounding_threshold: float = 0.5
     thoughts_required: bool = False
+    word_list: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +201,16 @@ def _pii(record: Record, config: RuleConfig, size: int | None, on: On) -> Iterat
         yield Finding("pii", f"{kind}: {text[:4]}...")
 
 
+def _secrets(record: Record, config: RuleConfig, size: int | None, on: On) -> Iterator[Finding]:
+    for i, place in secrets.invented_secrets(record):
+        yield Finding("invented_secret", f"step {i + 1}, {place}")
+
+
+def _inappropriate(record: Record, config: RuleConfig, size: int | None, on: On) -> Iterator[Finding]:
+    if found := inappropriate.inappropriate_words(record, config.word_list):
+        yield Finding("inappropriate", ", ".join(found)[:80])
+
+
 Rule = Callable[[Record, RuleConfig, "int | None", On], Iterator[Finding]]
 _RULES: tuple[tuple[frozenset[str], Rule], ...] = (
     (frozenset(("empty_query", "too_long")), _text),
@@ -194,6 +219,8 @@ _RULES: tuple[tuple[frozenset[str], Rule], ...] = (
     (frozenset(("call_in_words", "call_in_query")), _words),
     (frozenset(("low_quality_thought",)), _thoughts),
     (frozenset(("ungrounded_argument",)), _grounding),
+    (frozenset(("invented_secret",)), _secrets),
+    (frozenset(("inappropriate",)), _inappropriate),
     (frozenset(("pii",)), _pii),
 )
 _ROW_CODES = frozenset(code for codes, _ in _RULES for code in codes)
