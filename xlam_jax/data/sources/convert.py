@@ -35,7 +35,7 @@ class ConvertTask:
         for row in items:
             try:
                 made = with_notes(unpadded(source.convert(row), row.typed))
-                if source.kind != "chats":
+                if source.calls:
                     _refuse_unread(made)
                 # Written here, so that what cannot travel as JSON is refused with the row it came from.
                 value = made if isinstance(made, dict) else made.to_json()
@@ -52,10 +52,10 @@ class ConvertTask:
                 reason, detail = "unexpected_shape", f"{type(e).__name__}: {e}"
             else:
                 result.lines.append(line)
-                result.entries.append(Entry(name, self.source, STAGE, "pass"))
+                result.entries.append(Entry(name, source.name, STAGE, "pass"))
                 continue
             where, detail = _printable(row.where), _printable(detail[:300])
-            result.entries.append(Entry(where, self.source, STAGE, "dropped", reason, detail))
+            result.entries.append(Entry(where, source.name, STAGE, "dropped", reason, detail))
         return result
 
 
@@ -117,6 +117,9 @@ def convert(
 ) -> dict[str, Any]:
     """Converts a file or folder to Records JSONL (gzip by name) with its ledger beside it.
 
+    Args:
+      name: of the source, or the file of one (`get_source`).
+
     Returns:
       `source, rows, out, refused, reasons{code: n}, calls, valid, faults{code: n}`; rows = out + refused.
 
@@ -132,7 +135,7 @@ def convert(
     fates = table[0] if table else {"in": 0, "out": 0, "dropped": 0, "reasons": {}}
     calls, valid = counts.pop("calls", 0), counts.pop("valid", 0)
     return {
-        "source": name,
+        "source": source.name,
         "rows": fates["in"],
         "out": fates["out"],
         "refused": fates["dropped"],
