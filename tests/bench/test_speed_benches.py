@@ -9,12 +9,12 @@ from xlam_jax.bench.accelerator import PARTS, bench_accelerator
 from xlam_jax.bench.attention import bench_attention
 from xlam_jax.bench.compare import bench_compare
 from xlam_jax.bench.compile import bench_compile
-from xlam_jax.bench.flops import flops_per_token
 from xlam_jax.bench.load import bench_load
 from xlam_jax.bench.moe import bench_moe
 from xlam_jax.bench.protocol import file_name, timed
 from xlam_jax.bench.train import StepOptions, bench_train, cut_layers
 from xlam_jax.errors import InputError
+from xlam_jax.models.flops import flops_per_token
 from xlam_jax.models.lora import LoraConfig
 from xlam_jax.models.named import named_config
 from xlam_jax.parallel.mesh import MeshConfig

@@ -13,13 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from xlam_jax.bench import protocol
-from xlam_jax.bench.flops import flops_per_token
 from xlam_jax.bench.profile import profile_if_possible
 from xlam_jax.data.batch import Batch
 from xlam_jax.errors import WorkError
 from xlam_jax.models import decoder
 from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.cross_entropy import chunked_cross_entropy
+from xlam_jax.models.flops import flops_per_token
 from xlam_jax.models.hf_config import config_to_hf
 from xlam_jax.models.spec import decay_mask, init, state_dict_from_params
 from xlam_jax.parallel.mesh import make_mesh
