@@ -17,6 +17,7 @@ import numpy as np
 
 from xlam_jax.errors import InputError
 
+RATE = 1e-5  # learning rate of steps that are timed
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
