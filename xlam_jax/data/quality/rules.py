@@ -39,6 +39,7 @@ class Actions(Config):
       wrong_type: a value of another type than the schema's.
       not_in_enum: a value that is none of the listed.
       out_of_bounds: a number, length or count beyond the schema's limits.
+      unverifiable: a part of an argument's schema cannot be read, so only the rest of it was checked.
       undefined_reference: a value that refers to a call that is not there.
       error_observation: a call failed, and no later step made it good.
       repeated_turn: a step only repeats the one before.
@@ -58,6 +59,7 @@ class Actions(Config):
     wrong_type: Fix = "repair"
     not_in_enum: Fix = "repair"
     out_of_bounds: Check = "drop"
+    unverifiable: Check = "flag"
     undefined_reference: Check = "drop"
     error_observation: Check = "drop"
     repeated_turn: Check = "drop"
@@ -95,7 +97,7 @@ class Finding:
 
 SCHEMA_CODES = (
     "undefined_function", "undefined_argument", "missing_required", "wrong_type", "not_in_enum",
-    "out_of_bounds",
+    "out_of_bounds", "unverifiable",
 )  # fmt: skip
 
 
@@ -113,7 +115,7 @@ def _schema(record: Record, config: RuleConfig, size: int | None, on: On) -> Ite
     tools = {tool.name: tool for tool in record.tools}
     for i, step in enumerate(record.steps):
         for call in step.tool_calls:
-            for fault in check_call(call, tools):
+            for fault in check_call(call, tools, unverifiable="unverifiable" in on):
                 if fault.code in on:
                     yield Finding(fault.code, f"step {i + 1}, {call.name}: {fault.detail}")
 
