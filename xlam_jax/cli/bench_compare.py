@@ -131,7 +131,7 @@ def decode(
             new_tokens=new_tokens,
             repeats=repeats,
             threads=threads,
-            progress=status.update,
+            progress=status,
         )
     write_json(json_file, result)
     protocol.keep(folder, "decode", model.name, result)
