@@ -106,7 +106,10 @@ def test_five_and_five_is_ten_bitwise(reference, settings):
 
 
 def test_the_command_resumes_bitwise_too(reference, settings, tmp_path):
+    """And a batch of samples trains as the rows do that it comes to."""
     out, _ = reference
+    manifest = PackedSource(settings["data"]["train"]).manifest
+    settings["batch"] = {"samples": round(4 * manifest["records"] / manifest["rows"])}
     path = tmp_path / "c.yaml"
     path.write_text(yaml.safe_dump(settings))
     app = typer.Typer()
@@ -123,6 +126,8 @@ def test_the_command_resumes_bitwise_too(reference, settings, tmp_path):
     assert xlam("--resume", "must", "--json", str(report)).exit_code == 0
     assert json.loads(report.read_text())["tokens_per_second"] > 0
     jax.tree.map(np.testing.assert_array_equal, params_of(settings["out"]), params_of(out))
+    written = make_config(TrainConfig, yaml.safe_load((Path(settings["out"]) / "config.yaml").read_text()))
+    assert written.batch.samples == settings["batch"]["samples"]
 
 
 def test_resume_on_another_mesh(settings):

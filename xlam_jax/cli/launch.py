@@ -88,15 +88,16 @@ def launch(
         target.value, config, overrides or (), nodes=nodes, kind=kind, name=name, out=str(settings.out),
         options=options,
     )  # fmt: skip
-    if settings.mesh.tensor == settings.mesh.context == 1:  # else several nodes may share rows
+    # Where tensor or context split, several nodes may share rows; rows made from samples always divide.
+    if settings.mesh.tensor == settings.mesh.context == 1 and not settings.batch.samples:
         launchers.check_rows(settings.batch.rows, settings.batch.accumulation, plan.nodes)
     if dry_run:
         # Plain, so that it can be piped into a file.
         print(plan.text, end="" if plan.text.endswith("\n") else "\n")
         print(f"# {plan.file}, run by:\n# {plan.shown()}")
     else:
-        err.print(plan.shown(), markup=False, highlight=False, soft_wrap=True)
+        err.print(plan.shown(), highlight=False, soft_wrap=True)
         if done := plan.run():
-            err.print(done, markup=False, highlight=False, soft_wrap=True)
+            err.print(done, highlight=False, soft_wrap=True)
     result = {"target": target.value, "command": list(plan.command), "env": plan.env, "file": plan.file}
     write_json(json_file, {**result, "text": plan.text, "started": not dry_run})

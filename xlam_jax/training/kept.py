@@ -36,6 +36,21 @@ def lost(run: str | Path) -> bool:
     return not {"complete", "set_aside"}.isdisjoint(found[begins:])
 
 
+def newest_meta(run: str | Path) -> dict[str, Any]:
+    """The `meta` item of the newest complete checkpoint; empty without one that can be read."""
+    steps = complete_steps(run)
+    path = (
+        Path(run) / FOLDER / str(steps[-1]) / "meta" / "metadata" if steps else None
+    )  # as Orbax writes JSON
+    if path is None or not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:  # damaged, which the restore finds by its checksums
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def best_of(run: str | Path) -> dict[str, Any] | None:
     """What `best.json` of a run says, None without one: `{step, metric, value}`."""
     path = Path(run) / BEST

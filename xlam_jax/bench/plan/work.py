@@ -132,7 +132,7 @@ def find_model(name: str) -> ModelConfig:
 
 
 def work_of(config: TrainConfig, cfg: ModelConfig, seq_len: int) -> Work:
-    """The step of a training config."""
+    """The step of a training config, whose `batch.rows` counts."""
     return Work(
         cfg=cfg,
         seq_len=seq_len,
