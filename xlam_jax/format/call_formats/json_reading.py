@@ -68,6 +68,14 @@ def read_object(source: Source) -> Wait:
     return source.json((yield from source.balanced()))
 
 
+def read_call(source: Source, call: Callable[[Source, dict[str, Any]], ToolCall] = call_of) -> Wait:
+    """The call of the JSON object that comes next; other values are stepped over, and refused."""
+    if (yield from source.peek(1)) != "{":
+        yield from _read_value(source)
+        source.fail("not JSON: a call is no object")
+    return call(source, (yield from read_object(source)))
+
+
 def read_calls(source: Source, call: Callable[[Source, dict[str, Any]], ToolCall] = call_of) -> Reading:
     """Yields the calls of a JSON list."""
     yield from _mark(source, "[")
@@ -80,7 +88,7 @@ def read_items(source: Source, call: Callable[[Source, dict[str, Any]], ToolCall
     if (yield from source.accept("]")):
         return
     while True:
-        yield call(source, (yield from read_object(source)))
+        yield from source.attempt(read_call(source, call))
         yield from source.take(SPACE)
         if (yield from source.accept("]")):
             return

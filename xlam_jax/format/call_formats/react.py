@@ -15,6 +15,7 @@ from xlam_jax.format.call_formats.base import Piece, Writer, dumps
 from xlam_jax.format.call_formats.lark import answer_rule
 from xlam_jax.format.call_formats.reading import ALL, SPACE, Reading, Source, Streamed, Wait
 from xlam_jax.format.call_formats.value_rules import Values
+from xlam_jax.format.call_formats.worded import thinking
 from xlam_jax.format.templates import jinja_source
 from xlam_jax.format.values import Tool, ToolCall
 
@@ -35,7 +36,7 @@ class React(Streamed):
     """`Thought`, `Action`, `Action Input`, `Final Answer`."""
 
     name = "react"
-    reply = True
+    words = None
 
     def render(self, calls: Sequence[ToolCall], thought: str | None) -> Piece:
         out = Writer()
@@ -56,31 +57,41 @@ class React(Streamed):
         return out.piece()
 
     def _read(self, source: Source) -> Reading:
-        fenced = yield from source.open_fence()
+        yield from source.take(SPACE)
         thoughts: list[str] = []
+        if block := (yield from thinking(source)):
+            yield block
+            thoughts.append(block)
+        fenced = yield from source.open_fence()
         count = 0
         while True:
             yield from source.take(SPACE)
             if (yield from source.accept(_ACTION)):
-                yield (yield from _read_call(source))
+                yield from source.attempt(_read_call(source), (_ACTION,))
                 count += 1
             elif (yield from source.accept("Thought:")):
                 yield from source.accept(" ")
                 thoughts.append((yield from _prose(source)))
             elif not count and (yield from source.accept(_FINAL)):
                 yield from source.accept(" ")
-                return (yield from source.rest())
-            elif not count and not thoughts and not fenced and (yield from source.peek(1)):
+                yield "\n" if block else ""
+                return block + "\n" * bool(block) + (yield from source.rest())
+            elif not count and len(thoughts) == bool(block) and not fenced and (yield from source.peek(1)):
                 thoughts.append((yield from _prose(source)).strip())
                 if source.final and not (yield from source.peek(1)):
-                    return thoughts[0]
+                    return "\n".join(thoughts)
             else:
                 break
         if not count:
             source.fail("neither an action nor a final answer")
         if (yield from source.accept(_OBSERVATION)):
             yield from source.take(ALL)
-        yield from source.finish(fenced)
+        yield from source.take(SPACE)
+        if fenced and (yield from source.accept("```")):
+            yield from source.take(SPACE)
+        if (yield from source.peek(1)):
+            yield "\n".join([*thoughts, ""])[len(block) :]
+            thoughts.append((yield from source.rest()))
         return "\n".join(thoughts)
 
     def grammar(
