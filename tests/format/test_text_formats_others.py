@@ -214,7 +214,7 @@ REFUSED = [
      "f(a=" + "[" * 5000 + ")", "f(a=" + "[" * 70 + "]" * 70 + ")", "f(a=" + "-" * 5000 + "1)", "f(a={1})"]),
     ("python-list", ["[f(a=1)", "[f(a=1) g()]", "[f(a=1)] and more", "[1, 2]", "['f(a=1)']", "[f(a=[1)]]"]),
     ("xml-elements", ["<tool_calls>", "<calls></calls>", "<tool_calls></tool_calls>x", "<tool_calls>f</tool_calls>",
-     "<tool_calls><tool_call><name>f</name></tool_call></tool_calls>", "f", "",
+     "<tool_calls><tool_call></tool_call></tool_calls>", "f", "",
      '<tool_calls><tool_call><name>f</name><arguments><argument><name>a</name><value type="json">1e400</value>'
      "</argument></arguments></tool_call></tool_calls>",
      "<tool_calls><tool_call><name>&#1114112;</name><arguments/></tool_call></tool_calls>",

@@ -23,7 +23,7 @@ from xlam_jax.cli.bench_speed import (
     numbers,
     show_profile,
 )
-from xlam_jax.cli.common import JsonOption, err, need_dir, out, print_table, write_json
+from xlam_jax.cli.common import JsonOption, need_dir, out, print_table, working, write_json
 
 
 class BaselineChoice(StrEnum):
@@ -70,7 +70,7 @@ def compare(
     from xlam_jax.bench.compare import bench_compare
 
     cfg = cut(model, layers)
-    with err.status("compiling and timing"):
+    with working("compiling and timing"):
         result = bench_compare(
             cfg,
             rows=rows,
@@ -99,7 +99,7 @@ def compare(
         ],
     )
     said = ", ".join(f"{key} {value}" for key, value in result["baseline"].items())
-    out.print(f"baseline: {said}", highlight=False, markup=False)
+    out.print(f"baseline: {said}", highlight=False)
     out.print(
         f"ratio {result['ratio']:.2f}: tokens/s of xlam over transformers {result['versions']['transformers']} "
         f"with torch {result['versions']['torch']}; first losses differ by {result['loss_difference']:.1e}",
@@ -123,7 +123,7 @@ def decode(
     from xlam_jax.bench.decode import bench_decode
 
     need_dir(model, "model folder")
-    with err.status("loading") as status:
+    with working("loading") as status:
         result = bench_decode(
             model,
             batches=numbers(batch, "--batch"),
@@ -131,7 +131,7 @@ def decode(
             new_tokens=new_tokens,
             repeats=repeats,
             threads=threads,
-            progress=status.update,
+            progress=status,
         )
     write_json(json_file, result)
     protocol.keep(folder, "decode", model.name, result)

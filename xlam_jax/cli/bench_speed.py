@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from xlam_jax.cli.common import JsonOption, err, out, print_table, write_json
+from xlam_jax.cli.common import JsonOption, err, out, print_table, working, write_json
 
 Model = Annotated[str, typer.Option(help="Name of a released shape, or a model folder.")]
 Layers = Annotated[int | None, typer.Option(min=1, help="Only this many of its layers.")]
@@ -57,7 +57,7 @@ def _tried_attention(name: str, cfg: Any, seq_len: int, dtype: str) -> str:
     facts = Facts(*heads, seq_len, need_dtype(dtype, "--compute-dtype"), cfg.sliding_window)
     choice = probe_attention(facts, asked=name, max_segments=2)
     if choice.backend != name:
-        err.print(f"attention: {choice.backend}: {choice.reason}", highlight=False, markup=False)
+        err.print(f"attention: {choice.backend}: {choice.reason}", highlight=False)
     return choice.backend
 
 
@@ -103,7 +103,7 @@ def train(
         moment_dtype=moment_dtype,
         lora=LoraConfig(rank=lora_rank) if lora_rank else None,
     )
-    with err.status("compiling and timing"):
+    with working("compiling and timing"):
         result = bench_train(
             cfg,
             rows=rows,
@@ -162,7 +162,7 @@ def moe(
     from xlam_jax.bench.plan.work import find_model
 
     counts = numbers(tokens, "--tokens")
-    with err.status("compiling and timing"):
+    with working("compiling and timing"):
         result = bench_moe(
             find_model(model), counts, only=backend or (), dtype=dtype, skew=skew, steps=steps, warmup=warmup
         )
@@ -190,7 +190,7 @@ def attention(
     from xlam_jax.bench.plan.work import find_model
 
     lengths = numbers(seq_len, "--seq-len")
-    with err.status("compiling and timing"):
+    with working("compiling and timing"):
         result = bench_attention(
             find_model(model),
             lengths,
@@ -211,7 +211,7 @@ def _table(title: str, rows: list[dict[str, Any]]) -> None:
     print_table(title, [row for row in rows if "error" not in row])
     for row in rows:
         if "error" in row:
-            out.print(f"  {row['backend']}: {row['error']}", highlight=False, markup=False)
+            out.print(f"  {row['backend']}: {row['error']}", highlight=False)
 
 
 def show_profile(result: dict[str, Any]) -> None:
@@ -260,7 +260,7 @@ def compile_(
     from xlam_jax.bench.plan.work import find_model
 
     depths = numbers(layers, "--layers")
-    with err.status("compiling"):
+    with working("compiling"):
         result = bench_compile(find_model(model), depths, rows=rows, seq_len=seq_len, remat=remat)
     result = {"model": model, **result}
     write_json(json_file, result)
@@ -287,10 +287,8 @@ def accelerator(
     names = [name for name, _, _ in PARTS]
     if unknown := set(only or ()) - set(names):
         raise InputError(f"unknown part {min(unknown)!r}", where="--only", hint=", ".join(names))
-    with err.status("starting") as status:
-        rows = bench_accelerator(
-            folder, seconds=seconds, only=only or (), rehearse=rehearse, progress=status.update
-        )
+    with working("starting") as status:
+        rows = bench_accelerator(folder, seconds=seconds, only=only or (), rehearse=rehearse, progress=status)
     write_json(json_file, rows)
     print_table(f"measured into {folder}", rows)
     if not any(row["status"] == "done" for row in rows):

@@ -12,10 +12,10 @@ from xlam_jax.cli.common import (
     EngineOption,
     JsonOption,
     WorkersOption,
-    err,
     need_output,
-    out,
     print_table,
+    say,
+    working,
     write_json,
 )
 
@@ -76,20 +76,20 @@ def augment(
 
         models = {"writer": model(ask.temperature), "answerer": model(0.0)}
     need_output(target, source)
-    with err.status("augmenting") as status:
+    with working("augmenting") as status:
         result = augment_file(
             source,
             target,
             settings,
             make_engine(engine, workers, address),
-            lambda n: status.update(f"{n:,} rows written"),
+            lambda n: status(f"{n:,} rows written"),
             **models,
         )
     write_json(json_path, result)
     print_table("transforms", [_transform(row) for row in result["transforms"] if row["rate"]])
     keys = ("rows_in", "rows_out", "copies", "refused", "nothing_applied", "pool")
     print_table("augmented", [{key: result[key] for key in keys}])
-    out.print(f"{target} (ledger: {target}.ledger.jsonl)", highlight=False)
+    say(f"{target} (ledger: {target}.ledger.jsonl)")
 
 
 def pairs(
@@ -120,7 +120,7 @@ def pairs(
 
     names = list(NEGATIVES) if corruptions == "all" else [n for n in corruptions.split(",") if n]
     need_output(target, source, *([negatives] if negatives else []))
-    with err.status("pairing") as status:
+    with working("pairing") as status:
         result = build_pairs(
             source,
             target,
@@ -132,12 +132,12 @@ def pairs(
             keep_unparsable=keep_unparsable,
             seed=seed,
             engine=make_engine(engine, workers, address),
-            progress=lambda n: status.update(f"{n:,} pairs written"),
+            progress=lambda n: status(f"{n:,} pairs written"),
         )
     write_json(json_path, result)
     print_table("negatives", [_negative(row) for row in result["negatives"]])
     print_table("yields", result["yields"])
-    out.print(f"{target} (ledger: {target}.ledger.jsonl)", highlight=False)
+    say(f"{target} (ledger: {target}.ledger.jsonl)")
 
 
 def _rates(given: list[str]) -> list[str]:

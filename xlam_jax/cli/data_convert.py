@@ -12,10 +12,10 @@ from xlam_jax.cli.common import (
     EngineOption,
     JsonOption,
     WorkersOption,
-    err,
     need_output,
-    out,
     print_table,
+    say,
+    working,
     write_json,
 )
 from xlam_jax.errors import InputError
@@ -33,7 +33,8 @@ def convert(
         str | None, typer.Argument(metavar="SOURCE", help="Name of the format; --list shows them.")
     ] = None,
     path: Annotated[
-        Path | None, typer.Argument(metavar="IN", help="File or folder: JSONL, JSON, Parquet, each also .gz.")
+        Path | None,
+        typer.Argument(metavar="IN", help="File or folder: JSONL, JSON, Parquet, Arrow, each also .gz."),
     ] = None,
     target: Annotated[
         Path | None, typer.Argument(metavar="OUT", help="Records to write: .jsonl or .jsonl.gz.")
@@ -56,7 +57,11 @@ def convert(
         listed = [get_source(name) for name in SOURCES]
         rows = [{"name": s.name, "summary": s.summary, "licence": s.license, "url": s.url} for s in listed]
         write_json(json_file, rows)
-        print_table("sources", rows)
+        for row in rows:
+            # A line for itself: a table would break the address, which is there to be copied.
+            say(
+                f"{row['name']}: {row['summary']} ({row['licence'] or 'licence of your data'})\n    {row['url']}"
+            )
         return
     if source is None or path is None or target is None:
         raise InputError(
@@ -66,19 +71,19 @@ def convert(
     if not target.name.endswith((".jsonl", ".jsonl.gz")):
         raise InputError("OUT is written as JSONL", where=str(target), hint="OUT.jsonl or OUT.jsonl.gz")
     need_output(target, path)
-    with err.status(f"converting {path}") as status:
+    with working(f"converting {path}") as status:
         result = run(
             source,
             path,
             target,
             ledger,
             make_engine(engine, workers, address),
-            lambda n: status.update(f"{n:,} records from {path}"),
+            lambda n: status(f"{n:,} records from {path}"),
         )
     write_json(json_file, result)
     _print(result)
     ledger = ledger or target.with_name(target.name + ".ledger.jsonl")
-    out.print(f"{target} (ledger: {ledger})", highlight=False)
+    say(f"{target} (ledger: {ledger})")
     if not result["rows"]:
         raise InputError("no rows in the input", where=str(path))
 

@@ -104,8 +104,8 @@ def launch(
         print(plan.text, end="" if plan.text.endswith("\n") else "\n")
         print(f"# {plan.file}, run by:\n# {plan.shown()}")
     else:
-        err.print(plan.shown(), markup=False, highlight=False, soft_wrap=True)
+        err.print(plan.shown(), highlight=False, soft_wrap=True)
         if done := plan.run():
-            err.print(done, markup=False, highlight=False, soft_wrap=True)
+            err.print(done, highlight=False, soft_wrap=True)
     result = {"target": target.value, "command": list(plan.command), "env": plan.env, "file": plan.file}
     write_json(json_file, {**result, "text": plan.text, "started": not dry_run})

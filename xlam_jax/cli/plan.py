@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from xlam_jax.cli.common import JsonOption, err, out, print_table, write_json
+from xlam_jax.cli.common import JsonOption, out, print_table, working, write_json
 
 EXAMPLE = "Example: xlam plan --model tiny-mixtral --gpus 4 --rows 16 --seq-len 128 --no-compile"
 
@@ -115,7 +115,7 @@ def plan(
     if asked is not None:
         fixed = [size for axis in AXES if (size := getattr(asked, axis)) > 0]
         sizes = sizes_of(asked, gpus or math.prod(fixed))
-    with err.status("tracing and compiling"):
+    with working("tracing and compiling"):
         made = make_plan(work, hw, sizes=sizes, devices=gpus or 1, compile=compile)
     length = found.steps * work.tokens if found and found.steps else None
     result = report(made, tokens or length or 1e9)
@@ -125,7 +125,7 @@ def plan(
     write_json(json_file, result)
     _show(result, top)
     for line in result.get("batch", {}).get("lines", ()):
-        out.print(line, highlight=False, markup=False)
+        out.print(line, highlight=False)
     if pairs:
         out.print(
             "preference pairs are planned as a fine-tuning step on the same rows; a reference held as a copy adds "
@@ -145,7 +145,7 @@ def _show(r: dict[str, Any], top: int) -> None:
     for reason in dict.fromkeys(row["reason"] for row in r["refused"]):
         names = [row["mesh"] for row in r["refused"] if row["reason"] == reason]
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        out.print(f"  refused {names[0]}{more}: {reason}", highlight=False, markup=False)
+        out.print(f"  refused {names[0]}{more}: {reason}", highlight=False)
     chosen = ",".join(f"{k}={v}" for k, v in r["mesh"].items() if v > 1) or "1 device"
     parts = [{"part": k, "GiB": v / gib} for k, v in r["memory"].items() if v or k == "total"]
     print_table("memory of one device", parts)

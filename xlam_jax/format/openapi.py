@@ -185,6 +185,8 @@ class _Schemas:
 def _own_keys(node: dict[str, Any]) -> dict[str, Any]:
     """The node's keywords that hold no schemas, as JSON Schema has them."""
     out = {key: node[key] for key in _KEPT if key in node}
+    if out.get("type") == "file":  # Swagger 2: the file's content
+        out["type"] = "string"
     for key, bound in (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")):
         # A flag beside the bound before OpenAPI 3.1.
         if isinstance(out.get(key), bool) and out.pop(key) and bound in out:

@@ -114,7 +114,7 @@ class Record:
             few_shot_examples=tuple(obj.get("few_shot_examples", ())),
             source=obj.get("source", ""),
             license=obj.get("license", ""),
-            lineage=tuple(obj.get("lineage", ())),
+            lineage=tool_notes(tools, obj.get("lineage", ())),
             style=_style(obj.get("style")),
         )
 
@@ -143,6 +143,13 @@ class Record:
             style = {"call_format": self.style.call_format, "layout": self.style.layout, "sections": sections}
             obj["style"] = {k: v for k, v in style.items() if v}
         return obj
+
+
+def tool_notes(tools: Iterable[Tool], lineage: Iterable[str] = ()) -> tuple[str, ...]:
+    """A lineage with what the readers of these tools did not understand, each once."""
+    lineage = tuple(lineage)
+    notes = dict.fromkeys(note for tool in tools for note in tool.notes)
+    return (*lineage, *(note for note in notes if note not in lineage))
 
 
 def step_json(step: Step, step_id: int) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xlam_jax.format.layout import Layout
+from xlam_jax.format.tools import tool_words
 
 
 @dataclass(frozen=True)
@@ -114,11 +115,13 @@ def chat_template(template: ChatTemplate, layout: Layout, answer: str, **default
     settings = {
         "chat": {f: getattr(template, f) for f in template.__dataclass_fields__ if f != "name"},
         "layout": {k: v for k, v in dataclasses.asdict(layout).items() if k != "name"},
+        "reading": tool_words(),
         "defaults": defaults,
     }
     # JSON of strings, numbers, booleans, lists and mappings is also a Jinja literal.
     head = "".join(f"{{%- set {k} = {json.dumps(v, ensure_ascii=False)} -%}}\n" for k, v in settings.items())
-    return head + answer.rstrip() + "\n" + jinja_source("chat").rstrip() + "\n"
+    parts = (head.rstrip(), answer, jinja_source("tools"), jinja_source("chat"))
+    return "".join(part.rstrip() + "\n" for part in parts)
 
 
 @functools.cache

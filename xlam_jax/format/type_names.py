@@ -1,20 +1,31 @@
-"""Type names: Python annotations, BFCL's words and JSON Schema's, read into JSON Schema and written back."""
+"""Type names: Python, TypeScript, Go and BFCL words read into JSON Schema, and written back as Python's."""
 
 from __future__ import annotations
 
+import ast
+import re
 from typing import Any
 
-_SCHEMA_TYPE = {
+_NUMBERED = {
+    **dict.fromkeys(
+        (f"{sign}int{size}" for sign in ("", "u") for size in ("8", "16", "32", "64")), "integer"
+    ),
+    **dict.fromkeys(("float16", "float32", "float64", "real"), "number"),
+}
+# Every word here is a type in some language or data set; a word that is none demands nothing.
+SCHEMA_TYPE = {
     **dict.fromkeys(("string", "str", "char", "character", "text", "bytes"), "string"),
-    **dict.fromkeys(("integer", "int", "long", "short", "byte", "bigint"), "integer"),
-    **dict.fromkeys(("number", "float", "double", "decimal"), "number"),
+    **dict.fromkeys(("integer", "int", "long", "short", "byte", "bigint", "uint"), "integer"),
+    **dict.fromkeys(("number", "float", "double", "decimal", "numeric"), "number"),
+    **_NUMBERED,
     **dict.fromkeys(("boolean", "bool"), "boolean"),
     **dict.fromkeys(("array", "list", "tuple", "set", "frozenset", "sequence", "iterable"), "array"),
-    **dict.fromkeys(("arraylist", "queue", "collection"), "array"),
+    **dict.fromkeys(("arraylist", "queue", "collection", "readonlyarray"), "array"),
     **dict.fromkeys(("object", "dict", "mapping", "hashmap", "hashtable", "map", "ordereddict"), "object"),
-    **dict.fromkeys(("null", "none", "nonetype"), "null"),
+    **dict.fromkeys(("record", "dictionary"), "object"),
+    **dict.fromkeys(("null", "none", "nonetype", "nil"), "null"),
 }
-_ANY = {"any", "object?", ""}
+ANY = frozenset(("any", "unknown", "object?", ""))
 _PYTHON_NAME = {
     "string": "str",
     "integer": "int",
@@ -23,78 +34,167 @@ _PYTHON_NAME = {
     "object": "dict",
     "null": "None",
 }
+_OPEN, _CLOSE = "[(<{", "])>}"
+_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
+# A remark behind a type, such as `int (1-10)`; `list(str)` has no blank there.
+_REMARK = re.compile(r"\s+\([^()]*\)\s*$")
+_WORD = re.compile(r"[A-Za-z_][\w.]*")
 
 
 def read_type(text: str) -> tuple[dict[str, Any], bool]:
-    """Reads a type name as `(schema, optional)`; unknown names become string, as 60k-set readers do.
+    """Reads a type name as `(schema, optional)`; a name that nobody knows is `{}`: no constraint.
 
     Example:
       >>> read_type("List[float]")
       ({'type': 'array', 'items': {'type': 'number'}}, False)
       >>> read_type("str, optional")
       ({'type': 'string'}, True)
+      >>> read_type("np.ndarray")
+      ({}, False)
     """
-    if text in _SCHEMA_TYPE:
-        return {"type": _SCHEMA_TYPE[text]}, False
+    if text in SCHEMA_TYPE:
+        return {"type": SCHEMA_TYPE[text]}, False
     head, *rest = _split(text, ",")
     optional = any("optional" in part.lower() for part in rest)
-    schema = _read(head.strip())
-    if head.strip().lower().startswith(("optional[", "typing.optional[")):
+    if re.search(r"\(\s*optional\s*\)", head, re.IGNORECASE):
         optional = True
-    return schema, optional
+    head = _REMARK.sub("", head).strip()
+    if head.lower().startswith(("optional[", "typing.optional[", "optional<")):
+        optional = True
+    if head.endswith("?") and head.lower() not in ANY:
+        head, optional = head[:-1].strip(), True
+    return _read(head), optional
+
+
+def unread_type(text: str) -> bool:
+    """Whether a type name says something that `read_type` cannot: an unknown word, or a remark."""
+    remark = _REMARK.search(text)
+    if remark and remark[0].strip().lower() != "(optional)":
+        return True
+    known = (*SCHEMA_TYPE, *ANY, "optional", "union", "literal", "or", "of", "typing", "enum")
+    words = (w.lower().split(".")[-1] for w in _WORD.findall(_QUOTED.sub("", text)))
+    return any(word not in known and word.removesuffix("s") not in SCHEMA_TYPE for word in words)
+
+
+def null_type(text: str) -> bool:
+    """Whether a type name lets null be a value: `Optional[int]`, `int | None`, `int?`."""
+    head = _REMARK.sub("", _split(text, ",")[0]).strip()
+    if head.endswith("?") and head.lower() not in ANY:
+        return True
+    base, arguments = _applied(head)
+    parts = [p.strip() for s in ("|", " or ") for p in _split(head, s)]
+    parts += arguments if base in ("union", "optional") else []
+    return base == "optional" or any(SCHEMA_TYPE.get(part.lower()) == "null" for part in parts)
 
 
 def _read(name: str) -> dict[str, Any]:
-    alternatives = [part.strip() for part in _split(name, "|")]
-    if len(alternatives) > 1:
-        return _union(alternatives)
-    base, bracket, inner = name.partition("[")
-    base = base.strip().removeprefix("typing.").lower()
-    arguments = _split(inner.rpartition("]")[0], ",") if bracket else []
-    arguments = [a.strip() for a in arguments if a.strip() and a.strip() != "..."]
+    """The schema of one type expression."""
+    for separator in ("|", " or "):
+        alternatives = [part.strip() for part in _split(name, separator)]
+        if len(alternatives) > 1:
+            return _union(alternatives)
+    if re.search(r"\[\d*\]$", name):  # int[], string[][], int[3]
+        return _array([_read(name[: name.rindex("[")].strip())])
+    if name.endswith("?") and name.lower() not in ANY:
+        return _read(name[:-1].strip())
+    base, arguments = _applied(name)
     if base == "optional" and arguments:
         return _read(arguments[0])
     if base == "union":
         return _union(arguments)
-    if base == "literal":
-        return {"type": "string", "enum": [a.strip("'\"") for a in arguments]}
-    if base in _ANY:
+    if base in ("literal", "enum") and arguments:
+        return _literal(arguments)
+    kind = SCHEMA_TYPE.get(base) or SCHEMA_TYPE.get(base.removesuffix("s"))
+    if kind is None:
         return {}
-    kind = _SCHEMA_TYPE.get(base, "string")
     if kind == "array" and arguments:
-        items = [_read(a) for a in arguments]
-        first = items[0]
-        return {"type": "array", "items": first} if all(i == first for i in items) else {"type": "array"}
+        return _array([_read(a) for a in arguments])
+    if kind == "object" and len(arguments) == 2 and (inner := _read(arguments[1])):
+        return {"type": "object", "additionalProperties": inner}
     return {"type": kind}
 
 
+def _applied(name: str) -> tuple[str, list[str]]:
+    """`List[int]`, `Array<number>`, `list(str)` and `array of int` as the word and what it is applied to."""
+    if match := re.fullmatch(r"(?i)(array|list|set|sequence|tuple)s?\s+of\s+(.+)", name):
+        return match[1].lower(), [match[2].strip()]
+    at = min((i for i in map(name.find, "[(<") if i >= 0), default=-1)
+    base = (name if at < 0 else name[:at]).strip().lower()
+    for module in ("typing.", "t.", "collections.abc.", "builtins."):
+        base = base.removeprefix(module)
+    inner = name[at + 1 :].rstrip() if at >= 0 else ""
+    inner = inner[:-1] if inner.endswith((")", "]", ">")) else inner
+    arguments = [a.strip() for a in _split(inner, ",")]
+    return base, [a for a in arguments if a and a != "..."]
+
+
+def _array(items: list[dict[str, Any]]) -> dict[str, Any]:
+    first = items[0]
+    return (
+        {"type": "array", "items": first} if first and all(i == first for i in items) else {"type": "array"}
+    )
+
+
+def _literal(texts: list[str]) -> dict[str, Any]:
+    """The choices with the type they share; a word without quotes is a text."""
+    values: list[Any] = []
+    for text in texts:
+        try:
+            value = ast.literal_eval(text)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            value = {"true": True, "false": False, "null": None}.get(text, text)
+        if value is not None and not isinstance(value, str | int | float | bool):
+            return {}
+        values.append(value)
+    kinds = list(dict.fromkeys(_KIND[type(v)] for v in values))
+    return {"type": kinds[0] if len(kinds) == 1 else kinds, "enum": values}
+
+
+_KIND = {str: "string", int: "integer", float: "number", bool: "boolean", type(None): "null"}
+
+
 def _union(names: list[str]) -> dict[str, Any]:
-    schemas = [_read(n) for n in names if _SCHEMA_TYPE.get(n.lower()) != "null"]
+    schemas = [_read(n) for n in names if SCHEMA_TYPE.get(n.lower()) != "null"]
+    if not schemas:
+        return {"type": "null"}
     if len(schemas) == 1:
         return schemas[0]
+    if not all(schemas):  # one that may be anything
+        return {}
     if all(set(s) == {"type"} for s in schemas):
         return {"type": list(dict.fromkeys(s["type"] for s in schemas))}
     return {"anyOf": schemas}
 
 
 def _split(text: str, separator: str) -> list[str]:
-    """Splits at separators outside brackets."""
-    parts, depth, start = [], 0, 0
-    for i, c in enumerate(text):
-        depth += (c in "[(") - (c in "])")
-        if c == separator and depth <= 0:
+    """Splits at separators outside brackets and quotes."""
+    parts, depth, start, quote, i = [], 0, 0, "", 0
+    while i < len(text):
+        c = text[i]
+        if quote:
+            quote = "" if c == quote else quote
+        elif c in "'\"":
+            quote = c if text.find(c, i + 1) >= 0 else ""
+        elif depth <= 0 and text[i : i + len(separator)].lower() == separator:
             parts.append(text[start:i])
-            start = i + 1
+            i += len(separator)
+            start = i
+            continue
+        else:
+            depth += (c in _OPEN) - (c in _CLOSE)
+        i += 1
     return [*parts, text[start:]]
 
 
-def python_type(schema: dict[str, Any]) -> str:
+def python_type(schema: Any) -> str:
     """The Python spelling of a JSON Schema: `List[float]`, `Union[int, str]`, `Any`, ...
 
     Example:
       >>> python_type({"type": "array", "items": {"type": "number"}})
       'List[float]'
     """
+    if not isinstance(schema, dict):
+        return "Any"
     kind = schema.get("type")
     if isinstance(kind, list):
         return _python_union([python_type({**schema, "type": k}) for k in kind])
@@ -104,11 +204,11 @@ def python_type(schema: dict[str, Any]) -> str:
     if kind == "array":
         inner = python_type(schema["items"]) if isinstance(schema.get("items"), dict) else "Any"
         return "list" if inner == "Any" else f"List[{inner}]"
-    return _PYTHON_NAME.get(kind, "str")
+    return _PYTHON_NAME.get(kind, "Any") if isinstance(kind, str) else "Any"
 
 
 def _python_union(names: list[str]) -> str:
     names = list(dict.fromkeys(names))
     rest = [n for n in names if n != "None"]
-    inner = rest[0] if len(rest) == 1 else f"Union[{', '.join(rest)}]"
+    inner = rest[0] if len(rest) == 1 else f"Union[{', '.join(rest)}]" if rest else "None"
     return f"Optional[{inner}]" if "None" in names and rest else inner

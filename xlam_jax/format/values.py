@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 MAX_DEPTH = 64
@@ -18,11 +18,16 @@ class ToolCall:
 
 @dataclass(frozen=True)
 class Tool:
-    """A callable thing; `parameters` is a JSON Schema of type object with `properties` and `required`."""
+    """A callable thing; `parameters` is a JSON Schema of type object with `properties` and `required`.
+
+    Attributes:
+      notes: what its reader did not understand, `code:text`; for the lineage, never written with the tool.
+    """
 
     name: str
     description: str
     parameters: dict[str, Any]
+    notes: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
 
 def check_json(value: Any, max_depth: int = MAX_DEPTH) -> None:

@@ -151,7 +151,7 @@ def display(console: Console, total: int, done: int) -> Iterator[Display]:
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     )
     with Progress(*columns, console=console) as progress:
         shown = Display(console, progress, total)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from xlam_jax.data.augment.origin import masks_in
 from xlam_jax.errors import InputError
 from xlam_jax.format import Tool, normalise_tool
 from xlam_jax.format.record import parse_line
@@ -68,6 +69,11 @@ def _tools(lines: Iterable[tuple[bytes, str]]) -> Iterator[str]:
             record = parse_line(line, where)
         except InputError:
             continue
-        tools = record.get("tools") if isinstance(record, dict) else None
-        for tool in tools if isinstance(tools, list) else ():
-            yield json.dumps(tool)
+        if not isinstance(record, dict) or not isinstance(record.get("tools"), list):
+            continue
+        notes = record.get("lineage")
+        masks = masks_in(notes if isinstance(notes, list) else ())
+        for tool in record["tools"]:
+            # Away from its row nothing would tell which function a masked one was.
+            if not (isinstance(tool, dict) and tool.get("name") in masks):
+                yield json.dumps(tool)

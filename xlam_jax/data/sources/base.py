@@ -90,7 +90,8 @@ def call(obj: Any) -> ToolCall:
         obj = obj["function"]
     if not isinstance(obj, dict) or not isinstance(obj.get("name"), str) or not obj["name"]:
         raise Refused("bad_call", f"no name in {str(obj)[:80]}")
-    arguments = obj.get("arguments", obj.get("parameters"))
+    arguments = obj.get("arguments")
+    arguments = obj.get("parameters") if arguments is None else arguments
     arguments = as_json(arguments) if arguments not in (None, "") else {}
     if not isinstance(arguments, dict):
         raise Refused("bad_call", f"arguments of {obj['name']} are no object")

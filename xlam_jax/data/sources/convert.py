@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from xlam_jax.data.engine import ChunkResult, Engine, LocalEngine, run_to_file
 from xlam_jax.data.quality.schema_check import check_call
 from xlam_jax.data.sources import get_source
+from xlam_jax.data.sources.padding import unpadded
 from xlam_jax.data.sources.values import Refused, Row
 from xlam_jax.errors import InputError
 from xlam_jax.format.pair import Pair
-from xlam_jax.format.record import Record
+from xlam_jax.format.record import Record, tool_notes
 from xlam_jax.format.values import check_json
 from xlam_jax.ledger import Entry, Ledger
 
@@ -32,7 +33,7 @@ class ConvertTask:
         source, result = get_source(self.source), ChunkResult()
         for row in items:
             try:
-                made = source.convert(row)
+                made = with_notes(unpadded(source.convert(row), row.typed))
                 # Written here, so that what cannot travel as JSON is refused with the row it came from.
                 value = made if isinstance(made, dict) else made.to_json()
                 line = _line(value)
@@ -53,6 +54,18 @@ class ConvertTask:
             where, detail = _printable(row.where), _printable(detail[:300])
             result.entries.append(Entry(where, self.source, STAGE, "dropped", reason, detail))
         return result
+
+
+def with_notes(made: Record | Pair | dict[str, Any]) -> Record | Pair | dict[str, Any]:
+    """The row with what the readers of its tools did not understand in its lineage."""
+    if isinstance(made, Pair):
+        return replace(made, chosen=_noted(made.chosen))
+    return _noted(made) if isinstance(made, Record) else made
+
+
+def _noted(record: Record) -> Record:
+    lineage = tool_notes(record.tools, record.lineage)
+    return record if lineage == record.lineage else replace(record, lineage=lineage)
 
 
 def _printable(text: str) -> str:

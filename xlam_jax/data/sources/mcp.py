@@ -45,6 +45,7 @@ def convert(row: Row) -> dict[str, Any]:
         "category": row.extra.get("category") or "",
         "source": SOURCE.name,
         "license": row.extra.get("license") or "",
+        **({"lineage": list(made.notes)} if made.notes else {}),
     }
 
 

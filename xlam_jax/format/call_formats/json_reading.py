@@ -47,12 +47,17 @@ def call_rules(values: Values, tools: Sequence[Tool]) -> None:
 
 
 def call_of(source: Source, item: dict[str, Any]) -> ToolCall:
-    """The call that an object is; arguments may be JSON text, as OpenAI writes them."""
+    """The call that an object is; arguments may be JSON text, as OpenAI writes them.
+
+    A call without arguments is written in many ways: `{}`, null, an empty text, no key at all.
+    """
     name, arguments = item.get("name"), item.get("arguments")
     if not isinstance(name, str) or not name:
         source.fail("a call has no name")
     if isinstance(arguments, str):
-        arguments = source.json(arguments)
+        arguments = source.json(arguments) if arguments.strip() else None
+    if arguments is None:
+        arguments = {}
     if not isinstance(arguments, dict):
         source.fail(f"arguments of {name[:80]} are no object")
     return ToolCall(name, arguments)

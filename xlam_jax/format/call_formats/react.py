@@ -18,7 +18,7 @@ from xlam_jax.format.call_formats.schema import value_schema
 from xlam_jax.format.templates import jinja_source
 from xlam_jax.format.values import Tool, ToolCall
 
-_ACTION, _FINAL = "Action:", "Final Answer:"
+_ACTION, _FINAL, _OBSERVATION = "Action:", "Final Answer:", "Observation:"
 
 
 def _escape(thought: str) -> str:
@@ -78,7 +78,7 @@ class React(Streamed):
                 break
         if not count:
             source.fail("neither an action nor a final answer")
-        if (yield from source.accept("Observation:")):
+        if (yield from source.accept(_OBSERVATION)):
             yield from source.take(ALL)
         yield from source.finish(fenced)
         return "\n".join(thoughts)
@@ -124,11 +124,18 @@ def _read_call(source: Source) -> Wait:
     if name.startswith('"'):
         name = source.json(name)
     yield from source.take(SPACE)
-    yield from source.expect("Action Input:")
-    yield from source.take(SPACE)
-    if (yield from source.peek(1)) != "{":
-        source.fail("the action input is no JSON object")
-    return ToolCall(name, source.json((yield from source.balanced())))
+    if (yield from source.accept("Action Input:")):
+        yield from source.take(SPACE)
+        start = yield from source.peek(1)
+        if start == "{":
+            return ToolCall(name, source.json((yield from source.balanced())))
+        if (yield from source.accept("null")) or (yield from source.accept('""')):
+            return ToolCall(name, {})
+    # Without an input the call is whole where something comes after it; at the end of a text it may be cut off.
+    mark = yield from source.peek(len(_OBSERVATION))
+    if mark.startswith(_ACTION) or mark == _OBSERVATION or (not mark and source.stopped):
+        return ToolCall(name, {})
+    source.fail("the action input is no JSON object")
 
 
 def _prose(source: Source) -> Wait:

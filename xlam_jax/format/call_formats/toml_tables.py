@@ -156,7 +156,7 @@ def _call(source: Source, table: dict[str, Any]) -> ToolCall:
     inner = table.pop("tool_calls", {})
     arguments = inner.pop("arguments", {}) if isinstance(inner, dict) else None
     if "arguments" in table and not arguments:
-        arguments = table.pop("arguments")
+        arguments = table.pop("arguments") or {}
     name = table.pop("name", None)
     if not isinstance(name, str) or not isinstance(arguments, dict) or inner or table:
         source.fail("a call wants name and arguments, and nothing else")

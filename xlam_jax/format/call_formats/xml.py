@@ -244,6 +244,8 @@ class XmlElements(_Xml):
                 yield from _close(source, "argument")
             if tag != ("/arguments", {}):
                 source.fail(f"<argument> is expected, found <{tag[0][:80]}>")
+        elif tag == f"/{self.call}":
+            return ToolCall(name, arguments)
         elif tag != "arguments/" or attributes:
             source.fail(f"<arguments> is expected, found <{tag[:80]}>")
         yield from _close(source, self.call)

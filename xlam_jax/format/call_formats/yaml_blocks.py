@@ -219,7 +219,7 @@ def _loose_call(source: Source, lines: list[str]) -> ToolCall:
     if not isinstance(item, dict) or not item.keys() <= {"name", "arguments"}:
         source.fail("a call wants name and arguments, and nothing else")
     name, arguments = item.get("name"), item.get("arguments")
-    arguments = {} if arguments is None else arguments
+    arguments = {} if arguments in (None, "") else arguments
     if not isinstance(name, str) or not isinstance(arguments, dict):
         source.fail("a call wants a name and a mapping of arguments")
     return ToolCall(name, arguments)
