@@ -158,7 +158,11 @@ def evaluate_cases(
     if constrained:
         for i, case in enumerate(cases):
             fewest = 1 if tool_choice == "required" and case.tools else 0
-            grammar = codec.grammar(case.tools, fewest)
+            try:
+                grammar = codec.grammar(case.tools, fewest)
+            except InputError as e:
+                refused[i] = f"{e.where}: {e.what}" if e.where else e.what
+                continue
             if reason := engine.grammar_error(grammar):
                 refused[i] = reason
             else:
