@@ -256,5 +256,5 @@ def test_counts_that_the_readme_gives():
 
     said = " ".join(README.split())
     assert f"# {len(load_library())} real functions" in said
-    assert len(SOURCES) == 20 and "# twenty sources" in said
+    assert f"# {len(SOURCES)} sources" in said
     assert f"format, {len(CALL_FORMATS)} of them," in said

@@ -13,7 +13,8 @@ from tests import tiny_run
 from tests.examples import examples
 from xlam_jax.data.augment.config import AugmentConfig
 from xlam_jax.data.augment.context import Context
-from xlam_jax.data.augment.masking import mask_functions, names_before
+from xlam_jax.data.augment.masking import mask_functions
+from xlam_jax.data.augment.origin import masks_in
 from xlam_jax.data.build import BuildConfig, build
 from xlam_jax.data.engine import LocalEngine
 from xlam_jax.data.loader import PackedSource
@@ -171,5 +172,5 @@ def test_a_masked_function_is_held_out_like_the_function_it_was():
         for _ in range(6):  # masked again and again: chance would put half of them on the other side
             record = mask_functions(record, rng, Context(AugmentConfig()))
             assert record.steps[0].tool_calls[0].name != name
-            assert names_before(record)[record.steps[0].tool_calls[0].name] == name
+            assert masks_in(record.lineage)[record.steps[0].tool_calls[0].name] == name
             assert holdout.assign(record)[0] == wanted

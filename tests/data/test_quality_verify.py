@@ -176,10 +176,40 @@ def test_duplicates_keep_the_first_and_know_calls_from_queries():
     other = ToolCall("other_function", {"x": list(range(1000, 1040))})
     different = dataclasses.replace(base, **{"id": "c", "steps": (Step(tool_calls=(call, other)),)})
     results = [seen.check(r.id, fingerprint(r, near=True)) for r in (base, upper, different)]
-    assert results == [None, ("duplicate", "r5"), None]
+    assert results == [None, ("duplicate", "r5", 0), None]
     off = Seen(0.8)
     assert off.check("a", fingerprint(base, near=False)) is None
-    assert off.check("b", fingerprint(upper, near=False)) == ("duplicate", "a")
+    assert off.check("b", fingerprint(upper, near=False)) == ("duplicate", "a", 0)
+
+
+def test_contrast_pairs_stay_and_the_longer_dialogue_wins(tmp_path):
+    """What teaches a model to abstain differs from its neighbour in the tools alone; raw rows, as people write them."""
+    words = (
+        "I'm interested in attending a music event in Portland, OR. Can you locate any concerts this weekend?"
+    )
+    call = {"tool_calls": [{"name": "find_events", "arguments": {"city": "Portland, OR"}}]}
+    find = {"name": "find_events", "description": "Find events", "parameters": {"city": {"type": "str"}}}
+    hotel = {"name": "book_hotel", "description": "Book a hotel", "parameters": {}}
+    refuse, ask = {"thought": "None of the tools can do it.", "tool_calls": []}, {"thought": "Which day?"}
+    rows = [
+        ("called", words, [find, hotel], [call]),
+        ("absent", words, [hotel], [refuse]),
+        ("other absent", words, [{**hotel, "name": "send_mail"}], [refuse]),
+        ("asks", words, [find, hotel], [ask]),
+        ("asks in a word more", words + " Thanks!", [hotel, find], [ask]),
+        ("longer", words + " Please!", [find, hotel], [{**call, "next_observation": "2 concerts"}, refuse]),
+        ("longest", words, [find, hotel], [{**call, "next_observation": "3 concerts"}, refuse, refuse]),
+    ]
+    lines = [json.dumps({"id": i, "query": q, "tools": t, "steps": s}) for i, q, t, s in rows]
+    (tmp_path / "in.jsonl").write_text("\n".join(lines))
+    off = {"rules": {"actions": {"repeated_turn": "off"}}}
+    result = verify(tmp_path / "in.jsonl", tmp_path / "out.jsonl", VerifyConfig.model_validate(off))
+    kept = [r.id for r in read_records(tmp_path / "out.jsonl")]
+    assert kept == ["absent", "other absent", "asks", "longest"], ledger(tmp_path / "out.jsonl")
+    dropped = {e["id"]: e["detail"] for e in ledger(tmp_path / "out.jsonl") if e["verdict"] == "dropped"}
+    assert dropped["called"].startswith("of longer") and dropped["longer"].startswith("of longest")
+    assert result["rows"] == len(kept) + len(dropped)
+    assert not [p for p in tmp_path.iterdir() if p.name.startswith("tmp")]
 
 
 def test_contamination_needs_the_query_or_thirteen_words(tmp_path):

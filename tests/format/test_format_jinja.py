@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.examples import examples
+from xlam_jax.data.sources.conversation import record_from_messages
 from xlam_jax.format import (
+    CALL_FORMATS,
     LAYOUTS,
     TEMPLATES,
     Record,
@@ -138,6 +140,101 @@ def test_openai_spellings_are_understood(tokenizer):
     messages[1]["tool_calls"][0]["function"]["arguments"] = json.dumps({"a": 1})
     text = tokenizer.apply_chat_template(messages, tokenize=False, chat_template=codec.jinja())
     assert text == codec.render(record).text
+
+
+PARAMETERS = {"type": "object", "properties": {"zone": {"type": "string"}}, "required": []}
+NOW = {"type": "function", "function": {"name": "now", "description": "d", "parameters": PARAMETERS}}
+USER, ASKED = {"role": "user", "content": "Time?"}, {"role": "assistant", "content": "Which day?"}
+FORMS = [
+    ("chatml", "brackets", "hermes"),
+    ("llama-3", "xlam-2", "json-array"),
+    ("mistral-v3", "brackets", "yaml"),
+]
+
+
+def calling(*arguments, **function):
+    calls = [
+        {"id": f"c{i}", "type": "function", "function": {"name": "now", "arguments": a, **function}}
+        for i, a in enumerate(arguments)
+    ]
+    return {"role": "assistant", "content": "", "tool_calls": calls}
+
+
+def raw(tokenizer, codec, messages):
+    return tokenizer.apply_chat_template(
+        messages, tools=[NOW], tokenize=False, chat_template=codec.jinja(), add_generation_prompt=True
+    )
+
+
+@pytest.mark.parametrize(("template", "layout", "form"), FORMS)
+def test_raw_messages_read_as_training_reads_them(tokenizer, template, layout, form):
+    """What a client sends, and the record that the source of chat rows makes of the same messages."""
+    codec = get_codec(form, template, layout)
+    text = {"type": "text", "text": "a"}
+    heads = [
+        [{"role": "developer", "content": "Speak Dutch."}],
+        [{"role": "system", "content": "Speak Dutch."}, {"role": "developer", "content": "Be brief."}],
+        [
+            {"role": "system", "content": [text, {"type": "text", "text": " b "}]},
+            {"role": "system", "content": " "},
+        ],
+        [],
+    ]
+    results = [
+        ["3 C"],
+        [[text, {"type": "text", "text": "b"}]],
+        [{"celsius": 3}],
+        [[1, 2]],
+        [[]],
+        [""],
+        [None],
+        ["x", {"a": "é"}],
+        [[text], None, 0],
+    ]
+    for head in heads:
+        for contents in results:
+            made = calling(*({} for _ in contents))
+            came = [{"role": "tool", "tool_call_id": f"c{i}", "content": c} for i, c in enumerate(contents)]
+            after = [
+                {
+                    "role": "user",
+                    "content": [{"type": "text", "text": "And"}, {"type": "text", "text": "now?"}],
+                }
+            ]
+            for order in (came, came[::-1]):
+                messages = [*head, USER, made, *order, ASKED, *after]
+                record = record_from_messages(
+                    [*messages, ASKED], id="1", source="s", tools=(normalise_tool(NOW),)
+                )
+                assert raw(tokenizer, codec, messages) == codec.prompt(record, 2), (head, contents)
+
+
+@pytest.mark.parametrize(("template", "layout", "form"), FORMS)
+def test_what_training_refuses_is_refused(tokenizer, template, layout, form):
+    late = {"role": "system", "content": "Be brief."}
+    image = {"type": "image_url", "image_url": {"url": "x"}}
+    result = {"role": "tool", "content": "1"}
+    for messages, words in (
+        ([USER, ASKED, late, USER], "head of a conversation"),
+        ([USER, ASKED, {**late, "role": "developer"}, USER], "head of a conversation"),
+        ([{"role": "user", "content": [image]}], "parts of text"),
+        ([USER, {"role": "narrator", "content": "so"}], "narrator"),
+        ([USER, calling({}, {}, {}), result, result], "2 results for 3 calls"),
+        ([late], "needs a message of the user"),
+    ):
+        with pytest.raises(Exception, match=words):
+            raw(tokenizer, get_codec(form, template, layout), messages)
+
+
+@pytest.mark.parametrize("form", CALL_FORMATS)
+def test_calls_without_arguments_in_every_spelling(tokenizer, form):
+    codec = get_codec(form)
+    known = raw(tokenizer, codec, [USER, calling({}), ASKED])
+    for arguments in ("", " ", None, "{}", "null"):
+        assert raw(tokenizer, codec, [USER, calling(arguments), ASKED]) == known
+    bare = calling({})
+    del bare["tool_calls"][0]["function"]["arguments"]
+    assert raw(tokenizer, codec, [USER, bare, ASKED]) == known
 
 
 def test_saved_with_a_tokenizer_and_loaded_again(tokenizer, tmp_path):

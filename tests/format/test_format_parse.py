@@ -33,6 +33,15 @@ def nested(opening, depth, closing=""):
         ('{"thought": null, "tool_calls": []}', Answer("", ())),
         ('[{"name": "f", "arguments": {"a": 1}}]', Answer("", (F,))),
         ("[]", Answer("", ())),
+        ("I cannot do that.", Answer("I cannot do that.", ())),
+        ("null", Answer("null", ())),
+        (f"Sure: {ONE}", Answer("Sure:", (F,))),
+        (f"{ONE} is the call", Answer("is the call", (F,))),
+        (f"{ONE}\nAnd then:\n```json\n{ONE}\n```\n Done.", Answer("And then:\nDone.", (F, F))),
+        (ONE + ONE, Answer("", (F, F))),
+        (f"<think>{ONE}?</think>\n{ONE}", Answer(f"<think>{ONE}?</think>", (F,))),
+        (f"<think>{ONE}", Answer(f"<think>{ONE}", ())),
+        ('\\{"a": 1}', Answer('{"a": 1}', ())),
         ('[{"name": "f", "arguments": "{\\"a\\": 1}"}]', Answer("", (F,))),
         ('[{"name": "f", "arguments": {"a": 2, "a": 1}, "id": "x"}]', Answer("", (F,))),
         (
@@ -55,14 +64,7 @@ def test_accepts(text, answer):
         "",
         "   ",
         "<|im_end|>",
-        "I cannot do that.",
-        f"Sure: {ONE}",
-        f"{ONE} is the call",
         ONE[:-1],
-        ONE + ONE,
-        "null",
-        "3",
-        '"[]"',
         "{}",
         '{"tool_calls": null}',
         '{"tool_calls": {}}',
@@ -71,13 +73,10 @@ def test_accepts(text, answer):
         "[null]",
         "[[]]",
         "[{}]",
-        '[{"name": "f"}]',
         '[{"name": "", "arguments": {}}]',
         '[{"name": null, "arguments": {}}]',
         '[{"arguments": {}}]',
         '[{"name": "f", "arguments": []}]',
-        '[{"name": "f", "arguments": null}]',
-        '[{"name": "f", "arguments": ""}]',
         '[{"name": "f", "arguments": "[1]"}]',
         '[{"name": "f", "arguments": "{} <|im_end|>"}]',
         '[{"name": "f", "arguments": "\\"{}\\""}]',
@@ -95,7 +94,6 @@ def test_accepts(text, answer):
         nested('{"a": ', 100_000),
         "[" * 1_000_000,
         "```json\n```",
-        "\x00",
         "\ud800",
     ],
     ids=lambda text: text[:40],
@@ -105,6 +103,51 @@ def test_refuses(text):
         CODEC.parse(text)
     assert isinstance(caught.value, XlamError)
     assert len(str(caught.value)) < 600, "an error is one screen"
+
+
+BARE = {
+    "xlam-json": ['{"tool_calls": [%s]}', "[%s]"],
+    "json-array": ["[%s]"],
+    "json-lines": ["%s"],
+    "hermes": ["<tool_call>\n%s\n</tool_call>"],
+    "mistral": ["[TOOL_CALLS][%s]"],
+    "markdown": ["```json\n[%s]\n```"],
+    "openai": [
+        '{"content": null, "tool_calls": [{"type": "function", "function": %s}]}',
+        '{"tool_calls": [%s]}',
+    ],
+}
+OBJECTS = [
+    '{"name": "now"' + a + "}"
+    for a in ("", *(f', "arguments": {v}' for v in ("{}", "null", '""', '" "', '"{}"')))
+]
+NO_ARGUMENTS = [
+    *((form, text % call) for form, texts in BARE.items() for text in texts for call in OBJECTS),
+    *(("yaml", f"tool_calls:\n- name: now\n{rest}...") for rest in (
+        "", "  arguments:\n", "  arguments: {}\n", "  arguments: null\n", '  arguments: ""\n')),
+    *(("toml", f'[[tool_calls]]\nname = "now"\n{rest}# end') for rest in (
+        "", "[tool_calls.arguments]\n", "arguments = {}\n", 'arguments = ""\n')),
+    *(("xml-elements", f"<tool_calls>\n<tool_call>\n<name>now</name>{rest}</tool_call></tool_calls>") for rest in (
+        "", "<arguments/>", "<arguments></arguments>")),
+    *(("xml-attributes", f"<calls>{c}</calls>") for c in ('<call name="now"/>', '<call name="now"></call>')),
+    *(("react", f"Action: now{rest}") for rest in (
+        "\nAction Input: {}", "\nAction Input: null", '\nAction Input: ""', "\nAction Input:<|im_end|>",
+        "<|im_end|>", "\nObservation: 12:00", "\nAction Input:\nObservation: 12:00")),
+    ("python-calls", "now()"), ("python-list", "[now()]"), ("key-value", "call: now\nend"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("form", "text"), NO_ARGUMENTS)
+def test_a_call_without_arguments_in_every_spelling(form, text):
+    assert get_codec(form).parse(text) == Answer("", (ToolCall("now", {}),))
+
+
+@pytest.mark.parametrize(
+    "text", ["Action: no", "Action: now\n", "Action: now\nAction Input:", "Action: now\nAct"]
+)
+def test_a_call_cut_off_before_its_input_is_not_guessed(text):
+    with pytest.raises(ParseError):
+        get_codec("react").parse(text)
 
 
 texts_near_json = st.lists(

@@ -62,6 +62,24 @@ def test_given_template_and_stop_token_reach_every_file(tmp_path):
         assert json.loads((tmp_path / "m" / name).read_text())["eos_token_id"] == [18, 2]
 
 
+@pytest.mark.parametrize("spelled", [str, lambda token: {"content": token, "special": True}])
+def test_a_stop_token_of_its_own_is_the_one_that_all_files_name(spelled, tmp_path):
+    """A base model that ends texts with one token and pads with what now ends an answer."""
+    cfg = named_config("tiny-llama")
+    write_tokenizer(tmp_path / "t", pad_token="w3")
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        path = tmp_path / "t" / name
+        found = json.loads(path.read_text()) if path.is_file() else {}
+        path.write_text(json.dumps(found | {"eos_token": spelled("<eos>"), "pad_token": spelled("w3")}))
+    save_hf(tiny.params(cfg), cfg, tmp_path / "m", tokenizer=tmp_path / "t", stop="w3")
+    loaded = AutoTokenizer.from_pretrained(str(tmp_path / "m"))
+    assert (loaded.eos_token, loaded.eos_token_id, loaded.pad_token) == ("w3", 3, "<eos>")
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        assert json.loads((tmp_path / "m" / name).read_text())["eos_token"] == "w3"
+    for name in ("config.json", "generation_config.json"):
+        assert json.loads((tmp_path / "m" / name).read_text())["eos_token_id"] == [3, 2]
+
+
 def test_tokenizers_that_do_not_fit_are_refused(tmp_path):
     cfg = named_config("tiny-llama")
     params = tiny.params(cfg)

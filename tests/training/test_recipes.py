@@ -10,13 +10,14 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from tests import tiny, tiny_run
-from xlam_jax.bench.plan.hardware import hardware
 from xlam_jax.bench.plan.plan import make_plan
+from xlam_jax.bench.plan.recipe import amount, read_recipe
 from xlam_jax.bench.plan.work import find_model, sizes_of, work_of
 from xlam_jax.cli.main import app
 from xlam_jax.config import load_config
 from xlam_jax.format.record import write_records
 from xlam_jax.models.named import BASES, named_config
+from xlam_jax.parallel.hardware import hardware
 from xlam_jax.release.hf_out import save_hf
 from xlam_jax.training.config import TrainConfig
 from xlam_jax.training.loop import train
@@ -56,7 +57,8 @@ def test_it_fits_by_the_plan(recipe):
     config = load_config(TrainConfig, recipe)
     shape, gpus = planned(recipe)
     assert shape == BASES[recipe.parent.name]
-    work = work_of(config, find_model(shape), 4096)
+    rows = amount(read_recipe(config, recipe.parent), 4096, config.mesh, gpus, 560).rows
+    work = work_of(config, find_model(shape), 4096).replace(rows=rows)
     plan = make_plan(
         work, hardware("h100-sxm"), sizes=sizes_of(config.mesh, gpus), devices=gpus, compile=False
     )

@@ -25,7 +25,8 @@ from xlam_jax.errors import InputError, WorkError
 from xlam_jax.release import load_model, save_hf
 from xlam_jax.training.config import TrainConfig
 from xlam_jax.training.loop import train
-from xlam_jax.training.run_folder import read_metrics
+from xlam_jax.training.notice import notice_seconds
+from xlam_jax.training.run_folder import read_lines, read_metrics
 
 EXACT = ("step", "loss", "accuracy", "grad_norm", "lr")
 
@@ -75,6 +76,8 @@ def test_the_run_folder(reference, world):
     assert (out / "tokenizer.json").read_bytes() == (world / "model" / "tokenizer.json").read_bytes()
     assert not list(out.rglob("*.partial")) and not list(out.rglob("*orbax-checkpoint-tmp*"))
     assert load_model(out)[0].num_layers == 4
+    (saved,) = [e for e in read_lines(out / "events.jsonl") if e["event"] == "complete"]
+    assert 0 < saved["seconds"] < result.seconds and notice_seconds(out) >= 60
 
 
 def test_eval_loss_is_that_of_the_objective_by_hand(reference, world):
@@ -106,7 +109,10 @@ def test_five_and_five_is_ten_bitwise(reference, settings):
 
 
 def test_the_command_resumes_bitwise_too(reference, settings, tmp_path):
+    """And a batch of samples trains as the rows do that it comes to."""
     out, _ = reference
+    manifest = PackedSource(settings["data"]["train"]).manifest
+    settings["batch"] = {"samples": round(4 * manifest["records"] / manifest["rows"])}
     path = tmp_path / "c.yaml"
     path.write_text(yaml.safe_dump(settings))
     app = typer.Typer()
@@ -123,6 +129,8 @@ def test_the_command_resumes_bitwise_too(reference, settings, tmp_path):
     assert xlam("--resume", "must", "--json", str(report)).exit_code == 0
     assert json.loads(report.read_text())["tokens_per_second"] > 0
     jax.tree.map(np.testing.assert_array_equal, params_of(settings["out"]), params_of(out))
+    written = make_config(TrainConfig, yaml.safe_load((Path(settings["out"]) / "config.yaml").read_text()))
+    assert written.batch.samples == settings["batch"]["samples"]
 
 
 def test_resume_on_another_mesh(settings):

@@ -96,7 +96,7 @@ def choose_clean(records: Sequence[Record], config: RuleConfig) -> Clean:
         faults = [f for f in rules.find(record) if f.code != GROUNDING]
         code, detail = (faults[0].code, faults[0].detail) if faults else ("", "")
         if not code and (found := seen.check(record.id, fingerprint(record, near=True))):
-            code, detail = found
+            code, detail = found.code, found.of
         if code:
             excluded[code] += 1
             if len(examples.setdefault(code, [])) < 5:

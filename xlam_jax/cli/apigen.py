@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from xlam_jax.cli.common import JsonOption, err, out, print_table, write_json
+from xlam_jax.cli.common import JsonOption, err, out, print_table, say, write_json
 
 app = typer.Typer(
     help="Synthesise verified function-calling data from an executable API library.",
@@ -35,7 +35,12 @@ def run_command(
     from xlam_jax.config import load_config
 
     settings = load_config(RunConfig, config, overrides or ())
-    columns = (TextColumn("{task.description:>8}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description:>8}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=err, transient=True) as bar:
         tasks: dict[str, int] = {}
 
@@ -56,7 +61,7 @@ def run_command(
         f"{report.turns} training turns with {report.calls} calls, every one executed "
         f"(network {report.isolation['network']}, user {report.isolation['user']}); {report.seconds:.1f} s"
     )
-    out.print(f"wrote train.jsonl, dev.jsonl, heldout.jsonl, ledger.jsonl, library.json to {report.out}")
+    say(f"wrote train.jsonl, dev.jsonl, heldout.jsonl, ledger.jsonl, library.json to {report.out}")
     write_json(json_file, report.to_json())
 
 

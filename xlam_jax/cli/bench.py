@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from xlam_jax.cli import bench_flags, bench_speed
-from xlam_jax.cli.common import JsonOption, err, out, print_table, write_json
+from xlam_jax.cli import bench_compare, bench_flags, bench_speed
+from xlam_jax.cli.common import JsonOption, out, print_table, working, write_json
 
 app = typer.Typer(
     help="Measure this machine.",
@@ -36,7 +36,7 @@ def trajectories(
     from xlam_jax.data.build import CodecConfig
 
     codec = CodecConfig(template=template, thought=thought)
-    with err.status("tokenising"):
+    with working("tokenising"):
         results = [bench_trajectories(path, tokenizer, codec, seq_len) for path in paths]
     write_json(json_file, results)
     print_table("the same targets, two ways", results)
@@ -52,8 +52,8 @@ def verifier(
     """Inject every class of error into clean records: precision and recall of the verifier, and its speed."""
     from xlam_jax.bench.verifier import bench_verifier
 
-    with err.status("reading") as status:
-        result = bench_verifier(records, per_class, seed, status.update)
+    with working("reading") as status:
+        result = bench_verifier(records, per_class, seed, status)
     write_json(json_file, result)
     excluded = [{"code": code, "records": n} for code, n in result["excluded"].items()]
     print_table(f"{result['clean']} clean of {result['records']} records; left out", excluded)
@@ -80,14 +80,14 @@ def data(
     from xlam_jax.bench.data import bench_data
     from xlam_jax.data.build import CodecConfig
 
-    with err.status("reading") as status:
+    with working("reading") as status:
         result = bench_data(
             paths,
             tokenizer,
             CodecConfig(template=template),
             workers,
             baseline=usual,
-            progress=lambda stage: status.update(stage),
+            progress=status,
         )
     write_json(json_file, result)
     print_table(f"{result['rows']:,} rows, {workers} process(es)", result["stages"])
@@ -111,8 +111,8 @@ def data_memory(
 
     if unknown := set(stage or ()) - set(STAGES):
         raise InputError(f"unknown stage {min(unknown)!r}", where="--stage", hint=", ".join(STAGES))
-    with err.status("writing rows") as status:
-        results = bench_memory(rows or [10_000, 1_000_000], tokenizer, stage or STAGES, status.update)
+    with working("writing rows") as status:
+        results = bench_memory(rows or [10_000, 1_000_000], tokenizer, stage or STAGES, status)
     write_json(json_file, results)
     print_table("peak memory", results)
 
@@ -134,10 +134,8 @@ def convert(
 
     cfg = named_config(model)
     cfg = cfg.replace(num_layers=min(layers or cfg.num_layers, cfg.num_layers))
-    with err.status("starting") as status:
-        result = bench_convert(
-            cfg, folder, max_shard_bytes=parse_size(shard_size), progress=lambda what: status.update(what)
-        )
+    with working("starting") as status:
+        result = bench_convert(cfg, folder, max_shard_bytes=parse_size(shard_size), progress=status)
     result = {"model": model, "layers": cfg.num_layers, **result}
     write_json(json_file, result)
     keys = ("seconds", "MB_per_second", "of_disk", "peak_bytes")
@@ -150,4 +148,5 @@ def convert(
 
 
 bench_speed.register(app)
+bench_compare.register(app)
 bench_flags.register(app)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from xlam_jax.cli.common import JsonOption, err, out, print_table, write_json
+from xlam_jax.cli.common import JsonOption, err, out, print_table, working, write_json
 
 
 def register(app: typer.Typer) -> None:
@@ -46,7 +46,7 @@ def flags(
         if name or env:
             text = profile_flags(name or env or "", jax_version)
     for warning in dropped:
-        err.print(str(warning.message), highlight=False, markup=False)
+        err.print(str(warning.message), highlight=False)
     if name:
         print(text)
         return
@@ -58,8 +58,8 @@ def flags(
         train = ["--model", model, "--seq-len", str(seq_len), "--rows", str(rows), "--steps", str(steps)]
         train += ["--compute-dtype", compute_dtype, *(["--mesh", mesh] if mesh else [])]
         train += ["--layers", str(layers)] if layers else []
-        with err.status("timing") as status:
-            found = bench_flags(ablate, train, progress=status.update)
+        with working("timing") as status:
+            found = bench_flags(ablate, train, progress=status)
         write_json(json_file, found)
         print_table(f"profile {ablate}: what a step costs without", found)
         return

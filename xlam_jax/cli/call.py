@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from xlam_jax.cli.common import JsonOption, err, need_dir, need_file, out, print_table, write_json
+from xlam_jax.cli.common import JsonOption, err, need_dir, need_file, out, print_table, working, write_json
 from xlam_jax.errors import InputError, WorkError
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def call(
     for line in missed:
         err.print(f"the grammar does not hold {line}", markup=False, highlight=False)
     prompt = codec.prompt(Record(id="call", query=query, tools=offered, steps=()))
-    with out.status("thinking"):
+    with working("thinking"):
         (generation,) = engine.generate(
             [prompt],
             max_new_tokens=max_new_tokens,
@@ -87,8 +87,8 @@ def call(
         "unsaid": missed,
     }
     if raw:
-        out.print("[dim]raw text[/]")
-        out.print(generation.text, markup=False, highlight=False)
+        out.print("raw text", style="dim")
+        out.print(generation.text, highlight=False)
     try:
         answer = codec.parse(generation.text)
     except ParseError as e:
@@ -103,10 +103,10 @@ def call(
         ) from e
     result |= {"thought": answer.thought, "calls": [_as_dict(c) for c in answer.tool_calls]}
     if answer.thought:
-        out.print(answer.thought, style="italic", markup=False)
+        out.print(answer.thought, style="italic")
     out.print_json(json.dumps(result["calls"], ensure_ascii=False), indent=2)
     if not answer.tool_calls:
-        out.print("[dim]no call: the model found no tool that fits[/]")
+        out.print("no call: the model found no tool that fits", style="dim")
     if execute:
         result["results"] = _execute(answer.tool_calls)
         if result["results"]:

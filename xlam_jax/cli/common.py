@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,12 +16,25 @@ from rich.text import Text
 
 from xlam_jax.errors import InputError
 
-out = Console()
-err = Console(stderr=True)
+# No markup anywhere: a path, a name or a sentence of the data may hold [/x], which is no style, or :x:.
+out = Console(markup=False, emoji=False)
+err = Console(stderr=True, markup=False, emoji=False)
 
 JsonOption = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="Also write the result as JSON to FILE.")
 ]
+
+
+def say(text: str) -> None:
+    """Prints a line as it is; a path in it can be copied, however long it is."""
+    out.print(text, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def working(text: str) -> Iterator[Callable[[str], None]]:
+    """Shows a spinner beside `text` until the block ends; yields what changes the text."""
+    with err.status(Text(text)) as status:
+        yield lambda now: status.update(Text(now))
 
 
 def write_json(path: Path | None, result: Any) -> None:

@@ -57,9 +57,9 @@ def config(
         return
     for k in keys:
         default = f"  [{k.default}]" if k.default else ""
-        out.print(f"{k.name}  {k.type}{default}", style="bold", highlight=False, markup=False, soft_wrap=True)
+        out.print(f"{k.name}  {k.type}{default}", style="bold", highlight=False, soft_wrap=True)
         if k.meaning:
-            out.print(f"    {k.meaning}", highlight=False, markup=False)
+            out.print(f"    {k.meaning}", highlight=False)
 
 
 def model_of(kind: str) -> type:

@@ -255,7 +255,7 @@ def _bar(title: str, total: int | None) -> Iterator[Callable[[str, int], None]]:
     )
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         DownloadColumn(),
         TransferSpeedColumn(),

@@ -12,9 +12,9 @@ from xlam_jax.cli.common import (
     EngineOption,
     JsonOption,
     WorkersOption,
-    err,
-    out,
     print_table,
+    say,
+    working,
     write_json,
 )
 
@@ -45,8 +45,8 @@ def build(
 
     settings = load_config(BuildConfig, config, overrides or ())
     rows = make_engine(engine, workers, ray_address)
-    with err.status("tokenising") as status:
-        manifest = run(settings, lambda n, path: status.update(f"{n:,} records kept, reading {path}"), rows)
+    with working("tokenising") as status:
+        manifest = run(settings, lambda n, path: status(f"{n:,} records kept, reading {path}"), rows)
     write_json(json_file, manifest)
     keys = ("path", "records", "usable", "epochs", "rows_percent", "tokens_percent")
     print_table("mixture", [{key: facts[key] for key in keys} for facts in manifest["inputs"]])
@@ -56,4 +56,4 @@ def build(
     print_table("yields", manifest["yields"])
     keys = ("rows", "records", "tokens", "target_tokens", "padding", "fill_percent")
     print_table("packed", [{key: manifest[key] for key in keys}])
-    out.print(f"{settings.out} (ledger: {settings.out}.ledger.jsonl)", highlight=False)
+    say(f"{settings.out} (ledger: {settings.out}.ledger.jsonl)")

@@ -12,10 +12,10 @@ from xlam_jax.cli.common import (
     EngineOption,
     JsonOption,
     WorkersOption,
-    err,
     need_output,
-    out,
     print_table,
+    say,
+    working,
     write_json,
 )
 from xlam_jax.errors import InputError
@@ -33,10 +33,17 @@ def convert(
         str | None, typer.Argument(metavar="SOURCE", help="Name of the format; --list shows them.")
     ] = None,
     path: Annotated[
-        Path | None, typer.Argument(metavar="IN", help="File or folder: JSONL, JSON, Parquet, each also .gz.")
+        Path | None,
+        typer.Argument(metavar="IN", help="File or folder: JSONL, JSON, Parquet, Arrow, each also .gz."),
     ] = None,
     target: Annotated[
         Path | None, typer.Argument(metavar="OUT", help="Records to write: .jsonl or .jsonl.gz.")
+    ] = None,
+    source_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--source", metavar="FILE.py", help="A source of yours, in place of SOURCE: a file with a SOURCE."
+        ),
     ] = None,
     list_sources: Annotated[bool, typer.Option("--list", help="List the sources and stop.")] = False,
     ledger: Annotated[
@@ -49,15 +56,28 @@ def convert(
 ) -> None:
     """Turn a public data set's rows into Records; every refused row is in the ledger with its reason."""
     from xlam_jax.data.engines import make_engine
-    from xlam_jax.data.sources import SOURCES, get_source
+    from xlam_jax.data.sources import SOURCES, get_source, installed_sources
     from xlam_jax.data.sources.convert import convert as run
 
     if list_sources:
-        listed = [get_source(name) for name in SOURCES]
+        listed = [get_source(name) for name in (*SOURCES, *installed_sources())]
         rows = [{"name": s.name, "summary": s.summary, "licence": s.license, "url": s.url} for s in listed]
         write_json(json_file, rows)
-        print_table("sources", rows)
+        for row in rows:
+            # A line for itself: a table would break the address, which is there to be copied.
+            say(
+                f"{row['name']}: {row['summary']} ({row['licence'] or 'licence of your data'})\n    {row['url']}"
+            )
         return
+    if source_file is not None:
+        if target is not None:
+            raise InputError(
+                f"SOURCE {source!r} and --source {source_file} are two sources",
+                hint=f"xlam data convert --source {source_file} IN OUT",
+            )
+        # Without SOURCE the first word typed is IN.
+        given, source = source, str(source_file)
+        path, target = (Path(given) if given else None), path
     if source is None or path is None or target is None:
         raise InputError(
             "xlam data convert needs SOURCE, IN and OUT",
@@ -66,19 +86,19 @@ def convert(
     if not target.name.endswith((".jsonl", ".jsonl.gz")):
         raise InputError("OUT is written as JSONL", where=str(target), hint="OUT.jsonl or OUT.jsonl.gz")
     need_output(target, path)
-    with err.status(f"converting {path}") as status:
+    with working(f"converting {path}") as status:
         result = run(
             source,
             path,
             target,
             ledger,
             make_engine(engine, workers, address),
-            lambda n: status.update(f"{n:,} records from {path}"),
+            lambda n: status(f"{n:,} records from {path}"),
         )
     write_json(json_file, result)
     _print(result)
     ledger = ledger or target.with_name(target.name + ".ledger.jsonl")
-    out.print(f"{target} (ledger: {ledger})", highlight=False)
+    say(f"{target} (ledger: {ledger})")
     if not result["rows"]:
         raise InputError("no rows in the input", where=str(path))
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from xlam_jax.cli.common import JsonOption, err, print_table, write_json
+from xlam_jax.cli.common import JsonOption, print_table, working, write_json
 
 
 def register_reference(app: typer.Typer) -> None:
@@ -48,10 +48,8 @@ def reference(
     else:
         changes += [f"model={model}"] if model else []
         config = load_config(TrainConfig, source, changes)
-    with err.status("reference") as status:
-        results = precompute(
-            config, lambda done, all, what: status.update(f"{done:,} of {all:,} rows, {what}")
-        )
+    with working("reference") as status:
+        results = precompute(config, lambda done, all, what: status(f"{done:,} of {all:,} rows, {what}"))
     write_json(json_file, results)
     keys = ("folder", "rows", "computed", "seconds", "tokens_per_second")
     print_table("reference", [{key: result[key] for key in keys} for result in results])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xlam_jax.cli.common import JsonOption, err, need_output, out, write_json
+from xlam_jax.cli.common import JsonOption, need_output, out, working, write_json
 from xlam_jax.errors import InputError
 
 if TYPE_CHECKING:
@@ -74,10 +74,10 @@ def show(
         from xlam_jax.data.report_html import write_report
 
         need_output(html, path)
-        with err.status("writing the page"):
+        with working("writing the page"):
             counts = write_report(html, chosen, codec, tokenizer, title=path.name)
         refused = f", {counts['refused']} that a build would refuse" if tokenizer else ""
-        out.print(f"{html}: {counts['records']} records{refused}", highlight=False, markup=False)
+        out.print(f"{html}: {counts['records']} records{refused}", highlight=False)
         write_json(json_path, {"codec": codec.name, "html": str(html), **counts})
         return
     shown = []
@@ -86,8 +86,10 @@ def show(
         _print_record(record, rendered)
         spans = [{"start": s.start, "end": s.end, "kind": s.kind, "step": s.step} for s in rendered.spans]
         shown.append({"id": record.id, "text": rendered.text, "spans": spans})
-    legend = "  ".join(f"[{style}]{kind}[/]" for kind, style in _STYLES.items())
-    out.print(f"{len(shown)} shown with {codec.name}; the model writes: {legend}")
+    from rich.text import Text
+
+    legend = Text("  ").join(Text(kind, style=style) for kind, style in _STYLES.items())
+    out.print(Text(f"{len(shown)} shown with {codec.name}; the model writes: ").append_text(legend))
     write_json(json_path, {"codec": codec.name, "records": shown})
 
 

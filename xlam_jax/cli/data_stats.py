@@ -12,10 +12,10 @@ from xlam_jax.cli.common import (
     EngineOption,
     JsonOption,
     WorkersOption,
-    err,
     need_file,
     out,
     print_table,
+    working,
     write_json,
 )
 from xlam_jax.cli.data_show import (
@@ -61,9 +61,9 @@ def stats(
     files = [need_file(path, "Records") for path in paths if path not in folders]
     result: dict[str, Any] = {}
     if files:
-        with err.status("counting") as status:
+        with working("counting") as status:
             counts = record_stats(
-                files, codec, str(tokenizer or ""), runner, lambda n: status.update(f"{n:,} rows counted")
+                files, codec, str(tokenizer or ""), runner, lambda n: status(f"{n:,} rows counted")
             )
         records = counts.summary(top=max(top, 100))
         result["records"] = {"paths": [str(f) for f in files], "codec": codec.name, **records}
@@ -87,7 +87,7 @@ def _print_records(found: dict[str, Any], top: int) -> None:
 
 
 def _print_shards(found: dict[str, Any], top: int) -> None:
-    out.print(printable(f"{found['path']}: data {found['fingerprint'][:12]}"), markup=False, highlight=False)
+    out.print(printable(f"{found['path']}: data {found['fingerprint'][:12]}"), highlight=False)
     keys = ("rows", "seq_len", "records", "tokens", "target_tokens", "padding", "fill_percent", "shards")
     print_table("packed", [{k.replace("_", " "): found[k] for k in keys}])
     _print_distributions(found["distributions"])

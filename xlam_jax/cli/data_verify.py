@@ -16,6 +16,8 @@ from xlam_jax.cli.common import (
     need_output,
     out,
     print_table,
+    say,
+    working,
     write_json,
 )
 
@@ -84,7 +86,9 @@ def verify(
         settings = settings.model_copy(update={"against": files})
     need_output(target, path)
     started = time.perf_counter()
-    with Progress(SpinnerColumn(), TextColumn("{task.description}"), console=err, transient=True) as bar:
+    with Progress(
+        SpinnerColumn(), TextColumn("{task.description}", markup=False), console=err, transient=True
+    ) as bar:
         task = bar.add_task("verifying")
 
         def show(rows: int, kept: int) -> None:
@@ -97,10 +101,9 @@ def verify(
     print_table("yield by stage", result["yields"])
     if result["flagged"]:
         print_table("flagged", [{"code": code, "rows": n} for code, n in result["flagged"].items()])
-    out.print(
+    say(
         f"{result['out']:,} of {result['rows']:,} rows kept, {result['rows_per_second']:,.0f} rows/s; "
-        f"{target} (ledger: {target}.ledger.jsonl)",
-        highlight=False,
+        f"{target} (ledger: {target}.ledger.jsonl)"
     )
 
 
@@ -122,7 +125,7 @@ def judge_calibrate(
     values = {"base_url": judge_url, "model": judge_model, "cache": judge_cache, "scope": scope}
     settings = make_config(JudgeConfig, {**values, "min_score": min_score})
     rows = list(read_labelled(path))
-    with err.status(f"asking {judge_url}"):
+    with working(f"asking {judge_url}"):
         found = judge([record for record, _ in rows], settings.client(), settings.scope)
     pairs = [(good, judgement) for (_, good), judgement in zip(rows, found, strict=True)]
     result = calibrate(pairs, settings.min_score)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.text import Text
 
 from xlam_jax.cli.common import JsonOption, need_dir, out, print_table, write_json
 from xlam_jax.errors import InputError, WorkError
@@ -47,8 +48,8 @@ class _Stages:
         """Runs `xlam ARGS --json FILE` and returns what it wrote; a failure ends the demo."""
         result = self.folder / "stages" / f"{len(self.rows) + 1:02d}.json"
         result.parent.mkdir(parents=True, exist_ok=True)
-        out.rule(f"[bold]{title}[/]", align="left")
-        out.print(f"$ xlam {shlex.join(args)}", style="dim", highlight=False, markup=False, soft_wrap=True)
+        out.rule(Text(title, style="bold"), align="left")
+        out.print(f"$ xlam {shlex.join(args)}", style="dim", highlight=False, soft_wrap=True)
         begun = time.monotonic()
         process = subprocess.Popen([sys.executable, "-m", "xlam_jax.cli.main", *args, "--json", str(result)])
         _, status, usage = os.wait4(process.pid, 0)
@@ -126,7 +127,12 @@ def demo(
     )
     shards = stages.run(
         "tokenise, mask and pack",
-        *("data", "build", str(configs / "data.yaml"), f"inputs=[{folder / 'data' / 'train.jsonl'}]"),
+        *(
+            "data",
+            "build",
+            str(configs / "data.yaml"),
+            f"inputs={json.dumps([str(folder / 'data' / 'train.jsonl')])}",
+        ),
         *(f"tokenizer={folder / 'base'}", f"out={folder / 'shards'}"),
     )
     began = stages.elapsed
@@ -180,7 +186,7 @@ def demo(
 
 
 def _print_report(report: dict[str, Any], folder: Path) -> None:
-    out.rule("[bold]what came out[/]", align="left")
+    out.rule(Text("what came out", style="bold"), align="left")
     print_table("stages", report["stages"])
     print_table(
         "held-out functions, never seen in training",

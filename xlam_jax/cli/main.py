@@ -9,6 +9,7 @@ from pathlib import Path
 
 import absl.logging
 import typer
+from rich.text import Text
 
 from xlam_jax import __version__
 from xlam_jax.cli.common import err
@@ -78,7 +79,7 @@ def main() -> None:
         if is_no_room(e):
             hint = "free some space or choose another disk"
             sys.exit(_told(NoRoomError(f"the disk is full: {e.strerror}", where=_file(e), hint=hint)))
-        err.print(f"[bold red]error:[/] {_escape(str(e))}", highlight=False)
+        _told(XlamError(str(e)))
         sys.exit(1)
     except KeyboardInterrupt:
         err.print("interrupted")
@@ -87,20 +88,16 @@ def main() -> None:
 
 def _told(e: XlamError) -> int:
     """Prints an error on one screen; returns the exit status."""
-    err.print(f"[bold red]error:[/] {_escape(e.what)}", highlight=False)
+    err.print(Text.assemble(("error:", "bold red"), f" {e.what}"), soft_wrap=True)
     if e.where:
-        err.print(f"  where: {_escape(e.where)}", highlight=False)
+        err.print(f"  where: {e.where}", highlight=False, soft_wrap=True)
     if e.hint:
-        err.print(f"  try:   {_escape(e.hint)}", highlight=False)
+        err.print(f"  try:   {e.hint}", highlight=False, soft_wrap=True)
     return e.exit_code
 
 
 def _file(error: OSError) -> str:
     return str(error.filename or Path.cwd())
-
-
-def _escape(text: str) -> str:
-    return text.replace("[", r"\[")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from xlam_jax.cli.common import JsonOption, err, out, print_table, write_json
+from xlam_jax.cli.common import JsonOption, out, print_table, working, write_json
 
 EXAMPLE = "Example: xlam plan --model tiny-mixtral --gpus 4 --rows 16 --seq-len 128 --no-compile"
 
@@ -43,6 +43,9 @@ def plan(
     tokens: Annotated[
         float | None, typer.Option(min=1, help="Positions to train on; else the recipe's.")
     ] = None,
+    sample_tokens: Annotated[
+        int, typer.Option(min=1, help="Mean tokens of a sample, while the data is not built.")
+    ] = 560,
     price: Annotated[float | None, typer.Option(min=0, help="Dollars a device and hour.")] = None,
     efficiency: Annotated[
         float | None, typer.Option(min=0.01, max=1, help="Share of the matmul ceiling.")
@@ -54,17 +57,18 @@ def plan(
     json_file: JsonOption = None,
 ) -> None:
     """Plan a training run before a device is booked: bytes, traffic, time, cost, and the mesh that fits best."""
-    from xlam_jax.bench.plan.hardware import hardware as find_hardware
-    from xlam_jax.bench.plan.plan import make_plan, recipe_length, report
+    from xlam_jax.bench.plan.plan import make_plan, report
+    from xlam_jax.bench.plan.recipe import amount, read_recipe, values
     from xlam_jax.bench.plan.work import Work, find_model, parse_mesh, sizes_of, work_of
     from xlam_jax.config import load_config
     from xlam_jax.errors import InputError
     from xlam_jax.models.lora import LoraConfig
+    from xlam_jax.parallel.hardware import hardware as find_hardware
     from xlam_jax.parallel.mesh import AXES
-    from xlam_jax.training.config import TrainConfig
+    from xlam_jax.training.config import BatchConfig, TrainConfig
     from xlam_jax.training.setup import with_defaults
 
-    length: tuple[int | None, float | None] = (None, None)
+    found = recipe = None
     pairs = False
     asked = parse_mesh(mesh) if mesh else None
     if config is None:
@@ -79,14 +83,20 @@ def plan(
     else:
         written = load_config(TrainConfig, config, overrides or ())
         train = with_defaults(written, "gpu")
-        length, pairs = recipe_length(train, config.parent), train.objective.kind != "sft"
-        if not (seq_len or length[0]):
+        if rows or accumulation:
+            batch = {"rows": rows} if rows else train.batch.model_dump(exclude_unset=True)
+            batch["accumulation"] = accumulation or train.batch.accumulation
+            train = train.model_copy(update={"batch": BatchConfig(**batch)})
+        recipe, pairs = read_recipe(train, config.parent), train.objective.kind != "sft"
+        seq_len = seq_len or recipe.seq_len
+        if not seq_len:
             raise InputError(
                 "how long the rows are is not known: the data is not built, and no config beside builds it",
                 where=f"data.train: {train.data.train}",
                 hint="--seq-len N",
             )
-        work = work_of(train, find_model(model or train.model), seq_len or length[0] or 0)
+        found = amount(recipe, seq_len, asked or train.mesh, gpus, sample_tokens)
+        work = work_of(train, find_model(model or train.model), seq_len).replace(rows=found.rows)
         asked = asked or (written.mesh if gpus is None and "mesh" in written.model_fields_set else None)
     changes: dict[str, Any] = {
         "rows": rows,
@@ -105,12 +115,17 @@ def plan(
     if asked is not None:
         fixed = [size for axis in AXES if (size := getattr(asked, axis)) > 0]
         sizes = sizes_of(asked, gpus or math.prod(fixed))
-    with err.status("tracing and compiling"):
+    with working("tracing and compiling"):
         made = make_plan(work, hw, sizes=sizes, devices=gpus or 1, compile=compile)
-    result = report(made, tokens or length[1] or 1e9)
-    result["tokens_from"] = "asked" if tokens else "recipe" if length[1] else "an example of 1e9"
+    length = found.steps * work.tokens if found and found.steps else None
+    result = report(made, tokens or length or 1e9)
+    result["tokens_from"] = "asked" if tokens else "recipe" if length else "an example of 1e9"
+    if found and recipe:
+        result["batch"] = values(found, recipe)
     write_json(json_file, result)
     _show(result, top)
+    for line in result.get("batch", {}).get("lines", ()):
+        out.print(line, highlight=False, markup=False)
     if pairs:
         out.print(
             "preference pairs are planned as a fine-tuning step on the same rows; a reference held as a copy adds "
@@ -130,7 +145,7 @@ def _show(r: dict[str, Any], top: int) -> None:
     for reason in dict.fromkeys(row["reason"] for row in r["refused"]):
         names = [row["mesh"] for row in r["refused"] if row["reason"] == reason]
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        out.print(f"  refused {names[0]}{more}: {reason}", highlight=False, markup=False)
+        out.print(f"  refused {names[0]}{more}: {reason}", highlight=False)
     chosen = ",".join(f"{k}={v}" for k, v in r["mesh"].items() if v > 1) or "1 device"
     parts = [{"part": k, "GiB": v / gib} for k, v in r["memory"].items() if v or k == "total"]
     print_table("memory of one device", parts)

@@ -12,6 +12,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, Literal
@@ -20,10 +21,11 @@ import numpy as np
 import pydantic
 
 from xlam_jax.config import Config
+from xlam_jax.data.augment.origin import functions_of
 from xlam_jax.data.batch import Batch, ForkBatch, PairBatch
 from xlam_jax.data.engine import Engine, LocalEngine
 from xlam_jax.data.forks import fill_forks, group, length_of
-from xlam_jax.data.mixture import InputConfig, ValidationConfig, choose, epochs_of
+from xlam_jax.data.mixture import Holdout, InputConfig, ValidationConfig, choose, epochs_of, held_texts
 from xlam_jax.data.pack import Document, fill, plan
 from xlam_jax.data.preference import PairLayout, fill_pairs
 from xlam_jax.data.rows import Row, document_kind, tokenise
@@ -159,6 +161,11 @@ def build(
             Spool(out.with_name(out.name + ".spool"), document_kind(config))
         )
         held = _Validation(config, stack)
+        holdout = Holdout(config.validation.functions, config.seed)
+        if holdout.fraction:
+            texts = held_texts(itertools.chain.from_iterable(map(_lines, mixture)), holdout)
+            holdout = replace(holdout, texts=texts)
+        task = tokenise(config, holdout)
         firsts, inputs = [0], []
         licences: list[Counter[str]] = []
         sources: list[Counter[str]] = []
@@ -166,7 +173,7 @@ def build(
             licences.append(Counter())
             sources.append(Counter())
             read = 0
-            for result in engine.run(tokenise(config), _lines(source)):
+            for result in engine.run(task, _lines(source)):
                 for entry in result.entries:
                     ledger.add_entry(entry)
                 read += len(result.entries)
@@ -212,7 +219,7 @@ class _Validation:
     def add(self, row: Row) -> None:
         self.spool.add(row.document, row.record.id)
         self._records.write(json.dumps(row.to_json(), ensure_ascii=False, allow_nan=False) + "\n")
-        self._functions.update(call.name for step in row.record.steps for call in step.tool_calls)
+        self._functions.update(functions_of(row.record)[0])
 
     def write(self) -> dict[str, Any]:
         facts = {"functions": len(self._functions), "records": len(self.spool), "out": str(self._out)}

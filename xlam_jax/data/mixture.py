@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,9 +18,10 @@ import numpy as np
 import pydantic
 
 from xlam_jax.config import Config
-from xlam_jax.data.augment.masking import names_before
+from xlam_jax.data.augment.origin import functions_of, masks_in, texts_key, texts_of
 from xlam_jax.errors import InputError
-from xlam_jax.format.record import Record
+from xlam_jax.format.record import Record, parse_line
+from xlam_jax.format.tools import normalise_tool
 
 
 class InputConfig(Config):
@@ -59,10 +61,16 @@ class ValidationConfig(Config):
 
 @dataclass(frozen=True)
 class Holdout:
-    """Which functions are held out: a hash of the name decides, so every input and run agrees."""
+    """Which functions are held out: a hash of the name decides, so every input and run agrees.
+
+    Attributes:
+      texts: `texts_key` of the held-out functions (`held_texts`): one that says the same under another name
+        is a renamed copy, and held out too.
+    """
 
     fraction: float
     seed: int = 0
+    texts: frozenset[int] = frozenset()
 
     def __contains__(self, name: str) -> bool:
         # Spelling variants of a name are one function: getWeather, get_weather, Get Weather.
@@ -74,23 +82,58 @@ class Holdout:
         """`(part, record)` with part `train`, `validation` or `straddles`.
 
         A row all of whose called functions are held out is validation, one that calls none of them is
-        training, and loses held-out tools that it only offers. One that calls both kinds, or calls nothing
-        and offers held-out tools only, belongs to neither or to validation respectively.
+        training, and loses held-out tools that it only offers. One that calls nothing and offers held-out
+        tools only is validation. What calls both kinds, or has no tool left to learn with, straddles.
+        A copy goes where the row goes that it was made of (`functions_of`).
         """
         if not self.fraction:
             return "train", record
-        # A masked function is the function that it was.
-        before = names_before(record)
-        called = {call.name for step in record.steps for call in step.tool_calls}
-        held = {name for name in called if before.get(name, name) in self}
+        before, (called, offered) = masks_in(record.lineage), functions_of(record)
+        renamed = self._renamed(record)
+        held = {name for name in called if name in self or name in renamed}
         if held:
             return ("validation" if held == called else "straddles"), record
-        kept = tuple(tool for tool in record.tools if before.get(tool.name, tool.name) not in self)
+        if not called and offered and all(name in self or name in renamed for name in offered):
+            return "validation", record
+        kept = tuple(
+            tool
+            for tool in record.tools
+            if (name := before.get(tool.name, tool.name)) not in self and name not in renamed
+        )
         if len(kept) == len(record.tools):
             return "train", record
-        if not kept:
-            return "validation", record
-        return "train", replace(record, tools=kept)
+        return ("train", replace(record, tools=kept)) if kept else ("straddles", record)
+
+    def _renamed(self, record: Record) -> set[str]:
+        """Names of the record's tools that say what a held-out function says."""
+        return {name for key, name in texts_of(record) if key in self.texts} if self.texts else set()
+
+
+def held_texts(lines: Iterable[tuple[bytes, str]], holdout: Holdout) -> frozenset[int]:
+    """What the held-out functions say of themselves, in all the rows of a mixture; lines of no Record are
+    skipped."""
+    found: set[int] = set()
+    seen: set[str] = set()
+    for line, where in lines:
+        try:
+            obj = parse_line(line, where)
+        except InputError:
+            continue  # the build's own pass says so
+        obj = obj.get("chosen", obj) if isinstance(obj, dict) else {}
+        tools, notes = (obj.get(key) if isinstance(obj, dict) else None for key in ("tools", "lineage"))
+        before = masks_in(notes if isinstance(notes, list) else ())
+        for raw in tools if isinstance(tools, list) else ():
+            text = json.dumps(raw)
+            if text in seen:
+                continue
+            seen.add(text)
+            try:
+                tool = normalise_tool(raw)
+            except InputError:
+                continue
+            if before.get(tool.name, tool.name) in holdout and (key := texts_key(tool)) is not None:
+                found.add(key)
+    return frozenset(found)
 
 
 def epochs_of(inputs: Sequence[InputConfig], rows: Sequence[int], total: int | None) -> list[float]:

@@ -50,15 +50,18 @@ class _Tokenise:
     """What both kinds share: which rows are refused before they are tokenised."""
 
     config: BuildConfig
+    holdout: Holdout
 
-    def _admit(self, record: Record, result: Rows, holdout: Holdout) -> tuple[str, Record] | None:
+    def _admit(self, record: Record, result: Rows) -> tuple[str, Record] | None:
         """(part, record without held-out tools), or None after an entry in the ledger."""
         if any(fnmatch.fnmatch(record.license, pattern) for pattern in self.config.deny_licences):
             result.entries.append(_dropped(record, "licence_denied", record.license))
             return None
-        part, kept = holdout.assign(record)
+        part, kept = self.holdout.assign(record)
         if part == "straddles":
-            result.entries.append(_dropped(record, "straddles_validation", "calls both kinds"))
+            result.entries.append(
+                _dropped(record, "straddles_validation", "calls both kinds, or no other tool is left")
+            )
             return None
         _, specials = _encoder(self.config.tokenizer)
         if found := special_token_in(kept, specials):
@@ -74,11 +77,11 @@ class TokeniseRecords(_Tokenise):
 
     def __call__(self, start: int, items: Sequence[tuple[bytes, str]]) -> Rows:
         config, result = self.config, Rows()
-        codec, holdout = config.codec.make(), Holdout(config.validation.functions, config.seed)
+        codec = config.codec.make()
         rendered, admitted = [], []
         for line, where in items:
             record = Record.from_json(parse_line(line, where), where)
-            if (found := self._admit(record, result, holdout)) is None:
+            if (found := self._admit(record, result)) is None:
                 continue
             part, kept = found
             rendered.append(_rendered(kept, codec, "record"))
@@ -99,13 +102,13 @@ class TokenisePairs(_Tokenise):
 
     def __call__(self, start: int, items: Sequence[tuple[bytes, str]]) -> Rows:
         config, result = self.config, Rows()
-        codec, holdout = config.codec.make(), Holdout(config.validation.functions, config.seed)
+        codec = config.codec.make()
         rendered, admitted = [], []
         for line, where in items:
             pair = Pair.from_json(parse_line(line, where), where)
             # One record that calls what either answer calls, so that both stand on one side of the split.
             both = replace(pair.chosen, steps=(*pair.chosen.steps, pair.rejected))
-            if (found := self._admit(both, result, holdout)) is None:
+            if (found := self._admit(both, result)) is None:
                 continue
             part, kept = found
             removed = len(both.tools) - len(kept.tools)
@@ -128,9 +131,9 @@ class TokenisePairs(_Tokenise):
         return result
 
 
-def tokenise(config: BuildConfig) -> TokeniseRecords | TokenisePairs:
+def tokenise(config: BuildConfig, holdout: Holdout) -> TokeniseRecords | TokenisePairs:
     """The task of a build."""
-    return (TokenisePairs if config.kind == "preference" else TokeniseRecords)(config)
+    return (TokenisePairs if config.kind == "preference" else TokeniseRecords)(config, holdout)
 
 
 def document_kind(config: BuildConfig) -> type[Any]:

@@ -11,14 +11,17 @@ spans still point at the answers; whether such text may become a special token i
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import functools
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from xlam_jax.errors import InputError
 from xlam_jax.format.call_formats import CALL_FORMATS, Answer, CallFormat, Piece, StreamParser
+from xlam_jax.format.history import with_history
 from xlam_jax.format.layout import LAYOUTS, Layout
 from xlam_jax.format.opening import as_text, is_plain_chat, opening
 from xlam_jax.format.record import Record, Step, Style, Tool, ToolCall
@@ -59,6 +62,9 @@ class Codec:
 
     A record without tools and without format instruction is an ordinary chat: its task instruction is the
     system text, and its answers without calls are plain text, whatever `thought` says.
+
+    With `history`, what came before a step is no turns but a list inside its one prompt (see `history.py`),
+    so each step of a record is a text of its own: `render` writes the last one, `texts` all.
     """
 
     format: CallFormat
@@ -67,6 +73,7 @@ class Codec:
     thought: bool = False
     task_instruction: str = TASK_INSTRUCTION
     own_format_instruction: str = ""
+    history: bool = False
 
     @property
     def call_format(self) -> str:
@@ -88,7 +95,7 @@ class Codec:
         """All choices in one word, for manifests."""
         order = "" if self.order == LAYOUTS[self.layout].order else "(" + ", ".join(self.order).lower() + ")"
         name = "/".join((self.call_format, self.template, self.layout)) + order
-        return name + ("+thought" if self.thought else "")
+        return name + ("+thought" if self.thought else "") + ("+history" if self.history else "")
 
     @property
     def order(self) -> tuple[str, ...]:
@@ -115,13 +122,15 @@ class Codec:
             out["task_instruction"] = self.task_instruction
         if self.own_format_instruction:
             out["format_instruction"] = self.own_format_instruction
+        if self.history:
+            out["history"] = True
         return out
 
     def styled(self, style: Style | None) -> Codec:
         """The codec that writes a record of this style: what the style leaves empty stays as it is.
 
         A format instruction of the codec's own goes when the call format changes, and an order of sections
-        when the layout does.
+        and a history when the layout does.
 
         Raises:
           InputError: unknown names, or an order that the layout cannot write.
@@ -135,6 +144,7 @@ class Codec:
         if style.layout and style.layout != self.layout:
             changed["layout"] = style.layout
             changed.pop("sections", None)
+            changed.pop("history", None)
         if style.sections:
             changed["sections"] = style.sections
         return get_codec(**changed)
@@ -150,11 +160,13 @@ class Codec:
         return self.chat.bos
 
     def render(self, record: Record) -> Rendered:
-        """The whole conversation with an `assistant` span for every step.
+        """The whole conversation with an `assistant` span for every step; the last step where there is a history.
 
         Raises:
           InputError: arguments that JSON cannot hold (names the record).
         """
+        if self._as_history(record) and record.steps:
+            return self._last(record, len(record.steps) - 1)
         chunks, spans = [self._opening(record)], []
         length = len(chunks[0])
         for i, step in enumerate(record.steps):
@@ -163,6 +175,12 @@ class Codec:
             spans.extend(turn_spans)
             length += len(turn)
         return Rendered("".join(chunks), tuple(spans))
+
+    def texts(self, record: Record) -> list[Rendered]:
+        """The texts that teach all steps of a record: one, or one a step where there is a history."""
+        if not self._as_history(record) or len(record.steps) < 2:
+            return [self.render(record)]
+        return [self._last(record, i) for i in range(len(record.steps))]
 
     def prompt(self, record: Record, step: int = 0) -> str:
         """The text a model is given to write step `step`; later steps are not looked at.
@@ -174,14 +192,22 @@ class Codec:
         """
         if not 0 <= step <= len(record.steps):
             raise InputError(f"step {step} of a record with {len(record.steps)}", where=f"record {record.id}")
+        if step and self._as_history(record):
+            now, history = with_history(record, step)
+            end = self.chat.user[1] + self.chat.assistant
+            return (self._opening(now) + self.chat.assistant).removesuffix(end) + history + end
         turns = (self._turn(record, s, i, 0)[0] for i, s in enumerate(record.steps[:step]))
         return self._opening(record) + "".join(turns) + self.chat.assistant
 
-    def parse(self, text: str) -> Answer:
+    def parse(self, text: str, strict: bool = True) -> Answer:
         """Reads raw model output, with or without the stop token.
 
         What the chat template has around an answer is no part of it. Whitespace and a fence of backticks
-        around the whole are forgiven, and what else a call format says it reads.
+        around the whole are forgiven, words around calls are the thought, and what else a call format says it
+        reads. Words alone are an answer without calls.
+
+        Args:
+          strict: a malformed call is an error that says which one; otherwise it is left out.
 
         Raises:
           ParseError: and nothing else, whatever the text.
@@ -190,11 +216,11 @@ class Codec:
           >>> get_codec().parse('{"tool_calls": [{"name": "f", "arguments": {"a": 1}}]}').tool_calls
           (ToolCall(name='f', arguments={'a': 1}),)
         """
-        stream = self.stream()
+        stream = self.stream(strict)
         stream.feed(text)
         return stream.close()
 
-    def stream(self) -> StreamParser:
+    def stream(self, strict: bool = True) -> StreamParser:
         """Reads raw model output that arrives in chunks; the same answer as `parse` for every split.
 
         Example:
@@ -205,7 +231,7 @@ class Codec:
           [ToolCall(name='f', arguments={})]
         """
         chat = self.chat
-        inner = self.format.stream(chat.stop)
+        inner = self.format.stream(chat.stop, strict)
         return TurnStream(inner, chat) if chat.lead or chat.before_stop else inner
 
     def render_calls(self, calls: Iterable[ToolCall], thought: str = "") -> str:
@@ -260,10 +286,14 @@ class Codec:
             task_instruction=self.task_instruction,
             format_instruction=self.format_instruction,
             with_thought=self.thought,
+            words=dataclasses.asdict(self.format.words) if self.format.words else None,
+            history=self.history,
         )
 
     def grammar(self, tools: Sequence[Tool], min_calls: int = 1, max_calls: int | None = 10) -> str:
         """Lark fragment of the answers that call these tools, for llguidance; its main rule is `answer`.
+
+        Where no call is demanded, an answer may be words.
 
         Args:
           max_calls: at most this many calls, None for no limit; a weak model repeats one on and on.
@@ -271,15 +301,34 @@ class Codec:
         Raises:
           InputError: calls are demanded where there are no tools.
         """
-        return self.format.grammar(tools, min_calls, max_calls, self.thought)
+        fragment = self.format.grammar(tools, min_calls, max_calls, self.thought)
+        if min_calls or self.thought or self.format.words is None:
+            return fragment
+        return f"answer: SAID | called\nSAID: {self.format.words.lark()}\n" + re.sub(
+            r"^answer:", "called:", fragment, flags=re.MULTILINE
+        )
+
+    def _as_history(self, record: Record) -> bool:
+        return self.history and not is_plain_chat(record)
+
+    def _last(self, record: Record, step: int) -> Rendered:
+        """Step `step` behind its prompt, and nothing after its answer."""
+        prompt = self.prompt(record, step).removesuffix(self.chat.assistant)
+        alone = dataclasses.replace(record.steps[step], next_observation="", user_input="")
+        turn, spans = self._turn(record, alone, step, len(prompt))
+        return Rendered(prompt + turn, tuple(spans))
 
     def _piece(self, calls: Sequence[ToolCall], thought: str, plain: bool = False) -> Piece:
         if not calls:
             thought = self.sections.words(thought)
             if plain:
                 return Piece(thought, ((0, len(thought), "thought"),))
-            if thought and self.format.reply:
-                return self.format.render(calls, thought)
+            if thought and not self.thought:
+                thought = _spoken(thought)
+            if thought and not self.thought:
+                return (
+                    self.format.words.write(thought) if self.format.words else self.format.render((), thought)
+                )
         return self.format.render(calls, thought if self.thought else None)
 
     def _opening(self, record: Record) -> str:
@@ -323,6 +372,7 @@ def get_codec(
     sections: Sequence[str] = (),
     task_instruction: str = TASK_INSTRUCTION,
     format_instruction: str = "",
+    history: bool = False,
 ) -> Codec:
     """The codec of these choices; equal choices give the same object.
 
@@ -334,12 +384,13 @@ def get_codec(
       sections: order of the prompt's sections, one of `legal_orders(layout)`; empty for the layout's own.
       task_instruction: for records that bring none.
       format_instruction: for records that bring none; empty for the call format's own.
+      history: what came before a step is a list inside its prompt, as xLAM-1's client writes it.
 
     Raises:
       InputError: unknown name (the hint is the nearest known one), or an order no prompt can have.
     """
     return _make(
-        call_format, template, layout, thought, tuple(sections), task_instruction, format_instruction
+        call_format, template, layout, thought, tuple(sections), task_instruction, format_instruction, history
     )
 
 
@@ -352,6 +403,7 @@ def _make(
     sections: tuple[str, ...],
     task_instruction: str,
     format_instruction: str,
+    history: bool,
 ) -> Codec:
     return Codec(
         _known("call format", call_format, CALL_FORMATS),
@@ -360,6 +412,7 @@ def _make(
         thought,
         task_instruction,
         format_instruction,
+        history,
     )
 
 
@@ -371,6 +424,12 @@ def _known(what: str, name: str, table: dict[str, T]) -> T:
         near = difflib.get_close_matches(name, table, n=1, cutoff=0.4)
         raise InputError(f"unknown {what} {name!r}", hint=near[0] if near else "one of " + ", ".join(table))
     return table[name]
+
+
+def _spoken(words: str) -> str:
+    """The words without the thinking before them."""
+    thinks = words.lstrip(" \t\r\n").startswith("<think>") and "</think>" in words
+    return words.split("</think>", 1)[1].lstrip(" \t\r\n") if thinks else words
 
 
 def _observation(step: Step) -> str | None:

@@ -140,7 +140,7 @@ def write_hf(
     with whole_folder(dst, resume=resume) as folder:
         journal = Journal(folder, {"kind": "to-hf", "dtype": label, **(job or {})})
         if options.tokenizer is not None:
-            copy_tokenizer(options.tokenizer, folder, chat_template=options.chat_template)
+            copy_tokenizer(options.tokenizer, folder, chat_template=options.chat_template, stop=options.stop)
             check_vocabulary(folder, new.vocab_size)
             if options.stop is not None:
                 end = token_id(folder, options.stop)

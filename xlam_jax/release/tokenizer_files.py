@@ -64,12 +64,18 @@ def save_tokenizer(
     _write_config(dst, config, chat_template)
 
 
-def copy_tokenizer(src: str | Path, dst: str | Path, *, chat_template: str | None = None) -> None:
+def copy_tokenizer(
+    src: str | Path, dst: str | Path, *, chat_template: str | None = None, stop: str | None = None
+) -> None:
     """Copies the tokenizer files of `src` into `dst`.
 
     The class name that only transformers 5 knows is replaced by one that both major versions load. The chat
     template (`chat_template`, else the one of `src`) goes into chat_template.jinja and, for older readers,
     into tokenizer_config.json.
+
+    Args:
+      stop: the token that ends an answer; it becomes the end-of-sequence token that the files name, and what
+        pads where it did is the former one, since padding must not mean stop.
 
     Raises:
       InputError: `src` holds no tokenizer, or its tokenizer_config.json is not JSON.
@@ -93,7 +99,25 @@ def copy_tokenizer(src: str | Path, dst: str | Path, *, chat_template: str | Non
             raise InputError(f"not JSON: {e}", where=str(src / CONFIG)) from e
     if config.get("tokenizer_class", _UNPORTABLE_CLASS) == _UNPORTABLE_CLASS:
         config["tokenizer_class"] = _PORTABLE_CLASS
+    if stop is not None:
+        config = _stopping(config, stop)
+        tokens = dst / "special_tokens_map.json"
+        if tokens.is_file():
+            write_json(tokens, _stopping(json.loads(tokens.read_text(encoding="utf-8")), stop))
     _write_config(dst, config, chat_template or read_chat_template(src))
+
+
+def _stopping(config: dict[str, Any], stop: str) -> dict[str, Any]:
+    """The special tokens with `stop` as the one that ends a text."""
+    former = config.get("eos_token")
+    out = {**config, "eos_token": stop}
+    if _content(config.get("pad_token")) == stop:
+        out["pad_token"] = former if _content(former) != stop else config.get("unk_token")
+    return out
+
+
+def _content(token: Any) -> Any:
+    return token.get("content") if isinstance(token, dict) else token
 
 
 def has_tokenizer(folder: Path) -> bool:

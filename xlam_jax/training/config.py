@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from xlam_jax.config import Config
 from xlam_jax.models.lora import LoraConfig
@@ -32,15 +32,26 @@ class DataConfig(Config):
 
 
 class BatchConfig(Config):
-    """Packed rows of one step over all devices, and the micro-batches they are computed in.
+    """What one step trains on, over all devices: packed rows, or about so many samples.
 
     Attributes:
       rows: packed rows of one step, over all devices.
+      samples: in place of `rows`: records of one step (or pairs), on average. Becomes the nearest number of packed
+        rows that the mesh and the micro-batches divide, which a run then keeps.
       accumulation: micro-batches that a step is computed in; more need less memory.
     """
 
     rows: int = Field(default=4, ge=1)
+    samples: int | None = Field(default=None, ge=1)
     accumulation: int = Field(default=1, ge=1)
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> Self:
+        if self.samples is not None and "rows" in self.model_fields_set:
+            raise ValueError(
+                "rows and samples are two ways to say one thing; for rows add batch.samples=null"
+            )
+        return self
 
 
 class PrecisionConfig(Config):
@@ -212,5 +223,7 @@ def binding(config: TrainConfig) -> dict[str, Any]:
         return {k: v for key, child in value.items() for k, v in walk(f"{prefix}.{key}", child).items()}
 
     values = config.model_dump(mode="json")
+    if config.batch.samples is None:
+        del values["batch"]["samples"]
     free = _FREE if config.steps == "auto" else _FREE | set(LENGTH)
     return {k: v for key, value in values.items() if key not in free for k, v in walk(key, value).items()}

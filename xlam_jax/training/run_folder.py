@@ -78,7 +78,10 @@ def prepare(run: Path, config: TrainConfig, manifest: dict[str, Any]) -> None:
     if jax.process_index():
         return
     run.mkdir(parents=True, exist_ok=True)
-    write(run / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+    values = config.model_dump(mode="json")
+    if config.batch.samples:
+        del values["batch"]["rows"]  # it follows from the samples
+    write(run / "config.yaml", yaml.safe_dump(values, sort_keys=False))
     write(run / "versions.json", json.dumps({**versions(), "git": git_state()}, indent=2) + "\n")
     write(run / MANIFEST, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
 

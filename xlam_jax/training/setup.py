@@ -28,6 +28,7 @@ from xlam_jax.training.checks import check_batch, check_context, check_data
 from xlam_jax.training.config import TrainConfig
 from xlam_jax.training.lora import LoraRun
 from xlam_jax.training.optimizer import check_warmup, make_optimizer
+from xlam_jax.training.samples import with_rows
 from xlam_jax.training.step import TrainState, init_state, make_eval, make_step, micro_sharding, state_spec
 from xlam_jax.training.tasks import make_task
 
@@ -75,12 +76,13 @@ class Work:
             )
         self.mesh = make_mesh(config.mesh)
         config = self.config = self._with_attention(config)
-        console.print(describe(config, self.mesh), highlight=False, markup=False)
+        self._say(describe(config, self.mesh))
         self.task = make_task(config, self.cfg, self.mesh, without_adapters if config.lora else None)
         self.data = self.task.open(config.data.train)
         self.eval_data = self.task.open(config.data.eval) if config.data.eval else None
         for source in filter(None, (self.data, self.eval_data)):
             check_data(source, self.cfg, config.model)
+        config = self.config = with_rows(config, self.data.manifest, self.mesh, self._say)
         micro = check_batch(config, self.mesh)
         if config.steps != "auto":
             check_warmup(config.optim, config.steps)
@@ -104,6 +106,9 @@ class Work:
         check_space(self.out, state_bytes(self.shapes))
         self._merge = jax.jit(partition.merge) if config.freeze_layers else partition.merge
         self._row_fn: Any = None
+
+    def _say(self, text: str) -> None:
+        self.console.print(text, highlight=False, markup=False)
 
     def _with_attention(self, config: TrainConfig) -> TrainConfig:
         """`attention: auto` becomes the backend that this machine was seen to compute rightly."""

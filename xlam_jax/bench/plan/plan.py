@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-from pathlib import Path
 from typing import Any
 
-import yaml
-
-from xlam_jax.bench.flops import count
 from xlam_jax.bench.plan.compiled import MAX_DEVICES, refine
-from xlam_jax.bench.plan.hardware import Hardware
 from xlam_jax.bench.plan.memory import Memory
 from xlam_jax.bench.plan.search import Candidate, candidate, device_count, rows_of, search
 from xlam_jax.bench.plan.speed import price, speed
 from xlam_jax.bench.plan.traffic import flows, seconds
 from xlam_jax.bench.plan.work import Sizes, Work, name_mesh
-from xlam_jax.config import make_config
-from xlam_jax.data.build import BuildConfig
 from xlam_jax.errors import InputError, WorkError
-from xlam_jax.training.config import TrainConfig
+from xlam_jax.models.flops import count
+from xlam_jax.parallel.hardware import Hardware
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,25 +138,3 @@ def report(plan: Plan, tokens: float) -> dict[str, Any]:
         "ranked": rows_of(plan.ranked, hw),
         "refused": [{"mesh": c.name, "reason": c.refused} for c in plan.refused],
     }
-
-
-def recipe_length(config: TrainConfig, beside: Path | None = None) -> tuple[int | None, float | None]:
-    """(positions of a row, positions of the whole run) as far as config and data manifest tell.
-
-    Args:
-      beside: folder of the recipe. Before the data is built, its config there, the one whose `out` is the run's
-        `data.train`, says how long rows will be.
-    """
-    manifest_path = Path(config.data.train) / "manifest.json"
-    manifest = json.loads(manifest_path.read_text()) if manifest_path.is_file() else {}
-    seq_len = manifest.get("seq_len")
-    for path in sorted(beside.glob("*.yaml")) if beside and not seq_len else ():
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        if isinstance(values, dict) and values.get("out") == config.data.train and "tokenizer" in values:
-            seq_len = make_config(BuildConfig, values, where=str(path)).seq_len
-    rows = None
-    if isinstance(config.steps, int):
-        rows = config.steps * config.batch.rows
-    elif config.max_epochs is not None and manifest:
-        rows = config.max_epochs * sum(shard["rows"] for shard in manifest["shards"])
-    return seq_len, float(rows * seq_len) if rows and seq_len else None

@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 
 from xlam_jax.data.augment.context import Context
+from xlam_jax.data.augment.origin import mask_notes
 from xlam_jax.data.augment.words import is_identifier, mention
 from xlam_jax.format.record import Record, Step
 from xlam_jax.format.values import Tool, ToolCall
 
 FUNCTION_LENGTH = (5, 15)
 PARAMETER_LENGTH = (4, 10)
-_MASKED = "masked:"
 _FIRST = string.ascii_letters
 _REST = string.ascii_letters + string.digits + "_"
 # Other keywords (dependentRequired, allOf, ...) may speak of parameters by name.
@@ -52,22 +52,12 @@ def mask_functions(record: Record, rng: np.random.Generator, context: Context) -
             Tool(new.get(t.name, t.name), rename(t.description), _walk(t.parameters, rename))
             for t in record.tools
         ),
-        lineage=(*record.lineage, *(f"{_MASKED}{mask}={name}" for name, mask in new.items())),
+        lineage=(*record.lineage, *mask_notes(new)),
         steps=tuple(
             replace(s, tool_calls=tuple(ToolCall(new.get(c.name, c.name), c.arguments) for c in s.tool_calls))
             for s in masked.steps
         ),
     )
-
-
-def names_before(record: Record) -> dict[str, str]:
-    """Mask -> name of the functions that `mask_functions` masked, also where a copy was masked again."""
-    names: dict[str, str] = {}
-    for note in record.lineage:
-        if note.startswith(_MASKED):
-            mask, _, name = note.removeprefix(_MASKED).partition("=")
-            names[mask] = names.get(name, name)
-    return names
 
 
 def mask_parameters(record: Record, rng: np.random.Generator, context: Context) -> Record | str:

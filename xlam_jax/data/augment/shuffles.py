@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from xlam_jax.data.augment.context import Context
+from xlam_jax.data.quality.references import holds_reference
 from xlam_jax.format.record import Record, Step
 from xlam_jax.format.values import Tool, ToolCall
 
@@ -121,12 +122,12 @@ def _shuffled_calls(step: Step, rng: np.random.Generator) -> Step:
 
 
 def _refers(value: Any) -> bool:
-    """Whether a value names a result: `$var`, `{{call}}`, `API_call_0`, `<result>`."""
+    """Whether a value names a result, or might: `$var`, `{{call}}`, `API_call_0`, `<result>`."""
     if isinstance(value, dict):
         return any(map(_refers, value.values()))
     if isinstance(value, list):
         return any(map(_refers, value))
-    return isinstance(value, str) and bool(re.match(r"\$[A-Za-z]|\{\{|<|.*API_call_", value))
+    return isinstance(value, str) and (holds_reference(value) or bool(re.match(r"\$[A-Za-z]|\{\{|<", value)))
 
 
 def _properties(tool: Tool) -> dict[str, Any]:

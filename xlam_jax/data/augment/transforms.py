@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from xlam_jax.data.augment import masking, negatives, rephrase, shuffles, styles
 from xlam_jax.data.augment.context import Context, Transform, drawn
+from xlam_jax.data.augment.origin import origin_notes
 from xlam_jax.data.quality.schema_check import check_call
 from xlam_jax.format import Record
 
@@ -54,8 +55,9 @@ class Copy:
 def make_copy(record: Record, index: int, copy: int, context: Context) -> Copy:
     """Copy number `copy` (from 1) of the row with this global index.
 
-    Its id is `<id>#aug<copy>`, its lineage grows by `augment:<transform>` for each one applied. A copy whose
-    calls are not valid against its own tools, where those of the record are, is refused.
+    Its id is `<id>#aug<copy>`, its lineage grows by `augment:<transform>` for each one applied, and by what
+    tells which functions it is about (`origin`). A copy whose calls are not valid against its own tools,
+    where those of the record are, is refused.
     """
     place = replace(context, place=(index, copy))
     current, fates = record, {}
@@ -71,7 +73,8 @@ def make_copy(record: Record, index: int, copy: int, context: Context) -> Copy:
         return Copy(None, fates)
     if calls_valid(record) and not calls_valid(current):
         return Copy(None, fates, BROKEN)
-    return Copy(replace(current, id=f"{record.id}#aug{copy}", lineage=(*record.lineage, *applied)), fates)
+    lineage = (*current.lineage, *applied, *origin_notes(record, current))
+    return Copy(replace(current, id=f"{record.id}#aug{copy}", lineage=lineage), fates)
 
 
 def calls_valid(record: Record) -> bool:

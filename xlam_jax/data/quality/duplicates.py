@@ -1,4 +1,9 @@
-"""Duplicates, exact and near, in one pass: memory is 1.4 kilobytes a kept row, whatever its length."""
+"""Duplicates, exact and near, in one pass: memory is 1.5 kilobytes a kept row, whatever its length.
+
+Rows with other tools, or of which one calls where the other speaks, are no duplicates however alike their words are:
+the same question with its tool and without is what teaches a model to abstain. Of a dialogue and a longer one
+that goes on from it the longer stays.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +11,11 @@ import functools
 import hashlib
 import json
 import re
+import sys
 from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,11 +33,15 @@ class Fingerprint:
     """What the pass needs to know of a row.
 
     Attributes:
-      exact: hash of the words of its query and calls.
+      exact: hash of the words of its query and calls, and of `kind`.
+      kind: hash of the names of its tools, and of whether its first step calls.
+      turns: a letter a step, `c` for one that calls and `w` for one that speaks.
       signature: MinHash of their shingles, uint32 [PERMUTATIONS]; None where near duplicates are no matter.
     """
 
     exact: int
+    kind: int
+    turns: str
     signature: np.ndarray | None = None
 
 
@@ -57,8 +67,15 @@ def fingerprint(record: Record, near: bool) -> Fingerprint:
       InputError: near duplicates are asked for, and datasketch is not installed.
     """
     texts = texts_of(record)
-    digest = hashlib.blake2b("\n".join(texts).encode(), digest_size=8).digest()
-    return Fingerprint(int.from_bytes(digest, "big"), _signature(texts) if near else None)
+    turns = "".join("c" if step.tool_calls else "w" for step in record.steps)
+    kind = _hash("\n".join([turns[:1], *sorted({tool.name for tool in record.tools})]))
+    return Fingerprint(
+        _hash("\n".join((*texts, str(kind)))), kind, turns, _signature(texts) if near else None
+    )
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).digest(), "big")
 
 
 def _signature(texts: tuple[str, str]) -> np.ndarray:
@@ -89,6 +106,20 @@ def _hash32(data: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(data, digest_size=4).digest(), "little")
 
 
+class Duplicate(NamedTuple):
+    """A row that another one makes superfluous.
+
+    Attributes:
+      code: `duplicate` or `near_duplicate`.
+      of: id of the row that stays, and for near ones how alike they are.
+      loser: number of the row that goes: the one just checked, or an earlier, shorter one.
+    """
+
+    code: str
+    of: str
+    loser: int
+
+
 @dataclass
 class Seen:
     """The rows kept so far.
@@ -102,32 +133,65 @@ class Seen:
 
     threshold: float
     _ids: list[str] = field(default_factory=list)
+    _numbers: array = field(default_factory=lambda: array("q"))
+    _kinds: array = field(default_factory=lambda: array("Q"))
+    _turns: list[str] = field(default_factory=list)
     _exact: dict[int, int] = field(default_factory=dict)
     _bands: dict[int, int] = field(default_factory=dict)
     _signatures: array = field(default_factory=lambda: array("I"))
 
-    def check(self, row_id: str, print_: Fingerprint) -> tuple[str, str] | None:
-        """`(code, id of the earlier row)` of a duplicate; None for a new row, which is then remembered."""
-        if (first := self._exact.get(print_.exact)) is not None:
-            return "duplicate", self._ids[first]
+    def check(self, row_id: str, print_: Fingerprint, number: int = 0) -> Duplicate | None:
+        """Which of two rows goes; None for a new row. A row that stays is remembered.
+
+        Args:
+          number: the row's own, for `Duplicate.loser`.
+        """
         signature = print_.signature
-        keys = [] if signature is None else list(_band_keys(signature))
-        for row in sorted({self._bands[key] for key in keys if key in self._bands}):
-            other = np.frombuffer(self._signatures, np.uint32, PERMUTATIONS, 4 * PERMUTATIONS * row)
-            similarity = float((other == signature).mean())
-            del other  # a buffer in use cannot grow
-            if similarity >= self.threshold:
-                return "near_duplicate", f"{self._ids[row]} ({similarity:.2f})"
-        row = len(self._ids)
-        self._ids.append(row_id)
-        self._exact[print_.exact] = row
+        keys = [] if signature is None else list(_band_keys(print_.kind, signature))
+        found = self._first_like(print_, keys)
+        if found is None:
+            row = len(self._ids)
+            self._ids.append(row_id)
+            self._numbers.append(number)
+            self._kinds.append(print_.kind)
+            self._turns.append(sys.intern(print_.turns))
+            if signature is not None:
+                self._signatures.frombytes(signature.tobytes())
+        else:
+            row, similarity = found
+            code, near = ("near_duplicate", f" ({similarity:.2f})") if similarity else ("duplicate", "")
+            if len(print_.turns) <= len(self._turns[row]):
+                return Duplicate(code, self._ids[row] + near, number)
+            found = Duplicate(code, row_id + near, self._numbers[row])
+            self._ids[row], self._numbers[row] = row_id, number
+            self._turns[row] = sys.intern(print_.turns)
+            if signature is not None:
+                at = PERMUTATIONS * row
+                self._signatures[at : at + PERMUTATIONS] = array("I", signature.tobytes())
+        self._exact.setdefault(print_.exact, row)
         for key in keys:
             self._bands.setdefault(key, row)
-        if signature is not None:
-            self._signatures.frombytes(signature.tobytes())
+        return found
+
+    def _first_like(self, print_: Fingerprint, keys: list[int]) -> tuple[int, float] | None:
+        """`(row, estimated similarity)` of the first that is alike; of an exact one the similarity is 0."""
+        if (first := self._exact.get(print_.exact)) is not None and self._goes_on(first, print_):
+            return first, 0.0
+        for row in sorted({self._bands[key] for key in keys if key in self._bands}):
+            if self._kinds[row] != print_.kind or not self._goes_on(row, print_):
+                continue
+            other = np.frombuffer(self._signatures, np.uint32, PERMUTATIONS, 4 * PERMUTATIONS * row)
+            similarity = float((other == print_.signature).mean())
+            del other  # a buffer in use cannot grow
+            if similarity >= self.threshold:
+                return row, similarity
         return None
 
+    def _goes_on(self, row: int, print_: Fingerprint) -> bool:
+        """Whether one of the two dialogues calls and speaks like the other, as far as that goes."""
+        return self._turns[row].startswith(print_.turns) or print_.turns.startswith(self._turns[row])
 
-def _band_keys(signature: np.ndarray) -> Iterable[int]:
+
+def _band_keys(kind: int, signature: np.ndarray) -> Iterable[int]:
     for band in range(BANDS):
-        yield hash((band, signature[band * BAND_ROWS : (band + 1) * BAND_ROWS].tobytes()))
+        yield hash((kind, band, signature[band * BAND_ROWS : (band + 1) * BAND_ROWS].tobytes()))

@@ -9,59 +9,99 @@ from typing import Any
 
 from xlam_jax.format.record import Record
 
-# Seal-Tools' API_call_0, plans' $call_1.result and ${step_2}, ReWOO's #E1, ToolAlpaca's ${id from search};
-# not prices such as $500.
-_REFERENCE = re.compile(
-    r"\bAPI_call_(\d+)\b"
-    r"|\$\{?(?:api_call|call|step|result|output|response|ref|var|tool)s?[._\[]?(\d+)\b"
-    r"|\$\{?(\d+)(?=[.\[][A-Za-z_\"'])"
-    r"|(?<!\w)#E(\d+)\b"
-    r"|\$\{[\w ]+ from (?P<name>\w+)\}"
+_WORD = (
+    r"(?:api_call|call|step|result|output|response|ref|var|variable|tool|func|function|node|task|action"
+    r"|observation|answer)s?[._\[ -]?"
 )
-_PATH = re.compile(r"[\w.\[\]'\"-]*\}?")
+_PATH = r"[\w.\[\]'\"-]*"
+# Each alternative has one group, the number of a call. Not prices ($500, $.50), not shell variables ($HOME), not
+# the placeholders of a mail's template ({{1}}, {{user.name}}).
+_NUMBERED = re.compile(
+    "|".join(
+        (
+            r"\bAPI_call_(\d+)\b" + _PATH,  # Seal-Tools
+            rf"\$\{{?{_WORD}(\d+)\b{_PATH}\}}?\$?",  # $call_1.result, ${step_2}; NESTFUL's $var1.x$
+            rf"\$\{{?(\d+)(?=[.\[][A-Za-z_\"']){_PATH}\}}?",  # $0.x, ${1["x"]}
+            rf"\$\.\[?{_WORD}(\d+)\b{_PATH}",  # $.call_0.x, $.steps[0].x
+            rf"\$\.\[?(\d+)\]?(?=[.\[][A-Za-z_\[\"']){_PATH}",  # $.0.x, $.[0].x
+            rf"\{{\{{\s*\$?{_WORD}(\d+)\b[^{{}}]*\}}\}}",  # {{call_0.x}}, {{ steps[0].x }}
+            r"\{\{\s*\$?(\d+)\s*[.\[][^{}]*\}\}",  # {{0.x}}
+            rf"<<\s*\$?(?:{_WORD})?(\d+)\b[^<>]*>>",  # <<1.x>>
+            r"<(?:node|call|step)[-_](\d+)>",  # TaskBench's <node-0>
+            r"<GENERATED>-(\d+)\b",  # HuggingGPT
+            r"(?<![\w#&])#E(\d+)\b" + _PATH,  # ReWOO
+        )
+    ),
+    re.IGNORECASE,
+)
+# The result of a function by its name: ToolAlpaca's ${id from search}, {{search.id}}, <<search.id>>, $search.id$.
+_NAMED = re.compile(
+    r"\$\{[\w ]+ from (\w+)\}|\{\{\s*(\w+)[.\[][^{}]*\}\}|<<\s*(\w+)[.\[][^<>]*>>|\$(\w+)[.\[][^$\s]*\$"
+)
+_MARKS = ("$", "API_call_", "#E", "{{", "<")
 # Seal-Tools numbers the values that calls return, and a call may return several.
 _VALUES_OF_A_CALL = 16
 
 
 def is_reference(value: Any) -> bool:
     """Whether a value is a reference to the result of a call, and nothing beside it."""
-    if not isinstance(value, str):
+    if not isinstance(value, str) or not _may_hold(value):
         return False
-    match = _REFERENCE.match(value)
-    return match is not None and _PATH.fullmatch(value, match.end()) is not None
+    return bool(_NUMBERED.fullmatch(value) or _NAMED.fullmatch(value))
 
 
 def holds_reference(value: Any) -> bool:
     """Whether a text has a reference in it."""
-    return isinstance(value, str) and _REFERENCE.search(value) is not None
+    return (
+        isinstance(value, str) and _may_hold(value) and bool(_NUMBERED.search(value) or _NAMED.search(value))
+    )
 
 
 def undefined_references(record: Record) -> Iterator[tuple[int, str, str]]:
     """`(step, argument, reference)` of values that point at the result of a call not made before.
 
     A reference is defined when something said or returned so far names it, or when so many calls went before
-    (numbers may start at 0 or 1).
+    (numbers may start at 0 or 1). One by name is defined when that function was called before; a name of no
+    function is none's.
     """
     before: list[str] = []
+    offered = {tool.name for tool in record.tools}
     for i, step in enumerate(record.steps):
         for call in step.tool_calls:
             for name, value in call.arguments.items():
                 text = value if isinstance(value, str) else json.dumps(value) if _nested(value) else ""
-                if "$" not in text and "API_call_" not in text and "#E" not in text:
+                if not _may_hold(text):
                     continue
-                for match in _REFERENCE.finditer(text):
-                    if not _is_defined(match, before) and match[0].rstrip("}") not in _spoken(record, i):
+                undefined = [m for m in _NUMBERED.finditer(text) if not _is_defined(m, before)]
+                undefined += [m for m in _NAMED.finditer(text) if _called(m) in offered - set(before)]
+                for match in undefined:
+                    if _head(match) not in _spoken(record, i):
                         yield i, name, match[0]
             before.append(call.name)
 
 
+def _may_hold(text: str) -> bool:
+    return any(mark in text for mark in _MARKS)
+
+
 def _is_defined(match: re.Match[str], before: list[str]) -> bool:
-    if match["name"]:
-        return match["name"] in before
-    number = int(next(group for group in match.groups() if group is not None))
+    number = int(match[_group(match)])
     if match[0].startswith("API_call_"):
         return number < _VALUES_OF_A_CALL * len(before)
     return number <= len(before) and len(before) > 0
+
+
+def _called(match: re.Match[str]) -> str:
+    return match[_group(match)]
+
+
+def _head(match: re.Match[str]) -> str:
+    """A reference up to its number or name: an observation that says so defines it with all its fields."""
+    return match.string[match.start() : match.end(_group(match))]
+
+
+def _group(match: re.Match[str]) -> int:
+    return next(i for i, group in enumerate(match.groups(), 1) if group is not None)
 
 
 def _nested(value: Any) -> bool:

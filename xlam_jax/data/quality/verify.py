@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import pickle
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryFile
+from typing import IO, Any
 
 from xlam_jax.config import Config
 from xlam_jax.data.engine import CHUNK_ROWS, Engine, LocalEngine
 from xlam_jax.data.quality.contamination import EvaluationIndex, evaluation_index
-from xlam_jax.data.quality.duplicates import Fingerprint, Seen, fingerprint
+from xlam_jax.data.quality.duplicates import Duplicate, Fingerprint, Seen, fingerprint
 from xlam_jax.data.quality.judge import JudgeConfig, judge, judge_entry
 from xlam_jax.data.quality.rules import STAGE, RuleConfig, Rules, noted
 from xlam_jax.errors import InputError
@@ -123,33 +126,52 @@ def verify(
                     progress(totals["rows"], totals["out"])
 
         chunks: Iterable[list[Verified]] = engine.run(VerifyTask(config, index), read_lines(path), CHUNK_ROWS)
-        chunks = map(_Duplicates(config), chunks)
-        if config.judge:
-            chunks = map(_Judge(config.judge), chunks)
-        write_lines(out, counted(chunks))
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=out.parent) as spool:
+            chunks = _Duplicates(config).passed(chunks, spool)
+            if config.judge:
+                chunks = map(_Judge(config.judge), chunks)
+            write_lines(out, counted(chunks))
         table = ledger.table()
     return {**totals, "yields": table, "flagged": flagged}
 
 
 class _Duplicates:
-    """The stage that needs to see all rows, one chunk after the other."""
+    """The stage that needs to see all rows: a later one may be the longer dialogue of two, which stays."""
 
     def __init__(self, config: VerifyConfig):
         self.actions = config.rules.actions
+        self.on = self.actions.duplicate != "off" or self.actions.near_duplicate != "off"
         self.seen = Seen(config.near_threshold)
 
-    def __call__(self, chunk: list[Verified]) -> list[Verified]:
-        for row in chunk:
-            if row.line is None or row.fingerprint is None:
-                continue
-            code, first = self.seen.check(row.id, row.fingerprint) or ("", "")
-            action = getattr(self.actions, code) if code else "off"
-            if action == "off":
-                code, first = "", ""
-            row.entries.append(_entry(row, "duplicates", code, first and f"of {first}", action == "drop"))
-            if code:
-                row.line = None if action == "drop" else _noted_line(row.line, f"flagged:{code}")
-        return chunk
+    def passed(self, chunks: Iterable[list[Verified]], spool: IO[bytes]) -> Iterator[list[Verified]]:
+        """The chunks again with the fates of their rows; meanwhile they wait in `spool`, not in memory."""
+        if not self.on:
+            yield from chunks
+            return
+        fates: dict[int, Duplicate] = {}
+        numbers, written = itertools.count(), 0
+        for chunk in chunks:
+            for number, row in zip(numbers, chunk, strict=False):
+                if row.fingerprint and (found := self.seen.check(row.id, row.fingerprint, number)):
+                    fates[found.loser] = found
+            pickle.dump(chunk, spool, pickle.HIGHEST_PROTOCOL)
+            written += 1
+        spool.seek(0)
+        numbers = itertools.count()
+        for _ in range(written):
+            chunk = pickle.load(spool)
+            yield [self._told(row, fates.get(next(numbers))) for row in chunk]
+
+    def _told(self, row: Verified, found: Duplicate | None) -> Verified:
+        if row.line is None or row.fingerprint is None:
+            return row
+        action = getattr(self.actions, found.code) if found else "off"
+        code, of = (found.code, f"of {found.of}") if found and action != "off" else ("", "")
+        row.entries.append(_entry(row, "duplicates", code, of, action == "drop"))
+        if code:
+            row.line = None if action == "drop" else _noted_line(row.line, f"flagged:{code}")
+        return row
 
 
 class _Judge:

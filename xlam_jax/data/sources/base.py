@@ -33,6 +33,7 @@ class Source:
         so that workers can import it. Raises Refused, or InputError for a record that is malformed.
       rows: how a file or folder becomes rows.
       kind: `records`, or `tools` for sets that hold tool descriptions without queries.
+      calls: whether answers of the set may call; where not, their words may look like anything.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Source:
     convert: Callable[[Row], Record | Pair | dict[str, Any]]
     rows: Callable[[Path], Iterator[Row]] = read_rows
     kind: str = "records"
+    calls: bool = True
 
 
 def as_json(value: Any) -> Any:
@@ -90,7 +92,8 @@ def call(obj: Any) -> ToolCall:
         obj = obj["function"]
     if not isinstance(obj, dict) or not isinstance(obj.get("name"), str) or not obj["name"]:
         raise Refused("bad_call", f"no name in {str(obj)[:80]}")
-    arguments = obj.get("arguments", obj.get("parameters"))
+    arguments = obj.get("arguments")
+    arguments = obj.get("parameters") if arguments is None else arguments
     arguments = as_json(arguments) if arguments not in (None, "") else {}
     if not isinstance(arguments, dict):
         raise Refused("bad_call", f"arguments of {obj['name']} are no object")

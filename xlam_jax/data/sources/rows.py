@@ -16,8 +16,10 @@ from xlam_jax.data.sources.values import Row
 from xlam_jax.errors import InputError
 from xlam_jax.format.record import read_lines
 
-SUFFIXES = (".jsonl", ".ndjson", ".json", ".parquet")
+SUFFIXES = (".jsonl", ".ndjson", ".json", ".parquet", ".arrow")
 
+# What `datasets` writes beside its tables.
+_ABOUT_TABLES = ("dataset_info.json", "state.json")
 _HEAD = 4096
 _BROKEN = (gzip.BadGzipFile, zlib.error, EOFError, OSError)
 
@@ -26,8 +28,8 @@ def read_rows(path: Path) -> Iterator[Row]:
     """Rows of a file, or of every data file below a folder, in the order of their paths.
 
     Files: JSONL (each line a row), JSON (each item of a top-level list a row, streamed; any other value is
-    one row), Parquet; each also with `.gz` behind its name. A `.json` file that holds one object a line is
-    read as JSONL. A byte order mark is skipped.
+    one row), Parquet, Arrow (as `datasets` keeps it on disk); each also with `.gz` behind its name. A `.json`
+    file that holds one object a line is read as JSONL. A byte order mark is skipped.
 
     Raises:
       InputError: nothing to read, an unknown suffix, or a broken file.
@@ -44,6 +46,8 @@ def data_files(path: Path) -> list[Path]:
     """
     if path.is_dir():
         found = sorted(p for p in path.rglob("*") if p.is_file() and kind_of(p))
+        tables = {p.parent for p in found if kind_of(p) == ".arrow"}
+        found = [p for p in found if p.name not in _ABOUT_TABLES or p.parent not in tables]
         if not found:
             raise InputError("no data file in this folder", where=str(path), hint=", ".join(SUFFIXES))
         return found
@@ -62,8 +66,8 @@ def kind_of(path: Path) -> str:
 
 def _read_file(path: Path) -> Iterator[Row]:
     kind = kind_of(path)
-    if kind == ".parquet":
-        yield from _read_parquet(path)
+    if kind in (".parquet", ".arrow"):
+        yield from _read_table(path, kind)
     elif kind == ".json":
         yield from _read_json(path)
     else:
@@ -167,19 +171,34 @@ def _items(path: Path) -> Iterator[tuple[str, Any]]:
         raise InputError(f"not valid JSON: {e}", where=f"{path}, after item {number}") from e
 
 
-def _read_parquet(path: Path) -> Iterator[Row]:
+def _read_table(path: Path, kind: str) -> Iterator[Row]:
     try:
         import pyarrow
-        import pyarrow.parquet
     except ImportError as e:
         hint = "pip install 'xlam-jax[data]'"
-        raise InputError("reading Parquet needs pyarrow", where=str(path), hint=hint) from e
+        raise InputError(f"reading {kind} needs pyarrow", where=str(path), hint=hint) from e
     number = 0
     try:
-        with _open(path) as file, pyarrow.parquet.ParquetFile(file) as table:
-            for batch in table.iter_batches(1024):
+        with _open(path) as file:
+            for batch in _batches(file, kind):
                 for value in batch.to_pylist():
-                    yield Row(f"{path}[{number}]", parsed=value)
+                    yield Row(f"{path}[{number}]", parsed=value, typed=True)
                     number += 1
     except (pyarrow.ArrowException, *_BROKEN) as e:
-        raise InputError(f"not valid Parquet: {e}", where=str(path)) from e
+        raise InputError(f"not valid {kind[1:].capitalize()}: {e}", where=str(path)) from e
+
+
+def _batches(file: Any, kind: str) -> Iterator[Any]:
+    import pyarrow
+
+    if kind == ".parquet":
+        import pyarrow.parquet
+
+        with pyarrow.parquet.ParquetFile(file) as table:
+            yield from table.iter_batches(1024)
+    elif file.peek(6).startswith(b"ARROW1"):  # the format with an index at its end (Feather)
+        with pyarrow.ipc.open_file(file) as table:
+            yield from (table.get_batch(i) for i in range(table.num_record_batches))
+    else:
+        with pyarrow.ipc.open_stream(file) as table:
+            yield from table

@@ -27,12 +27,14 @@ class Row:
       raw: its JSON text, parsed when asked for: workers parse, the reader only cuts lines.
       parsed: its value, where the reader had to parse anyway.
       extra: what a row needs from beside it (answers, tool documents).
+      typed: whether it comes from a table of one type for all rows, which fills what a row lacks with null.
     """
 
     where: str
     raw: bytes | None = None
     parsed: Any = None
     extra: Any = None
+    typed: bool = False
 
     @property
     def value(self) -> Any:

@@ -45,12 +45,17 @@ def call_rules(values: Values, tools: Sequence[Tool]) -> None:
 
 
 def call_of(source: Source, item: dict[str, Any]) -> ToolCall:
-    """The call that an object is; arguments may be JSON text, as OpenAI writes them."""
+    """The call that an object is; arguments may be JSON text, as OpenAI writes them.
+
+    A call without arguments is written in many ways: `{}`, null, an empty text, no key at all.
+    """
     name, arguments = item.get("name"), item.get("arguments")
     if not isinstance(name, str) or not name:
         source.fail("a call has no name")
     if isinstance(arguments, str):
-        arguments = source.json(arguments)
+        arguments = source.json(arguments) if arguments.strip() else None
+    if arguments is None:
+        arguments = {}
     if not isinstance(arguments, dict):
         source.fail(f"arguments of {name[:80]} are no object")
     return ToolCall(name, arguments)
@@ -61,6 +66,14 @@ def read_object(source: Source) -> Wait:
     if (yield from source.peek(1)) != "{":
         source.fail("not JSON: a call is no object")
     return source.json((yield from source.balanced()))
+
+
+def read_call(source: Source, call: Callable[[Source, dict[str, Any]], ToolCall] = call_of) -> Wait:
+    """The call of the JSON object that comes next; other values are stepped over, and refused."""
+    if (yield from source.peek(1)) != "{":
+        yield from _read_value(source)
+        source.fail("not JSON: a call is no object")
+    return call(source, (yield from read_object(source)))
 
 
 def read_calls(source: Source, call: Callable[[Source, dict[str, Any]], ToolCall] = call_of) -> Reading:
@@ -75,7 +88,7 @@ def read_items(source: Source, call: Callable[[Source, dict[str, Any]], ToolCall
     if (yield from source.accept("]")):
         return
     while True:
-        yield call(source, (yield from read_object(source)))
+        yield from source.attempt(read_call(source, call))
         yield from source.take(SPACE)
         if (yield from source.accept("]")):
             return

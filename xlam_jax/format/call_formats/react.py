@@ -15,10 +15,11 @@ from xlam_jax.format.call_formats.base import Piece, Writer, dumps
 from xlam_jax.format.call_formats.lark import answer_rule
 from xlam_jax.format.call_formats.reading import ALL, SPACE, Reading, Source, Streamed, Wait
 from xlam_jax.format.call_formats.value_rules import Values
+from xlam_jax.format.call_formats.worded import thinking
 from xlam_jax.format.templates import jinja_source
 from xlam_jax.format.values import Tool, ToolCall
 
-_ACTION, _FINAL = "Action:", "Final Answer:"
+_ACTION, _FINAL, _OBSERVATION = "Action:", "Final Answer:", "Observation:"
 
 
 def _escape(thought: str) -> str:
@@ -35,7 +36,7 @@ class React(Streamed):
     """`Thought`, `Action`, `Action Input`, `Final Answer`."""
 
     name = "react"
-    reply = True
+    words = None
 
     def render(self, calls: Sequence[ToolCall], thought: str | None) -> Piece:
         out = Writer()
@@ -56,31 +57,41 @@ class React(Streamed):
         return out.piece()
 
     def _read(self, source: Source) -> Reading:
-        fenced = yield from source.open_fence()
+        yield from source.take(SPACE)
         thoughts: list[str] = []
+        if block := (yield from thinking(source)):
+            yield block
+            thoughts.append(block)
+        fenced = yield from source.open_fence()
         count = 0
         while True:
             yield from source.take(SPACE)
             if (yield from source.accept(_ACTION)):
-                yield (yield from _read_call(source))
+                yield from source.attempt(_read_call(source), (_ACTION,))
                 count += 1
             elif (yield from source.accept("Thought:")):
                 yield from source.accept(" ")
                 thoughts.append((yield from _prose(source)))
             elif not count and (yield from source.accept(_FINAL)):
                 yield from source.accept(" ")
-                return (yield from source.rest())
-            elif not count and not thoughts and not fenced and (yield from source.peek(1)):
+                yield "\n" if block else ""
+                return block + "\n" * bool(block) + (yield from source.rest())
+            elif not count and len(thoughts) == bool(block) and not fenced and (yield from source.peek(1)):
                 thoughts.append((yield from _prose(source)).strip())
                 if source.final and not (yield from source.peek(1)):
-                    return thoughts[0]
+                    return "\n".join(thoughts)
             else:
                 break
         if not count:
             source.fail("neither an action nor a final answer")
-        if (yield from source.accept("Observation:")):
+        if (yield from source.accept(_OBSERVATION)):
             yield from source.take(ALL)
-        yield from source.finish(fenced)
+        yield from source.take(SPACE)
+        if fenced and (yield from source.accept("```")):
+            yield from source.take(SPACE)
+        if (yield from source.peek(1)):
+            yield "\n".join([*thoughts, ""])[len(block) :]
+            thoughts.append((yield from source.rest()))
         return "\n".join(thoughts)
 
     def grammar(
@@ -123,11 +134,18 @@ def _read_call(source: Source) -> Wait:
     if name.startswith('"'):
         name = source.json(name)
     yield from source.take(SPACE)
-    yield from source.expect("Action Input:")
-    yield from source.take(SPACE)
-    if (yield from source.peek(1)) != "{":
-        source.fail("the action input is no JSON object")
-    return ToolCall(name, source.json((yield from source.balanced())))
+    if (yield from source.accept("Action Input:")):
+        yield from source.take(SPACE)
+        start = yield from source.peek(1)
+        if start == "{":
+            return ToolCall(name, source.json((yield from source.balanced())))
+        if (yield from source.accept("null")) or (yield from source.accept('""')):
+            return ToolCall(name, {})
+    # Without an input the call is whole where something comes after it; at the end of a text it may be cut off.
+    mark = yield from source.peek(len(_OBSERVATION))
+    if mark.startswith(_ACTION) or mark == _OBSERVATION or (not mark and source.stopped):
+        return ToolCall(name, {})
+    source.fail("the action input is no JSON object")
 
 
 def _prose(source: Source) -> Wait:

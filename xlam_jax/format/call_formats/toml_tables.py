@@ -13,10 +13,11 @@ import tomllib
 from collections.abc import Sequence
 from typing import Any
 
-from xlam_jax.format.call_formats.base import Piece, Writer, dumps
+from xlam_jax.format.call_formats.base import Piece, Plain, Writer, dumps
 from xlam_jax.format.call_formats.lark import Spelling, answer_rule, literal
-from xlam_jax.format.call_formats.reading import Reading, Source, Streamed
+from xlam_jax.format.call_formats.reading import Reading, Source, Wait
 from xlam_jax.format.call_formats.value_rules import Values
+from xlam_jax.format.call_formats.worded import Worded
 from xlam_jax.format.templates import jinja_source
 from xlam_jax.format.values import Tool, ToolCall
 
@@ -41,11 +42,11 @@ def _key(key: str) -> str:
     return key if _BARE.fullmatch(key) else toml_value(key)
 
 
-class Toml(Streamed):
+class Toml(Worded):
     """`[[tool_calls]]`, `name = "f"`, `[tool_calls.arguments]`, `city = "Oslo"`."""
 
     name = "toml"
-    reply = False
+    plain = Plain(("[[", "thought =", "thought=", "tool_calls", "# end", "```"), ("[[tool_calls]]",))
 
     def render(self, calls: Sequence[ToolCall], thought: str | None) -> Piece:
         out = Writer()
@@ -65,8 +66,7 @@ class Toml(Streamed):
         out.add(_END if calls else "tool_calls = []")
         return out.piece()
 
-    def _read(self, source: Source) -> Reading:
-        fenced = yield from source.open_fence()
+    def _answer(self, source: Source, fenced: bool) -> Reading:
         head: dict[str, Any] | None = None
         lines: list[str] = []
         while True:
@@ -83,12 +83,11 @@ class Toml(Streamed):
             else:
                 if at_end and not (ended or source.stopped):
                     source.fail("the answer has no end: it may be cut off")
-                yield _call(source, _load(source, lines))
+                yield from source.attempt(_read_call(source, lines))
             lines = []
             if at_end:
                 break
             head.setdefault("tool_calls", None)
-        yield from source.finish(fenced)
         thought = head.pop("thought", "")
         if not isinstance(thought, str) or head not in ({"tool_calls": None}, {"tool_calls": []}):
             source.fail("neither calls nor tool_calls = []")
@@ -131,6 +130,11 @@ class Toml(Streamed):
         return jinja_source(self.name)
 
 
+def _read_call(source: Source, lines: list[str]) -> Wait:
+    return _call(source, _load(source, lines))
+    yield
+
+
 def _load(source: Source, lines: list[str]) -> dict[str, Any]:
     try:
         return _json_value(tomllib.loads("\n".join(lines)))
@@ -158,7 +162,7 @@ def _call(source: Source, table: dict[str, Any]) -> ToolCall:
     inner = table.pop("tool_calls", {})
     arguments = inner.pop("arguments", {}) if isinstance(inner, dict) else None
     if "arguments" in table and not arguments:
-        arguments = table.pop("arguments")
+        arguments = table.pop("arguments") or {}
     name = table.pop("name", None)
     if not isinstance(name, str) or not isinstance(arguments, dict) or inner or table:
         source.fail("a call wants name and arguments, and nothing else")

@@ -13,10 +13,11 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from xlam_jax.format.call_formats.base import Piece, Writer, dumps
+from xlam_jax.format.call_formats.base import Piece, Plain, Writer, dumps
 from xlam_jax.format.call_formats.lark import Spelling, answer_rule, literal
-from xlam_jax.format.call_formats.reading import SPACE, Reading, Source, Streamed, Wait
+from xlam_jax.format.call_formats.reading import SPACE, Reading, Source, Wait
 from xlam_jax.format.call_formats.value_rules import Values
+from xlam_jax.format.call_formats.worded import Worded
 from xlam_jax.format.templates import jinja_source
 from xlam_jax.format.values import Tool, ToolCall
 
@@ -121,11 +122,10 @@ def _add(source: Source, arguments: dict[str, Any], name: str, value: Any) -> No
     arguments[name] = value
 
 
-class _Xml(Streamed):
+class _Xml(Worded):
     """What both spellings share: root element, thought, streaming."""
 
     name: str
-    reply = False
     root: str
     call: str
 
@@ -156,8 +156,7 @@ class _Xml(Streamed):
         out.add(f"</{self.root}>")
         return out.piece()
 
-    def _read(self, source: Source) -> Reading:
-        fenced = yield from source.open_fence()
+    def _answer(self, source: Source, fenced: bool) -> Reading:
         if (yield from source.accept("<?xml")):
             yield from source.take(_DECLARATION)
             yield from source.expect(">")
@@ -170,8 +169,8 @@ class _Xml(Streamed):
             if tag == "thought" and thought is None and not attributes:
                 thought = yield from _text(source, "thought")
             else:
-                yield (yield from self._read_call(source, tag, attributes))
-        yield from source.finish(fenced)
+                resume = (f"<{self.call}>", f"<{self.call} ", f"</{self.root}>")
+                yield from source.attempt(self._read_call(source, tag, attributes), resume)
         return thought or ""
 
     def grammar(
@@ -208,6 +207,8 @@ class XmlElements(_Xml):
     """`<tool_call><name>f</name><arguments><argument><name>city</name><value>Oslo</value>...`."""
 
     name = "xml-elements"
+    plain = Plain(("<", "```"), parts=("<tool_calls>",))
+    opening = re.compile("<tool_calls>")
     root = "tool_calls"
     call = "tool_call"
 
@@ -247,6 +248,8 @@ class XmlElements(_Xml):
                 yield from _close(source, "argument")
             if tag != ("/arguments", {}):
                 source.fail(f"<argument> is expected, found <{tag[0][:80]}>")
+        elif tag == f"/{self.call}":
+            return ToolCall(name, arguments)
         elif tag != "arguments/" or attributes:
             source.fail(f"<arguments> is expected, found <{tag[:80]}>")
         yield from _close(source, self.call)
@@ -285,6 +288,8 @@ class XmlAttributes(_Xml):
     """`<call name="f"><arg name="city" value="Oslo"/></call>`."""
 
     name = "xml-attributes"
+    plain = Plain(("<", "```"), parts=("<calls>",))
+    opening = re.compile("<calls>")
     root = "calls"
     call = "call"
 

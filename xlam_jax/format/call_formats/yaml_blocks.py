@@ -14,10 +14,11 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from xlam_jax.format.call_formats.base import DECODER, Piece, Writer, dumps
+from xlam_jax.format.call_formats.base import DECODER, Piece, Plain, Writer, dumps
 from xlam_jax.format.call_formats.lark import Spelling, answer_rule, literal
-from xlam_jax.format.call_formats.reading import Reading, Source, Streamed, Wait
+from xlam_jax.format.call_formats.reading import SPACE, Reading, Source, Wait
 from xlam_jax.format.call_formats.value_rules import Values
+from xlam_jax.format.call_formats.worded import Worded
 from xlam_jax.format.templates import jinja_source
 from xlam_jax.format.values import Tool, ToolCall
 
@@ -48,11 +49,13 @@ def _word(text: str) -> str:
     return text if _WORD.fullmatch(text) and text.lower() not in _RESERVED else yaml_value(text)
 
 
-class Yaml(Streamed):
+class Yaml(Worded):
     """`tool_calls:`, `- name: f`, `  arguments:`, `    city: "Oslo"`, `...`."""
 
     name = "yaml"
-    reply = False
+    plain = Plain(
+        ("tool_calls:", "thought:", "- name", '- "name', "- {", "-\n", "---", "...", "```"), ("tool_calls:",)
+    )
 
     def render(self, calls: Sequence[ToolCall], thought: str | None) -> Piece:
         out = Writer()
@@ -74,8 +77,7 @@ class Yaml(Streamed):
         out.add("...")
         return out.piece()
 
-    def _read(self, source: Source) -> Reading:
-        yield from source.open_fence()
+    def _answer(self, source: Source, fenced: bool) -> Reading:
         thought = None
         found = False
         while not (yield from _at_end(source)):
@@ -98,7 +100,8 @@ class Yaml(Streamed):
         ended = (yield from source.accept("...")) or source.stopped
         if not ended and (yield from source.peek(1)) != "`":
             source.fail("the answer has no end: it may be cut off")
-        yield from source.finish(True)
+        yield from source.take(SPACE)
+        yield from source.accept("```")
         return thought or ""
 
     def grammar(
@@ -162,10 +165,15 @@ def _calls(source: Source) -> Reading:
             continue
         if ended and not source.stopped and not (yield from source.peek(1)):
             source.fail("the answer has no end: it may be cut off")
-        yield _strict_call(lines) or _loose_call(source, lines)
+        yield from source.attempt(_call(source, lines))
         if ended:
             return
         lines = [(yield from source.line())]
+
+
+def _call(source: Source, lines: list[str]) -> Wait:
+    return _strict_call(lines) or _loose_call(source, lines)
+    yield
 
 
 def _strict_call(lines: list[str]) -> ToolCall | None:
@@ -219,7 +227,7 @@ def _loose_call(source: Source, lines: list[str]) -> ToolCall:
     if not isinstance(item, dict) or not item.keys() <= {"name", "arguments"}:
         source.fail("a call wants name and arguments, and nothing else")
     name, arguments = item.get("name"), item.get("arguments")
-    arguments = {} if arguments is None else arguments
+    arguments = {} if arguments in (None, "") else arguments
     if not isinstance(name, str) or not isinstance(arguments, dict):
         source.fail("a call wants a name and a mapping of arguments")
     return ToolCall(name, arguments)

@@ -17,6 +17,7 @@ from xlam_jax.release.hf_in import read_config
 from xlam_jax.training.checks import check_batch, check_data
 from xlam_jax.training.config import TrainConfig
 from xlam_jax.training.preference.reference import PreferenceSource, compute
+from xlam_jax.training.samples import with_rows
 
 
 def precompute(
@@ -44,6 +45,7 @@ def precompute(
     for source in sources:
         check_data(source, cfg, config.model)
     mesh = make_mesh(config.mesh)
+    config = with_rows(config, sources[0].manifest, mesh)
     rows = check_batch(config, mesh)
     precision = config.precision
     results = []
