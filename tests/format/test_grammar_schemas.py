@@ -7,7 +7,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tests.examples import examples
+from xlam_jax.errors import InputError
 from xlam_jax.format import CALL_FORMATS, ToolCall, get_codec, normalise_tool
+from xlam_jax.format.call_formats.value_rules import unsaid
 
 PATTERNS = [
     ("^[A-Z]{3}$", "USD", "usd"),
@@ -157,3 +159,87 @@ def test_valid_arguments_pass_and_single_violations_do_not(case):
 @given(cases())
 def test_two_thousand_schemas(case):
     judge(case)
+
+
+def offered(properties, **more):
+    parameters = {"type": "object", "properties": properties, "required": list(properties), **more}
+    return normalise_tool({"name": "f", "parameters": parameters})
+
+
+TREE = {"type": "object", "properties": {"k": {"type": "array", "items": {"$ref": "#/$defs/T"}}},
+        "additionalProperties": False}  # fmt: skip
+# schema of the parameter p; admitted values; others: what hypothesis does not draw
+BY_HAND = {
+    "recursion": ({"$ref": "#/$defs/T"}, [{}, {"k": [{"k": []}]}], [{"k": [1]}, {"a": 1}]),
+    "two objects in one": ({"allOf": [
+        {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]},
+        {"properties": {"b": {"type": "string"}}, "required": ["b"]}]},
+        [{"a": 1, "b": "x"}], [{"a": 1}, {"a": "1", "b": "x"}]),
+    "patterns of names": ({"type": "object", "patternProperties": {"^x": {"type": "integer"}},
+                           "additionalProperties": False}, [{"x1": 1}, {}], [{"x1": "a"}, {"y": 1}]),
+    "tuple": ({"type": "array", "items": [{"type": "integer"}, {"type": "string"}], "additionalItems": False},
+              [[1, "a"], [1], []], [["a"], [1, "a", 1]]),
+    "two patterns": ({"allOf": [{"type": "string", "pattern": "^a"}, {"pattern": "b$"}]}, ["ab"], ["a", "b"]),
+    "alternatives with anchors": ({"type": "string", "pattern": "^a$|^b"}, ["a", "bc"], ["ac", "cb"]),
+    "multiples": ({"allOf": [{"type": "integer", "multipleOf": 4}, {"multipleOf": 6}]}, [12, 0], [4, 6]),
+    "OpenAPI": ({"type": "integer", "nullable": True, "minimum": 0, "exclusiveMinimum": True}, [None, 1], [0]),
+    "choices and bounds": ({"enum": [1, 5, "x"], "type": "integer", "minimum": 2}, [5], [1, "x"]),
+    "boolean schema": (True, [1, {"a": [None]}], []),
+    "number of keys": ({"type": "object", "minProperties": 1}, [{"a": 1}], [{}]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_schemas_by_hand(name):
+    schema, good, bad = BY_HAND[name]
+    tool = offered({"p": schema}, **{"$defs": {"T": TREE}})
+    for form in CALL_FORMATS:
+        codec = get_codec(form)
+        grammar = codec.grammar([tool])
+        assert unsaid(grammar) == []
+        for value in (*good, *bad):
+            text = codec.render_calls([ToolCall("f", {"p": value})])
+            assert accepts(grammar, text) == (value in good), (form, value)
+
+
+def test_what_a_grammar_cannot_say_it_lists():
+    tool = offered({
+        "a": {"type": "array", "uniqueItems": True},
+        "b": {"type": "string", "pattern": "(?=x)"},
+        "c": {"type": "string", "format": "date", "description": "Not a constraint."},
+        "d": {"$ref": "#/nowhere"},
+    })  # fmt: skip
+    for form in CALL_FORMATS:
+        codec = get_codec(form)
+        grammar = codec.grammar([tool])
+        assert [line.rpartition(":")[0] for line in sorted(unsaid(grammar))] == [
+            "f: #/properties/a/uniqueItems",
+            "f: #/properties/b/pattern",
+            "f: #/properties/d/$ref",
+        ]
+        text = codec.render_calls([ToolCall("f", {"a": [1, 1], "b": "y", "c": "now", "d": [{}]})])
+        assert accepts(grammar, text)
+
+
+def test_many_tools_and_choices_in_every_format():
+    """Within llguidance's default limits: 2,000 tools, and 5,000 choices, are written as trees and lexemes."""
+    many = [normalise_tool({"name": f"tool_{i}", "parameters": {"a": {"type": "int"}}}) for i in range(2000)]
+    choices = offered({"p": {"enum": [f"choice {i}" for i in range(5000)]}})
+    for form in CALL_FORMATS:
+        codec = get_codec(form)
+        grammar = codec.grammar(many)
+        assert accepts(grammar, codec.render_calls([ToolCall("tool_1999", {"a": 1})])), form
+        assert not accepts(grammar, codec.render_calls([ToolCall("tool_2000", {"a": 1})])), form
+        grammar = codec.grammar([choices])
+        assert accepts(grammar, codec.render_calls([ToolCall("f", {"p": "choice 4999"})])), form
+        assert not accepts(grammar, codec.render_calls([ToolCall("f", {"p": "choice 5000"})])), form
+
+
+@pytest.mark.parametrize("form", ["xlam-json", "toml"])
+def test_what_no_grammar_can_hold_is_refused_by_name(form):
+    huge = offered({"p": {"enum": list(range(20_001))}})
+    with pytest.raises(InputError, match="20000 choices"):
+        get_codec(form).grammar([huge])
+    if form == "toml":
+        with pytest.raises(InputError, match="no value"):
+            get_codec(form).grammar([offered({"p": False})])

@@ -174,10 +174,11 @@ class _Reader:
         elif key == "items" and isinstance(value, list):
             if value:
                 out["prefixItems"] = [self.read(v, f"{at}/{i}", ()) for i, v in enumerate(value)]
-        elif key == "additionalItems" and isinstance(node.get("items"), list):
-            out["items"] = self.read(value, at, ())
-        elif key == "additionalItems":
-            pass
+        elif (
+            key == "additionalItems"
+        ):  # before 2020-12, when `items` was a list, which may be renamed already
+            if isinstance(node.get("items"), list) or ("prefixItems" in node and "items" not in node):
+                out["items"] = self.read(value, at, ())
         elif key in ONE_SCHEMA and isinstance(value, dict | bool):
             out[key] = self.read(value, at, inner)
         elif key in _LISTS and isinstance(value, list) and value:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 import json
 import math
 import re
@@ -21,7 +22,7 @@ KINDS = ("string", "number", "boolean", "null", "array", "object")
 _UNSAID = frozenset(
     ("uniqueItems", "contains", "minContains", "maxContains", "if", "then", "else", "propertyNames")
 ) | frozenset(("dependentRequired", "dependentSchemas", "unevaluatedItems", "unevaluatedProperties"))
-_LOOK = re.compile(r"\(\?(<?[=!])|\\[1-9]|\\k<")  # what no automaton can follow
+_LOOK = re.compile(r"\(\?(<?[=!])|\\[1-9bB]|\\k<")  # what no automaton can follow
 
 
 @functools.lru_cache(maxsize=8192)
@@ -48,6 +49,19 @@ def argument_schema(tool: Tool) -> tuple[dict[str, Any], tuple[str, ...]]:
     return _argument_schema(json.dumps(tool.parameters))
 
 
+@functools.lru_cache(maxsize=4096)
+def _compiles(pattern: str) -> bool:
+    """Whether llguidance's engine takes a regular expression; by a look at it where there is no llguidance."""
+    if _LOOK.search(pattern):
+        return False
+    try:
+        import llguidance
+    except ImportError:
+        return True
+    text = json.dumps({"type": "string", "pattern": pattern})
+    return not llguidance.LLMatcher.validate_grammar(f"start: %json {text}")
+
+
 class _Reader:
     """Takes out what grammars cannot say."""
 
@@ -66,7 +80,7 @@ class _Reader:
             at = f"{place}/{key}"
             if key == "not" and value in ({}, True):
                 return False
-            if key == "not" or key in _UNSAID or (key == "pattern" and _LOOK.search(value)):
+            if key == "not" or key in _UNSAID or (key == "pattern" and not _compiles(value)):
                 self.unsaid.append(f"{at}: {json.dumps(value, ensure_ascii=False)[:60]}")
             elif key == "$ref":
                 out[key] = f"#/$defs/{self.name(value.rpartition('/')[2])}"
@@ -213,7 +227,7 @@ def admitted_choices(schema: dict[str, Any], defs: dict[str, Any]) -> list[Any] 
     ]
 
 
-_ANCHORS = re.compile(r"\\.|\[(?:\\.|[^\]\\])*\]|[\^$|()]", re.DOTALL)
+_MARKS = re.compile(r"\\.|\[(?:\\.|[^\]\\])*\]|[\^$|()]", re.DOTALL)
 
 
 def whole_pattern(pattern: str) -> str | None:
@@ -221,16 +235,19 @@ def whole_pattern(pattern: str) -> str | None:
 
     Anchors may stand at the ends only.
     """
-    if _LOOK.search(pattern) or "\\b" in pattern or "\\B" in pattern:
+    if not _compiles(pattern):
         return None
-    start = pattern.startswith("^")
-    end = pattern.endswith("$") and not re.search(r"(?<!\\)(\\\\)*\\\$$", pattern)
-    inner = pattern[start : len(pattern) - end]
-    depth = 0
-    for match in _ANCHORS.finditer(inner):
-        mark = match[0]
-        depth += (mark == "(") - (mark == ")")
-        if mark in "^$" or (mark == "|" and depth == 0 and (start or end)):
-            return None
+    marks = list(_MARKS.finditer(pattern))
+    depths = itertools.accumulate((m[0] == "(") - (m[0] == ")") for m in marks)
+    bars = [m.start() for m, depth in zip(marks, depths, strict=True) if m[0] == "|" and depth == 0]
+    if bars:
+        starts, ends = [0, *(bar + 1 for bar in bars)], [*bars, len(pattern)]
+        parts = [whole_pattern(pattern[a:b]) for a, b in zip(starts, ends, strict=True)]
+        return None if None in parts else "|".join(f"({part})" for part in parts)
+    anchors = [m.start() for m in marks if m[0] in "^$"]
+    start, end = 0 in anchors, bool(anchors) and anchors[-1] == len(pattern) - 1 and pattern[-1] == "$"
+    if len(anchors) > start + end:
+        return None
     anything = "(?s:.*)"
+    inner = pattern[start : len(pattern) - end]
     return f"{'' if start else anything}({inner}){'' if end else anything}"

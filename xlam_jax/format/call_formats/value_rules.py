@@ -200,7 +200,7 @@ class Values:
                 continue
             # Characters that must be escaped stand for others than a pattern sees: such texts are left out.
             whole = whole.replace("\\/", "/").replace("/", "\\/")
-            parts.append(f"/{quote}{whole}{quote}/")
+            parts.append(f"/{quote}({whole}){quote}/")
         if not parts:
             return found
         plain = character.partition("|")[0]
