@@ -25,6 +25,14 @@ def typed(page: str, program: str) -> list[list[str]]:
     return [words(line) for line in lines if line.startswith(f"{program} ")]
 
 
+def commands_of(name: str) -> list[str]:
+    """What a page has a person type: of the README every command, of a how-to those in `console` blocks."""
+    page = PAGES[name]
+    if name != "README.md":
+        page = "\n".join(re.findall(r"^```console\n.*?^```$", page, re.M | re.S))
+    return [line for line in fenced(page) if re.match(r"([A-Z_]+=\S+ )*xlam ", line)]
+
+
 def words(line: str) -> list[str]:
     """Of a command line, without its comment."""
     return shlex.split(line, comments=True)

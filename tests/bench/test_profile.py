@@ -89,6 +89,7 @@ def test_a_product_outweighs_a_sum():
 
 
 @pytest.mark.optimised
+@pytest.mark.slow
 def test_a_real_step_names_nearly_all_of_its_time():
     found = bench_train(named_config("tiny-llama"), seq_len=128, steps=1, warmup=1, profiled=True)
     rows = found["time_by_part"]

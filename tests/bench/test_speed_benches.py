@@ -72,6 +72,7 @@ def test_moe_by_pass():
         bench_moe(TINY, [32], **QUICK)
 
 
+@pytest.mark.slow
 def test_skewed_routing_takes_more_windows():
     cfg = named_config("tiny-mixtral")
     even, skewed = (bench_moe(cfg, [256], only=["batched"], skew=s, **QUICK)["rows"][0] for s in (0.0, 4.0))
@@ -125,7 +126,7 @@ def test_rows_of_a_comparison():
         make_rows(100, 1, 4, 5, 1.0)
 
 
-@pytest.mark.parametrize("name", ["tiny-llama", "tiny-mixtral"])
+@pytest.mark.parametrize("name", [pytest.param("tiny-llama", marks=pytest.mark.slow), "tiny-mixtral"])
 def test_the_program_does_not_grow_with_depth(name):
     found = bench_compile(named_config(name), [2, 4, 16], seq_len=32)
     assert found["spread_hlo"] < 0.2

@@ -21,6 +21,8 @@ def world(tmp_path_factory):
     shutil.copytree(REPO / "configs", root / "configs")
     recipe = root / "configs/demo/sft.yaml"
     recipe.write_text(recipe.read_text().replace("freeze_layers: 8", "freeze_layers: 1"))  # of two layers
+    pairs = root / "configs/demo/dpo.yaml"
+    pairs.write_text(pairs.read_text().replace("steps: auto\nmax_epochs: 2", "steps: 2"))
     tokenizer = tiny_run.make_tokenizer(root / "tokenizer")
     for name in ("base", "model"):
         tiny_run.make_model(root / "runs" / "demo" / name, tokenizer)

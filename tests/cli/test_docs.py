@@ -1,6 +1,7 @@
 """The how-tos and the README's tour are run as typed, on tiny models."""
 
 import json
+import os
 import re
 import shutil
 
@@ -8,7 +9,7 @@ import pytest
 
 from tests import tiny_run
 from tests.cli.test_help import BFCL_ANSWER, BFCL_QUESTION
-from tests.pages import PAGES, REPO, fenced, words
+from tests.pages import PAGES, REPO, commands_of, words
 from xlam_jax.apigen.run import RunConfig
 from xlam_jax.apigen.run import run as make_samples
 from xlam_jax.config import load_config
@@ -25,6 +26,7 @@ NOT_TYPED = {
         "xlam bench train --profile": "minutes of a real model; the how-to has a small one",
     },
 }
+DEVICES = os.environ["XLA_FLAGS"]
 # Names in capitals stand for what a person has.
 PLACEHOLDERS = {"BFCL_FOLDER": "data/bfcl_v2"}
 
@@ -55,27 +57,22 @@ def demo(world, tmp_path_factory):
     return root
 
 
-def lines_of(name):
-    """What a page has a person type: of the README every command, of a how-to those in `console` blocks."""
-    page = PAGES[name]
-    if name != "README.md":
-        page = "\n".join(re.findall(r"^```console\n.*?^```$", page, re.M | re.S))
-    return [line for line in fenced(page) if re.match(r"([A-Z_]+=\S+ )*xlam ", line)]
-
-
 @pytest.mark.parametrize("name", [n for n in PAGES if n not in ("BUILD.md", "add-a-source.md")])
-def test_commands_of_a_page_work_as_typed(name, demo, xlam, at, tmp_path):
+def test_commands_of_a_page_work_as_typed(name, demo, xlam, at, tmp_path, monkeypatch):
     root = tmp_path / "work"
     shutil.copytree(demo, root)
     at(root)
     left_out, typed = set(), 0
-    for line in lines_of(name):
+    for line in commands_of(name):
         if why := [start for start in NOT_TYPED.get(name, {}) if line.startswith(start)]:
             left_out.update(why)
             continue
         command = words(line)
-        # What stands before the command is in the tests' environment (eight fake devices).
+        # What stands before the command is in the tests' environment (eight fake devices), which the processes of a
+        # launch would have each: they get one, as a reader's would.
         command = [PLACEHOLDERS.get(w, w) for w in command[command.index("xlam") + 1 :]]
+        flags = re.sub(r"--xla_force_host_platform_device_count=\d+", "", os.environ["XLA_FLAGS"])
+        monkeypatch.setenv("XLA_FLAGS", flags if command[:2] == ["launch", "local"] else DEVICES)
         got = xlam(*command)
         assert got.code == 0, f"{line}\n{got.out[-500:]}\n{got.err}"
         typed += 1
