@@ -229,7 +229,7 @@ def test_files_that_are_named_exist(name):
 
 
 # Named where a person is told how to make them.
-ABSENT = {"xlam_jax/data/sources/my_set.py", "benchmarks/accelerator"}
+ABSENT = {"benchmarks/accelerator"}
 
 
 def test_files_that_are_said_to_be_absent_are():

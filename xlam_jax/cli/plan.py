@@ -125,7 +125,7 @@ def plan(
     write_json(json_file, result)
     _show(result, top)
     for line in result.get("batch", {}).get("lines", ()):
-        out.print(line, highlight=False, markup=False)
+        out.print(line, highlight=False)
     if pairs:
         out.print(
             "preference pairs are planned as a fine-tuning step on the same rows; a reference held as a copy adds "

@@ -23,37 +23,17 @@ from xlam_jax.errors import InputError
 from xlam_jax.format.call_formats import CALL_FORMATS, Answer, CallFormat, Piece, StreamParser
 from xlam_jax.format.history import with_history
 from xlam_jax.format.layout import LAYOUTS, Layout
-from xlam_jax.format.opening import as_text, is_plain_chat, opening
+from xlam_jax.format.messages import messages_of, observation_of
+from xlam_jax.format.opening import is_plain_chat, opening
 from xlam_jax.format.record import Record, Step, Style, Tool, ToolCall
+from xlam_jax.format.rendered import Rendered, Span
 from xlam_jax.format.templates import TEMPLATES, ChatTemplate, chat_template
+from xlam_jax.format.thinking import spoken, untagged
 from xlam_jax.format.tools import openai_view
 from xlam_jax.format.turn_stream import TurnStream
 
-# Short on purpose: every prompt of every sample pays for it.
+# Short: every prompt pays for it.
 TASK_INSTRUCTION = "Answer the query by calling the tools. Call none if no tool fits."
-
-
-@dataclass(frozen=True)
-class Span:
-    """Characters `[start, end)` of the text.
-
-    `kind` is `assistant` (all that the model writes in a turn, stop token included) or a part of it:
-    `content` (the answer), `thought`, `name`, `arguments` (inside the answer), `stop`. Text inside JSON
-    strings is in its escaped form; a plain reply is `content` and `thought` alike. `step` counts from 0.
-    """
-
-    start: int
-    end: int
-    kind: str
-    step: int
-
-
-@dataclass(frozen=True)
-class Rendered:
-    """A conversation as text; spans ordered by start, outer before inner."""
-
-    text: str
-    spans: tuple[Span, ...]
 
 
 @dataclass(frozen=True)
@@ -106,6 +86,16 @@ class Codec:
     def format_instruction(self) -> str:
         """The format instruction of records that bring none."""
         return self.own_format_instruction or self.format.instructions(self.thought)[0]
+
+    def instruction_of(self, record: Record) -> str:
+        """The record's own format instruction, empty where it has none.
+
+        A wording of our own that asks for a thought where this codec writes none, or the other way round, is
+        taken for its counterpart: the instruction says what the answer will be.
+        """
+        text = record.format_instruction
+        others = _instructions(self.call_format, not self.thought) if text else ()
+        return _instructions(self.call_format, self.thought)[others.index(text)] if text in others else text
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -242,37 +232,15 @@ class Codec:
         """The record as OpenAI chat messages and tools.
 
         A task instruction becomes the system message. Format instruction and few-shot examples have no
-        place there: see `template_kwargs`. Arguments stay objects, as Hugging Face templates expect them.
+        place there: see `template_kwargs`.
         """
-        out: list[dict[str, Any]] = []
-        if record.task_instruction:
-            out.append({"role": "system", "content": record.task_instruction})
-        out.append({"role": "user", "content": record.query})
-        for i, step in enumerate(record.steps, 1):
-            calls = [
-                {
-                    "id": f"call_{i}_{j}",
-                    "type": "function",
-                    "function": {"name": c.name, "arguments": c.arguments},
-                }
-                for j, c in enumerate(step.tool_calls, 1)
-            ]
-            message: dict[str, Any] = {"role": "assistant", "content": step.thought}
-            if calls:
-                message["tool_calls"] = calls
-            out.append(message)
-            if (observation := _observation(step)) is not None:
-                result = {"role": "tool", "content": observation}
-                out.append({**result, "tool_call_id": calls[0]["id"]} if calls else result)
-            if step.user_input:
-                out.append({"role": "user", "content": step.user_input})
-        return out, [openai_view(tool) for tool in record.tools]
+        return messages_of(record), [openai_view(tool) for tool in record.tools]
 
     def template_kwargs(self, record: Record) -> dict[str, Any]:
         """What `apply_chat_template` needs beside messages and tools to equal `render`."""
         kwargs: dict[str, Any] = {}
         if record.format_instruction:
-            kwargs["format_instruction"] = record.format_instruction
+            kwargs["format_instruction"] = self.instruction_of(record)
         if record.few_shot_examples:
             kwargs["few_shot_examples"] = list(record.few_shot_examples)
         return kwargs
@@ -323,15 +291,17 @@ class Codec:
             thought = self.sections.words(thought)
             if plain:
                 return Piece(thought, ((0, len(thought), "thought"),))
-            if thought and not self.thought:
-                thought = _spoken(thought)
+            thought = thought if self.thought else spoken(thought)
             if thought and not self.thought:
                 return (
                     self.format.words.write(thought) if self.format.words else self.format.render((), thought)
                 )
-        return self.format.render(calls, thought if self.thought else None)
+        if not self.thought:
+            return self.format.render(calls, None)
+        return self.format.render(calls, untagged(thought) if calls else thought)
 
     def _opening(self, record: Record) -> str:
+        record = dataclasses.replace(record, format_instruction=self.instruction_of(record))
         return opening(record, self.chat, self.sections, self.task_instruction, self.format_instruction)
 
     def _turn(self, record: Record, step: Step, index: int, offset: int) -> tuple[str, list[Span]]:
@@ -347,13 +317,13 @@ class Codec:
         stop = content_end + len(chat.before_stop)
         end = stop + len(chat.stop)
         spans = [
-            Span(start, end, "assistant", index),
+            Span(start, end, "assistant", index, step.weight),
             Span(content, content_end, "content", index),
             *(Span(content + a, content + b, kind, index) for a, b, kind in piece.parts),
             Span(stop, end, "stop", index),
         ]
         text = chat.assistant + chat.lead + piece.text + chat.before_stop + chat.stop + chat.after
-        if (observation := _observation(step)) is not None:
+        if (observation := observation_of(step)) is not None:
             if chat.tool[0]:
                 text += chat.tool[0] + observation + chat.tool[1]
             else:
@@ -416,6 +386,11 @@ def _make(
     )
 
 
+@functools.cache
+def _instructions(call_format: str, thought: bool) -> tuple[str, ...]:
+    return CALL_FORMATS[call_format].instructions(thought)
+
+
 T = TypeVar("T")
 
 
@@ -424,15 +399,3 @@ def _known(what: str, name: str, table: dict[str, T]) -> T:
         near = difflib.get_close_matches(name, table, n=1, cutoff=0.4)
         raise InputError(f"unknown {what} {name!r}", hint=near[0] if near else "one of " + ", ".join(table))
     return table[name]
-
-
-def _spoken(words: str) -> str:
-    """The words without the thinking before them."""
-    thinks = words.lstrip(" \t\r\n").startswith("<think>") and "</think>" in words
-    return words.split("</think>", 1)[1].lstrip(" \t\r\n") if thinks else words
-
-
-def _observation(step: Step) -> str | None:
-    """The observation as text, or None where there is none; 0, False, [] and {} are observations."""
-    value = step.next_observation
-    return None if value is None or value == "" else as_text(value)
