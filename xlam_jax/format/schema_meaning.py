@@ -53,13 +53,18 @@ def meaning(schema: Any, root: Any = None) -> Meaning:
       >>> meaning({"type": "string", "multipleOf": 0}).unread
       ('#/multipleOf: 0',)
     """
+    return meaning_of(*texts_of(schema, root))
+
+
+def texts_of(schema: Any, root: Any = None) -> tuple[str, str]:
+    """What `meaning` depends on, as a key for caches: the schema, and the root where references look at it."""
     text = json.dumps(schema, default=str)
-    # Only references look at the rest of the document, which is the larger part.
-    return _meaning(text, json.dumps(root, default=str) if root is not None and '"$ref"' in text else "")
+    return text, json.dumps(root, default=str) if root is not None and '"$ref"' in text else ""
 
 
 @functools.lru_cache(maxsize=65536)
-def _meaning(schema: str, root: str) -> Meaning:
+def meaning_of(schema: str, root: str) -> Meaning:
+    """`meaning` of what `texts_of` gave."""
     parsed = json.loads(schema)
     reader = _Reader(json.loads(root) if root else parsed)
     found = reader.read(parsed, "#", ())

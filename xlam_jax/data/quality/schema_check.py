@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,7 @@ import jsonschema
 from jsonschema.validators import extend
 
 from xlam_jax.data.quality.references import is_reference
-from xlam_jax.format.schema_meaning import meaning, pattern_check
+from xlam_jax.format.schema_meaning import meaning, meaning_of, pattern_check, texts_of
 from xlam_jax.format.values import Tool, ToolCall
 
 
@@ -140,7 +139,7 @@ def plainly_valid(value: Any, schema: Any) -> bool:
 
 def check_value(name: str, value: Any, schema: Any, root: Mapping[str, Any]) -> Iterator[Fault]:
     """The first fault of the value of argument `name`; `root` is the schema of all parameters of the tool."""
-    validator = _validator(json.dumps(meaning(schema, root).schema))
+    validator = _validator(*texts_of(schema, root))
     try:
         errors = sorted(validator.iter_errors(value), key=lambda e: len(e.absolute_path))[:1]
     except RecursionError:  # a value as deep as it is wrong
@@ -172,5 +171,5 @@ _Strict = extend(
 
 
 @functools.lru_cache(maxsize=65536)
-def _validator(schema: str) -> Any:
-    return _Strict(json.loads(schema))
+def _validator(schema: str, root: str) -> Any:
+    return _Strict(meaning_of(schema, root).schema)
