@@ -3,8 +3,6 @@
 import json
 import re
 import shutil
-import sys
-from types import ModuleType
 
 import pytest
 
@@ -85,23 +83,15 @@ def test_commands_of_a_page_work_as_typed(name, demo, xlam, at, tmp_path):
     assert left_out == set(NOT_TYPED.get(name, {})), "a line that is left out is no longer there"
 
 
-def test_the_source_of_the_how_to_is_added_as_it_says(xlam, at, tmp_path, monkeypatch):
-    from xlam_jax.data import sources
+def test_the_source_of_the_how_to_is_added_as_it_says(xlam, at, tmp_path):
     from xlam_jax.format.record import read_records
 
     page = PAGES["add-a-source.md"]
     (row,) = re.findall(r"```json\n(.*?)\n```", page, re.S)
     (code,) = re.findall(r"```python\n(.*?)```", page, re.S)
-    (entry,) = [line for line in fenced(page) if line.startswith('"my-set"')]
-    (command,) = re.findall(r"`(xlam data convert my-set [^`]+)`", page)
-    name = "xlam_jax.data.sources.my_set"
-    assert name.replace(".", "/") + ".py" in page and "xlam_jax/data/sources/__init__.py" in page
-    module = ModuleType(name)
-    exec(compile(code, "my_set.py", "exec"), module.__dict__)
-    monkeypatch.setitem(sys.modules, name, module)
-    for key, value in json.loads("{" + entry.rstrip(",") + "}").items():
-        monkeypatch.setitem(sources.SOURCES, key, value)
+    (command,) = re.findall(r"`(xlam data convert --source [^`]+)`", page)
     at(tmp_path)
+    (tmp_path / "my_set.py").write_text(code)
     refused = json.dumps({**json.loads(row), "uid": "q8", "plan": "weather"})
     (tmp_path / "rows.jsonl").write_text(f"{row}\n{refused}\n")
     got = xlam(*words(command)[1:])

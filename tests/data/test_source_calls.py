@@ -68,8 +68,22 @@ def unified(calls):
     return {"unique_trajectory_id": "1", "tools": [], "conversation": chat(tool_calls=spelled)["messages"]}
 
 
+def anthropic(calls):
+    blocks = [
+        {"type": "tool_use", "id": str(i), "name": c.name, "input": c.arguments} for i, c in enumerate(calls)
+    ]
+    return chat(blocks)
+
+
+def responses(calls):
+    spelled = ({"name": c.name, "arguments": json.dumps(c.arguments)} for c in calls)
+    return {"input": "Please", "output": [{"type": "function_call", "call_id": "1", **c} for c in spelled]}
+
+
 NATIVE = {
     "openai": openai,
+    "anthropic": anthropic,
+    "openai-responses": responses,
     "sharegpt": lambda calls: dialogue_of_calls(json.dumps(objects(calls))),
     "apigen-mt": lambda calls: dialogue_of_calls(json.dumps(objects(calls), ensure_ascii=False)),
     "hermes": lambda calls: dialogue("".join(f"<tool_call>\n{o}\n</tool_call>\n" for o in objects(calls))),

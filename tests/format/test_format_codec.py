@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 from format_strategies import HOSTILE, calls, records, texts
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tests.cases import case
@@ -41,6 +41,8 @@ RECORD = Record(
 def test_parse_inverts_render(codec, made, thought, space):
     text = codec.render_calls(made, thought)
     in_words = bool(thought) and not made and not codec.thought
+    # Plain words have no quotes around them: where they spell the stop marker, a reader of text sees the end.
+    assume(not (in_words and codec.stop in thought))
     wanted = Answer(thought if codec.thought or in_words else "", made)
     for written in (
         text,

@@ -13,7 +13,7 @@ from xlam_jax.models.decoder import forward, logits
 from xlam_jax.models.lora import LoraConfig, attach, init_adapters, merge
 from xlam_jax.models.named import named_config
 from xlam_jax.release.hf_out import save_hf
-from xlam_jax.release.peft import load_peft, save_peft
+from xlam_jax.release.peft import load_peft, read_peft_config, save_peft
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -142,6 +142,54 @@ def test_other_methods_are_refused(change, words, tmp_path):
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     with pytest.raises(InputError, match=words):
         load_peft(tmp_path / "adapter", cfg)
+
+
+@pytest.mark.parametrize(
+    ("words", "settings"),
+    [
+        ("", {}),
+        ("", {"use_rslora": True, "rank_pattern": {"q_proj": 8}, "alpha_pattern": {"q_proj": 3}}),
+        ("", {"init_lora_weights": "gaussian", "lora_dropout": 0.1, "layers_to_transform": [1]}),
+        ("", {"init_lora_weights": False, "exclude_modules": ["lm_head"], "revision": "main"}),
+        ("init_lora_weights", {"init_lora_weights": "pissa"}),
+        ("init_lora_weights", {"init_lora_weights": "pissa_niter_4"}),
+        ("init_lora_weights", {"init_lora_weights": "olora"}),
+        ("init_lora_weights", {"init_lora_weights": "corda"}),
+        ("init_lora_weights", {"init_lora_weights": "loftq", "loftq_config": {"loftq_bits": 4}}),
+        ("use_dora", {"use_dora": True}),
+        ("alora_invocation_tokens", {"alora_invocation_tokens": [5, 6]}),
+        ("layer_replication", {"layer_replication": [(0, 2), (1, 2)]}),
+        ("trainable_token_indices", {"trainable_token_indices": [1]}),
+        ("lora_bias", {"lora_bias": True}),
+        ("fan_in_fan_out", {"fan_in_fan_out": True}),
+        ("use_qalora", {"use_qalora": True}),
+    ],
+)
+def test_what_peft_itself_writes_is_read_or_refused_by_name(words, settings, tmp_path):
+    peft = pytest.importorskip("peft")
+    fields = peft.LoraConfig.__dataclass_fields__
+    if missing := set(settings) - set(fields):
+        pytest.skip(f"this PEFT has no {missing}")
+    config = peft.LoraConfig(r=4, target_modules=["q_proj"], task_type="CAUSAL_LM", **settings)
+    config.save_pretrained(tmp_path)
+    if not words:
+        assert read_peft_config(tmp_path)["r"] == 4
+        return
+    with pytest.raises(InputError, match=f"here {words} is") as e:
+        read_peft_config(tmp_path)
+    assert "merge_and_unload" in e.value.hint
+    assert ("initial_model" in e.value.hint) == (words == "init_lora_weights")
+
+
+def test_a_key_that_nobody_knows_counts_where_it_is_set(tmp_path):
+    for value, refused in ((None, False), (False, False), ({}, False), (0.5, True), ({"a": 1}, True)):
+        config = {"peft_type": "LORA", "r": 4, "use_newlora": value}
+        (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+        if not refused:
+            assert read_peft_config(tmp_path) == config
+            continue
+        with pytest.raises(InputError, match="use_newlora"):
+            read_peft_config(tmp_path)
 
 
 def test_an_adapter_of_another_model_is_refused(tmp_path):

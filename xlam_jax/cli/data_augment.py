@@ -12,12 +12,16 @@ from xlam_jax.cli.common import (
     EngineOption,
     JsonOption,
     WorkersOption,
+    err,
     need_output,
     print_table,
     say,
     working,
     write_json,
 )
+
+# Of the copies on which a rate falls this share must allow the transform, or a warning says how many did.
+_REACHED = 0.9
 
 SourceArgument = Annotated[Path, typer.Argument(metavar="IN", help="Records: JSONL, gzip when named .gz.")]
 
@@ -39,6 +43,10 @@ def augment(
         list[str] | None,
         typer.Option("--rate", metavar="NAME=P", help="Probability of one transform, or all=P; repeatable."),
     ] = None,
+    pool: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Other tools to draw from: Records, or tools; repeatable."),
+    ] = None,
     copies: Annotated[int | None, typer.Option(min=0, help="Copies of every row.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of all choices.")] = None,
     engine: EngineOption = "local",
@@ -59,6 +67,8 @@ def augment(
         settings = load_config(AugmentConfig, config, overrides)
     else:
         settings = make_config(AugmentConfig, {}, overrides, where="--rate")
+    if pool:
+        settings = settings.model_copy(update={"pool": (*settings.pool, *pool)})
     models: dict[str, Any] = {}
     if ask := settings.rephrase:
         from xlam_jax.llm import LLM
@@ -89,6 +99,9 @@ def augment(
     print_table("transforms", [_transform(row) for row in result["transforms"] if row["rate"]])
     keys = ("rows_in", "rows_out", "copies", "refused", "nothing_applied", "pool")
     print_table("augmented", [{key: result[key] for key in keys}])
+    for row in result["transforms"]:
+        if row["drawn"] and row["applied"] < _REACHED * row["drawn"]:
+            err.print(_unreached(row), highlight=False, soft_wrap=True)
     say(f"{target} (ledger: {target}.ledger.jsonl)")
 
 
@@ -154,6 +167,13 @@ def _rates(given: list[str]) -> list[str]:
 def _transform(row: dict[str, Any]) -> dict[str, Any]:
     shown = {key: row[key] for key in ("transform", "rate", "drawn", "applied", "rows_out")}
     return {**shown, "not applicable": row["reasons"]}
+
+
+def _unreached(row: dict[str, Any]) -> str:
+    """What to know of a rate that the rows did not allow."""
+    reasons = ", ".join(f"{code} {n}" for code, n in row["reasons"].items())
+    text = f"warning: {row['transform']} was drawn on {row['drawn']} copies and applied to {row['applied']}: {reasons}"
+    return text + ("; --pool FILE brings other tools" if "no_unrelated_tools" in row["reasons"] else "")
 
 
 def _negative(row: dict[str, Any]) -> dict[str, Any]:

@@ -39,6 +39,12 @@ def convert(
     target: Annotated[
         Path | None, typer.Argument(metavar="OUT", help="Records to write: .jsonl or .jsonl.gz.")
     ] = None,
+    source_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--source", metavar="FILE.py", help="A source of yours, in place of SOURCE: a file with a SOURCE."
+        ),
+    ] = None,
     list_sources: Annotated[bool, typer.Option("--list", help="List the sources and stop.")] = False,
     ledger: Annotated[
         Path | None, typer.Option("--ledger", metavar="FILE", help="The ledger; else beside OUT.")
@@ -50,11 +56,11 @@ def convert(
 ) -> None:
     """Turn a public data set's rows into Records; every refused row is in the ledger with its reason."""
     from xlam_jax.data.engines import make_engine
-    from xlam_jax.data.sources import SOURCES, get_source
+    from xlam_jax.data.sources import SOURCES, get_source, installed_sources
     from xlam_jax.data.sources.convert import convert as run
 
     if list_sources:
-        listed = [get_source(name) for name in SOURCES]
+        listed = [get_source(name) for name in (*SOURCES, *installed_sources())]
         rows = [{"name": s.name, "summary": s.summary, "licence": s.license, "url": s.url} for s in listed]
         write_json(json_file, rows)
         for row in rows:
@@ -63,6 +69,15 @@ def convert(
                 f"{row['name']}: {row['summary']} ({row['licence'] or 'licence of your data'})\n    {row['url']}"
             )
         return
+    if source_file is not None:
+        if target is not None:
+            raise InputError(
+                f"SOURCE {source!r} and --source {source_file} are two sources",
+                hint=f"xlam data convert --source {source_file} IN OUT",
+            )
+        # Without SOURCE the first word typed is IN.
+        given, source = source, str(source_file)
+        path, target = (Path(given) if given else None), path
     if source is None or path is None or target is None:
         raise InputError(
             "xlam data convert needs SOURCE, IN and OUT",

@@ -20,7 +20,17 @@ from xlam_jax.errors import InputError
 from xlam_jax.format.codec import Codec
 
 # Writing, constraining and asking happen elsewhere: a server only reads.
-_UNUSED = ("render", "grammar", "instructions", "jinja", "write", "lark")
+_UNUSED = (
+    "render",
+    "grammar",
+    "_values",
+    "_call_head",
+    "_call_rule",
+    "instructions",
+    "jinja",
+    "write",
+    "lark",
+)
 _TURN = "xlam_jax.format.turn_stream"
 
 

@@ -40,6 +40,36 @@ _PREFIX = "base_model.model."
 _FUSED_NAMES = ("qwen3_moe", "deepseek_v2", "deepseek_v3")
 
 
+# Starts that leave the base as it is. PiSSA, OLoRA, CorDA, LoftQ and LoRA-GA take theirs out of it.
+_PLAIN_STARTS = (True, False, None, "gaussian", "eva", "orthogonal")
+# Keys that are read, and keys that say how an adapter was trained and not what it computes.
+_KNOWN = frozenset(
+    (
+        *(
+            "peft_type",
+            "bias",
+            "init_lora_weights",
+            "r",
+            "lora_alpha",
+            "use_rslora",
+            "rank_pattern",
+            "alpha_pattern",
+        ),
+        *(
+            "task_type",
+            "auto_mapping",
+            "peft_version",
+            "base_model_name_or_path",
+            "revision",
+            "inference_mode",
+        ),
+        *("lora_dropout", "target_modules", "target_parameters", "exclude_modules", "layers_to_transform"),
+        *("layers_pattern", "megatron_core", "eva_config", "qalora_group_size", "runtime_config"),
+        "ensure_weight_tying",
+    )
+)
+
+
 class Low(NamedTuple):
     """The adapter of one matrix: x @ a @ b * scale."""
 
@@ -210,21 +240,32 @@ def read_peft_config(folder: str | Path) -> dict[str, Any]:
         config = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as e:
         raise InputError(f"not JSON: {e}", where=str(path)) from e
-    odd = {
-        "peft_type": config.get("peft_type") != "LORA",
-        "use_dora": bool(config.get("use_dora")),
-        "bias": config.get("bias", "none") != "none",
-        "lora_bias": bool(config.get("lora_bias")),
-        "modules_to_save": bool(config.get("modules_to_save")),
-        "fan_in_fan_out": bool(config.get("fan_in_fan_out")),
-    }
-    if bad := [key for key, is_odd in odd.items() if is_odd]:
+    if not isinstance(config, dict):
+        raise InputError(f"no JSON object but {type(config).__name__}", where=str(path))
+    if key := _odd_key(config):
+        base = key == "init_lora_weights"
+        what = ": it belongs to a base model that was changed with it" if base else ""
+        other = "save_pretrained(path_initial_model_for_weight_conversion=...), or " if base else ""
         raise InputError(
-            f"only plain LoRA is read, and here {bad[0]} is {config.get(bad[0])!r}",
+            f"only plain LoRA is read, and here {key} is {config.get(key)!r}{what}",
             where=str(path),
-            hint="merge it with PEFT (merge_and_unload) and convert the model",
+            hint=f"{other}merge it with PEFT (merge_and_unload) and convert the model",
         )
     return config
+
+
+def _odd_key(config: Mapping[str, Any]) -> str:
+    """The first key that says this is no plain LoRA on the base as it is, "" where there is none.
+
+    A key that nobody here knows counts where it is set: what PEFT adds to its sum next year has one.
+    """
+    if config.get("peft_type") != "LORA":
+        return "peft_type"
+    if config.get("bias", "none") != "none":
+        return "bias"
+    if config.get("init_lora_weights", True) not in _PLAIN_STARTS:
+        return "init_lora_weights"
+    return next((key for key, value in config.items() if value and key not in _KNOWN), "")
 
 
 def _scale(config: Mapping[str, Any], name: str, rank: int) -> float:

@@ -96,6 +96,8 @@ class AugmentConfig(Config):
         against them, since an order of sections is legal for a layout and an instruction right for a format.
       preset: the released family whose codec that is (a key of `PRESETS`), in place of the three.
       max_distractors: at most so many tools are added.
+      pool: files of other tools (Records, or tools as `xlam data convert mcp` writes them) to draw from beside
+        those of the input; a set of few tools gets neither distractors nor refusals without them.
       pool_size: tools kept from the first pass over the input, to draw other tools from.
       refusal_text: whether a row that loses its tools answers with a refusal, or with no words at all.
       rephrase: the model for the two `rephrase_` transforms.
@@ -113,6 +115,7 @@ class AugmentConfig(Config):
     thought: bool = False
     preset: str = ""
     max_distractors: Annotated[int, Field(ge=1)] = 4
+    pool: tuple[Path, ...] = ()
     pool_size: Annotated[int, Field(ge=0)] = 1000
     refusal_text: bool = True
     rephrase: RephraseConfig | None = None

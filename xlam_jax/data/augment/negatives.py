@@ -35,12 +35,14 @@ def add_distractors(record: Record, rng: np.random.Generator, context: Context) 
 
 
 def irrelevance(record: Record, rng: np.random.Generator, context: Context) -> Record | str:
-    """The called tools are replaced by others of the pool, and the answer is a refusal.
+    """The called tools, and those that might stand in for them, are replaced by others of the pool; the answer
+    is a refusal.
 
-    Neither the replacements nor the tools that stay are related to a removed one, and replacements share at
-    most one topic with the query. The conversation ends with the refusal.
+    Neither the replacements nor the tools that stay are related to a called one, and replacements share at
+    most one topic with the query. Where the pool has too few, tools that might stand in just go. The
+    conversation ends with the refusal.
     """
-    cut = _cut(record)
+    cut = _cut(record, related_go=True)
     if isinstance(cut, str):
         return cut
     about = topics(record.query)
@@ -51,12 +53,13 @@ def irrelevance(record: Record, rng: np.random.Generator, context: Context) -> R
         return not topics(tool.name) & about and not any(related(tool, other) for other in cut.removed)
 
     drawn = context.pool.draw(rng, len(cut.removed), fits)
-    if len(drawn) < len(cut.removed):
+    if len(drawn) < cut.called:
         return "no_unrelated_tools"
     replacements = iter(drawn)
     names = {tool.name for tool in cut.removed}
-    tools = tuple(next(replacements) if tool.name in names else tool for tool in record.tools)
-    return replace(record, tools=tools, steps=(*cut.before, _refusal(rng, context)))
+    tools = [next(replacements, None) if tool.name in names else tool for tool in record.tools]
+    kept = tuple(tool for tool in tools if tool is not None)
+    return replace(record, tools=kept, steps=(*cut.before, _refusal(rng, context)))
 
 
 def remove_tool(record: Record, rng: np.random.Generator, context: Context) -> Record | str:
@@ -118,15 +121,20 @@ def _is_noun(name: str) -> bool:
 
 @dataclass(frozen=True)
 class _Cut:
-    """Steps before the first call, tools called anywhere, tools never called."""
+    """Steps before the first call, tools that go (so many of them called), tools that stay."""
 
     before: tuple[Step, ...]
     removed: tuple[Tool, ...]
     kept: tuple[Tool, ...]
+    called: int
 
 
-def _cut(record: Record) -> _Cut | str:
-    """Where the label "no call" is right, for no tool that stays could stand in for one that goes."""
+def _cut(record: Record, related_go: bool = False) -> _Cut | str:
+    """Where the label "no call" is right, for no tool that stays could stand in for one that is called.
+
+    Args:
+      related_go: such tools go, too; else there is no such place.
+    """
     first = next((i for i, step in enumerate(record.steps) if step.tool_calls), None)
     if first is None:
         return "no_calls"
@@ -137,9 +145,12 @@ def _cut(record: Record) -> _Cut | str:
     kept = tuple(tool for tool in record.tools if tool.name not in called)
     if not removed:
         return "unknown_tool"
-    if any(related(a, b) for a in removed for b in kept):
+    alike = [b for b in kept if any(related(a, b) for a in removed)]
+    if alike and not related_go:
         return "related_tools"
-    return _Cut(_before_request(record, record.steps[:first], removed), removed, kept)
+    stay = tuple(tool for tool in kept if tool not in alike)
+    before = _before_request(record, record.steps[:first], removed)
+    return _Cut(before, (*removed, *alike), stay, len(removed))
 
 
 def _before_request(record: Record, before: tuple[Step, ...], removed: tuple[Tool, ...]) -> tuple[Step, ...]:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import hashlib
 import heapq
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from xlam_jax.data.augment.origin import masks_in
+from xlam_jax.data.sources.rows import read_rows
+from xlam_jax.data.sources.values import Refused
 from xlam_jax.errors import InputError
 from xlam_jax.format import Tool, normalise_tool
 from xlam_jax.format.record import parse_line
@@ -36,15 +40,17 @@ class ToolPool:
         return drawn
 
 
-def collect_pool(lines: Iterable[tuple[bytes, str]], size: int, seed: int) -> ToolPool:
+def collect_pool(values: Iterable[Any], size: int, seed: int) -> ToolPool:
     """The `size` tools whose seeded hashes are least: a sample that depends on no order, in flat memory.
 
-    A tool counts once however often it is offered. Lines that are no Record are skipped; the run over the
-    same lines puts them into the ledger.
+    A tool counts once however often it is offered.
+
+    Args:
+      values: Records as JSON objects, or other objects with a list `tools`, or tools.
     """
     kept: list[tuple[int, str]] = []
     held: set[int] = set()
-    for text in _tools(lines) if size else ():
+    for text in _tools(values) if size else ():
         digest = hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8, key=str(seed).encode())
         rank = -int.from_bytes(digest.digest(), "big")
         if rank in held or (len(kept) == size and rank < kept[0][0]):
@@ -63,13 +69,42 @@ def collect_pool(lines: Iterable[tuple[bytes, str]], size: int, seed: int) -> To
     return ToolPool(tuple(tools))
 
 
-def _tools(lines: Iterable[tuple[bytes, str]]) -> Iterator[str]:
+def record_values(lines: Iterable[tuple[bytes, str]]) -> Iterator[Any]:
+    """The values of lines; what is no JSON is skipped, and the run over the same lines puts it into the ledger."""
     for line, where in lines:
         try:
-            record = parse_line(line, where)
+            yield parse_line(line, where)
         except InputError:
             continue
-        if not isinstance(record, dict) or not isinstance(record.get("tools"), list):
+
+
+def file_values(paths: Sequence[Path]) -> Iterator[Any]:
+    """The values of the files that a user gives as a pool.
+
+    Raises:
+      InputError: a missing file, one that is no data file, or one without a single tool.
+    """
+    for path in paths:
+        some = False
+        for row in read_rows(path):
+            try:
+                value = row.value
+            except Refused as e:
+                raise InputError(e.detail, where=row.where) from None
+            some = some or any(True for _ in _tools([value]))
+            yield value
+        if not some:
+            hint = "Records, or tools: one JSON object a line"
+            raise InputError("no tool in this pool", where=str(path), hint=hint)
+
+
+def _tools(values: Iterable[Any]) -> Iterator[str]:
+    for record in values:
+        if not isinstance(record, dict):
+            continue
+        if not isinstance(record.get("tools"), list):
+            if isinstance(record.get("name"), str) or isinstance(record.get("function"), dict):
+                yield json.dumps(record)
             continue
         notes = record.get("lineage")
         masks = masks_in(notes if isinstance(notes, list) else ())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +12,7 @@ from typing import Any
 
 from xlam_jax.data.augment.config import AugmentConfig
 from xlam_jax.data.augment.context import Context, Rewrite
-from xlam_jax.data.augment.pool import ToolPool, collect_pool
+from xlam_jax.data.augment.pool import ToolPool, collect_pool, file_values, record_values
 from xlam_jax.data.augment.rephrase import Client, rewrite_file
 from xlam_jax.data.augment.transforms import APPLIED, TRANSFORMS, make_copy
 from xlam_jax.data.engine import CHUNK_ROWS, ChunkResult, Engine, LocalEngine, RecordTask, run_to_file
@@ -91,7 +92,8 @@ def augment_file(
     rates: dict[str, float] = config.rates.model_dump()
     Context(config)  # names in the config are checked before anything is read
     needs_pool = config.copies and (rates["add_distractors"] or rates["irrelevance"])
-    pool = collect_pool(read_lines(source), config.pool_size, config.seed) if needs_pool else ToolPool()
+    values = itertools.chain(record_values(read_lines(source)), file_values(config.pool))
+    pool = collect_pool(values, config.pool_size, config.seed) if needs_pool else ToolPool()
     ledger_path = Path(f"{out}.ledger.jsonl")
     counts: Counter[str] = Counter()
     with Ledger(ledger_path) as ledger:

@@ -22,12 +22,12 @@ _PHONE = re.compile(
     r"(?<![\w.-])(?:\+\d{1,3}[ .-]?)?(?:\(\d{3}\) ?|\d{3}[ .-])\d{3}[ .-]\d{4}(?![\w-])"
     r"|(?<![\w.-])\+\d{1,3}(?:[ .-]?\d){7,12}(?![\w-])"
 )
-_KEY = re.compile(
+KEY = re.compile(
     r"\b(?:(?:AKIA|ASIA)[A-Z0-9]{16}|gh[pousr]_[A-Za-z0-9]{36,}|github_pat_\w{40,}|sk-[A-Za-z0-9_-]{20,}"
     r"|xox[abprs]-[A-Za-z0-9-]{10,}|AIza[\w-]{35}|eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,})"
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----"
 )
-_KEY_STARTS = ("AKIA", "ASIA", "gh", "sk-", "xox", "AIza", "eyJ", "-----BEGIN")
+KEY_STARTS = ("AKIA", "ASIA", "gh", "sk-", "xox", "AIza", "eyJ", "-----BEGIN")
 _DIGITS = re.compile(r"\d{3}[ .)-]{0,2}\d\d")
 
 
@@ -39,8 +39,8 @@ def find_pii(text: str) -> list[tuple[str, str]]:
     found = []
     if "@" in text:
         found += [("email", m) for m in _EMAIL.findall(text) if not _EXAMPLE_HOST.search(m)]
-    if any(start in text for start in _KEY_STARTS):
-        found += [("key", m) for m in _KEY.findall(text)]
+    if any(start in text for start in KEY_STARTS):
+        found += [("key", m) for m in KEY.findall(text)]
     if _DIGITS.search(text):
         found += [("ssn", m) for m in _SSN.findall(text)]
         found += [("card", m) for m in _CARD.findall(text) if _is_card(m)]

@@ -10,7 +10,16 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator
 
 from xlam_jax.config import Config
-from xlam_jax.data.quality import grounding, pii, references, thoughts, trajectory
+from xlam_jax.data.quality import (
+    grounding,
+    inappropriate,
+    pii,
+    references,
+    secrets,
+    thoughts,
+    trajectory,
+    unread_calls,
+)
 from xlam_jax.data.quality.cast import cast_call
 from xlam_jax.data.quality.schema_check import check_call
 from xlam_jax.format.record import Record
@@ -39,6 +48,9 @@ class Actions(Config):
       wrong_type: a value of another type than the schema's.
       not_in_enum: a value that is none of the listed.
       out_of_bounds: a number, length or count beyond the schema's limits.
+      call_in_words: a step without calls whose words mean one.
+      call_in_query: what the user says is itself a call.
+      unverifiable: a part of an argument's schema cannot be read, so only the rest of it was checked.
       undefined_reference: a value that refers to a call that is not there.
       error_observation: a call failed, and no later step made it good.
       failed_step: a call failed, and a later step made it good. Repaired, the step has weight 0: it is context
@@ -46,6 +58,8 @@ class Actions(Config):
       repeated_turn: a step only repeats the one before.
       low_quality_thought: a thought that says nothing, goes in circles, or contradicts the calls.
       ungrounded_argument: a value that nothing in the context supports.
+      invented_secret: an API key or token that nothing in the context gave.
+      inappropriate: words of the list of obscenities (`word_list`).
       pii: addresses, keys, and numbers of persons, cards and phones.
       contaminated: the query, or 13 words of it, stand in an evaluation set (`--against`).
       duplicate: the same as an earlier row.
@@ -60,12 +74,17 @@ class Actions(Config):
     wrong_type: Fix = "repair"
     not_in_enum: Fix = "repair"
     out_of_bounds: Check = "drop"
+    call_in_words: Check = "drop"
+    call_in_query: Check = "flag"
+    unverifiable: Check = "flag"
     undefined_reference: Check = "drop"
     error_observation: Check = "drop"
     failed_step: Fix = "repair"
     repeated_turn: Check = "drop"
     low_quality_thought: Check = "flag"
     ungrounded_argument: Check = "flag"
+    invented_secret: Check = "drop"
+    inappropriate: Check = "flag"
     pii: Fix = "flag"
     contaminated: Check = "drop"
     duplicate: Check = "drop"
@@ -78,6 +97,7 @@ class RuleConfig(Config):
     Attributes:
       max_tokens: of a row as JSON, tools included, at about four bytes a token.
       grounding_threshold: least score of an argument (see `grounding.score`).
+      word_list: file of inappropriate words and phrases, one a line, in place of our own short list.
       thoughts_required: every step with calls must have a thought, also in rows without any.
       actions: what each finding does to its row.
     """
@@ -86,6 +106,7 @@ class RuleConfig(Config):
     max_tokens: int = 32768
     grounding_threshold: float = 0.5
     thoughts_required: bool = False
+    word_list: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +119,7 @@ class Finding:
 
 SCHEMA_CODES = (
     "undefined_function", "undefined_argument", "missing_required", "wrong_type", "not_in_enum",
-    "out_of_bounds",
+    "out_of_bounds", "unverifiable",
 )  # fmt: skip
 
 
@@ -116,7 +137,7 @@ def _schema(record: Record, config: RuleConfig, size: int | None, on: On) -> Ite
     tools = {tool.name: tool for tool in record.tools}
     for i, step in enumerate(record.steps):
         for call in step.tool_calls if step.weight else ():
-            for fault in check_call(call, tools):
+            for fault in check_call(call, tools, unverifiable="unverifiable" in on):
                 if fault.code in on:
                     yield Finding(fault.code, f"step {i + 1}, {call.name}: {fault.detail}")
 
@@ -135,6 +156,16 @@ def _trajectory(record: Record, config: RuleConfig, size: int | None, on: On) ->
     if "repeated_turn" in on and len(record.steps) > 1:
         for i, what in trajectory.repeated_turns(record):
             yield Finding("repeated_turn", f"step {i + 1}: {what}")
+
+
+def _words(record: Record, config: RuleConfig, size: int | None, on: On) -> Iterator[Finding]:
+    # Without tools words are words: code and JSON may be the answer.
+    if "call_in_words" in on and record.tools:
+        for i, text in unread_calls.unread_calls(record):
+            yield Finding("call_in_words", f"step {i + 1}: {text}")
+    if "call_in_query" in on:
+        for i, text in unread_calls.calls_asked_with(record):
+            yield Finding("call_in_query", f"{f'after step {i + 1}' if i >= 0 else 'query'}: {text}")
 
 
 def _thoughts(record: Record, config: RuleConfig, size: int | None, on: On) -> Iterator[Finding]:
@@ -179,13 +210,26 @@ def _pii(record: Record, config: RuleConfig, size: int | None, on: On) -> Iterat
         yield Finding("pii", f"{kind}: {text[:4]}...")
 
 
+def _secrets(record: Record, config: RuleConfig, size: int | None, on: On) -> Iterator[Finding]:
+    for i, place in secrets.invented_secrets(record):
+        yield Finding("invented_secret", f"step {i + 1}, {place}")
+
+
+def _inappropriate(record: Record, config: RuleConfig, size: int | None, on: On) -> Iterator[Finding]:
+    if found := inappropriate.inappropriate_words(record, config.word_list):
+        yield Finding("inappropriate", ", ".join(found)[:80])
+
+
 Rule = Callable[[Record, RuleConfig, "int | None", On], Iterator[Finding]]
 _RULES: tuple[tuple[frozenset[str], Rule], ...] = (
     (frozenset(("empty_query", "too_long")), _text),
     (frozenset(SCHEMA_CODES), _schema),
     (frozenset(("undefined_reference", "error_observation", "failed_step", "repeated_turn")), _trajectory),
+    (frozenset(("call_in_words", "call_in_query")), _words),
     (frozenset(("low_quality_thought",)), _thoughts),
     (frozenset(("ungrounded_argument",)), _grounding),
+    (frozenset(("invented_secret",)), _secrets),
+    (frozenset(("inappropriate",)), _inappropriate),
     (frozenset(("pii",)), _pii),
 )
 _ROW_CODES = frozenset(code for codes, _ in _RULES for code in codes)

@@ -33,6 +33,7 @@ class Source:
         so that workers can import it. Raises Refused, or InputError for a record that is malformed.
       rows: how a file or folder becomes rows.
       kind: `records`, or `tools` for sets that hold tool descriptions without queries.
+      calls: whether answers of the set may call; where not, their words may look like anything.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Source:
     convert: Callable[[Row], Record | Pair | dict[str, Any]]
     rows: Callable[[Path], Iterator[Row]] = read_rows
     kind: str = "records"
+    calls: bool = True
 
 
 def as_json(value: Any) -> Any:

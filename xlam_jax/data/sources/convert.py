@@ -11,6 +11,7 @@ from typing import Any
 
 from xlam_jax.data.engine import ChunkResult, Engine, LocalEngine, run_to_file
 from xlam_jax.data.quality.schema_check import check_call
+from xlam_jax.data.quality.unread_calls import unread_calls
 from xlam_jax.data.sources import get_source
 from xlam_jax.data.sources.padding import unpadded
 from xlam_jax.data.sources.values import Refused, Row
@@ -34,6 +35,8 @@ class ConvertTask:
         for row in items:
             try:
                 made = with_notes(unpadded(source.convert(row), row.typed))
+                if source.calls:
+                    _refuse_unread(made)
                 # Written here, so that what cannot travel as JSON is refused with the row it came from.
                 value = made if isinstance(made, dict) else made.to_json()
                 line = _line(value)
@@ -49,11 +52,18 @@ class ConvertTask:
                 reason, detail = "unexpected_shape", f"{type(e).__name__}: {e}"
             else:
                 result.lines.append(line)
-                result.entries.append(Entry(name, self.source, STAGE, "pass"))
+                result.entries.append(Entry(name, source.name, STAGE, "pass"))
                 continue
             where, detail = _printable(row.where), _printable(detail[:300])
-            result.entries.append(Entry(where, self.source, STAGE, "dropped", reason, detail))
+            result.entries.append(Entry(where, source.name, STAGE, "dropped", reason, detail))
         return result
+
+
+def _refuse_unread(made: Any) -> None:
+    """Refuses what would become a chat about calls: this source has calls, and there are some not read."""
+    record = made.chosen if isinstance(made, Pair) else made
+    if isinstance(record, Record) and (found := next(unread_calls(record), None)):
+        raise Refused("bad_call", f"step {found[0] + 1} means a call, in words: {found[1]!r}")
 
 
 def with_notes(made: Record | Pair | dict[str, Any]) -> Record | Pair | dict[str, Any]:
@@ -107,6 +117,9 @@ def convert(
 ) -> dict[str, Any]:
     """Converts a file or folder to Records JSONL (gzip by name) with its ledger beside it.
 
+    Args:
+      name: of the source, or the file of one (`get_source`).
+
     Returns:
       `source, rows, out, refused, reasons{code: n}, calls, valid, faults{code: n}`; rows = out + refused.
 
@@ -122,7 +135,7 @@ def convert(
     fates = table[0] if table else {"in": 0, "out": 0, "dropped": 0, "reasons": {}}
     calls, valid = counts.pop("calls", 0), counts.pop("valid", 0)
     return {
-        "source": name,
+        "source": source.name,
         "rows": fates["in"],
         "out": fates["out"],
         "refused": fates["dropped"],

@@ -130,4 +130,5 @@ SOURCE = Source(
     url="https://github.com/salesforce/DialogStudio",
     convert=convert,
     rows=rows,
+    calls=False,
 )

@@ -17,9 +17,9 @@ from xlam_jax.format.call_formats.json_reading import (
     write_call,
     write_calls,
 )
-from xlam_jax.format.call_formats.lark import Spelling, Values, answer_rule, json_value, literal
+from xlam_jax.format.call_formats.lark import Spelling, answer_rule, json_value, literal
 from xlam_jax.format.call_formats.reading import SPACE, Reading, Source, Wait
-from xlam_jax.format.call_formats.schema import value_schema
+from xlam_jax.format.call_formats.value_rules import Values
 from xlam_jax.format.call_formats.worded import Worded
 from xlam_jax.format.templates import jinja_source
 from xlam_jax.format.values import Tool, ToolCall
@@ -93,8 +93,8 @@ def _escaped(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)[1:-1]
 
 
-# A string of the arguments inside the string that they are: every quote and backslash doubled once more.
-_IN_TEXT = r'\\"([^"\\\x00-\x1f]|\\\\(\\"|\\\\|[\/bfnrt]|u00[01][0-9a-f]))*\\"'
+# A character of a text inside the string that the arguments are: every quote and backslash doubled once more.
+_IN_TEXT = r'[^"\\\x00-\x1f]|\\\\(\\"|\\\\|[\/bfnrt]|u00[01][0-9a-f])'
 
 
 class OpenAI(Worded):
@@ -143,15 +143,15 @@ class OpenAI(Worded):
     def grammar(
         self, tools: Sequence[Tool], min_calls: int, max_calls: int | None, with_thought: bool
     ) -> str:
-        spelling = Spelling(lambda value: _escaped(json.dumps(value, ensure_ascii=False)), string=_IN_TEXT)
+        spelling = Spelling(
+            lambda value: _escaped(json.dumps(value, ensure_ascii=False)), _IN_TEXT, quote=r'\\"'
+        )
         values = Values(spelling)
         calls = []
-        for i, tool in enumerate(tools):
+        for tool in tools:
             head = f'{{"type": "function", "function": {{"name": "{_escaped(tool.name)}", "arguments": "'
-            arguments = values.value(value_schema(tool.parameters))
-            calls.append(values.add(f"call_{i}", f"{literal(head)} {arguments} {literal(chr(34) + '}}')}"))
-        if calls:
-            values.add("call", " | ".join(calls))
+            calls.append((head, f"{values.arguments(tool)} {literal(chr(34) + '}}')}"))
+        values.choice("call", calls)
         values.add("text", json_value(_TEXT))
         content = '("null" | text)' if with_thought else '"null"'
         head = f'"{{\\"content\\": " {content}'

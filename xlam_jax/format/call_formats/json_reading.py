@@ -8,9 +8,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from xlam_jax.format.call_formats.base import Writer, dumps
-from xlam_jax.format.call_formats.lark import Values, literal
 from xlam_jax.format.call_formats.reading import SPACE, Reading, Source, Wait
-from xlam_jax.format.call_formats.schema import value_schema
+from xlam_jax.format.call_formats.value_rules import Values
 from xlam_jax.format.values import Tool, ToolCall
 
 _BARE = re.compile(r"[A-Za-z0-9+.\-]*")
@@ -37,12 +36,11 @@ def write_calls(out: Writer, calls: Sequence[ToolCall]) -> None:
 def call_rules(values: Values, tools: Sequence[Tool]) -> None:
     """Adds the rule `call`, and `body` for what follows the brace of a call."""
     bodies = []
-    for i, tool in enumerate(tools):
-        head = literal(f'"name": {json.dumps(tool.name, ensure_ascii=False)}, "arguments": ')
-        arguments = values.value(value_schema(tool.parameters))
-        bodies.append(values.add(f"body_{i}", f'{head} {arguments} "}}"'))
+    for tool in tools:
+        head = f'"name": {json.dumps(tool.name, ensure_ascii=False)}, "arguments": '
+        bodies.append((head, f'{values.arguments(tool)} "}}"'))
     if bodies:
-        values.add("body", " | ".join(bodies))
+        values.choice("body", bodies)
         values.add("call", '"{" body')
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from xlam_jax.format.call_formats.base import Piece, Plain, Writer, dumps
-from xlam_jax.format.call_formats.lark import Values, answer_rule, literal
+from xlam_jax.format.call_formats.lark import answer_rule, literal
 from xlam_jax.format.call_formats.reading import (
     BLANK,
     SPACE,
@@ -20,6 +20,7 @@ from xlam_jax.format.call_formats.reading import (
     Source,
     Wait,
 )
+from xlam_jax.format.call_formats.value_rules import Values
 from xlam_jax.format.call_formats.worded import Worded
 from xlam_jax.format.templates import jinja_source
 from xlam_jax.format.values import Tool, ToolCall
@@ -114,14 +115,13 @@ class KeyValue(Worded):
     ) -> str:
         values = Values(None)
         calls = []
-        for i, tool in enumerate(tools):
+        for tool in tools:
             body = ""
             for key, schema, required in values.parameters(tool):
                 line = f'({literal(f"  {_word(key)} = ")} {values.value(schema)} "\\n")'
                 body += line + (" " if required else "? ")
-            calls.append(values.add(f"call_{i}", f'{literal(f"call: {_word(tool.name)}")} "\\n" {body}"end"'))
-        if calls:
-            values.add("call", " | ".join(calls))
+            calls.append((f"call: {_word(tool.name)}\n", f'{body}"end"'))
+        values.choice("call", calls)
         body = answer_rule(tools, min_calls, max_calls, '"\\n"', '"no calls"')
         if not with_thought:
             return f"answer: {body}\n{values.text}"

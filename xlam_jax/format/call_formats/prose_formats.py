@@ -17,8 +17,9 @@ from xlam_jax.format.call_formats.json_reading import (
     read_items,
     write_call,
 )
-from xlam_jax.format.call_formats.lark import Values, answer_rule, literal
+from xlam_jax.format.call_formats.lark import answer_rule, literal
 from xlam_jax.format.call_formats.reading import SPACE, Reading, Source, Streamed, Wait, overlap
+from xlam_jax.format.call_formats.value_rules import Values
 from xlam_jax.format.call_formats.worded import THINK, thinking
 from xlam_jax.format.templates import jinja_source
 from xlam_jax.format.values import Tool, ToolCall

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from xlam_jax.format.call_formats.base import Piece, Plain, Writer, dumps
-from xlam_jax.format.call_formats.lark import Spelling, Values, answer_rule, literal
+from xlam_jax.format.call_formats.lark import Spelling, answer_rule, literal
 from xlam_jax.format.call_formats.python_literals import is_identifier, python_value, read_literal
 from xlam_jax.format.call_formats.reading import (
     LINE,
@@ -24,6 +24,7 @@ from xlam_jax.format.call_formats.reading import (
     Streamed,
     Wait,
 )
+from xlam_jax.format.call_formats.value_rules import Values
 from xlam_jax.format.call_formats.worded import Worded, is_call, thinking
 from xlam_jax.format.templates import jinja_source
 from xlam_jax.format.values import Tool, ToolCall
@@ -153,20 +154,21 @@ _PYTHON = Spelling(python_value, null="None", true="True", false="False")
 def _call_rules(tools: Sequence[Tool]) -> str:
     values = Values(_PYTHON)
     calls = []
-    for i, tool in enumerate(tools):
+    for tool in tools:
         items = []
         for key, schema, required in values.parameters(tool):
             end = "" if is_identifier(key) else ' "}"'
             items.append((f"({literal(_argument(key))} {values.value(schema)}{end})", required))
         if all(map(is_identifier, tool.name.split("."))):
-            head = literal(f"{tool.name}(")
+            head = f"{tool.name}("
             body = values.sequence(items, literal(", ")) if items else ""
         else:
-            head = literal(f"call({json.dumps(tool.name, ensure_ascii=False)}")
+            head = f"call({json.dumps(tool.name, ensure_ascii=False)}"
             # The name is the first argument, so that every other one has a comma before it.
             body = values.sequence([('""', True), *items], literal(", "))
-        calls.append(values.add(f"call_{i}", f'{head} {body} ")"'))
-    return values.text + (f"call: {' | '.join(calls)}\n" if calls else "")
+        calls.append((head, f'{body} ")"'))
+    values.choice("call", calls)
+    return values.text
 
 
 _THOUGHT = 'thought: (/# [^\\n]*/ "\\n")*\n'

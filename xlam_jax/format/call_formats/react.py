@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from xlam_jax.format.call_formats.base import Piece, Writer, dumps
-from xlam_jax.format.call_formats.lark import Values, answer_rule, literal
+from xlam_jax.format.call_formats.lark import answer_rule
 from xlam_jax.format.call_formats.reading import ALL, SPACE, Reading, Source, Streamed, Wait
-from xlam_jax.format.call_formats.schema import value_schema
+from xlam_jax.format.call_formats.value_rules import Values
 from xlam_jax.format.call_formats.worded import thinking
 from xlam_jax.format.templates import jinja_source
 from xlam_jax.format.values import Tool, ToolCall
@@ -99,11 +99,10 @@ class React(Streamed):
     ) -> str:
         values = Values(None)
         bodies = []
-        for i, tool in enumerate(tools):
-            head = literal(f"{_name(tool.name)}\nAction Input: ")
-            bodies.append(values.add(f"body_{i}", f"{head} {values.value(value_schema(tool.parameters))}"))
+        for tool in tools:
+            bodies.append((f"{_name(tool.name)}\nAction Input: ", values.arguments(tool)))
         if bodies:
-            values.add("body", " | ".join(bodies))
+            values.choice("body", bodies)
             values.add("call", '"Action: " body')
         first = ""
         if with_thought and bodies:

@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from xlam_jax.format.call_formats.base import Piece, Plain, Writer, dumps
-from xlam_jax.format.call_formats.lark import Spelling, Values, answer_rule, literal
+from xlam_jax.format.call_formats.lark import Spelling, answer_rule, literal
 from xlam_jax.format.call_formats.reading import Reading, Source, Wait
+from xlam_jax.format.call_formats.value_rules import Values
 from xlam_jax.format.call_formats.worded import Worded
 from xlam_jax.format.templates import jinja_source
 from xlam_jax.format.values import Tool, ToolCall
@@ -23,7 +24,7 @@ from xlam_jax.format.values import Tool, ToolCall
 _BARE = re.compile(r"[A-Za-z0-9_\-]+")
 _HEADER = "[[tool_calls]]"
 _END = "# end"
-_STRING = r'"([^"\\\x00-\x1f\x7f]|\\(["\\bfnrt]|u00[01][0-9a-f]|u007f))*"'
+_CHARACTER = r'[^"\\\x00-\x1f\x7f]|\\(["\\bfnrt]|u00[01][0-9a-f]|u007f)'
 
 
 def toml_value(value: Any) -> str:
@@ -95,18 +96,19 @@ class Toml(Worded):
     def grammar(
         self, tools: Sequence[Tool], min_calls: int, max_calls: int | None, with_thought: bool
     ) -> str:
-        values = Values(Spelling(toml_value, string=_STRING, null="nan", between=" = "))
+        spelling = Spelling(toml_value, _CHARACTER, null="nan", between=" = ")
+        values = Values(spelling)
         calls = []
-        for i, tool in enumerate(tools):
-            rule = literal(f"{_HEADER}\nname = {toml_value(tool.name)}\n[tool_calls.arguments]\n")
+        for tool in tools:
+            rule = ""
             for key, schema, required in values.parameters(tool):
                 rule += (
                     f' ({literal(f"{_key(key)} = ")} {values.value(schema)} "\\n"){"" if required else "?"}'
                 )
-            calls.append(values.add(f"call_{i}", rule))
-        if calls:
-            values.add("call", " | ".join(calls))
-        thought = f'("thought = " /{_STRING}/ "\\n")?' if with_thought else ""
+            head = f"{_HEADER}\nname = {toml_value(tool.name)}\n[tool_calls.arguments]\n"
+            calls.append((head, rule))
+        values.choice("call", calls)
+        thought = f'("thought = " /{spelling.string}/ "\\n")?' if with_thought else ""
         body = answer_rule(
             tools, min_calls, max_calls, "", literal("tool_calls = []"), wrap=("", literal(_END))
         )

@@ -15,8 +15,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from xlam_jax.format.call_formats.base import DECODER, Piece, Plain, Writer, dumps
-from xlam_jax.format.call_formats.lark import Spelling, Values, answer_rule, literal
+from xlam_jax.format.call_formats.lark import Spelling, answer_rule, literal
 from xlam_jax.format.call_formats.reading import SPACE, Reading, Source, Wait
+from xlam_jax.format.call_formats.value_rules import Values
 from xlam_jax.format.call_formats.worded import Worded
 from xlam_jax.format.templates import jinja_source
 from xlam_jax.format.values import Tool, ToolCall
@@ -25,9 +26,9 @@ _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]*")
 _RESERVED = ("y", "n", "yes", "no", "on", "off", "true", "false", "null")  # in any case, by YAML 1.1
 # Legal in JSON strings, but line breaks or not printable for YAML.
 _ESCAPED = {c: f"\\u{ord(c):04x}" for c in "\x7f\x85\u2028\u2029\ufeff"}
-_STRING = (
-    r'"([^"\\\x00-\x1f\x7f\x{85}\x{2028}\x{2029}\x{feff}]|'
-    r'\\(["\\\/bfnrt]|u(00[01][0-9a-f]|007f|0085|2028|2029|feff)))*"'
+_CHARACTER = (
+    r'[^"\\\x00-\x1f\x7f\x{85}\x{2028}\x{2029}\x{feff}]|'
+    r'\\(["\\\/bfnrt]|u(00[01][0-9a-f]|007f|0085|2028|2029|feff))'
 )
 _ITEM = re.compile(r"( *)- ")
 _NAME_LINE = re.compile(r"- name: (.+)")
@@ -106,9 +107,9 @@ class Yaml(Worded):
     def grammar(
         self, tools: Sequence[Tool], min_calls: int, max_calls: int | None, with_thought: bool
     ) -> str:
-        values = Values(Spelling(yaml_value, string=_STRING))
+        values = Values(Spelling(yaml_value, _CHARACTER))
         calls = []
-        for i, tool in enumerate(tools):
+        for tool in tools:
             head = f"- name: {_word(tool.name)}\n  arguments:"
             items = [
                 (f"({literal(f'    {_word(key)}: ')} {values.value(schema)} {literal(chr(10))})", required)
@@ -120,9 +121,8 @@ class Yaml(Worded):
                 body = lines
             else:
                 body = f"({none} | {lines})" if items else none
-            calls.append(values.add(f"call_{i}", f"{literal(head)} {body}"))
-        if calls:
-            values.add("call", " | ".join(calls))
+            calls.append((head, body))
+        values.choice("call", calls)
         thought = f'("thought: " {values.value({"type": "string"})} "\\n")?' if with_thought else ""
         wrap = (literal("tool_calls:\n"), '"..."')
         body = answer_rule(tools, min_calls, max_calls, "", literal("tool_calls: []\n..."), wrap)

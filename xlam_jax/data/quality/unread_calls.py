@@ -1,0 +1,128 @@
+"""Words that mean a call but are none: what a converter did not read, or a model wrote in a format of its own.
+
+As words such a row teaches a model to answer in that format, and its call counts as none.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from xlam_jax.format.record import Record
+from xlam_jax.format.values import Tool
+
+_NAME_KEYS = (
+    "name",
+    "function",
+    "tool",
+    "tool_name",
+    "function_name",
+    "api_name",
+    "action",
+    "recipient_name",
+)
+_ARGUMENT_KEYS = ("arguments", "parameters", "args", "kwargs", "action_input", "tool_input", "input")
+_WRAPPERS = ("tool_calls", "function_call", "tool_call", "tool_uses")
+
+_REACT = re.compile(
+    r"^[\s*#>]*Action(?: \d+)?[\s*]*:[^\n]*\n+[\s*#>]*Action[ _]Input(?: \d+)?[\s*]*:"
+    r"|^\s*(?:Action|Act)(?: \d+)?\s*:\s*\w+\s*[\[(].*[\])]\s*$",
+    re.IGNORECASE | re.MULTILINE,
+)
+_TAGS = re.compile(
+    r"<(?:tool_call|function_call|functioncall|toolcall|tool_use|function_calls|tool_code)>|<function=\w|"
+    r"<invoke name=|\[TOOL_CALLS\]|<\|(?:python_tag|tool_call\w*|tool_calls_section_begin|action_start)\|>|<\uff5ctool",
+    re.IGNORECASE,
+)
+_OBJECT = re.compile(
+    rf"\{{\s*['\"](?:{'|'.join(_NAME_KEYS)})['\"]\s*:\s*['\"][\w./ -]+['\"]\s*,\s*"
+    rf"['\"](?:{'|'.join(_ARGUMENT_KEYS)})['\"]\s*:\s*['\"{{]"
+)
+_FENCE = re.compile(r"\A```[\w-]*\s*\n(.*?)\n?```\s*\Z", re.DOTALL)
+_SIGNS = re.compile(r"[\[{(<=]|action|name", re.IGNORECASE)
+
+
+def unread_calls(record: Record) -> Iterator[tuple[int, str]]:
+    """`(step, the words)` of steps without calls whose words mean one."""
+    for i, step in enumerate(record.steps):
+        if not step.tool_calls and step.thought and (found := call_in_words(step.thought, record.tools)):
+            yield i, found
+
+
+def calls_asked_with(record: Record) -> Iterator[tuple[int, str]]:
+    """`(step before it, the words)` of what users said that is nothing but a call; -1 for the query."""
+    said = [record.query, *(step.user_input for step in record.steps)]
+    for i, text in enumerate(said):
+        if text and (found := _only_calls(text.strip(), record.tools)):
+            yield i - 1, found
+
+
+def call_in_words(text: str, tools: Sequence[Tool] = ()) -> str:
+    """The beginning of the call that the words mean, "" for ordinary words.
+
+    Known are ReAct (`Action:`, `Action Input:`), the tags of models, JSON objects of a name and arguments, and
+    Python-like calls: as all of a text, and among words where they name a parameter of an offered tool.
+    """
+    if not _SIGNS.search(text):
+        return ""
+    if found := _only_calls(text.strip(), tools):
+        return found
+    for pattern in (_REACT, _TAGS, _OBJECT):
+        if match := pattern.search(text):
+            return text[match.start() : match.start() + 80]
+    for tool in tools:
+        if tool.name in text and (match := _mention(tool).search(text)):
+            return text[match.start() : match.start() + 80]
+    return ""
+
+
+def _only_calls(text: str, tools: Sequence[Tool]) -> str:
+    """The text's beginning where it is JSON of calls, or Python-like calls, and nothing else."""
+    if fenced := _FENCE.match(text):
+        text = fenced[1].strip()
+    if text[:1] in ("{", "["):
+        values, rest = _values(text)
+        if values and not rest and all(map(_is_call, values)):
+            return text[:80]
+        if re.fullmatch(r"\[\s*[\w.]+\(.*\)\s*\]", text, re.DOTALL):
+            return text[:80]
+    name, bracket, _ = text.partition("(")
+    if bracket and text.endswith(")") and any(tool.name == name.strip() for tool in tools):
+        return text[:80]
+    return ""
+
+
+def _values(text: str) -> tuple[list[Any], str]:
+    """JSON values one after the other, and what is left."""
+    values, decoder = [], json.JSONDecoder()
+    while text:
+        try:
+            value, end = decoder.raw_decode(text)
+        except (ValueError, RecursionError):
+            break
+        values += value if isinstance(value, list) and value else [value]
+        text = text[end:].lstrip(" \t\r\n,;")
+    return values, text
+
+
+def _is_call(value: Any) -> bool:
+    if not isinstance(value, dict):
+        return False
+    if isinstance(value.get("function"), dict):
+        return _is_call(value["function"])
+    if any(isinstance(value.get(key), list | dict) and value[key] for key in _WRAPPERS):
+        return True
+    named = any(isinstance(value.get(key), str) and value[key] for key in _NAME_KEYS)
+    return named and any(isinstance(value.get(key), dict | str) for key in _ARGUMENT_KEYS)
+
+
+def _mention(tool: Tool) -> re.Pattern[str]:
+    """A call of the tool among words: as XML, YAML or JSON, or with one of its parameters."""
+    name = re.escape(tool.name)
+    names = "|".join(map(re.escape, tool.parameters.get("properties") or ())) or r"(?!)"
+    keys = "|".join(_NAME_KEYS)
+    return re.compile(
+        rf"<{name}\s*>|\b(?:{keys}|call)\s*[:=]\s*['\"]?{name}['\"]?\s*[\n,>]|(?<!\w){name}\(\s*(?:{names})\s*=|['\"](?:{keys})['\"]\s*:\s*['\"]{name}['\"]\s*,\s*['\"]"
+    )
