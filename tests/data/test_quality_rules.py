@@ -1,6 +1,7 @@
 """Each rule on rows written by hand: what it must find, and the near misses it must let pass."""
 
 import json
+from dataclasses import replace
 
 import jsonschema
 import pytest
@@ -28,7 +29,10 @@ WEATHER = Tool("get_weather", "", {"type": "object", "properties": PROPERTIES, "
 SEARCH = Tool("search_web", "", {"type": "object", "properties": {"q": {"type": "string"}}, "required": []})
 QUERY = "What will the weather be in Oslo for 5 days?"
 OSLO = {"city": "Oslo"}
-EVERYTHING = RuleConfig(actions=Actions(**dict.fromkeys(Actions.model_fields, "drop")))
+# A failed step that a later one mends is a fault of the step, not of the row: it has a test of its own.
+EVERYTHING = RuleConfig(
+    actions=Actions(**dict.fromkeys(Actions.model_fields, "drop") | {"failed_step": "off"})
+)
 
 
 def row(*steps, query=QUERY, tools=(WEATHER, SEARCH), **more):
@@ -327,3 +331,20 @@ def test_pii_is_found_and_masked_alike_everywhere(kind, text):
 @pytest.mark.parametrize("text", NOBODY)
 def test_reserved_and_other_numbers_are_nobody(text):
     assert pii.find_pii(text) == []
+
+
+def test_a_failed_step_that_was_mended_is_context_as_it_stands():
+    """Wrong arguments, the error they brought, and the right call: only the recovery is trained."""
+    bad = call({"town": "Oslo", "days": "5"}, next_observation={"error": "unknown argument town"})
+    good = call({"city": "Oslo", "days": 5}, next_observation={"celsius": 3})
+    record = row(bad, good, Step("3 C."))
+    fixed, entry = Rules(RuleConfig()).apply(record)
+    assert (entry.verdict, entry.reason) == ("repaired", "failed_step")
+    assert fixed.steps == (replace(bad, weight=0), good, Step("3 C."))
+    again, entry = Rules(RuleConfig()).apply(fixed)
+    assert again == fixed and entry.verdict == "pass"
+    # Unmended, mended by another function only, or with one call of two: as before.
+    assert Rules(RuleConfig()).apply(row(bad, Step("Sorry.")))[0] is None
+    half = call(next_observation=[{"error": "x"}, {"celsius": 1}])
+    half = replace(half, tool_calls=half.tool_calls * 2)
+    assert [s.weight for s in Rules(RuleConfig()).apply(row(half, good))[0].steps] == [1, 1]

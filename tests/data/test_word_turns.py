@@ -183,7 +183,10 @@ def test_histories_are_a_document_a_step_and_count_as_one_record(converted, tmp_
     lengths = [len(load_tokenizer(tokenizer)(t.text)["input_ids"])
                for r in read_records(converted) if r.id == "answer" for t in config.codec.make().texts(r)]  # fmt: skip
     short = build(config.model_copy(update={"seq_len": sum(lengths) // 2}))
-    assert short["yields"][0]["reasons"] == {"too_long": 1} and short["yields"][0]["repaired"] == 1
+    assert short["yields"][0]["repaired"] == 1
+    entries = [json.loads(line) for line in Path(f"{config.out}.ledger.jsonl").read_text().splitlines()]
+    (entry,) = [e for e in entries if e["verdict"] == "repaired"]
+    assert entry["reason"] == "too_long" and entry["detail"].startswith("1 of 2 steps")
 
 
 def test_a_step_of_weight_nothing_is_context(converted, tokenizer_folder, tmp_path):

@@ -192,9 +192,8 @@ class Codec:
     def parse(self, text: str, strict: bool = True) -> Answer:
         """Reads raw model output, with or without the stop token.
 
-        What the chat template has around an answer is no part of it. Whitespace and a fence of backticks
-        around the whole are forgiven, words around calls are the thought, and what else a call format says it
-        reads. Words alone are an answer without calls.
+        What the chat template has around an answer is no part of it. Words around calls are the thought, words
+        alone an answer without calls. Forgiven are a fence around the whole, and what a call format says.
 
         Args:
           strict: a malformed call is an error that says which one; otherwise it is left out.

@@ -127,6 +127,7 @@ def mask(record: Record) -> tuple[Record, list[str]]:
             tuple(ToolCall(call.name, masked(call.arguments)) for call in step.tool_calls),
             masked(step.next_observation),
             clean(step.user_input),
+            step.weight,
         )
         for step in record.steps
     )

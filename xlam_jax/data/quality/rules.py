@@ -53,6 +53,8 @@ class Actions(Config):
       unverifiable: a part of an argument's schema cannot be read, so only the rest of it was checked.
       undefined_reference: a value that refers to a call that is not there.
       error_observation: a call failed, and no later step made it good.
+      failed_step: a call failed, and a later step made it good. Repaired, the step has weight 0: it is context
+        as it stands, and the recovery is what is learned.
       repeated_turn: a step only repeats the one before.
       low_quality_thought: a thought that says nothing, goes in circles, or contradicts the calls.
       ungrounded_argument: a value that nothing in the context supports.
@@ -77,6 +79,7 @@ class Actions(Config):
     unverifiable: Check = "flag"
     undefined_reference: Check = "drop"
     error_observation: Check = "drop"
+    failed_step: Fix = "repair"
     repeated_turn: Check = "drop"
     low_quality_thought: Check = "flag"
     ungrounded_argument: Check = "flag"
@@ -133,7 +136,7 @@ def _text(record: Record, config: RuleConfig, size: int | None, on: On) -> Itera
 def _schema(record: Record, config: RuleConfig, size: int | None, on: On) -> Iterator[Finding]:
     tools = {tool.name: tool for tool in record.tools}
     for i, step in enumerate(record.steps):
-        for call in step.tool_calls:
+        for call in step.tool_calls if step.weight else ():
             for fault in check_call(call, tools, unverifiable="unverifiable" in on):
                 if fault.code in on:
                     yield Finding(fault.code, f"step {i + 1}, {call.name}: {fault.detail}")
@@ -146,6 +149,10 @@ def _trajectory(record: Record, config: RuleConfig, size: int | None, on: On) ->
     if "error_observation" in on:
         for i, text in trajectory.unrecovered_errors(record):
             yield Finding("error_observation", f"step {i + 1}: {text}")
+    if "failed_step" in on:
+        for i in trajectory.recovered_errors(record):
+            if record.steps[i].weight:
+                yield Finding("failed_step", f"step {i + 1}: a later one made it good")
     if "repeated_turn" in on and len(record.steps) > 1:
         for i, what in trajectory.repeated_turns(record):
             yield Finding("repeated_turn", f"step {i + 1}: {what}")
@@ -217,7 +224,7 @@ Rule = Callable[[Record, RuleConfig, "int | None", On], Iterator[Finding]]
 _RULES: tuple[tuple[frozenset[str], Rule], ...] = (
     (frozenset(("empty_query", "too_long")), _text),
     (frozenset(SCHEMA_CODES), _schema),
-    (frozenset(("undefined_reference", "error_observation", "repeated_turn")), _trajectory),
+    (frozenset(("undefined_reference", "error_observation", "failed_step", "repeated_turn")), _trajectory),
     (frozenset(("call_in_words", "call_in_query")), _words),
     (frozenset(("low_quality_thought",)), _thoughts),
     (frozenset(("ungrounded_argument",)), _grounding),
@@ -281,11 +288,17 @@ class Rules:
         if self.config.actions.pii == "repair":
             record, kinds = pii.mask(record)
             done += [Finding("pii", f"{kind} masked") for kind in kinds]
+        if self.config.actions.failed_step == "repair":
+            for i in trajectory.recovered_errors(record):
+                if record.steps[i].weight:
+                    done.append(Finding("failed_step", f"step {i + 1}: what mended it is trained instead"))
+                    context = replace(record.steps[i], weight=0)
+                    record = replace(record, steps=(*record.steps[:i], context, *record.steps[i + 1 :]))
         if not self._fixes:
             return record, done
         tools = {tool.name: tool for tool in record.tools}
         for i, step in enumerate(record.steps):
-            for j, call in enumerate(step.tool_calls):
+            for j, call in enumerate(step.tool_calls if step.weight else ()):
                 faults = [fault for fault in check_call(call, tools) if fault.code in self._fixes]
                 if not faults:
                     continue

@@ -73,6 +73,20 @@ def unrecovered_errors(record: Record) -> Iterator[tuple[int, str]]:
     yield from sorted(set(failed.values()))
 
 
+def recovered_errors(record: Record) -> list[int]:
+    """Steps all of whose calls failed, where later ones called each of their functions with success."""
+    waiting: dict[int, set[str]] = {}
+    for i, step in enumerate(record.steps):
+        if not step.tool_calls or step.next_observation in ("", None):
+            continue
+        outcomes = list(_outcomes(step))
+        for names in waiting.values():
+            names.difference_update(call.name for call, bad in outcomes if not bad)
+        if all(bad for _, bad in outcomes):
+            waiting[i] = {call.name for call, _ in outcomes}
+    return [i for i, names in waiting.items() if not names]
+
+
 def _text(observation: Any) -> str:
     return observation if isinstance(observation, str) else json.dumps(observation, ensure_ascii=False)
 
