@@ -18,9 +18,10 @@ Every refusal is an `EncodeError` with a code that goes into the ledger:
 from __future__ import annotations
 
 import copy
+import functools
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -99,14 +100,29 @@ def special_tokens(tokenizer: Any) -> tuple[str, ...]:
     return tuple(sorted(added | set(tokenizer.all_special_tokens)))
 
 
-def special_token_in(record: Record, specials: tuple[str, ...]) -> str | None:
+def special_token_in(record: Record, specials: tuple[str, ...], line: bytes | None = None) -> str | None:
     """The first special token spelt out in the record's own text, or None.
 
     Fast tokenizers split on special tokens wherever they stand, so a substring search is exact.
+
+    Args:
+      line: the JSON that the record was read from, where the caller has it: what does not stand there does
+        not stand in the record.
     """
+    # What JSON escapes is written otherwise there.
+    told = (
+        line is not None and b"\\u" not in line and b"\\/" not in line and not any(map(_is_escaped, specials))
+    )
+    if told and line is not None and not any(s.encode() in line for s in specials):
+        return None
     bare = replace(record, id="x", source="", license="", lineage=())
     text = json.dumps(bare.to_json(), ensure_ascii=False)
     return next((s for s in specials if s in text), None)
+
+
+@functools.cache
+def _is_escaped(text: str) -> bool:
+    return json.dumps(text, ensure_ascii=False) != f'"{text}"'
 
 
 def encode(
@@ -208,6 +224,11 @@ class Encoder:
             except EncodeError as e:
                 results[i] = e
         return results
+
+    @property
+    def distinct(self) -> Collection[str]:
+        """The pieces of prompts that were tokenised and are remembered."""
+        return self._pieces.remembered.keys()
 
     def _cut(self, rendered: Rendered, codec: Codec) -> int:
         """Where the last special token before the first answer begins; 0 where there is none."""
