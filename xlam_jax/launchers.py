@@ -79,7 +79,7 @@ class Launch:
 def launch(
     target: Target, config: Path, overrides: Sequence[str], *,
     nodes: int | None = None, kind: str = "", name: str = "", out: str = "", options: Options = Options(),
-    folder: Path | None = None,
+    folder: Path | None = None, notice: int | None = None,
 ) -> Launch:  # fmt: skip
     """How `xlam train CONFIG OVERRIDES` is started on `target`.
 
@@ -88,6 +88,7 @@ def launch(
       kind: one of `KINDS[target]`, the first by default.
       name: of the job; by default from the config's path, on Kubernetes with a digest of `out`.
       out: the run's folder.
+      notice: seconds before the time limit at which Slurm says so; None as the script says.
       options: for manifests.
       folder: where `launch/` is; by default found beside the working folder or the package.
 
@@ -120,7 +121,9 @@ def launch(
         made = fill(file, config.read_text("utf-8"), overrides, name, nodes, options)
         command = made.kubectl("apply", "-f", "-")
         return Launch(command, {}, made.text, str(file), made.nodes, made)
-    make: Callable[..., Launch] = {"local": _local, "slurm": _slurm, "tpu": _tpu_vm}[target]
+    if target == "slurm":
+        return _slurm(folder, arguments, nodes, name, notice)
+    make: Callable[..., Launch] = {"local": _local, "tpu": _tpu_vm}[target]
     return make(folder, arguments, nodes, name)
 
 
@@ -154,13 +157,16 @@ def _local(folder: Path, arguments: Sequence[str], nodes: int | None, name: str)
     return Launch((str(script), *arguments), env, script.read_text("utf-8"), str(script), nodes or 1)
 
 
-def _slurm(folder: Path, arguments: Sequence[str], nodes: int | None, name: str) -> Launch:
+def _slurm(
+    folder: Path, arguments: Sequence[str], nodes: int | None, name: str, notice: int | None
+) -> Launch:
     script = folder / "slurm.sbatch"
     text = script.read_text("utf-8")
     if nodes is None:
         stated = re.search(r"^#SBATCH --nodes=(\d+)", text, re.M)
         nodes = int(stated[1]) if stated else 1
-    command = ("sbatch", f"--job-name={name}", f"--nodes={nodes}", str(script), *arguments)
+    signal = (f"--signal=B:USR1@{notice}",) if notice else ()
+    command = ("sbatch", f"--job-name={name}", f"--nodes={nodes}", *signal, str(script), *arguments)
     return Launch(command, {"XLAM": _xlam()}, text, str(script), nodes)
 
 

@@ -6,7 +6,6 @@ import math
 
 import pytest
 
-from xlam_jax.bench.plan.hardware import hardware, names
 from xlam_jax.bench.plan.memory import Memory
 from xlam_jax.bench.plan.search import factorisations, refusal, search
 from xlam_jax.bench.plan.speed import speed
@@ -15,6 +14,7 @@ from xlam_jax.bench.plan.work import Work, find_model, parse_mesh
 from xlam_jax.errors import InputError
 from xlam_jax.models.lora import LoraConfig
 from xlam_jax.models.named import named_config
+from xlam_jax.parallel.hardware import hardware, names
 from xlam_jax.parallel.mesh import AXES
 from xlam_jax.training.config import MoeOptions
 

@@ -2,21 +2,25 @@
 
 import json
 
+import jax
+import numpy as np
 import pytest
 
 from tests import tiny_run
 from xlam_jax.bench.accelerator import PARTS, bench_accelerator
 from xlam_jax.bench.attention import bench_attention
-from xlam_jax.bench.compare import bench_compare
+from xlam_jax.bench.compare import bench_compare, make_rows
+from xlam_jax.bench.compare_torch import TorchSide
 from xlam_jax.bench.compile import bench_compile
-from xlam_jax.bench.flops import flops_per_token
 from xlam_jax.bench.load import bench_load
 from xlam_jax.bench.moe import bench_moe
 from xlam_jax.bench.protocol import file_name, timed
 from xlam_jax.bench.train import StepOptions, bench_train, cut_layers
 from xlam_jax.errors import InputError
+from xlam_jax.models.flops import flops_per_token
 from xlam_jax.models.lora import LoraConfig
 from xlam_jax.models.named import named_config
+from xlam_jax.models.spec import init, state_dict_from_params
 from xlam_jax.parallel.mesh import MeshConfig
 
 TINY = named_config("tiny-llama")
@@ -81,11 +85,44 @@ def test_a_backend_that_cannot_is_told_and_loses_nothing():
     assert failed["error"]
 
 
-def test_torch_does_the_same_work():
+@pytest.mark.parametrize(
+    ("baseline", "documents", "trained"),
+    [("eager", 1, 1.0), ("eager", 3, 0.25), pytest.param("compile", 3, 0.25, marks=pytest.mark.slow)],
+)
+def test_torch_does_the_same_work(baseline, documents, trained):
     pytest.importorskip("torch")
-    found = bench_compare(TINY, rows=2, seq_len=32, threads=2, **QUICK)
+    more = {"baseline": baseline, "documents": documents, "trained": trained}
+    found = bench_compare(TINY, rows=2, seq_len=32, threads=2, **more, **QUICK)
     assert found["loss_difference"] < 1e-4
+    assert found["baseline"]["kind"] == baseline and found["baseline"]["optimizer"].startswith("AdamW")
+    assert ("block" in found["baseline"]["attention"]) == (documents > 1)
     assert found["ratio"] == pytest.approx(found["torch"]["step_seconds"] / found["xlam"]["step_seconds"])
+
+
+def test_both_baselines_lose_the_same_on_packed_rows():
+    """Their gradients too; uncompiled, because compiling changes the speed alone."""
+    torch = pytest.importorskip("torch")
+    weights = state_dict_from_params(init(TINY, jax.random.key(0)), TINY)
+    side = TorchSide(TINY, weights, make_rows(TINY.vocab_size, 2, 40, 3, 0.3), "float32", "eager")
+    found = []
+    for loss in (side._all_logits, side._trained_only):
+        value = loss()
+        found.append((value.item(), torch.autograd.grad(value, side.model.model.embed_tokens.weight)[0]))
+    assert found[0][0] == pytest.approx(found[1][0], abs=1e-6)
+    torch.testing.assert_close(found[0][1], found[1][1], atol=1e-6, rtol=1e-4)
+
+
+def test_rows_of_a_comparison():
+    rows = make_rows(100, 3, 50, 4, 0.5)
+    for tokens, targets, weights, segments, positions in zip(*rows, strict=True):
+        assert sorted(set(segments)) == [1, 2, 3, 4]
+        for segment in range(1, 5):
+            here = segments == segment
+            n = here.sum()
+            assert (positions[here] == np.arange(n)).all() and (targets[here][:-1] == tokens[here][1:]).all()
+            assert weights[here].sum() == -(-n // 2) and weights[here][-1] == 1
+    with pytest.raises(InputError, match="do not fit"):
+        make_rows(100, 1, 4, 5, 1.0)
 
 
 @pytest.mark.parametrize("name", ["tiny-llama", "tiny-mixtral"])

@@ -15,6 +15,7 @@ REPO = Path(__file__).parents[2]
 NEEDED = {
     "train": {"model": "m", "data": {"train": "d"}, "out": "o"},
     "data": {"inputs": ["a.jsonl"], "tokenizer": "t", "out": "o"},
+    "pairs": {"inputs": ["a.jsonl"], "tokenizer": "t", "out": "o", "kind": "preference"},
     "augment": {},
     "verify": {},
     "apigen": {},
@@ -43,13 +44,14 @@ def test_every_key_is_there_and_means_something(kind):
 
 
 def test_a_default_typed_as_it_is_printed_changes_nothing():
+    assert NEEDED.keys() == MODELS.keys()
     for kind, values in NEEDED.items():
         plain = make_config(model_of(kind), values)
         for key in keys_of(model_of(kind)):
             parent = key.name.rpartition(".")[0]
             optional = any(k.name == parent and k.default in ("null", "[]") for k in keys_of(model_of(kind)))
             bound = key.name == "pair_layout"  # which may be named beside kind: preference only
-            if key.default in ("required", "") or "[]" in key.name or optional or bound:
+            if key.default in ("required", "") or key.name in values or "[]" in key.name or optional or bound:
                 continue
             assert make_config(model_of(kind), values, [f"{key.name}={key.default}"]) == plain, key
 
@@ -62,6 +64,8 @@ def test_the_page_is_current():
 
 
 def test_as_typed(xlam, tmp_path):
+    said = " ".join(xlam("config", "pairs").out.split())
+    assert "kind: preference" in said and "pair_layout separate | shared [separate]" in said
     assert "number > 0" in xlam("config", "train", "optim.lr").out
     section = xlam("config", "data", "codec").out
     assert "codec.call_format text [xlam-json]" in section and "seq_len" not in section

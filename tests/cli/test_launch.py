@@ -1,6 +1,7 @@
 """`xlam launch`: what it prints, what it refuses, and what it starts."""
 
 import json
+import re
 import stat
 
 import pytest
@@ -24,6 +25,29 @@ def test_a_dry_run_prints_the_script_and_the_command(here, xlam, tmp_path):
     told = json.loads(report.read_text())
     assert told["command"][-3:] == [CONFIG, *WIDE] and not told["started"]
     assert told["text"].startswith("#!/usr/bin/env bash")
+
+
+def test_slurm_gives_notice_by_what_saves_took(here, xlam, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    run.mkdir()
+    command = ("launch", "slurm", CONFIG, *WIDE, f"out={run}", "--dry-run")
+
+    def notice(events, rows=()):
+        (run / "events.jsonl").write_text("".join(json.dumps(e) + "\n" for e in events))
+        (run / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+        got = xlam(*command)
+        assert got.code == 0
+        found = re.findall(r"--signal=B:USR1@(\d+)", got.out.partition("run by:")[2])
+        assert bool(found) == ("notice before the time limit" in got.err)
+        return found
+
+    saved = {"event": "complete", "step": 1}
+    assert notice([]) == notice([saved]) == []  # nothing measured: the script's own 180
+    assert notice([{**saved, "seconds": 2.0}]) == ["60"]
+    slow = [{**saved, "seconds": s} for s in (900, *[20] * 9, 100.5)]  # the first is eleven saves ago
+    assert notice(slow, [{"step": 9, "loss": 1, "step_seconds": 30.2}]) == ["332"]
+    monkeypatch.setenv("SBATCH_SIGNAL", "B:USR1@600")
+    assert notice(slow) == []
 
 
 def test_a_manifest_can_be_piped_into_a_file(here, xlam, capfd, monkeypatch):

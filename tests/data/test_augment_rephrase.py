@@ -39,7 +39,7 @@ def answer(text):
         words = text.replace("how warm is it", "tell me the temperature")
         return f'"{words}"' if "QUOTED" in text else words
     if "GARBLED" in text:
-        return "It is 3 degrees."
+        return '{"tool_calls": [{"name": "get_temp", '
     town = "Elsewhere" if "WRONG" in text else f"Town{town}"
     return json.dumps({"tool_calls": [{"name": "get_temp", "arguments": {"city": town}}]})
 

@@ -142,6 +142,42 @@ def test_a_removed_tool_leaves_nothing_that_could_stand_in():
     assert apply("remove_tool", replace(RECORD, steps=(Step("Hi"),))) == "no_calls"
 
 
+def test_a_question_about_a_removed_tool_goes_with_it():
+    """What was asked before the call served the call; small talk before the request stays."""
+    ask = Step("Which city do you mean?", user_input="Oslo")
+    asked = replace(RECORD, query="What will it be like outside?", steps=(ask, *RECORD.steps))
+    by_topic = replace(
+        asked, query="How is the weather?", steps=(Step("For when?", user_input="Now"), *RECORD.steps)
+    )
+    hello = Step("Hello! How can I help?", user_input="How is the weather in Oslo?")
+    greeted = replace(RECORD, query="Hi there", steps=(hello, ask, *RECORD.steps))
+    for name in ("remove_tool", "irrelevance"):
+        for record in (asked, by_topic):
+            assert len(apply(name, record, pool=(POEM,)).steps) == 1
+        assert apply(name, greeted, pool=(POEM,)).steps[0] == hello
+        assert len(apply(name, greeted, pool=(POEM,)).steps) == 2
+
+
+@pytest.mark.parametrize(
+    ("thought", "masked"),
+    [
+        ("I call get_weather with the place.", True),
+        ("I use functions.get_weather now.", False),
+        ("GET_WEATHER it is.", False),
+        ("get_weather.run", False),
+        ("I look it up.", True),
+    ],
+)
+def test_masked_names_leave_no_trace_in_thoughts(thought, masked):
+    record = replace(RECORD, tools=(WEATHER,), steps=(Step(thought, (OSLO,)),))
+    changed = apply("mask_functions", record)
+    assert changed == "name_in_texts" if not masked else "get_weather" not in repr(changed.steps)
+    # A plain word that is a parameter's name stays that name where the assistant uses it.
+    said = replace(record, steps=(Step(f"{thought} The City is Oslo.", (OSLO,)),))
+    names = apply("mask_parameters", said).steps[0].tool_calls[0].arguments
+    assert "city" in names and "max_days" not in names
+
+
 def test_a_removed_argument_is_asked_for():
     asked = replace(RECORD, query="For 2 days, what will it be like outside in Oslo?")
     changed = apply("remove_argument", asked)

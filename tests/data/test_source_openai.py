@@ -6,7 +6,9 @@ import pytest
 
 from tests.data.source_cases import WEATHER, WEATHER_JSON, made, refusal
 from xlam_jax.data.sources.convert import convert
+from xlam_jax.format import get_codec
 from xlam_jax.format.record import Record, Step
+from xlam_jax.format.spellings import from_unified_v2, to_unified_v2
 from xlam_jax.format.values import ToolCall
 
 TOOLS = [{"type": "function", "function": WEATHER_JSON}]
@@ -144,13 +146,47 @@ def test_results_find_their_calls_by_name():
             "cut_leading_assistant",
         ),
         ([USER, DONE, {"role": "user", "content": "Bye."}], USER["content"], 1, "cut_trailing_user"),
-        ([USER, {**DONE, "reasoning_content": "Hm."}], USER["content"], 1, "cut_reasoning"),
     ],
 )
 def test_what_is_left_out_is_noted(messages, query, steps, note):
     got = made("openai", row(*messages))
     assert (got.query, len(got.steps), got.lineage) == (query, steps, (note,))
     assert got.steps[-1] == Step("Cold and warm.")
+
+
+@pytest.mark.parametrize(
+    "reasoning",
+    [
+        {"reasoning_content": " Hm. "},
+        {"reasoning": "Hm."},
+        {"content": "<think>\nHm.\n</think>\n\n"},
+        {"content": [{"type": "thinking", "thinking": "Hm."}]},
+        {"content": [{"type": "reasoning", "text": "Hm."}, {"type": "text", "text": ""}]},
+    ],
+)
+def test_reasoning_becomes_the_thought(reasoning):
+    """Before calls it is the thought; before a reply it stays apart from the words, in tags."""
+    calls = {**calling(("a", "Oslo")), **reasoning}
+    said = reasoning.get("content", "")
+    words = [*said, {"type": "text", "text": "Cold."}] if isinstance(said, list) else said + "Cold."
+    got = made(
+        "openai", row(USER, calls, result("a", "3 C"), {"role": "assistant", **reasoning, "content": words})
+    )
+    assert got.steps[0].thought == "Hm." and got.lineage == ()
+    assert "".join(got.steps[1].thought.split()) == "<think>Hm.</think>Cold."
+    words = get_codec("hermes").render(got).text
+    assert "Cold." in words and "Hm." not in words
+
+
+def test_weights_of_turns_are_kept():
+    got = made(
+        "openai",
+        row(USER, {**calling(("a", "Oslo")), "weight": 0}, result("a", "error"), {**DONE, "weight": 1}),
+    )
+    assert [step.weight for step in got.steps] == [0, 1]
+    assert Record.from_json(got.to_json()) == got == from_unified_v2(to_unified_v2(got))
+    spans = [s for s in get_codec().render(got).spans if s.kind == "assistant"]
+    assert [s.weight for s in spans] == [0, 1]
 
 
 @pytest.mark.parametrize(
@@ -173,7 +209,7 @@ def test_what_is_left_out_is_noted(messages, query, steps, note):
         ([USER, {"role": "assistant", "content": ""}], "empty_turn"),
         ([{"role": "user", "content": " "}, DONE], "empty_turn"),
         ([{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}, DONE], "not_text"),
-        ([USER, {**DONE, "weight": 0}], "untrained_turn"),
+        ([USER, {**DONE, "weight": -1}], "bad_message"),
         ([USER, {"role": "assistant", "tool_calls": [{"function": {"arguments": "{}"}}]}], "bad_call"),
         ([USER, {"role": "assistant", "tool_calls": [{"name": "f", "arguments": "{"}]}], "bad_json"),
         ([USER, {"role": "assistant", "tool_calls": [{"name": "f", "arguments": "[1]"}]}], "bad_call"),

@@ -107,7 +107,7 @@ def test_what_json_cannot_hold_is_refused(form):
         with pytest.raises(InputError):
             form.render((ToolCall("f", {"a": bad}),), None)
     with pytest.raises(InputError):
-        form.render((), "\ud800") if form.reply else form.render((ToolCall("f", {}),), "\ud800")
+        (form.words.write if form.words else lambda t: form.render((), t))("\ud800")
 
 
 @every
@@ -244,7 +244,7 @@ def by_jinja(tokenizer, form, calls, thought, with_thought):
 @examples(60)
 @given(calls=calls, thought=hostile, with_thought=st.booleans())
 def test_jinja_writes_the_same(tokenizer, form, calls, thought, with_thought):
-    shown = thought if with_thought or (form.reply and not calls) else None
+    shown = thought if with_thought or not (form.words or calls) else None
     assert by_jinja(tokenizer, form, calls, thought, with_thought) == form.render(calls, shown).text
 
 
@@ -381,5 +381,5 @@ def test_grammar_counts_calls(form):
     assert not accepts(form.grammar([], 0, None, False), form.render(pings[1], None).text)
     with pytest.raises(InputError):
         form.grammar([], 1, None, False)
-    if form.reply:
+    if not form.words:
         assert accepts(form.grammar(TOOLS, 0, 2, False), form.render((), "No tool fits.\nSorry").text)

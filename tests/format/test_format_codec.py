@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 from format_strategies import HOSTILE, calls, records, texts
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tests.cases import case
@@ -40,13 +40,16 @@ RECORD = Record(
 @given(codecs, st.lists(calls, max_size=3).map(tuple), texts, st.sampled_from(["", "\n", " \t"]))
 def test_parse_inverts_render(codec, made, thought, space):
     text = codec.render_calls(made, thought)
-    wanted = Answer(thought if codec.thought else "", made)
+    in_words = bool(thought) and not made and not codec.thought
+    # Plain words have no quotes around them: where they spell the stop marker, a reader of text sees the end.
+    assume(not (in_words and codec.stop in thought))
+    wanted = Answer(thought if codec.thought or in_words else "", made)
     for written in (
         text,
-        space + text + space,
         text + codec.chat.before_stop + codec.stop,
         text + codec.chat.before_stop + codec.stop + codec.chat.after + "another turn",
-        f"```json\n{text}\n```",
+        # Around plain words whitespace and a fence are words.
+        *([] if in_words else [space + text + space, f"```json\n{text}\n```"]),
     ):
         answer = codec.parse(written)
         assert answer == wanted
@@ -76,6 +79,9 @@ def test_prompts_are_prefixes_and_spans_point_at_what_was_written(codec, record)
         assert cut["content"] == [codec.render_calls(step.tool_calls, step.thought)]
         assert [json.loads(f'"{name}"') for name in cut["name"]] == [c.name for c in step.tool_calls]
         assert cut["arguments"] == [json.dumps(c.arguments, ensure_ascii=False) for c in step.tool_calls]
+        if not codec.thought and not step.tool_calls and step.thought:  # plain words
+            assert cut["thought"] == [step.thought] and cut["content"][0].endswith(step.thought)
+            continue
         assert [json.loads(f'"{t}"') for t in cut["thought"]] == ([step.thought] if codec.thought else [])
     assert codec.prompt(record, len(record.steps)).startswith(rendered.text)
     # What comes later never changes an earlier prompt.
@@ -125,27 +131,27 @@ def test_chatml_text_to_the_letter():
             "[END OF QUERY]\n### Response:\n"
             '{"tool_calls": [{"name": "add", "arguments": {"a": 1, "b": 2.0}}]}\n<|EOT|>\n'
             '### Instruction:\n[BEGIN OF OBSERVATION]\n{"sum": 3}\n[END OF OBSERVATION]\n'
-            '### Instruction:\nThanks, é\n### Response:\n{"tool_calls": []}\n<|EOT|>\n',
+            "### Instruction:\nThanks, é\n### Response:\nDone.\n<|EOT|>\n",
         ),
         (
             "mistral-v1",
             "<s> [INST] [BEGIN OF TASK INSTRUCTION]\n",
             '[END OF QUERY] [/INST] {"tool_calls": [{"name": "add", "arguments": {"a": 1, "b": 2.0}}]}</s>'
             ' [INST] [BEGIN OF OBSERVATION]\n{"sum": 3}\n[END OF OBSERVATION] [/INST]'
-            ' [INST] Thanks, é [/INST] {"tool_calls": []}</s>',
+            " [INST] Thanks, é [/INST] Done.</s>",
         ),
         (
             "mistral-v3",
             "<s>[INST] [BEGIN OF TASK INSTRUCTION]\n",
             '[END OF QUERY][/INST] {"tool_calls": [{"name": "add", "arguments": {"a": 1, "b": 2.0}}]}</s>'
             '[INST] [BEGIN OF OBSERVATION]\n{"sum": 3}\n[END OF OBSERVATION][/INST][INST] Thanks, é[/INST] '
-            '{"tool_calls": []}</s>',
+            "Done.</s>",
         ),
         (
             "plain",
             "User: [BEGIN OF TASK INSTRUCTION]\n",
             '[END OF QUERY]\nAssistant: {"tool_calls": [{"name": "add", "arguments": {"a": 1, "b": 2.0}}]}'
-            '<|endoftext|>\nTool: {"sum": 3}\nUser: Thanks, é\nAssistant: {"tool_calls": []}<|endoftext|>\n',
+            '<|endoftext|>\nTool: {"sum": 3}\nUser: Thanks, é\nAssistant: Done.<|endoftext|>\n',
         ),
     ],
 )

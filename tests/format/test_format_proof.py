@@ -106,9 +106,9 @@ def plain(made: Record, step: Step) -> bool:
 
 
 def wanted(chosen, step: Step):
-    """Thoughts come back where the codec writes them, words without calls where the format has replies."""
+    """Thoughts come back where the codec writes them, words without calls always."""
     words = chosen.sections.words(step.thought) if not step.tool_calls else step.thought
-    kept = chosen.thought or (chosen.format.reply and not step.tool_calls)
+    kept = chosen.thought or not step.tool_calls
     return words if kept else "", [(c.name, json.dumps(c.arguments)) for c in step.tool_calls]
 
 

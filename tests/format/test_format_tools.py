@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from tests.examples import examples
 from xlam_jax.errors import InputError
-from xlam_jax.format import Tool, normalise_tool, openai_view, python_type, xlam_view
+from xlam_jax.format import Record, Tool, normalise_tool, openai_view, python_type, xlam_view
 from xlam_jax.format.tool_schema import SchemaReader, is_normal
+from xlam_jax.format.type_names import read_type
 
 WANTED = Tool(
     "move",
@@ -147,6 +148,77 @@ def test_type_names(name, schema, back):
     tool = normalise_tool({"name": "f", "parameters": {"a": {"type": name}}})
     assert tool.parameters["properties"]["a"] == schema
     assert python_type(schema) == (name if back is None else back)
+
+
+@pytest.mark.parametrize(
+    ("name", "schema", "optional"),
+    [
+        ("int32", {"type": "integer"}, False),
+        ("numeric", {"type": "number"}, False),
+        ("string[]", {"type": "array", "items": {"type": "string"}}, False),
+        ("int[][]", {"type": "array", "items": {"type": "array", "items": {"type": "integer"}}}, False),
+        ("Array<number>", {"type": "array", "items": {"type": "number"}}, False),
+        ("list(str)", {"type": "array", "items": {"type": "string"}}, False),
+        ("array of strings", {"type": "array", "items": {"type": "string"}}, False),
+        ("Map<string, float64>", {"type": "object", "additionalProperties": {"type": "number"}}, False),
+        ("Literal[1, 2]", {"type": "integer", "enum": [1, 2]}, False),
+        ("Literal['a, b', None]", {"type": ["string", "null"], "enum": ["a, b", None]}, False),
+        ("int?", {"type": "integer"}, True),
+        ("str (optional)", {"type": "string"}, True),
+        ("float or int", {"type": ["number", "integer"]}, False),
+        ("float or None", {"type": "number"}, False),
+        ("int (1-10)", {"type": "integer"}, False),
+        ("Union[np.ndarray, list]", {}, False),
+        *((unknown, {}, False) for unknown in ("np.ndarray", "json", "percentage", "datetime", "{a: int}")),
+    ],
+)
+def test_type_names_of_strangers(name, schema, optional):
+    assert read_type(name) == (schema, optional)
+    if schema == {} or "(1" in name:
+        tool = normalise_tool({"name": "f", "parameters": {"a": {"type": name}}})
+        assert tool.notes == (f"type_words_ignored:{name}",)
+
+
+P = {"type": "object", "properties": {"a": {"type": "string"}, "b": {"type": "integer"}}}
+
+
+@pytest.mark.parametrize(
+    ("spelling", "required"),
+    [
+        *(({key: {**P, "required": ["a"]}}, ["a"]) for key in ("arguments", "args", "params", "inputSchema")),
+        ({"parameters": P, "required": ["b"]}, ["b"]),
+        ({"parameters": P["properties"], "required": ["b"]}, ["b"]),
+        ({"parameters": {"a": {"type": "str", "required": True}, "b": {"type": "int"}}}, ["a"]),
+        ({"parameters": {"a": {"type": "str", "required": "true"}, "b": {"type": "int"}}}, ["a"]),
+        ({"parameters": {"a": {"type": "str", "required": False}, "b": {"type": "int"}}}, ["b"]),
+        ({"parameters": json.dumps({**P, "required": ["a"]})}, ["a"]),
+        ({"parameters": [{"name": "a", "type": "str"}, {"name": "b", "type": "int?"}]}, ["a"]),
+        ({"parameters": {"allOf": [{**P, "required": ["a"]}]}}, ["a"]),
+        ({"parameters": {"$ref": "#/$defs/P", "$defs": {"P": {**P, "required": ["a"]}}}}, ["a"]),
+        ({"parameters": {"oneOf": [{**P, "required": ["a", "b"]}, {**P, "required": ["b"]}]}}, ["b"]),
+    ],
+)
+def test_where_strangers_put_parameters_and_what_is_required(spelling, required):
+    tool = normalise_tool({"name": "f", **spelling})
+    assert tool.parameters["properties"] == P["properties"]
+    assert tool.parameters["required"] == required
+
+
+def test_unknown_keys_of_a_tool_are_noted_or_refused():
+    tool = {"name": "f", "parameters": P, "strict": True, "returns": {"type": "object"}, "note": ""}
+    record = Record.from_json({"id": "1", "query": "q", "tools": [tool], "steps": [], "lineage": ["x", "x"]})
+    assert record.lineage == ("x", "x", "tool_key_ignored:returns")
+    assert Record.from_json(record.to_json()) == record
+    with pytest.raises(InputError, match="'schema' holds a schema"):
+        normalise_tool({"name": "f", "schema": P})
+    assert normalise_tool({"name": "f", "output": P}).parameters["properties"] == {}
+
+
+def test_values_stay_what_they_are():
+    """What is no constraint, or null, leaves no trace but where null is the value."""
+    schema = {"a": {"const": None}, "b": {"type": "string", "const": None, "default": None}, "c": True}
+    tool = normalise_tool({"name": "f", "parameters": {"type": "object", "properties": schema}})
+    assert tool.parameters["properties"] == {"a": {"const": None}, "b": {"type": "string"}, "c": {}}
 
 
 def test_a_flat_parameter_may_be_called_type_or_properties():

@@ -107,9 +107,17 @@ def raw_tools(draw):
         )
     )
     function = {"name": draw(texts.filter(bool)), "description": draw(st.one_of(st.none(), texts))}
-    function |= draw(st.fixed_dictionaries({}, optional={"strict": st.booleans(), "required": required}))
+    others = {
+        "strict": st.booleans(),
+        "required": required,
+        "title": texts,
+        "x": schemas(),
+        "returns": schemas(),
+    }
+    function |= draw(st.fixed_dictionaries({}, optional=others))
     key = draw(st.sampled_from(["parameters", "parameters", "inputSchema", "input_schema", "arguments"]))
-    function[key] = dict(draw(st.permutations(list(schema.items()))))
+    if draw(st.integers(0, 9)):
+        function[key] = dict(draw(st.permutations(list(schema.items()))))
     function = dict(draw(st.permutations(list(function.items()))))
     return draw(st.sampled_from([function, {"type": "function", "function": function}]))
 
@@ -146,6 +154,8 @@ def test_what_the_template_cannot_read_it_refuses(properties):
 FLAT = [
     {"name": "f", "parameters": {"a": {"type": "string"}}},
     {"name": "f", "schema": {"type": "object", "properties": {"a": {"type": "string"}}}},
+    {"name": "f", "schema": {"a": {"type": "string"}}},
+    {"name": "f", "parameters": [{"name": "a", "type": "string"}]},
     {"name": "f", "parameters": {"$ref": "#/$defs/P", "$defs": {"P": {"properties": {"a": {}}}}}},
 ]
 

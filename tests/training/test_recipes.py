@@ -10,7 +10,6 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from tests import tiny, tiny_run
-from xlam_jax.bench.plan.hardware import hardware
 from xlam_jax.bench.plan.plan import make_plan
 from xlam_jax.bench.plan.recipe import amount, read_recipe
 from xlam_jax.bench.plan.work import find_model, sizes_of, work_of
@@ -18,6 +17,7 @@ from xlam_jax.cli.main import app
 from xlam_jax.config import load_config
 from xlam_jax.format.record import write_records
 from xlam_jax.models.named import BASES, named_config
+from xlam_jax.parallel.hardware import hardware
 from xlam_jax.release.hf_out import save_hf
 from xlam_jax.training.config import TrainConfig
 from xlam_jax.training.loop import train

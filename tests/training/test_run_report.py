@@ -54,6 +54,13 @@ def make_run(folder, steps=200):
                 "grad_norm": 2 / (1 + s / 50),
             }
             | {"lr": rate, **speed, "goodput": 0.9, "seconds": 3.0 * s, "rss_gib": 1.5}
+            | {
+                "epoch": s / 80,
+                "step_seconds": 3.0,
+                "tflops_per_device": 400.0,
+                "mfu": 0.404,
+                "device_gib": 61.5,
+            }
         )
         if s % 50 == 0:
             rows.append({"step": s, "eval_loss": loss + 0.1, "eval_accuracy": 0.8, "eval_ast": s / 250})
@@ -79,7 +86,7 @@ def make_run(folder, steps=200):
         for i, (e, s, f) in enumerate(events)
     ]
     (folder / "events.jsonl").write_text("".join(json.dumps(e) + "\n" for e in lines))
-    (folder / "run.json").write_text(json.dumps({"total_steps": steps, "started": 0}))
+    (folder / "run.json").write_text(json.dumps({"total_steps": steps, "started": 0, "flops": HOSTILE}))
     (folder / "best.json").write_text(json.dumps({"step": 150, "metric": "eval_loss", "value": 0.9}))
     (folder / "config.yaml").write_text(f"model: {json.dumps(HOSTILE)}\noptim: {{lr: 0.0001}}\n")
     (folder / "versions.json").write_text(
@@ -108,17 +115,22 @@ def test_the_page_shows_what_the_files_say(folder):
     text = " ".join(page.text)
     for words in (
         "200 of 200", "eval_loss 0.9 at 150", "skipped steps", "SIGTERM", "2 sessions", "1,234", "git.commit",
-        "ab" * 20, "optim: {lr: 0.0001}", "gradient norm by layer, step 200", "90.0 %", "last",
+        "40.4 %", "61.5 GiB", "how FLOPs are counted",
+            "ab" * 20, "optim: {lr: 0.0001}", "gradient norm by layer, step 200", "90.0 %", "last",
     ):  # fmt: skip
         assert words in text, words
-    assert page.tags.count("svg") == 8  # loss, gradient, rate, tokens/s, accuracy, goodput, two of layers
+    assert (
+        page.tags.count("svg") == 12
+    )  # loss, gradient, rate, four of speed, memory, accuracy, goodput, two of layers
 
 
 def test_hostile_text_adds_nothing(folder):
     page = Page(html(folder))
     assert not {"script", "img"} & set(page.tags)
     text = "".join(page.text)
-    assert text.count(HOSTILE) == 3 and json.dumps(HOSTILE) in text  # event, error, manifest; the config's
+    assert (
+        text.count(HOSTILE) == 4 and json.dumps(HOSTILE) in text
+    )  # event, error, manifest, FLOPs; the config's
     assert not [a for a in page.attributes if a[1].startswith("on")]
 
 
@@ -198,7 +210,7 @@ def test_a_browser_draws_it(browser, folder, scheme, width):
              })
            })"""
     )
-    assert len(boxes) == 8 and all(boxes)
+    assert len(boxes) == 12 and all(boxes)
     if os.environ.get("XLAM_SCREENSHOTS"):
         tab.screenshot(path=f"{os.environ['XLAM_SCREENSHOTS']}/run-{scheme}-{width}.png", full_page=True)
     tab.close()

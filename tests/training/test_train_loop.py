@@ -25,7 +25,8 @@ from xlam_jax.errors import InputError, WorkError
 from xlam_jax.release import load_model, save_hf
 from xlam_jax.training.config import TrainConfig
 from xlam_jax.training.loop import train
-from xlam_jax.training.run_folder import read_metrics
+from xlam_jax.training.notice import notice_seconds
+from xlam_jax.training.run_folder import read_lines, read_metrics
 
 EXACT = ("step", "loss", "accuracy", "grad_norm", "lr")
 
@@ -75,6 +76,8 @@ def test_the_run_folder(reference, world):
     assert (out / "tokenizer.json").read_bytes() == (world / "model" / "tokenizer.json").read_bytes()
     assert not list(out.rglob("*.partial")) and not list(out.rglob("*orbax-checkpoint-tmp*"))
     assert load_model(out)[0].num_layers == 4
+    (saved,) = [e for e in read_lines(out / "events.jsonl") if e["event"] == "complete"]
+    assert 0 < saved["seconds"] < result.seconds and notice_seconds(out) >= 60
 
 
 def test_eval_loss_is_that_of_the_objective_by_hand(reference, world):

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 
 from xlam_jax.bench import protocol
-from xlam_jax.bench.flops import mean_keys
 from xlam_jax.errors import InputError
 from xlam_jax.models.config import ModelConfig
+from xlam_jax.models.flops import mean_keys
 
 
 def backends() -> list[str]:

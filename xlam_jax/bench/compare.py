@@ -1,10 +1,8 @@
-"""The same step in torch: transformers' model, torch's AdamW, the same weights and tokens, in the same run.
-
-Rows hold one document each, because transformers packs by a dense mask only; that favours it.
-"""
+"""The same step in torch: transformers' model, torch's AdamW, the same weights, tokens and loss mask, in one run."""
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -13,21 +11,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from xlam_jax.bench import protocol
-from xlam_jax.bench.flops import flops_per_token
+from xlam_jax.bench.compare_torch import Baseline, TorchSide
 from xlam_jax.bench.profile import profile_if_possible
-from xlam_jax.data.batch import Batch
-from xlam_jax.errors import WorkError
+from xlam_jax.data.batch import Batch, stack
+from xlam_jax.errors import InputError, WorkError
 from xlam_jax.models import decoder
 from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.cross_entropy import chunked_cross_entropy
-from xlam_jax.models.hf_config import config_to_hf
+from xlam_jax.models.flops import mean_keys, step_flops
 from xlam_jax.models.spec import decay_mask, init, state_dict_from_params
 from xlam_jax.parallel.mesh import make_mesh
-from xlam_jax.training.objectives import sft_objective
+from xlam_jax.training.objectives import pick_targets, sft_objective
 from xlam_jax.training.optimizer import OptimConfig, make_optimizer
 from xlam_jax.training.step import init_state, make_step, micro_sharding
-
-_RATE = 1e-5
 
 
 def bench_compare(
@@ -40,6 +36,9 @@ def bench_compare(
     threads: int = 2,
     dtype: str = "float32",
     remat: str = "dots",
+    baseline: Baseline = "eager",
+    documents: int = 1,
+    trained: float = 1.0,
     profiled: bool = False,
 ) -> dict[str, Any]:
     """Times one optimizer step both ways: forward, backward, clipping, AdamW without decay.
@@ -50,15 +49,20 @@ def bench_compare(
       threads: of torch; XLA takes the cores that the process may use.
       dtype: of the products. bfloat16 means autocast in torch.
       remat: what our backward pass keeps, see `models.decoder.forward`.
+      baseline: how strong torch's side is, see `compare_torch.TorchSide`.
+      documents: packed in every row, of uneven lengths.
+      trained: share of each document, its end, that has a loss.
       profiled: run three more steps of ours under the profiler.
 
     Returns:
       for "xlam" and "torch": seconds of a step (median, p90), tokens/s, seconds of forward, backward and update,
-      loss of the first step; their `ratio` (tokens/s of xlam over torch) and `loss_difference`; `time_by_part` of
-      ours (see `bench.profile`) if asked for.
+      loss of the first step; their `ratio` (tokens/s of xlam over torch), what the `baseline` is, and
+      `loss_difference`; `time_by_part` of ours (see `bench.profile`) if asked for.
 
     Raises:
-      WorkError: torch or transformers is not installed, or the two losses differ: not the same work.
+      InputError: more documents than fit into a row.
+      WorkError: torch or transformers is not installed, torch cannot compile, or the two losses differ: not the same
+        work.
     """
     try:
         import torch
@@ -66,12 +70,11 @@ def bench_compare(
     except ImportError as e:
         raise WorkError(f"{e.name} is not installed", hint="pip install torch transformers") from e
     torch.set_num_threads(threads)
-    rng = np.random.default_rng(0)
-    tokens = rng.integers(0, cfg.vocab_size, (rows, seq_len + 1), dtype=np.int64)
+    batch = make_rows(cfg.vocab_size, rows, seq_len, documents, trained)
     params = init(cfg, jax.random.key(0))
-    theirs = _Torch(cfg, state_dict_from_params(params, cfg), tokens, dtype)
-    ours = _Jax(cfg, params, tokens, dtype, remat)
-    first = {"xlam": ours.step(), "torch": theirs.step()}
+    theirs = TorchSide(cfg, state_dict_from_params(params, cfg), batch, dtype, baseline)
+    ours = _Jax(cfg, params, batch, dtype, remat)
+    first = {"xlam": ours.step(), "torch": theirs.first_step()}
     difference = abs(first["xlam"] - first["torch"])
     if difference > (2e-3 if dtype == "float32" else 5e-2):
         raise WorkError(f"not the same work: losses {first['xlam']:.5f} and {first['torch']:.5f}")
@@ -83,7 +86,10 @@ def bench_compare(
             times[name].append(time.perf_counter() - begun)
     result: dict[str, Any] = {}
     positions = rows * seq_len
-    flops = flops_per_token(cfg, seq_len)
+    flops = step_flops(cfg)
+    lengths = [int(n) for row in batch.segment_ids for n in np.bincount(row)[1:]]
+    model_flops = flops.per_token * positions
+    model_flops += flops.per_pair * sum(n * mean_keys(n, cfg.sliding_window) for n in lengths)
     for name, side in (("xlam", ours), ("torch", theirs)):
         taken = times[name][warmup:]
         median = float(np.median(taken))
@@ -92,7 +98,7 @@ def bench_compare(
             "step_seconds": median,
             "step_seconds_p90": float(np.percentile(taken, 90)),
             "tokens_per_second": positions / median,
-            "tflops": positions * flops["total"] / median / 1e12,
+            "tflops": model_flops / median / 1e12,
             "forward_seconds": forward,
             "backward_seconds": max(both - forward, 0.0),
             "update_seconds": max(median - both, 0.0),
@@ -105,7 +111,10 @@ def bench_compare(
         "dtype": dtype,
         "remat": remat,
         "threads": threads,
-        "formula": flops["formula"],
+        "documents": documents,
+        "trained_positions": int((batch.loss_weights > 0).sum()),
+        "formula": flops.formula,
+        "baseline": theirs.describe(),
         **result,
         "ratio": result["xlam"]["tokens_per_second"] / result["torch"]["tokens_per_second"],
         "loss_difference": difference,
@@ -114,31 +123,60 @@ def bench_compare(
     }
 
 
+def make_rows(vocab_size: int, rows: int, seq_len: int, documents: int, trained: float) -> Batch:
+    """`[rows, seq_len]` of random tokens in so many documents a row, the end of each with a loss.
+
+    Raises:
+      InputError: more documents than positions.
+    """
+    if documents > seq_len:
+        raise InputError(
+            f"{documents} documents do not fit into {seq_len} positions", where="--documents", hint="fewer"
+        )
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(rows):
+        cuts = np.sort(rng.choice(np.arange(1, seq_len), documents - 1, replace=False))
+        lengths = np.diff([0, *cuts, seq_len])
+        texts = [rng.integers(0, vocab_size, n + 1, dtype=np.int32) for n in lengths]
+        positions = [np.arange(n, dtype=np.int32) for n in lengths]
+        found.append(
+            Batch(
+                tokens=np.concatenate([text[:-1] for text in texts]),
+                targets=np.concatenate([text[1:] for text in texts]),
+                loss_weights=np.concatenate(
+                    [p >= len(p) - math.ceil(trained * len(p)) for p in positions]
+                ).astype(np.float32),
+                segment_ids=np.repeat(np.arange(1, documents + 1, dtype=np.int32), lengths),
+                positions=np.concatenate(positions),
+            )
+        )
+    return stack(found)
+
+
 class _Jax:
     """Our step; every call waits for the loss."""
 
-    def __init__(self, cfg: ModelConfig, params: Any, tokens: np.ndarray, dtype: str, remat: str):
+    def __init__(self, cfg: ModelConfig, params: Any, batch: Batch, dtype: str, remat: str):
         self.mesh = make_mesh()
         kind = protocol.need_dtype(dtype, "--dtype")
-        shape = (1, tokens.shape[0], tokens.shape[1] - 1)
-        batch = Batch(
-            tokens[None, :, :-1].astype(np.int32),
-            tokens[None, :, 1:].astype(np.int32),
-            np.ones(shape, np.float32),
-            np.ones(shape, np.int32),
-            np.broadcast_to(np.arange(shape[2], dtype=np.int32), shape),
-        )
+        segments, targets = int(batch.segment_ids.max()), int((batch.loss_weights > 0).sum(axis=1).max())
         attention = "cudnn" if jax.default_backend() == "gpu" and dtype == "bfloat16" else "xla"
         with jax.set_mesh(self.mesh):
             objective = sft_objective(
-                cfg, compute_dtype=kind, attention=attention, max_segments=1, remat=remat
+                cfg,
+                compute_dtype=kind,
+                attention=attention,
+                max_segments=segments,
+                max_targets=targets,
+                remat=remat,
             )
             tx = make_optimizer(OptimConfig(), decay_mask(cfg))
-            self.batch = jax.device_put(batch, micro_sharding(self.mesh))
+            self.batch = jax.device_put(stack([batch]), micro_sharding(self.mesh))
             self.one = jax.tree.map(lambda x: x[0], self.batch)
             self.state, places = init_state(params, cfg, tx, self.mesh)
             step = make_step(objective, tx, places)
-            self.run = step.lower(self.state, self.batch, jnp.float32(_RATE)).compile()  # type: ignore[attr-defined]
+            self.run = step.lower(self.state, self.batch, jnp.float32(protocol.RATE)).compile()  # type: ignore[attr-defined]
 
         def loss(params: Any, batch: Batch) -> jax.Array:
             hidden, _ = decoder.forward(
@@ -149,17 +187,17 @@ class _Jax:
                 cfg,
                 compute_dtype=kind,
                 attention=attention,
-                max_segments=1,
+                max_segments=segments,
                 remat=remat,
             )
-            head = decoder.head_matrix(params)
-            return chunked_cross_entropy(hidden, head, batch.targets, batch.loss_weights)[0]
+            picked = pick_targets(hidden, batch.targets, batch.loss_weights, targets)
+            return chunked_cross_entropy(picked[0], decoder.head_matrix(params), *picked[1:])[0]
 
         self.loss, self.gradient = jax.jit(loss), jax.jit(jax.value_and_grad(loss))
 
     def step(self) -> float:
         with jax.set_mesh(self.mesh):
-            self.state, metrics = self.run(self.state, self.batch, jnp.float32(_RATE))
+            self.state, metrics = self.run(self.state, self.batch, jnp.float32(protocol.RATE))
             return float(metrics["loss"])
 
     def profile(self) -> list[dict[str, Any]] | None:
@@ -173,62 +211,3 @@ class _Jax:
             forward = protocol.timed(lambda: self.loss(params, self.one), times, 2)["median"]
             both = protocol.timed(lambda: self.gradient(params, self.one), times, 2)["median"]
         return forward, both
-
-
-class _Torch:
-    """The same step with transformers and torch."""
-
-    def __init__(self, cfg: ModelConfig, weights: dict[str, np.ndarray], tokens: np.ndarray, dtype: str):
-        import torch
-        from transformers import AutoConfig, AutoModelForCausalLM
-
-        self.torch, self.autocast = torch, dtype == "bfloat16"
-        self.device = "cuda" if torch.cuda.is_available() and jax.default_backend() == "gpu" else "cpu"
-        values = config_to_hf(cfg)
-        model = AutoModelForCausalLM.from_config(
-            AutoConfig.for_model(values.pop("model_type"), **values), attn_implementation="sdpa"
-        )
-        state = {name: torch.from_numpy(np.array(array)) for name, array in weights.items()}
-        missing = set(model.load_state_dict(state, strict=False).missing_keys) - {"lm_head.weight"}
-        if missing:
-            raise WorkError(f"transformers' model wants other weights: {sorted(missing)[:3]}")
-        model.tie_weights()
-        self.model = model.to(self.device).train()
-        self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=_RATE, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0
-        )
-        self.inputs = torch.from_numpy(tokens[:, :-1].copy()).to(self.device)
-        self.targets = torch.from_numpy(tokens[:, 1:].copy()).to(self.device)
-
-    def _loss(self) -> Any:
-        torch = self.torch
-        with torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.autocast):
-            logits = self.model(self.inputs, use_cache=False).logits
-        flat = logits.float().reshape(-1, logits.shape[-1])
-        return torch.nn.functional.cross_entropy(flat, self.targets.reshape(-1))
-
-    def step(self) -> float:
-        loss = self._loss()
-        loss.backward()
-        self.torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        return float(loss.detach())
-
-    def parts(self, times: int) -> tuple[float, float]:
-        """Seconds of the forward pass (with its graph), and of forward and backward."""
-
-        def both() -> None:
-            self._loss().backward()
-            self.optimizer.zero_grad(set_to_none=True)
-            self._wait()
-
-        def forward() -> None:
-            self._loss()
-            self._wait()
-
-        return protocol.timed(forward, times, 1)["median"], protocol.timed(both, times, 1)["median"]
-
-    def _wait(self) -> None:
-        if self.device == "cuda":
-            self.torch.cuda.synchronize()

@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from xlam_jax.bench.plan.hardware import Hardware, hardware
 from xlam_jax.errors import InputError
 
+RATE = 1e-5  # learning rate of steps that are timed
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
@@ -60,21 +60,6 @@ def ceiling(dtype: Any, size: int | None = None) -> float:
     a, b = (jax.random.normal(key, (n, n), dtype) for key in jax.random.split(jax.random.key(0)))
     product = jax.jit(jnp.matmul)
     return 2.0 * n**3 / timed(lambda: product(a, b), steps=10, warmup=3)["best"]
-
-
-def known_hardware(kind: str | None = None) -> Hardware | None:
-    """The data sheet of the first device, or None for one that is not in the table (a CPU)."""
-    kind = (kind or jax.devices()[0].device_kind).lower()
-    for mark, name in (
-        ("h100", "h100-sxm"),
-        ("h200", "h200"),
-        ("b200", "b200"),
-        ("v5p", "tpu-v5p"),
-        ("v6", "tpu-v6e"),
-    ):
-        if mark in kind or (name == "tpu-v5p" and kind == "tpu v5"):
-            return hardware(name)
-    return None
 
 
 def peak_memory() -> float | None:

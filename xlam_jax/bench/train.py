@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from xlam_jax.bench import protocol
-from xlam_jax.bench.flops import count, flops_per_token
 from xlam_jax.bench.plan.state import step_state
 from xlam_jax.bench.plan.work import Work
 from xlam_jax.bench.profile import profile_if_possible
@@ -20,8 +19,10 @@ from xlam_jax.data.batch import Batch, stack
 from xlam_jax.errors import InputError
 from xlam_jax.models.attention import most_segments
 from xlam_jax.models.config import ModelConfig
+from xlam_jax.models.flops import count, flops_per_token
 from xlam_jax.models.lora import LoraConfig, init_adapters
 from xlam_jax.models.spec import init
+from xlam_jax.parallel.hardware import known_hardware
 from xlam_jax.parallel.mesh import MeshConfig, make_mesh
 from xlam_jax.training.config import MoeOptions
 from xlam_jax.training.objectives import sft_objective
@@ -126,7 +127,7 @@ def bench_train(
     tokens, devices = rows * seq_len, device_mesh.size
     flops = flops_per_token(cfg, seq_len, lora=options.lora)
     achieved = tokens * flops["total"] / took["median"] / devices
-    sheet = protocol.known_hardware()
+    sheet = known_hardware()
     return {
         "rows": rows,
         "seq_len": seq_len,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from xlam_jax.cli import bench_flags, bench_speed
+from xlam_jax.cli import bench_compare, bench_flags, bench_speed
 from xlam_jax.cli.common import JsonOption, out, print_table, working, write_json
 
 app = typer.Typer(
@@ -154,4 +154,5 @@ def convert(
 
 
 bench_speed.register(app)
+bench_compare.register(app)
 bench_flags.register(app)

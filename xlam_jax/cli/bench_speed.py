@@ -1,4 +1,4 @@
-"""`xlam bench train|moe|attention|load|compile|compare|decode|accelerator`."""
+"""`xlam bench train|moe|attention|load|compile|accelerator`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from xlam_jax.cli.common import JsonOption, err, need_dir, out, print_table, working, write_json
+from xlam_jax.cli.common import JsonOption, err, out, print_table, working, write_json
 
 Model = Annotated[str, typer.Option(help="Name of a released shape, or a model folder.")]
 Layers = Annotated[int | None, typer.Option(min=1, help="Only this many of its layers.")]
@@ -29,19 +29,17 @@ def register(app: typer.Typer) -> None:
     add(attention, "attention --model tiny-llama --seq-len 64 --backend xla --steps 2 --warmup 1")
     add(load, "load runs/demo/shards --steps 5")
     add(compile_, "compile --model tiny-llama --layers 2,4 --seq-len 32", "compile")
-    add(compare, "compare --model tiny-llama --seq-len 32 --steps 2 --warmup 1")
-    add(decode, "decode runs/demo/model --batch 1,8 --new-tokens 16")
     add(accelerator, "accelerator runs/bench --rehearse --only attention")
 
 
-def _cut(model: str, layers: int | None) -> Any:
+def cut(model: str, layers: int | None) -> Any:
     from xlam_jax.bench.plan.work import find_model
     from xlam_jax.bench.train import cut_layers
 
     return cut_layers(find_model(model), layers)
 
 
-def _numbers(text: str, where: str) -> list[int]:
+def numbers(text: str, where: str) -> list[int]:
     from xlam_jax.errors import InputError
 
     parts = [p.strip() for p in text.split(",") if p.strip()]
@@ -63,7 +61,7 @@ def _tried_attention(name: str, cfg: Any, seq_len: int, dtype: str) -> str:
     return choice.backend
 
 
-def _named(model: str, layers: int | None) -> str:
+def named(model: str, layers: int | None) -> str:
     return f"{Path(model).name}-{layers}layers" if layers else Path(model).name
 
 
@@ -94,7 +92,7 @@ def train(
     from xlam_jax.models.lora import LoraConfig
     from xlam_jax.training.config import MoeOptions
 
-    cfg = _cut(model, layers)
+    cfg = cut(model, layers)
     options = StepOptions(
         remat=remat,
         param_dtype=param_dtype,
@@ -118,7 +116,7 @@ def train(
         )
     result = {"model": model, **result}
     write_json(json_file, result)
-    protocol.keep(folder, "train", _named(model, layers), result)
+    protocol.keep(folder, "train", named(model, layers), result)
     keys = (
         "model",
         "layers",
@@ -142,7 +140,7 @@ def train(
         + f"{result['device']}, jax {result['versions']['jax']}",
         highlight=False,
     )
-    _profile(result)
+    show_profile(result)
 
 
 def moe(
@@ -163,7 +161,7 @@ def moe(
     from xlam_jax.bench.moe import bench_moe
     from xlam_jax.bench.plan.work import find_model
 
-    counts = _numbers(tokens, "--tokens")
+    counts = numbers(tokens, "--tokens")
     with working("compiling and timing"):
         result = bench_moe(
             find_model(model), counts, only=backend or (), dtype=dtype, skew=skew, steps=steps, warmup=warmup
@@ -191,7 +189,7 @@ def attention(
     from xlam_jax.bench.attention import bench_attention
     from xlam_jax.bench.plan.work import find_model
 
-    lengths = _numbers(seq_len, "--seq-len")
+    lengths = numbers(seq_len, "--seq-len")
     with working("compiling and timing"):
         result = bench_attention(
             find_model(model),
@@ -216,7 +214,7 @@ def _table(title: str, rows: list[dict[str, Any]]) -> None:
             out.print(f"  {row['backend']}: {row['error']}", highlight=False)
 
 
-def _profile(result: dict[str, Any]) -> None:
+def show_profile(result: dict[str, Any]) -> None:
     from xlam_jax.bench.profile import KINDS
 
     if rows := result.get("time_by_part"):
@@ -261,7 +259,7 @@ def compile_(
     from xlam_jax.bench.compile import bench_compile
     from xlam_jax.bench.plan.work import find_model
 
-    depths = _numbers(layers, "--layers")
+    depths = numbers(layers, "--layers")
     with working("compiling"):
         result = bench_compile(find_model(model), depths, rows=rows, seq_len=seq_len, remat=remat)
     result = {"model": model, **result}
@@ -271,98 +269,6 @@ def compile_(
     out.print(
         f"largest over smallest: time {1 + result['spread_seconds']:.2f}, program {1 + result['spread_hlo']:.2f}"
     )
-
-
-def compare(
-    model: Model = "smollm2-135m",
-    layers: Layers = None,
-    rows: Rows = 1,
-    seq_len: SeqLen = 512,
-    steps: Steps = 10,
-    warmup: Warmup = 3,
-    threads: Annotated[int, typer.Option(min=1, help="Of torch.")] = 2,
-    dtype: Dtype = "float32",
-    remat: Annotated[str, typer.Option(help="Of ours: none, full, dots, names:a,b.")] = "dots",
-    profile: ProfileOption = False,
-    folder: Out = None,
-    json_file: JsonOption = None,
-) -> None:
-    """Time the same optimizer step with transformers and torch's AdamW, in turns, and print the ratio."""
-    from xlam_jax.bench import protocol
-    from xlam_jax.bench.compare import bench_compare
-
-    cfg = _cut(model, layers)
-    with working("compiling and timing"):
-        result = bench_compare(
-            cfg,
-            rows=rows,
-            seq_len=seq_len,
-            steps=steps,
-            warmup=warmup,
-            threads=threads,
-            dtype=dtype,
-            remat=remat,
-            profiled=profile,
-        )
-    result = {"model": model, **result}
-    write_json(json_file, result)
-    protocol.keep(folder, "compare", _named(model, layers), result)
-    print_table(
-        f"one step, {result['layers']} layers, {rows} x {seq_len}, {dtype}",
-        [
-            {"": side, **{k: v for k, v in result[side].items() if k != "first_loss"}}
-            for side in ("xlam", "torch")
-        ],
-    )
-    out.print(
-        f"ratio {result['ratio']:.2f}: tokens/s of xlam over transformers {result['versions']['transformers']} "
-        f"with torch {result['versions']['torch']}; first losses differ by {result['loss_difference']:.1e}",
-        highlight=False,
-    )
-    _profile(result)
-
-
-def decode(
-    model: Annotated[Path, typer.Argument(metavar="DIR", help="A Hugging Face model folder.")],
-    batch: Annotated[str, typer.Option(help="Sequences that decode together.")] = "1,8,32",
-    prompt_tokens: Annotated[int, typer.Option(min=1, help="Length of each prompt.")] = 256,
-    new_tokens: Annotated[int, typer.Option(min=1, help="Decode steps that are timed.")] = 32,
-    repeats: Annotated[int, typer.Option(min=1, help="Timed rounds.")] = 5,
-    threads: Annotated[int, typer.Option(min=1, help="Of torch.")] = 2,
-    folder: Out = None,
-    json_file: JsonOption = None,
-) -> None:
-    """Greedy decoding beside transformers' generate, in turns: tokens/s of both and the ratio."""
-    from xlam_jax.bench import protocol
-    from xlam_jax.bench.decode import bench_decode
-
-    need_dir(model, "model folder")
-    with working("loading") as status:
-        result = bench_decode(
-            model,
-            batches=_numbers(batch, "--batch"),
-            prompt_tokens=prompt_tokens,
-            new_tokens=new_tokens,
-            repeats=repeats,
-            threads=threads,
-            progress=status,
-        )
-    write_json(json_file, result)
-    protocol.keep(folder, "decode", model.name, result)
-    for part in ("decode", "prefill"):
-        print_table(
-            f"{part}, tokens/s",
-            [
-                {
-                    "batch": row["batch"],
-                    "xlam": round(row[f"xlam_{part}"], 1),
-                    "transformers": round(row[f"transformers_{part}"], 1),
-                    "ratio": round(row[f"{part}_ratio"], 2),
-                    "same tokens %": round(100 * row["same_tokens"], 1),
-                }
-                for row in result["rows"]
-            ],
-        )
 
 
 def accelerator(

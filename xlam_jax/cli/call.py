@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from xlam_jax.cli.common import JsonOption, need_dir, need_file, out, print_table, working, write_json
+from xlam_jax.cli.common import JsonOption, err, need_dir, need_file, out, print_table, working, write_json
 from xlam_jax.errors import InputError, WorkError
 
 if TYPE_CHECKING:
@@ -50,10 +50,15 @@ def call(
     need_dir(model, "model folder")
     offered = read_tools(tools)
     from xlam_jax.format import ParseError, Record
+    from xlam_jax.format.call_formats.value_rules import unsaid
     from xlam_jax.inference import Engine
 
     engine = Engine.from_folder(model, max_len=max_len, batch_size=1)
     codec = engine.codec
+    grammar = codec.grammar(offered, 1, max_calls) if constrained else None
+    missed = unsaid(grammar or "")
+    for line in missed:
+        err.print(f"the grammar does not hold {line}", markup=False, highlight=False)
     prompt = codec.prompt(Record(id="call", query=query, tools=offered, steps=()))
     with working("thinking"):
         (generation,) = engine.generate(
@@ -62,7 +67,7 @@ def call(
             temperature=temperature,
             top_p=top_p,
             seed=seed,
-            grammars=[codec.grammar(offered, 1, max_calls)] if constrained else None,
+            grammars=[grammar] if constrained else None,
         )
     if not generation.token_ids:
         raise InputError(
@@ -79,6 +84,7 @@ def call(
         "thought": "",
         "calls": None,
         "results": None,
+        "unsaid": missed,
     }
     if raw:
         out.print("raw text", style="dim")

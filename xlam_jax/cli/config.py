@@ -13,15 +13,24 @@ from xlam_jax.cli.common import JsonOption, out, print_table, write_json
 MODELS = {
     "train": ("xlam_jax.training.config", "TrainConfig", "xlam train"),
     "data": ("xlam_jax.data.build", "BuildConfig", "xlam data build"),
+    "pairs": ("xlam_jax.data.build", "BuildConfig", "xlam data build"),
     "augment": ("xlam_jax.data.augment.config", "AugmentConfig", "xlam data augment"),
     "verify": ("xlam_jax.data.quality.verify", "VerifyConfig", "xlam data verify"),
     "apigen": ("xlam_jax.apigen.run", "RunConfig", "xlam apigen run"),
 }
 
 
+# Said above the keys of a kind.
+NOTES = {
+    "pairs": "Preference pairs are built by the same keys, with `kind: preference` and inputs that `xlam data pairs` "
+    "wrote (its choices are options of the command). `pair_layout` is for pairs alone, `share_prompts` not for them.",
+}
+
+
 class Kind(StrEnum):
     train = "train"
     data = "data"
+    pairs = "pairs"
     augment = "augment"
     verify = "verify"
     apigen = "apigen"
@@ -55,6 +64,8 @@ def config(
         facts = {**dataclasses.asdict(keys[0]), "example": keys[0].example}
         print_table(kind.value, [{"": name, "found": value} for name, value in facts.items()])
         return
+    if not key and kind.value in NOTES:
+        out.print(NOTES[kind.value], highlight=False)
     for k in keys:
         default = f"  [{k.default}]" if k.default else ""
         out.print(f"{k.name}  {k.type}{default}", style="bold", highlight=False, soft_wrap=True)
@@ -80,9 +91,11 @@ def page() -> str:
         "xlam config train\n"
         "xlam config train optim.lr\n"
         "xlam config data validation --json runs/keys.json\n"
+        "xlam config pairs pair_layout\n"
         "xlam config apigen --schema\n"
         "```\n",
     ]
     for kind, (_, _, command) in MODELS.items():
-        parts += [f"## {kind}: `{command}`\n", markdown(model_of(kind))]
+        note = [NOTES[kind] + "\n"] if kind in NOTES else []
+        parts += [f"## {kind}: `{command}`\n", *note, markdown(model_of(kind))]
     return "\n".join(parts)

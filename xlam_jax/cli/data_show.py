@@ -22,6 +22,9 @@ CallFormatOption = Annotated[str, typer.Option(help="Call format.")]
 TemplateOption = Annotated[str, typer.Option(help="Chat template.")]
 LayoutOption = Annotated[str, typer.Option(help="Layout of the sections.")]
 ThoughtOption = Annotated[bool, typer.Option("--thought", help="Write thoughts before the calls.")]
+PresetOption = Annotated[
+    str, typer.Option(help="A released family's codec, in place of the four options before.")
+]
 TokenizerOption = Annotated[
     Path | None,
     typer.Option("--tokenizer", metavar="FOLDER", help="A model, for its tokens and loss mask."),
@@ -59,6 +62,7 @@ def show(
     template: TemplateOption = "chatml",
     layout: LayoutOption = "brackets",
     thought: ThoughtOption = False,
+    preset: PresetOption = "",
     json_path: JsonOption = None,
 ) -> None:
     """Shows records as the text a model is trained on: what it must write is coloured.
@@ -67,7 +71,16 @@ def show(
     """
     from xlam_jax.format import get_codec, read_records
 
-    codec = get_codec(call_format, template, layout, thought)
+    if preset:
+        from xlam_jax.format.presets import get_preset
+
+        if (call_format, template, layout, thought) != ("xlam-json", "chatml", "brackets", False):
+            raise InputError(
+                "a preset leaves no choice of call format, template, layout or thought", where="--preset"
+            )
+        codec = get_preset(preset).codec
+    else:
+        codec = get_codec(call_format, template, layout, thought)
     found = select(read_records(path), codec, ids or (), grep)
     chosen = islice(found, offset, offset + (limit or (_HTML_LIMIT if html else _LIMIT)))
     if html:
@@ -82,10 +95,10 @@ def show(
         return
     shown = []
     for record in chosen:
-        rendered = codec.styled(record.style).render(record)
-        _print_record(record, rendered)
-        spans = [{"start": s.start, "end": s.end, "kind": s.kind, "step": s.step} for s in rendered.spans]
-        shown.append({"id": record.id, "text": rendered.text, "spans": spans})
+        for rendered in codec.styled(record.style).texts(record):
+            _print_record(record, rendered)
+            spans = [{"start": s.start, "end": s.end, "kind": s.kind, "step": s.step} for s in rendered.spans]
+            shown.append({"id": record.id, "text": rendered.text, "spans": spans})
     from rich.text import Text
 
     legend = Text("  ").join(Text(kind, style=style) for kind, style in _STYLES.items())

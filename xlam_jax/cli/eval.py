@@ -197,6 +197,8 @@ def _score(
         print_table("failures", failures)
     speed = _speed(engine)
     s = report.summary
+    for line in s.get("unsaid", ()):
+        err.print(f"the grammar does not hold {line}", markup=False, highlight=False)
     out.print(f"{s['seconds_per_call']:.2f} seconds per call; {_words(speed)}", highlight=False)
     return {"summary": s, "speed": speed, "constrained": constrained, "out": str(out_dir or "")}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -77,6 +78,7 @@ def launch(
     from xlam_jax.config import load_config
     from xlam_jax.manifests import Options
     from xlam_jax.training.config import TrainConfig
+    from xlam_jax.training.notice import notice_seconds
 
     # %a is the number of a task in a Slurm array (launch/slurm.sbatch).
     settings = load_config(TrainConfig, config, [word.replace("%a", "0") for word in overrides or ()])
@@ -84,9 +86,15 @@ def launch(
         image=image, namespace=namespace, queue=queue, gpu_type=gpu_type, gpus=gpus, topology=topology,
         claim=claim, secrets=tuple(secret or ()), network=network,
     )  # fmt: skip
+    # A notice of one's own goes before what the run measured.
+    notice = None if "SBATCH_SIGNAL" in os.environ else notice_seconds(settings.out)
+    if notice and target == TargetChoice.slurm:
+        err.print(
+            f"notice before the time limit: {notice} s, by the saves of {settings.out}", highlight=False
+        )
     plan = launchers.launch(
         target.value, config, overrides or (), nodes=nodes, kind=kind, name=name, out=str(settings.out),
-        options=options,
+        options=options, notice=notice,
     )  # fmt: skip
     # Where tensor or context split, several nodes may share rows; rows made from samples always divide.
     if settings.mesh.tensor == settings.mesh.context == 1 and not settings.batch.samples:

@@ -67,9 +67,12 @@ def train(
         "accuracy",
         "tokens_per_second",
         "target_tokens_per_second",
+        "seconds_per_step",
+        "tflops_per_device",
         "seconds",
     )
     row = {key: getattr(result, key) for key in keys}
+    row |= {"MFU": f"{result.mfu:.1%}"} if result.mfu is not None else {}
     row |= {**result.eval, "goodput": result.goodput, "peak GiB": result.peak_rss_gib}
     if first:
         write_json(json_file, asdict(result))

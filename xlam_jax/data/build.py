@@ -28,7 +28,7 @@ from xlam_jax.data.forks import fill_forks, group, length_of
 from xlam_jax.data.mixture import Holdout, InputConfig, ValidationConfig, choose, epochs_of, held_texts
 from xlam_jax.data.pack import Document, fill, plan
 from xlam_jax.data.preference import PairLayout, fill_pairs
-from xlam_jax.data.rows import Row, document_kind, tokenise
+from xlam_jax.data.rows import CONTRADICTION, Row, document_kind, tokenise
 from xlam_jax.data.shards import file_hash, full_disk_is_told, write_shards
 from xlam_jax.data.spool import Spool
 from xlam_jax.data.tokenize import check_tokenizer, load_tokenizer, tokenizer_hash
@@ -145,7 +145,8 @@ def build(
 
     Raises:
       InputError: a missing or malformed input (with file:line), a tokenizer that lacks the stop token,
-        shares that cannot be met, or no row left to train on.
+        shares that cannot be met, rows whose format instruction asks for other answers than theirs, or no row
+        left to train on.
     """
     out, mixture = Path(config.out), config.mixture
     for source in mixture:
@@ -167,6 +168,7 @@ def build(
             holdout = replace(holdout, texts=texts)
         task = tokenise(config, holdout)
         firsts, inputs = [0], []
+        contradictory: list[str] = []
         licences: list[Counter[str]] = []
         sources: list[Counter[str]] = []
         for source in mixture:
@@ -176,6 +178,7 @@ def build(
             for result in engine.run(task, _lines(source)):
                 for entry in result.entries:
                     ledger.add_entry(entry)
+                    contradictory += [entry.id] if entry.reason == CONTRADICTION else []
                 read += len(result.entries)
                 for row in result.rows:
                     if row.part == "validation":
@@ -189,6 +192,9 @@ def build(
             firsts.append(len(spool))
             inputs.append(_input(source, read, firsts[-1] - firsts[-2]))
         yields = ledger.table()
+        if contradictory:
+            ledger.close()
+            raise _contradiction(contradictory, config)
         if not len(spool):
             ledger.close()  # the one thing to keep: it says why
             raise _nothing_left(inputs, yields, config)
@@ -215,14 +221,18 @@ class _Validation:
         )
         self._records = stack.enter_context(TemporaryFile("w+", encoding="utf-8"))  # noqa: SIM115
         self._functions: set[str] = set()
+        self._count = 0
 
     def add(self, row: Row) -> None:
         self.spool.add(row.document, row.record.id)
+        if row.again:
+            return
+        self._count += 1
         self._records.write(json.dumps(row.to_json(), ensure_ascii=False, allow_nan=False) + "\n")
         self._functions.update(functions_of(row.record)[0])
 
     def write(self) -> dict[str, Any]:
-        facts = {"functions": len(self._functions), "records": len(self.spool), "out": str(self._out)}
+        facts = {"functions": len(self._functions), "records": self._count, "out": str(self._out)}
         if not len(self.spool):
             return facts
         self._records.seek(0)
@@ -323,6 +333,15 @@ class _Reading(Sequence[Document]):
 
     def name(self, i: int) -> str:
         return self._spool[int(self._used[i])][1]
+
+
+def _contradiction(ids: list[str], config: BuildConfig) -> InputError:
+    named = ", ".join(ids[:5]) + (", ..." if len(ids) > 5 else "")
+    return InputError(
+        f"the format instruction of {len(ids)} rows asks for other answers than theirs: {named}",
+        where=f"{config.out}.ledger.jsonl has what each asks for",
+        hint="augment with the `preset` that the data is built with, or build with the codec of the instructions",
+    )
 
 
 def _nothing_left(inputs: list[dict], yields: list[dict], config: BuildConfig) -> InputError:

@@ -101,7 +101,8 @@ def _values(name: str, schema: Any, pool: Pool) -> list[Any]:
     if isinstance(schema.get("enum"), list):
         return schema["enum"]
     kind = schema.get("type")
-    kinds = {"number": ("number", "integer")}.get(str(kind), (kind,))
+    kinds = [*kind] if isinstance(kind, list) else [kind]
+    kinds += ["integer"] if "number" in kinds and "integer" not in kinds else []
     named = [v for v in pool.names.get(name, ()) if json_type(v) in kinds]
     return named or [v for k in kinds for v in pool.values.get(str(k), ())]
 

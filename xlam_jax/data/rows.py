@@ -13,6 +13,7 @@ from xlam_jax.data.pack import Document, document
 from xlam_jax.data.preference import PairDocument, pair_document
 from xlam_jax.data.tokenize import EncodeError, Encoder, load_tokenizer, special_token_in, special_tokens
 from xlam_jax.format.codec import Codec, Rendered
+from xlam_jax.format.instructions import contradiction
 from xlam_jax.format.pair import Pair
 from xlam_jax.format.record import Record, parse_line
 from xlam_jax.ledger import Entry
@@ -21,16 +22,22 @@ if TYPE_CHECKING:
     from xlam_jax.data.build import BuildConfig
 
 STAGE = "tokenise"
+CONTRADICTION = "contradictory_instruction"
 
 
 @dataclass(frozen=True)
 class Row:
-    """A tokenised record, or pair with its chosen record, on its way to a spool."""
+    """A tokenised record, or pair with its chosen record, on its way to a spool.
+
+    Attributes:
+      again: a further text of the record before, see `Codec.texts`.
+    """
 
     part: str
     record: Record
     document: Document | PairDocument
     pair: Pair | None = None
+    again: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """The line it would be in a file of its kind."""
@@ -84,15 +91,26 @@ class TokeniseRecords(_Tokenise):
             if (found := self._admit(record, result, line)) is None:
                 continue
             part, kept = found
-            rendered.append(_rendered(kept, codec, "record"))
-            admitted.append((part, kept, len(record.tools) - len(kept.tools)))
-        encoded = _encoder(config.tokenizer)[0](rendered, config.seq_len)
-        for (part, record, removed), row in zip(admitted, encoded, strict=True):
-            if isinstance(row, EncodeError):
-                result.entries.append(_dropped(record, row.code, row.what))
+            styled = codec.styled(kept.style)
+            if said := contradiction(kept, styled):
+                result.entries.append(_dropped(record, CONTRADICTION, said))
                 continue
-            result.rows.append(Row(part, record, document(row)))
-            result.entries.append(_passed(record, removed))
+            texts = [
+                t for t in styled.texts(kept) if any(s.kind == "assistant" and s.weight for s in t.spans)
+            ]
+            texts = texts or [styled.render(kept)]
+            rendered += [(text, styled, f"record {kept.id}") for text in texts]
+            admitted.append((part, kept, len(record.tools) - len(kept.tools), len(texts)))
+        encoded = iter(_encoder(config.tokenizer)[0](rendered, config.seq_len))
+        for part, record, removed, count in admitted:
+            rows = [next(encoded) for _ in range(count)]
+            refused = [row for row in rows if isinstance(row, EncodeError)]
+            if len(refused) == count:
+                result.entries.append(_dropped(record, refused[0].code, refused[0].what))
+                continue
+            kept = [document(row) for row in rows if not isinstance(row, EncodeError)]
+            result.rows += [Row(part, record, made, again=i > 0) for i, made in enumerate(kept)]
+            result.entries.append(_passed(record, removed, refused, count))
         return result
 
 
@@ -113,6 +131,9 @@ class TokenisePairs(_Tokenise):
             part, kept = found
             removed = len(both.tools) - len(kept.tools)
             pair = replace(pair, chosen=replace(pair.chosen, tools=kept.tools))
+            if said := contradiction(pair.chosen, codec.styled(pair.chosen.style)):
+                result.entries.append(_dropped(pair.chosen, CONTRADICTION, said))
+                continue
             rendered.append(_rendered(pair.chosen, codec, "chosen of pair"))
             rendered.append(_rendered(pair.rejected_record, codec, "rejected of pair"))
             admitted.append((part, pair, removed))
@@ -159,7 +180,10 @@ def _raised(encoded: Any) -> Any:
     return encoded
 
 
-def _passed(record: Record, removed: int) -> Entry:
+def _passed(record: Record, removed: int, refused: Sequence[EncodeError] = (), count: int = 1) -> Entry:
+    if refused:
+        detail = f"{len(refused)} of {count} steps: {refused[0].what}"
+        return Entry(record.id, record.source, STAGE, "repaired", refused[0].code, detail)
     if removed:
         detail = f"{removed} tools kept for validation were taken away"
         return Entry(record.id, record.source, STAGE, "repaired", "held_out_tool", detail)

@@ -44,7 +44,8 @@ class EncodeError(InputError):
 
 @dataclass(frozen=True)
 class Encoded:
-    """`ids` int32 [n]; `weights` float32 [n], 1.0 exactly on the tokens of assistant spans."""
+    """`ids` int32 [n]; `weights` float32 [n], each step's weight (1.0) on the tokens of its assistant span, 0.0
+    elsewhere."""
 
     ids: np.ndarray
     weights: np.ndarray
@@ -128,7 +129,7 @@ def _is_escaped(text: str) -> bool:
 def encode(
     rendered: Rendered, tokenizer: Any, *, bos: str = "", max_len: int | None = None, where: str = ""
 ) -> Encoded:
-    """Tokenises `rendered.text` once and weighs each token: 1.0 inside "assistant" spans, 0.0 elsewhere.
+    """Tokenises `rendered.text` once and weighs each token: its step's weight inside "assistant" spans, 0 elsewhere.
 
     The text already holds every special token, BOS too, so the tokenizer adds none.
 
@@ -290,7 +291,9 @@ def _weigh(
             raise EncodeError(
                 "no_stop_token", f"assistant turn {span.step} does not end with the stop token", where=where
             )
-        weights[inside] = 1.0
+        if not span.weight:
+            continue
+        weights[inside] = span.weight
         turns.append((span.step, span.start, int(trained[0])))
     if not turns:
         raise EncodeError(

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from xlam_jax.errors import InputError
 from xlam_jax.format import Codec, ParseError, Record, Tool, ToolCall
+from xlam_jax.format.call_formats.value_rules import unsaid
 from xlam_jax.scoring.bfcl import answers_of, score
 from xlam_jax.scoring.intervals import wilson
 
@@ -145,6 +146,9 @@ def evaluate_cases(
       tool_choice: of the grammar: "auto" lets the model answer with an empty list, "required" demands a call
         where there are tools.
 
+    Returns:
+      With `constrained`, `summary["unsaid"]` lists what the tools' schemas say that the grammars do not.
+
     Raises:
       InputError: no cases, or an unknown tool_choice.
     """
@@ -158,7 +162,11 @@ def evaluate_cases(
     if constrained:
         for i, case in enumerate(cases):
             fewest = 1 if tool_choice == "required" and case.tools else 0
-            grammar = codec.grammar(case.tools, fewest)
+            try:
+                grammar = codec.grammar(case.tools, fewest)
+            except InputError as e:
+                refused[i] = f"{e.where}: {e.what}" if e.where else e.what
+                continue
             if reason := engine.grammar_error(grammar):
                 refused[i] = reason
             else:
@@ -176,7 +184,12 @@ def evaluate_cases(
     )
     by_case = dict(zip(asked, generations, strict=True))
     rows = tuple(_row(case, by_case.get(i), refused.get(i, ""), codec) for i, case in enumerate(cases))
-    return EvalReport(rows, summarise(rows, time.perf_counter() - begin))
+    summary = summarise(rows, time.perf_counter() - begin)
+    if constrained:
+        summary["unsaid"] = list(
+            dict.fromkeys(line for grammar in grammars for line in unsaid(grammar or ""))
+        )
+    return EvalReport(rows, summary)
 
 
 def summarise(rows: Sequence[Row], seconds: float) -> dict[str, Any]:

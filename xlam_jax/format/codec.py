@@ -11,46 +11,29 @@ spans still point at the answers; whether such text may become a special token i
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import functools
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from xlam_jax.errors import InputError
 from xlam_jax.format.call_formats import CALL_FORMATS, Answer, CallFormat, Piece, StreamParser
+from xlam_jax.format.history import with_history
 from xlam_jax.format.layout import LAYOUTS, Layout
-from xlam_jax.format.opening import as_text, is_plain_chat, opening
+from xlam_jax.format.messages import messages_of, observation_of
+from xlam_jax.format.opening import is_plain_chat, opening
 from xlam_jax.format.record import Record, Step, Style, Tool, ToolCall
+from xlam_jax.format.rendered import Rendered, Span
 from xlam_jax.format.templates import TEMPLATES, ChatTemplate, chat_template
+from xlam_jax.format.thinking import spoken, untagged
 from xlam_jax.format.tools import openai_view
 from xlam_jax.format.turn_stream import TurnStream
 
-# Short on purpose: every prompt of every sample pays for it.
+# Short: every prompt pays for it.
 TASK_INSTRUCTION = "Answer the query by calling the tools. Call none if no tool fits."
-
-
-@dataclass(frozen=True)
-class Span:
-    """Characters `[start, end)` of the text.
-
-    `kind` is `assistant` (all that the model writes in a turn, stop token included) or a part of it:
-    `content` (the answer), `thought`, `name`, `arguments` (inside the answer), `stop`. Text inside JSON
-    strings is in its escaped form; a plain reply is `content` and `thought` alike. `step` counts from 0.
-    """
-
-    start: int
-    end: int
-    kind: str
-    step: int
-
-
-@dataclass(frozen=True)
-class Rendered:
-    """A conversation as text; spans ordered by start, outer before inner."""
-
-    text: str
-    spans: tuple[Span, ...]
 
 
 @dataclass(frozen=True)
@@ -59,6 +42,9 @@ class Codec:
 
     A record without tools and without format instruction is an ordinary chat: its task instruction is the
     system text, and its answers without calls are plain text, whatever `thought` says.
+
+    With `history`, what came before a step is no turns but a list inside its one prompt (see `history.py`),
+    so each step of a record is a text of its own: `render` writes the last one, `texts` all.
     """
 
     format: CallFormat
@@ -67,6 +53,7 @@ class Codec:
     thought: bool = False
     task_instruction: str = TASK_INSTRUCTION
     own_format_instruction: str = ""
+    history: bool = False
 
     @property
     def call_format(self) -> str:
@@ -88,7 +75,7 @@ class Codec:
         """All choices in one word, for manifests."""
         order = "" if self.order == LAYOUTS[self.layout].order else "(" + ", ".join(self.order).lower() + ")"
         name = "/".join((self.call_format, self.template, self.layout)) + order
-        return name + ("+thought" if self.thought else "")
+        return name + ("+thought" if self.thought else "") + ("+history" if self.history else "")
 
     @property
     def order(self) -> tuple[str, ...]:
@@ -99,6 +86,16 @@ class Codec:
     def format_instruction(self) -> str:
         """The format instruction of records that bring none."""
         return self.own_format_instruction or self.format.instructions(self.thought)[0]
+
+    def instruction_of(self, record: Record) -> str:
+        """The record's own format instruction, empty where it has none.
+
+        A wording of our own that asks for a thought where this codec writes none, or the other way round, is
+        taken for its counterpart: the instruction says what the answer will be.
+        """
+        text = record.format_instruction
+        others = _instructions(self.call_format, not self.thought) if text else ()
+        return _instructions(self.call_format, self.thought)[others.index(text)] if text in others else text
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -115,13 +112,15 @@ class Codec:
             out["task_instruction"] = self.task_instruction
         if self.own_format_instruction:
             out["format_instruction"] = self.own_format_instruction
+        if self.history:
+            out["history"] = True
         return out
 
     def styled(self, style: Style | None) -> Codec:
         """The codec that writes a record of this style: what the style leaves empty stays as it is.
 
         A format instruction of the codec's own goes when the call format changes, and an order of sections
-        when the layout does.
+        and a history when the layout does.
 
         Raises:
           InputError: unknown names, or an order that the layout cannot write.
@@ -135,6 +134,7 @@ class Codec:
         if style.layout and style.layout != self.layout:
             changed["layout"] = style.layout
             changed.pop("sections", None)
+            changed.pop("history", None)
         if style.sections:
             changed["sections"] = style.sections
         return get_codec(**changed)
@@ -150,11 +150,13 @@ class Codec:
         return self.chat.bos
 
     def render(self, record: Record) -> Rendered:
-        """The whole conversation with an `assistant` span for every step.
+        """The whole conversation with an `assistant` span for every step; the last step where there is a history.
 
         Raises:
           InputError: arguments that JSON cannot hold (names the record).
         """
+        if self._as_history(record) and record.steps:
+            return self._last(record, len(record.steps) - 1)
         chunks, spans = [self._opening(record)], []
         length = len(chunks[0])
         for i, step in enumerate(record.steps):
@@ -163,6 +165,12 @@ class Codec:
             spans.extend(turn_spans)
             length += len(turn)
         return Rendered("".join(chunks), tuple(spans))
+
+    def texts(self, record: Record) -> list[Rendered]:
+        """The texts that teach all steps of a record: one, or one a step where there is a history."""
+        if not self._as_history(record) or len(record.steps) < 2:
+            return [self.render(record)]
+        return [self._last(record, i) for i in range(len(record.steps))]
 
     def prompt(self, record: Record, step: int = 0) -> str:
         """The text a model is given to write step `step`; later steps are not looked at.
@@ -174,14 +182,22 @@ class Codec:
         """
         if not 0 <= step <= len(record.steps):
             raise InputError(f"step {step} of a record with {len(record.steps)}", where=f"record {record.id}")
+        if step and self._as_history(record):
+            now, history = with_history(record, step)
+            end = self.chat.user[1] + self.chat.assistant
+            return (self._opening(now) + self.chat.assistant).removesuffix(end) + history + end
         turns = (self._turn(record, s, i, 0)[0] for i, s in enumerate(record.steps[:step]))
         return self._opening(record) + "".join(turns) + self.chat.assistant
 
-    def parse(self, text: str) -> Answer:
+    def parse(self, text: str, strict: bool = True) -> Answer:
         """Reads raw model output, with or without the stop token.
 
         What the chat template has around an answer is no part of it. Whitespace and a fence of backticks
-        around the whole are forgiven, and what else a call format says it reads.
+        around the whole are forgiven, words around calls are the thought, and what else a call format says it
+        reads. Words alone are an answer without calls.
+
+        Args:
+          strict: a malformed call is an error that says which one; otherwise it is left out.
 
         Raises:
           ParseError: and nothing else, whatever the text.
@@ -190,11 +206,11 @@ class Codec:
           >>> get_codec().parse('{"tool_calls": [{"name": "f", "arguments": {"a": 1}}]}').tool_calls
           (ToolCall(name='f', arguments={'a': 1}),)
         """
-        stream = self.stream()
+        stream = self.stream(strict)
         stream.feed(text)
         return stream.close()
 
-    def stream(self) -> StreamParser:
+    def stream(self, strict: bool = True) -> StreamParser:
         """Reads raw model output that arrives in chunks; the same answer as `parse` for every split.
 
         Example:
@@ -205,7 +221,7 @@ class Codec:
           [ToolCall(name='f', arguments={})]
         """
         chat = self.chat
-        inner = self.format.stream(chat.stop)
+        inner = self.format.stream(chat.stop, strict)
         return TurnStream(inner, chat) if chat.lead or chat.before_stop else inner
 
     def render_calls(self, calls: Iterable[ToolCall], thought: str = "") -> str:
@@ -216,37 +232,15 @@ class Codec:
         """The record as OpenAI chat messages and tools.
 
         A task instruction becomes the system message. Format instruction and few-shot examples have no
-        place there: see `template_kwargs`. Arguments stay objects, as Hugging Face templates expect them.
+        place there: see `template_kwargs`.
         """
-        out: list[dict[str, Any]] = []
-        if record.task_instruction:
-            out.append({"role": "system", "content": record.task_instruction})
-        out.append({"role": "user", "content": record.query})
-        for i, step in enumerate(record.steps, 1):
-            calls = [
-                {
-                    "id": f"call_{i}_{j}",
-                    "type": "function",
-                    "function": {"name": c.name, "arguments": c.arguments},
-                }
-                for j, c in enumerate(step.tool_calls, 1)
-            ]
-            message: dict[str, Any] = {"role": "assistant", "content": step.thought}
-            if calls:
-                message["tool_calls"] = calls
-            out.append(message)
-            if (observation := _observation(step)) is not None:
-                result = {"role": "tool", "content": observation}
-                out.append({**result, "tool_call_id": calls[0]["id"]} if calls else result)
-            if step.user_input:
-                out.append({"role": "user", "content": step.user_input})
-        return out, [openai_view(tool) for tool in record.tools]
+        return messages_of(record), [openai_view(tool) for tool in record.tools]
 
     def template_kwargs(self, record: Record) -> dict[str, Any]:
         """What `apply_chat_template` needs beside messages and tools to equal `render`."""
         kwargs: dict[str, Any] = {}
         if record.format_instruction:
-            kwargs["format_instruction"] = record.format_instruction
+            kwargs["format_instruction"] = self.instruction_of(record)
         if record.few_shot_examples:
             kwargs["few_shot_examples"] = list(record.few_shot_examples)
         return kwargs
@@ -260,10 +254,14 @@ class Codec:
             task_instruction=self.task_instruction,
             format_instruction=self.format_instruction,
             with_thought=self.thought,
+            words=dataclasses.asdict(self.format.words) if self.format.words else None,
+            history=self.history,
         )
 
     def grammar(self, tools: Sequence[Tool], min_calls: int = 1, max_calls: int | None = 10) -> str:
         """Lark fragment of the answers that call these tools, for llguidance; its main rule is `answer`.
+
+        Where no call is demanded, an answer may be words.
 
         Args:
           max_calls: at most this many calls, None for no limit; a weak model repeats one on and on.
@@ -271,18 +269,39 @@ class Codec:
         Raises:
           InputError: calls are demanded where there are no tools.
         """
-        return self.format.grammar(tools, min_calls, max_calls, self.thought)
+        fragment = self.format.grammar(tools, min_calls, max_calls, self.thought)
+        if min_calls or self.thought or self.format.words is None:
+            return fragment
+        return f"answer: SAID | called\nSAID: {self.format.words.lark()}\n" + re.sub(
+            r"^answer:", "called:", fragment, flags=re.MULTILINE
+        )
+
+    def _as_history(self, record: Record) -> bool:
+        return self.history and not is_plain_chat(record)
+
+    def _last(self, record: Record, step: int) -> Rendered:
+        """Step `step` behind its prompt, and nothing after its answer."""
+        prompt = self.prompt(record, step).removesuffix(self.chat.assistant)
+        alone = dataclasses.replace(record.steps[step], next_observation="", user_input="")
+        turn, spans = self._turn(record, alone, step, len(prompt))
+        return Rendered(prompt + turn, tuple(spans))
 
     def _piece(self, calls: Sequence[ToolCall], thought: str, plain: bool = False) -> Piece:
         if not calls:
             thought = self.sections.words(thought)
             if plain:
                 return Piece(thought, ((0, len(thought), "thought"),))
-            if thought and self.format.reply:
-                return self.format.render(calls, thought)
-        return self.format.render(calls, thought if self.thought else None)
+            thought = thought if self.thought else spoken(thought)
+            if thought and not self.thought:
+                return (
+                    self.format.words.write(thought) if self.format.words else self.format.render((), thought)
+                )
+        if not self.thought:
+            return self.format.render(calls, None)
+        return self.format.render(calls, untagged(thought) if calls else thought)
 
     def _opening(self, record: Record) -> str:
+        record = dataclasses.replace(record, format_instruction=self.instruction_of(record))
         return opening(record, self.chat, self.sections, self.task_instruction, self.format_instruction)
 
     def _turn(self, record: Record, step: Step, index: int, offset: int) -> tuple[str, list[Span]]:
@@ -298,13 +317,13 @@ class Codec:
         stop = content_end + len(chat.before_stop)
         end = stop + len(chat.stop)
         spans = [
-            Span(start, end, "assistant", index),
+            Span(start, end, "assistant", index, step.weight),
             Span(content, content_end, "content", index),
             *(Span(content + a, content + b, kind, index) for a, b, kind in piece.parts),
             Span(stop, end, "stop", index),
         ]
         text = chat.assistant + chat.lead + piece.text + chat.before_stop + chat.stop + chat.after
-        if (observation := _observation(step)) is not None:
+        if (observation := observation_of(step)) is not None:
             if chat.tool[0]:
                 text += chat.tool[0] + observation + chat.tool[1]
             else:
@@ -323,6 +342,7 @@ def get_codec(
     sections: Sequence[str] = (),
     task_instruction: str = TASK_INSTRUCTION,
     format_instruction: str = "",
+    history: bool = False,
 ) -> Codec:
     """The codec of these choices; equal choices give the same object.
 
@@ -334,12 +354,13 @@ def get_codec(
       sections: order of the prompt's sections, one of `legal_orders(layout)`; empty for the layout's own.
       task_instruction: for records that bring none.
       format_instruction: for records that bring none; empty for the call format's own.
+      history: what came before a step is a list inside its prompt, as xLAM-1's client writes it.
 
     Raises:
       InputError: unknown name (the hint is the nearest known one), or an order no prompt can have.
     """
     return _make(
-        call_format, template, layout, thought, tuple(sections), task_instruction, format_instruction
+        call_format, template, layout, thought, tuple(sections), task_instruction, format_instruction, history
     )
 
 
@@ -352,6 +373,7 @@ def _make(
     sections: tuple[str, ...],
     task_instruction: str,
     format_instruction: str,
+    history: bool,
 ) -> Codec:
     return Codec(
         _known("call format", call_format, CALL_FORMATS),
@@ -360,7 +382,13 @@ def _make(
         thought,
         task_instruction,
         format_instruction,
+        history,
     )
+
+
+@functools.cache
+def _instructions(call_format: str, thought: bool) -> tuple[str, ...]:
+    return CALL_FORMATS[call_format].instructions(thought)
 
 
 T = TypeVar("T")
@@ -371,9 +399,3 @@ def _known(what: str, name: str, table: dict[str, T]) -> T:
         near = difflib.get_close_matches(name, table, n=1, cutoff=0.4)
         raise InputError(f"unknown {what} {name!r}", hint=near[0] if near else "one of " + ", ".join(table))
     return table[name]
-
-
-def _observation(step: Step) -> str | None:
-    """The observation as text, or None where there is none; 0, False, [] and {} are observations."""
-    value = step.next_observation
-    return None if value is None or value == "" else as_text(value)

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from xlam_jax.errors import InputError
+from xlam_jax.format.schema_meaning import number_of
+from xlam_jax.format.tool_schema import point
 from xlam_jax.format.tools import normalise_tool
 from xlam_jax.format.values import Tool
 
@@ -156,7 +158,7 @@ class _Schemas:
                 return {"type": "object"}
             # OpenAPI 3.1 lets a description stand beside a reference.
             beside = {"description": node["description"]} if node.get("description") else {}
-            return {**self.read(_point(self.document, reference), (*trail, reference)), **beside}
+            return {**self.read(point(self.document, reference), (*trail, reference)), **beside}
         out = _own_keys(node)
         if self.left < 0:
             return out
@@ -194,20 +196,12 @@ def _own_keys(node: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(out.get("required", []), list):
         del out["required"]
     if out.get("type") in ("integer", "number"):
-        out.update({key: _number(out[key]) for key in _NUMBERS if isinstance(out.get(key), str)})
+        for key in _NUMBERS:  # numbers written as text, as they often are
+            if isinstance(out.get(key), str) and (number := number_of(out[key])) is not None:
+                out[key] = number
     if node.get("additionalProperties") is False:
         out["additionalProperties"] = False
     return out
-
-
-def _number(text: str) -> Any:
-    """Bounds and defaults of numbers written as text, as they often are, read as numbers."""
-    for read in (int, float):
-        try:
-            return read(text)
-        except ValueError:
-            continue
-    return text
 
 
 def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
@@ -227,16 +221,5 @@ def _follow(document: dict[str, Any], node: Any) -> dict[str, Any]:
             return {}
         if not isinstance(node.get("$ref"), str):
             return node
-        node = _point(document, node["$ref"])
+        node = point(document, node["$ref"])
     return {}
-
-
-def _point(document: dict[str, Any], reference: str) -> Any:
-    """What a pointer into this document finds; None for other documents and for nothing there."""
-    if not reference.startswith("#/"):
-        return None
-    node: Any = document
-    for part in reference[2:].split("/"):
-        part = part.replace("~1", "/").replace("~0", "~")
-        node = node.get(part) if isinstance(node, dict) else None
-    return node

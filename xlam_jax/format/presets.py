@@ -8,12 +8,11 @@ blanks, because the checkpoints have seen no others.
 from __future__ import annotations
 
 import difflib
-import json
 from dataclasses import dataclass
 
 from xlam_jax.errors import InputError
 from xlam_jax.format.codec import Codec, get_codec
-from xlam_jax.format.record import Record, step_json
+from xlam_jax.format.record import Record
 
 _R_TASK = (
     "Based on the previous context and API request history, generate an API request or a response as an "
@@ -87,33 +86,18 @@ class Preset:
             self.thought,
             task_instruction=self.task_instruction,
             format_instruction=self.format_instruction,
+            history=self.layout == "xlam-1",
         )
 
     def history_prompt(self, record: Record, step: int = 0) -> str:
         """The prompt of step `step` as xLAM-1's client writes it: one user turn that holds the history.
 
-        The user's last words are the query, and the steps so far follow it as a JSON list under
-        `[BEGIN OF HISTORY STEPS]`. The client itself also lists each user turn as a step of its own and
-        wraps the calls in a second list; here the steps are those of the paper.
-
         Raises:
           InputError: a preset of xLAM-2, whose history is turns, or fewer than `step` steps come before.
         """
-        if self.layout != "xlam-1":
+        if not self.codec.history:
             raise InputError(f"preset {self.name!r} writes its history as turns", hint="use codec.prompt")
-        codec = self.codec
-        if not 0 <= step <= len(record.steps):
-            raise InputError(f"step {step} of a record with {len(record.steps)}", where=f"record {record.id}")
-        before = record.steps[:step]
-        query = next((s.user_input for s in reversed(before) if s.user_input), record.query)
-        now = Record(**{**vars(record), "query": query, "steps": ()})
-        end = codec.chat.user[1] + codec.chat.assistant
-        text = codec.prompt(now)
-        if before:
-            history = json.dumps([step_json(s, i) for i, s in enumerate(before, 1)])
-            marked = f"\n[BEGIN OF HISTORY STEPS]\n{history}\n[END OF HISTORY STEPS]\n"
-            text = text.removesuffix(end) + marked + end
-        return text
+        return self.codec.prompt(record, step)
 
 
 PRESETS = {

@@ -28,12 +28,18 @@ from xlam_jax.format.values import Tool, ToolCall, check_json
 
 @dataclass(frozen=True)
 class Step:
-    """What the model said (thought, calls), and what came back (observation, the user's next words)."""
+    """What the model said (thought, calls), and what came back (observation, the user's next words).
+
+    Attributes:
+      weight: what the loss of what the model said counts; 0 where it is context to learn nothing from, such
+        as a call that failed and was mended in the next step.
+    """
 
     thought: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
     next_observation: Any = ""
     user_input: str = ""
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -153,13 +159,15 @@ def tool_notes(tools: Iterable[Tool], lineage: Iterable[str] = ()) -> tuple[str,
 
 
 def step_json(step: Step, step_id: int) -> dict[str, Any]:
-    """One step in v1's spelling: all five keys, also where they are empty."""
+    """One step in v1's spelling: all five keys, also where they are empty, and a weight that is not 1."""
+    weight = {} if step.weight == 1 else {"weight": step.weight}
     return {
         "step_id": step_id,
         "thought": step.thought,
         "tool_calls": [{"name": call.name, "arguments": call.arguments} for call in step.tool_calls],
         "next_observation": step.next_observation,
         "user_input": step.user_input,
+        **weight,
     }
 
 
@@ -252,6 +260,7 @@ def _step(obj: dict[str, Any]) -> Step:
         tool_calls=tuple(ToolCall(c["name"], c["arguments"]) for c in obj.get("tool_calls", ())),
         next_observation="" if observation is None else observation,
         user_input=obj.get("user_input", ""),
+        weight=obj.get("weight", 1.0),
     )
 
 

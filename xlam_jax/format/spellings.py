@@ -69,6 +69,8 @@ def to_unified_v2(record: Record) -> dict[str, Any]:
                 {"type": "function", "function": {"name": c.name, "arguments": c.arguments}, "id": id_}
                 for c, id_ in zip(step.tool_calls, ids, strict=True)
             ]
+        if step.weight != 1:
+            said["weight"] = step.weight
         messages += [said, *_tool_messages(step, ids)]
         if step.user_input:
             messages.append({"role": "user", "content": step.user_input})
@@ -112,8 +114,8 @@ def to_60k(record: Record) -> dict[str, Any]:
     """
     if len(record.steps) != 1:
         raise InputError(f"the 60k spelling has one step, not {len(record.steps)}", where=_at(record))
-    for key in ("thought", "next_observation", "user_input"):
-        if getattr(record.steps[0], key) != "":
+    for key, empty in (("thought", ""), ("next_observation", ""), ("user_input", ""), ("weight", 1)):
+        if getattr(record.steps[0], key) != empty:
             raise InputError(f"the 60k spelling has no place for {key}", where=f"{_at(record)}, step 1")
     calls = [{"name": c.name, "arguments": c.arguments} for c in record.steps[0].tool_calls]
     number = record.id.isascii() and record.id.isdigit() and record.id == str(int(record.id[:18]))
@@ -170,9 +172,8 @@ def _turns(conversation: list[Any], where: str) -> tuple[str, str, list[dict[str
             calls = message.get("tool_calls") or []
             if not isinstance(calls, list):
                 raise InputError("tool_calls is no list", where=at)
-            steps.append(
-                {"thought": _content(message, at), "tool_calls": [_call(item, at) for item in calls]}
-            )
+            step = {"thought": _content(message, at), "tool_calls": [_call(item, at) for item in calls]}
+            steps.append(step | ({"weight": message["weight"]} if message.get("weight") is not None else {}))
             said, results, ids = [], [], [item.get("id") for item in calls]
         elif role == "tool":
             if not steps or said:

@@ -55,14 +55,17 @@ class SchemaReader:
                 given = json.loads(given)
             except (ValueError, RecursionError) as e:
                 raise InputError(f"{key} is text that is no JSON: {e}", where=self.where) from None
-        if given == []:  # an empty mapping, as PHP writes it
-            given = {}
+        named = isinstance(given, list) and all(
+            isinstance(p, dict) and isinstance(p.get("name"), str) for p in given
+        )
+        if isinstance(given, list) and named:  # a list of parameters with their names; PHP's empty mapping
+            given = {p["name"]: {k: v for k, v in p.items() if k != "name"} for p in given}
         if not isinstance(given, dict):
             raise InputError(f"{key} is no mapping but {type(given).__name__}", where=self.where)
         listed = listed if isinstance(listed, list) else None
         if listed is None and is_normal(given):
             return given
-        if _is_schema(given):
+        if not named and _is_schema(given):
             given = self._lifted(given, given)
             own = given.get("required")
             return self._object(given, own if isinstance(own, list) else listed)

@@ -18,10 +18,8 @@ from xlam_jax.format.type_names import ANY, SCHEMA_TYPE, python_type
 __all__ = ["SCHEMA_KEYS", "normalise_tool", "openai_view", "python_type", "tool_words", "xlam_view"]
 
 SCHEMA_KEYS = ("parameters", "inputSchema", "input_schema", "arguments", "args", "params")
-# What a tool gives back: never its parameters, however much it looks like a schema.
-_RESULTS = frozenset(
-    ("output", "outputschema", "outputs", "response", "responses", "result", "results", "return", "returns")
-)
+# How keys begin that say what a tool gives back: never its parameters, however much they look like a schema.
+_RESULTS = ("output", "response", "result", "return")
 
 
 def normalise_tool(obj: Any) -> Tool:
@@ -54,7 +52,7 @@ def normalise_tool(obj: Any) -> Tool:
     known = ("name", "description", "type", "strict", "required", key)
     unknown = {k: v for k, v in {**outer, **obj}.items() if k not in known and v not in (None, "", [], {})}
     for name, value in unknown.items():
-        if key is None and name.replace("_", "").lower() not in _RESULTS and _looks_like_schema(value):
+        if key is None and not name.lower().startswith(_RESULTS) and _looks_like_schema(value):
             raise InputError(
                 f"no parameters, but the unknown key {name!r} holds a schema",
                 where=reader.where,
@@ -98,7 +96,7 @@ def tool_words() -> dict[str, Any]:
     """The words that `jinja/tools.jinja` reads by; a type of "" demands nothing."""
     return {
         "schema_keys": SCHEMA_KEYS,
-        "results": sorted(_RESULTS),
+        "results": _RESULTS,
         "flags": {word: str(value).lower() for word, value in FLAGS.items()},
         "types": {**SCHEMA_TYPE, **dict.fromkeys(sorted(ANY), "")},
         "one": ONE_SCHEMA,

@@ -20,7 +20,17 @@ from xlam_jax.errors import InputError
 from xlam_jax.format.codec import Codec
 
 # Writing, constraining and asking happen elsewhere: a server only reads.
-_UNUSED = ("render", "grammar", "instructions", "jinja")
+_UNUSED = (
+    "render",
+    "grammar",
+    "_values",
+    "_call_head",
+    "_call_rule",
+    "instructions",
+    "jinja",
+    "write",
+    "lark",
+)
 _TURN = "xlam_jax.format.turn_stream"
 
 
@@ -166,7 +176,7 @@ class _Template:
 
 
 def _new_stream():
-    return TurnStream({format}().stream(_Template.stop), _Template)
+    return TurnStream({format}().stream(_Template.stop, False), _Template)
 
 
 @ToolParserManager.register_module("{name}")
@@ -175,10 +185,11 @@ class XlamToolParser(ToolParser):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
+        self._stop_id = getattr(self.model_tokenizer, "get_vocab", dict)().get(_Template.stop)
         self._start()
 
     def _start(self):
-        self._stream, self._spoken, self._broken = _new_stream(), False, False
+        self._stream, self._spoken, self._broken = _new_stream(), "", False
         # vLLM compares these two at the end of a stream, and sends what it finds missing.
         self.prev_tool_call_arr, self.streamed_args_for_tool, self.current_tool_id = [], [], -1
 
@@ -222,12 +233,24 @@ class XlamToolParser(ToolParser):
         if not previous_text:
             self._start()
         if self._broken:
-            return _openai.DeltaMessage(content=delta_text) if delta_text else None
-        calls, words = self._stream.feed(delta_text), self._stream.words()
+            passes = delta_text and not self.prev_tool_call_arr
+            return _openai.DeltaMessage(content=delta_text) if passes else None
+        calls = self._stream.feed(delta_text)
+        # The stop token may have no text; what is held back in case a mark goes on is due with it.
+        if self._stop_id is not None and self._stop_id in delta_token_ids:
+            try:
+                calls = calls + list(self._stream.close().tool_calls[len(self.prev_tool_call_arr) + len(calls):])
+            except ParseError:
+                pass
+        words = self._stream.words()
         if self._stream.broken:
             self._broken = True
-            nothing_yet = not self._spoken and not self.prev_tool_call_arr and not calls
-            words = current_text if nothing_yet else words + delta_text if not calls else words
+            if not self.prev_tool_call_arr and not calls:
+                # What no format reads is what the model said, from where it was last shown.
+                said = self._spoken + words
+                at = current_text.find(said)
+                words += current_text[at + len(said):] if said and at >= 0 else ""
+                words = words if said else current_text
         deltas = []
         for call in calls:
             self.current_tool_id += 1
@@ -241,7 +264,7 @@ class XlamToolParser(ToolParser):
                     function=_openai.DeltaFunctionCall(name=call.name, arguments=_arguments(call)),
                 )
             )
-        self._spoken = self._spoken or bool(words)
+        self._spoken += words
         if not words and not deltas:
             return None
         fields = {{"content": words}} if words else {{}}

@@ -18,6 +18,16 @@ import numpy as np
 
 from xlam_jax.errors import InputError
 
+# Several times the engine's own: what is compiled within them does not stop in the middle of an answer.
+_LIMITS = llguidance.LLParserLimits(
+    max_items_in_row=100_000,
+    initial_lexer_fuel=20_000_000,
+    step_lexer_fuel=20_000_000,
+    step_max_items=2_000_000,
+    max_lexer_states=1_000_000,
+    max_grammar_size=5_000_000,
+)
+
 
 class Grammars:
     """Compiles each distinct grammar once for one tokenizer, and hands out matchers.
@@ -68,7 +78,8 @@ class Grammars:
             # The answer is one rule because a template may demand text before and after it.
             before, after = (json.dumps(t, ensure_ascii=False) if t else "" for t in self._around)
             try:
-                matcher = llguidance.LLMatcher(self._tokenizer, f"start: {before} answer {after}\n{grammar}")
+                text = f"start: {before} answer {after}\n{grammar}"
+                matcher = llguidance.LLMatcher(self._tokenizer, text, limits=_LIMITS)
                 reason = matcher.get_error() if matcher.is_error() else ""
             except ValueError as e:
                 reason = str(e)
@@ -78,13 +89,19 @@ class Grammars:
         return self._compiled[grammar].deep_copy()
 
     def fill(self, matchers: Iterable[llguidance.LLMatcher | None], mask_BW: np.ndarray) -> None:
-        """Writes the allowed tokens of each row into `mask_BW`, int32 [B, ceil(V/32)]; None allows all."""
+        """Writes the allowed tokens of each row into `mask_BW`, int32 [B, ceil(V/32)]; None allows all.
+
+        Raises:
+          InputError: a limit of the engine, which it names.
+        """
         begin = time.perf_counter()
         for row, matcher in enumerate(matchers):
             if matcher is None:
                 mask_BW[row] = -1
             else:
                 llguidance.numpy.fill_next_token_bitmask(matcher, mask_BW, row)
+                if matcher.is_error():
+                    raise InputError(f"the grammar cannot go on: {matcher.get_error().strip()[:300]}")
                 self.masks += 1
         self.mask_seconds += time.perf_counter() - begin
 

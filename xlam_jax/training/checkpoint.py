@@ -67,6 +67,7 @@ class Store:
         self.best = best_of(run)
         self._coming: dict[str, Any] | None = None  # the best so far, not yet known to be complete
         self._saving = 0
+        self._began, self._took = 0.0, 0.0  # of the save under way: when, and seconds until all was written
         self._say = say
         self._keep = _Keep(keep, {self.best["step"]} if self.best else set())
         self._options = ocp.CheckpointManagerOptions(
@@ -110,7 +111,7 @@ class Store:
         }
         if moments := flat(state.opt_state):  # plain SGD has none, and Orbax refuses an empty item
             items["opt_state"] = ocp.args.PyTreeSave(moments)  # type: ignore[call-arg]
-        self._saving = step
+        self._saving, self._began, self._took = step, time.monotonic(), 0.0
         with self._what_is_kept():
             self._manager.save(step, args=ocp.args.Composite(**items))
 
@@ -120,7 +121,7 @@ class Store:
             self._manager.wait_until_finished()
             self._manager.check_for_errors()
         if self._saving:  # without an error it is there
-            note(self.folder.parent, "complete", self._saving)
+            note(self.folder.parent, "complete", self._saving, seconds=round(self._took, 2))
             self._saving = 0
         if self._coming:
             self.best, self._coming = self._coming, None
@@ -137,6 +138,7 @@ class Store:
             return
         for unfinished in self.folder.glob(f"{self._saving}.*"):
             intact.seal(unfinished)
+        self._took = time.monotonic() - self._began
 
     def _sweep(self) -> None:
         if jax.process_index() == 0:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from xlam_jax.errors import NoRoomError
+from xlam_jax.errors import NoRoomError, is_no_room
 from xlam_jax.training.run_folder import EVENTS, read_lines
 
 FOLDER = "checkpoints"
@@ -25,6 +27,20 @@ def no_room(run: Path, what: str) -> NoRoomError:
     steps = ", ".join(map(str, complete_steps(run))) or "none"
     hint = f"complete checkpoints: {steps}; free some space, the same command goes on from there"
     return NoRoomError(what, where=str(run), hint=hint)
+
+
+@contextmanager
+def room_for(run: Path) -> Iterator[None]:
+    """A full disk is told in one way, wherever it is met: in metrics, events, the log, a profile."""
+    try:
+        yield
+    except NoRoomError:
+        raise
+    except (OSError, ValueError, RuntimeError) as e:
+        if not is_no_room(e):
+            raise
+        file = getattr(e, "filename", None)
+        raise no_room(run, f"the disk is full{f' ({file})' if file else ''}") from e
 
 
 def lost(run: str | Path) -> bool:

@@ -16,14 +16,15 @@ import numpy as np
 from rich.console import Console
 
 from xlam_jax.data.loader import batches
-from xlam_jax.errors import FinalError, InputError, NoRoomError, WorkError, XlamError, is_no_room
+from xlam_jax.errors import FinalError, InputError, WorkError, XlamError
 from xlam_jax.lease import Lease
 from xlam_jax.training import norms, run_folder
 from xlam_jax.training.checkpoint import Store, model_to_json, open_store
 from xlam_jax.training.checks import broken_update, named_records, not_finite, spiked
 from xlam_jax.training.config import TrainConfig, binding
+from xlam_jax.training.efficiency import Efficiency
 from xlam_jax.training.evaluating import Evaluation, Evaluator
-from xlam_jax.training.kept import complete_steps, lost, no_room
+from xlam_jax.training.kept import complete_steps, lost, room_for
 from xlam_jax.training.length import fix_steps, total_on_resume
 from xlam_jax.training.optimizer import check_warmup, learning_rate
 from xlam_jax.training.profiling import Profile
@@ -48,6 +49,7 @@ class TrainResult:
       stopped: "", "stop_at", or the name of a signal.
       best: `{step, metric, value}` of the best checkpoint.
       skipped: steps of this session whose update was refused.
+      mfu: see `training.efficiency`; None on devices whose peak is not known.
       goodput: seconds of the steps that led here over seconds since the run was first started.
     """
 
@@ -66,6 +68,8 @@ class TrainResult:
     target_tokens_per_second: float
     padded_tokens_per_second: float
     seconds_per_step: float
+    tflops_per_device: float
+    mfu: float | None
     goodput: float
     seconds: float
     peak_rss_gib: float
@@ -100,7 +104,7 @@ def train(
     say = functools.partial(console.print, highlight=False, markup=False)
     dump = run / f"hang-{jax.process_index()}.txt"
     with (
-        _room_for(run),
+        room_for(run),
         Interrupts() as interrupts,
         jax.set_mesh(work.mesh),
         _alone(run, say) as lease,
@@ -141,20 +145,6 @@ def _check_resume(run: Path, resume: Resume) -> None:
 
 
 @contextlib.contextmanager
-def _room_for(run: Path) -> Iterator[None]:
-    """A full disk is told in one way, wherever it is met: in metrics, events, the log, a profile."""
-    try:
-        yield
-    except NoRoomError:
-        raise
-    except (OSError, ValueError, RuntimeError) as e:
-        if not is_no_room(e):
-            raise
-        file = getattr(e, "filename", None)
-        raise no_room(run, f"the disk is full{f' ({file})' if file else ''}") from e
-
-
-@contextlib.contextmanager
 def _alone(run: Path, say: Callable[[str], None]) -> Iterator[Lease | None]:
     """Holds the lease of the run folder, in process 0 for all of them; the others see whether it was had."""
     with contextlib.ExitStack() as stack:
@@ -185,6 +175,7 @@ class _Session:
         self.lease = lease
         self.interrupts, self.watchdog, self.profile = interrupts, watchdog, profile
         self.window, self.overall = Meter(), Meter()
+        self.efficiency = Efficiency(work.config, work.cfg, work.mesh)
         self.rates = self.overall.rates()  # as of the last step read, saving not counted
         self.last: dict[str, Any] = {}
         self.evaluated: dict[str, float] = {}
@@ -223,8 +214,9 @@ class _Session:
         self.saved = self.done = self.start
         tracked_as = run_folder.tracked_as(self.out, self.start)
         if jax.process_index() == 0:
-            facts = json.dumps({"total_steps": self.total, "started": started, "tracked_as": tracked_as})
-            run_folder.write(self.out / run_folder.RUN, facts + "\n")
+            facts = {"total_steps": self.total, "started": started, "tracked_as": tracked_as}
+            facts["flops"] = self.efficiency.formula
+            run_folder.write(self.out / run_folder.RUN, json.dumps(facts) + "\n")
         run_folder.note(self.out, "resumed" if restored else "started", self.start)
         self.log = run_folder.MetricsLog(self.out, self.start, lambda: self._trackers(tracked_as))
         try:
@@ -269,6 +261,7 @@ class _Session:
             batch = work.put(host_batch, work.sharding, state)
             limits = self.rule.limits(number)
             state, metrics = work.step_fn(state, batch, np.float32(self.rate(number)), limits)
+            metrics["pairs"] = self.efficiency.pairs(host_batch)
             if every and (number + 1) % every == 0:
                 metrics["param_squares"] = norms.param_squares(state.params)
             else:
@@ -325,6 +318,7 @@ class _Session:
             self._skip(number, values)
         counts = (int(values["tokens"]), int(values["targets"]), config.batch.rows * work.data.seq_len)
         self.window.add(*counts)
+        self.efficiency.add(counts[0], values["pairs"], seconds)
         if seconds is None:
             self.overall.restart()  # the first step compiles
         else:
@@ -333,8 +327,9 @@ class _Session:
         scalars = {k: float(v) for k, v in values.items() if k not in COUNTS}
         self.last = {"step": number + 1, **scalars, "lr": self.rate(number)}
         if (number + 1) % config.log.every == 0 or number + 1 == self.end:
-            row = {**self.last, **self.window.rates(), "goodput": self.clock.goodput}
-            row |= {"seconds": work.seconds(), **memory()}
+            epoch = round((number + 1) * config.batch.rows / len(work.data), 4)
+            row = {**self.last, "epoch": epoch, **self.window.rates(), **self.efficiency.recent()}
+            row |= {"goodput": self.clock.goodput, "seconds": work.seconds(), **memory()}
             self.log.add(row if applied else {**row, "skipped": True})
             self.shown.show(row)
             for line in work.task.warnings(row):
@@ -380,7 +375,7 @@ class _Session:
             run_folder.note(self.out, "best", done, **{str(config.best): value})
 
     def _result(self, stopped: str) -> TrainResult:
-        done, total = self.done, self.total
+        done, total, speed = self.done, self.total, self.efficiency.overall()
         stopped = stopped or ("stop_at" if done < total else "")
         run_folder.note(self.out, "stopped" if stopped else "finished", done, why=stopped or "last step")
         if jax.process_index() == 0:
@@ -390,5 +385,6 @@ class _Session:
             resumed_from=self.start, loss=self.last.get("loss"), accuracy=self.last.get("accuracy"),
             eval=self.evaluated, best=self.store.best, skipped=self.skipped, **self.rates,
             seconds_per_step=round(self.clock.mean, 4), goodput=self.clock.goodput,
+            tflops_per_device=speed.get("tflops_per_device", 0.0), mfu=speed.get("mfu"),
             seconds=self.work.seconds(), peak_rss_gib=peak_rss(),
         )  # fmt: skip

@@ -84,11 +84,11 @@ class StepClock:
 
 
 def memory() -> dict[str, float]:
-    """`rss_gib` of this process, and `device_gib` (peak) where the device tells."""
+    """`rss_gib` of this process, and `device_gib`, the peak of its fullest device, where devices tell."""
     found = {"rss_gib": round(psutil.Process().memory_info().rss / 2**30, 3)}
-    stats = jax.local_devices()[0].memory_stats() or {}
-    if "peak_bytes_in_use" in stats:
-        found["device_gib"] = round(stats["peak_bytes_in_use"] / 2**30, 3)
+    peaks = [(device.memory_stats() or {}).get("peak_bytes_in_use") for device in jax.local_devices()]
+    if known := [peak for peak in peaks if peak is not None]:
+        found["device_gib"] = round(max(known) / 2**30, 3)
     return found
 
 
@@ -109,8 +109,14 @@ class Display:
 
     def show(self, row: dict[str, float]) -> None:
         """Takes a line of metrics."""
-        note = f"loss {row['loss']:.4f}  accuracy {100 * row['accuracy']:.1f} %"
-        note += f"  {row['tokens_per_second']:,.0f} tokens/s  {row['rss_gib']:.1f} GiB"
+        note = f"loss {row['loss']:.4f}  accuracy {100 * row['accuracy']:.1f} %  epoch {row['epoch']:.2f}"
+        note += f"  {row['tokens_per_second']:,.0f} tokens/s"
+        if "step_seconds" in row:  # not of a step that compiled
+            note += f"  {row['step_seconds']:.3g} s/step  {row['tflops_per_device']:.3g} TFLOP/s"
+            note += f"  MFU {100 * row['mfu']:.1f} %" if "mfu" in row else ""
+        note += (
+            f"  device {row['device_gib']:.1f} GiB" if "device_gib" in row else f"  {row['rss_gib']:.1f} GiB"
+        )
         if self._progress and self._task is not None:
             self._progress.update(self._task, completed=row["step"], note=note)
         elif time.monotonic() - self._said > 10 or row["step"] == self._total:

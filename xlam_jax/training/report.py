@@ -22,11 +22,15 @@ _CHARTS = {
     "gradient norm": ("grad_norm",),
     "learning rate": ("lr",),
     "tokens per second": ("tokens_per_second", "target_tokens_per_second"),
+    "seconds of a step": ("step_seconds",),
+    "model TFLOP/s of a device": ("tflops_per_device",),
+    "MFU": ("mfu",),
+    "memory, GiB": ("device_gib", "rss_gib"),
     "accuracy": ("accuracy", "eval_accuracy", "eval_ast"),
     "goodput": ("goodput",),
 }
 _OWN = {key for keys in _CHARTS.values() for key in keys}
-_NO_CHART = {"step", "seconds", "rss_gib", "device_gib", "padded_tokens_per_second", "skipped"}
+_NO_CHART = {"step", "seconds", "epoch", "padded_tokens_per_second", "skipped"}
 
 
 def write_report(run: str | Path) -> Path:
@@ -45,6 +49,7 @@ def page(run: Path) -> str:
     sections = [
         *(_section(title, chart) for title, chart in _charts(rows)),
         *_layer_norms(rows),
+        _section("how FLOPs are counted", _flops(_json(run / RUN))),
         _section("checkpoints", _checkpoints(steps, best)),
         _section("events (times are UTC)", _events(events), whole=True),
         _section("training data", _table(_manifest_facts(_json(run / MANIFEST)))),
@@ -71,7 +76,12 @@ def _facts(rows: list[dict], events: list[dict], run: dict, best: dict) -> str:
         "loss": last.get("loss"),
         **evals,
         "best": f"{best['metric']} {_number(best['value'])} at {best['step']}" if best else None,
+        "epoch": last.get("epoch"),
         "tokens per second": last.get("tokens_per_second"),
+        "seconds of a step": last.get("step_seconds"),
+        "TFLOP/s of a device": last.get("tflops_per_device"),
+        "MFU": f"{100 * last['mfu']:.1f} %" if "mfu" in last else None,
+        "device memory": f"{last['device_gib']:.1f} GiB" if "device_gib" in last else None,
         "goodput": f"{100 * last['goodput']:.1f} %" if "goodput" in last else None,
         "skipped steps": sum(e["event"] == "skipped" for e in events) or None,
     }
@@ -117,6 +127,15 @@ def _layer_norms(rows: list[dict]) -> list[str]:
             chart = _chart({title: list(enumerate(norms))}, x_label="layer")
             found.append(_section(f"{title}, step {row['step']}", chart))
     return found
+
+
+def _flops(run: dict) -> str:
+    if "flops" not in run:
+        return ""
+    mfu = (
+        "TFLOP/s of a device: these over the seconds of the step and the devices. MFU: its share of the peak."
+    )
+    return f"<p>FLOPs of a step: {escape(run['flops'])}.</p><p>{mfu}</p>"
 
 
 def _checkpoints(steps: Sequence[int], best: dict) -> str:

@@ -33,9 +33,11 @@ from xlam_jax.training.rounding import salted
 
 Metrics = dict[str, Any]
 # Of a step's metrics those that are no averages: `tokens` are not padding, `row_finite` is [A, B], `grad_squares`
-# see `norms.squares`, `applied` is False when the update was refused, `params_finite` is of the updated parameters.
+# see `norms.squares`, `applied` is False when the update was refused, `params_finite` is of the updated parameters,
+# `pairs` are counted by the loop (`efficiency`).
 COUNTS = (
-    "weight", "tokens", "targets", "finite", "applied", "params_finite", "row_finite", "grad_squares", "param_squares"
+    "weight", "tokens", "targets", "finite", "applied", "params_finite", "row_finite", "grad_squares", "param_squares",
+    "pairs",
 )  # fmt: skip
 
 

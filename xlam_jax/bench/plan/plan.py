@@ -5,15 +5,15 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from xlam_jax.bench.flops import count
 from xlam_jax.bench.plan.compiled import MAX_DEVICES, refine
-from xlam_jax.bench.plan.hardware import Hardware
 from xlam_jax.bench.plan.memory import Memory
 from xlam_jax.bench.plan.search import Candidate, candidate, device_count, rows_of, search
 from xlam_jax.bench.plan.speed import price, speed
 from xlam_jax.bench.plan.traffic import flows, seconds
 from xlam_jax.bench.plan.work import Sizes, Work, name_mesh
 from xlam_jax.errors import InputError, WorkError
+from xlam_jax.models.flops import count
+from xlam_jax.parallel.hardware import Hardware
 
 
 @dataclasses.dataclass(frozen=True)

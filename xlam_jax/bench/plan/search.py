@@ -7,11 +7,11 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from xlam_jax.bench.plan.hardware import Hardware
 from xlam_jax.bench.plan.memory import Memory, estimate
 from xlam_jax.bench.plan.speed import Speed, speed
 from xlam_jax.bench.plan.work import Sizes, Work, name_mesh, ways
 from xlam_jax.errors import InputError
+from xlam_jax.parallel.hardware import Hardware
 from xlam_jax.parallel.mesh import AXES
 
 

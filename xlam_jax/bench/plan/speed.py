@@ -8,11 +8,11 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from xlam_jax.bench.flops import count
-from xlam_jax.bench.plan.hardware import Hardware
 from xlam_jax.bench.plan.memory import Memory
 from xlam_jax.bench.plan.traffic import flows, seconds
 from xlam_jax.bench.plan.work import Sizes, Work
+from xlam_jax.models.flops import count
+from xlam_jax.parallel.hardware import Hardware
 
 
 @dataclasses.dataclass(frozen=True)

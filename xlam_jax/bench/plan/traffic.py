@@ -12,10 +12,10 @@ import math
 
 import jax.numpy as jnp
 
-from xlam_jax.bench.plan.hardware import Hardware
 from xlam_jax.bench.plan.work import Sizes, Work
 from xlam_jax.models.lora import target_paths
 from xlam_jax.models.spec import leaves
+from xlam_jax.parallel.hardware import Hardware
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,10 +7,10 @@ import math
 from pathlib import Path
 from typing import Any
 
-from xlam_jax.bench.flops import flops_per_token
 from xlam_jax.errors import InputError
 from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.experts.block import DEFAULT_SLACK
+from xlam_jax.models.flops import flops_per_token
 from xlam_jax.models.lora import LoraConfig
 from xlam_jax.models.named import BASES, NAMED, named_config
 from xlam_jax.parallel.exchange.entry import choose_exchange
@@ -52,7 +52,7 @@ class Work:
         return dataclasses.replace(self, **changes)
 
     def flops(self) -> dict[str, Any]:
-        """Model FLOPs of one position, see `bench.flops.flops_per_token`."""
+        """Model FLOPs of one position, see `models.flops.flops_per_token`."""
         return flops_per_token(
             self.cfg, self.seq_len, freeze=self.freeze, freeze_layers=self.freeze_layers, lora=self.lora
         )

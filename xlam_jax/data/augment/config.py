@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+import pydantic
 from pydantic import Field
 
 from xlam_jax.config import Config
+from xlam_jax.format.presets import get_preset
 
 Rate = Annotated[float, Field(ge=0.0, le=1.0)]
 Weights = dict[str, Annotated[float, Field(gt=0.0)]]
@@ -92,6 +94,7 @@ class AugmentConfig(Config):
       layouts, call_formats: relative weights of the names to choose from; empty: all, alike.
       base_layout, base_call_format, thought: the codec the data will be built with. A style is written out
         against them, since an order of sections is legal for a layout and an instruction right for a format.
+      preset: the released family whose codec that is (a key of `PRESETS`), in place of the three.
       max_distractors: at most so many tools are added.
       pool: files of other tools (Records, or tools as `xlam data convert mcp` writes them) to draw from beside
         those of the input; a set of few tools gets neither distractors nor refusals without them.
@@ -110,8 +113,24 @@ class AugmentConfig(Config):
     base_layout: str = "brackets"
     base_call_format: str = "xlam-json"
     thought: bool = False
+    preset: str = ""
     max_distractors: Annotated[int, Field(ge=1)] = 4
     pool: tuple[Path, ...] = ()
     pool_size: Annotated[int, Field(ge=0)] = 1000
     refusal_text: bool = True
     rephrase: RephraseConfig | None = None
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _of_the_preset(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or not values.get("preset"):
+            return values
+        preset = get_preset(str(values["preset"]))
+        theirs = {
+            "base_layout": preset.layout,
+            "base_call_format": preset.call_format,
+            "thought": preset.thought,
+        }
+        if others := sorted(k for k, v in theirs.items() if k in values and values[k] != v):
+            raise ValueError(f"a preset leaves no choice of {', '.join(others)}")
+        return {**values, **theirs}

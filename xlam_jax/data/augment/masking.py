@@ -2,7 +2,8 @@
 
 A name is masked only where a description remains to tell what the thing does. One name gets one mask, in the
 whole record: tools, calls, few-shot examples, observations, and wherever a text can only mean the thing named
-(`get_weather`, not `weather`). A name that cannot be followed everywhere is left as it is.
+(`get_weather`, not `weather`). A name that cannot be followed everywhere, in what the assistant says above all, is
+left as it is.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ def mask_functions(record: Record, rng: np.random.Generator, context: Context) -
     shown = _shown(record)
     parameters = {p for tool in record.tools for p in _properties(tool)}
     names = [n for n in described if n not in parameters and (is_identifier(n) or n not in shown)]
+    names = _untraced(record, names)
     if not names:
         return "name_in_texts"
     taken = {tool.name for tool in record.tools} | parameters
@@ -74,7 +76,7 @@ def mask_parameters(record: Record, rng: np.random.Generator, context: Context) 
     names = [name for name, told in described.items() if told and name not in offered]
     if not names:
         return "no_description"
-    names = [name for name in names if name not in shown]
+    names = _untraced(record, [name for name in names if name not in shown])
     if not names:
         return "name_in_texts"
     taken = set(described) | offered
@@ -131,6 +133,7 @@ def _with_texts(record: Record, rename: Callable[[str], str]) -> Record:
             tuple(ToolCall(c.name, _walk(c.arguments, rename)) for c in old.tool_calls),
             _walk(old.next_observation, rename),
             rename(old.user_input),
+            old.weight,
         )
 
     return replace(
@@ -149,6 +152,13 @@ def _shown(record: Record) -> set[str]:
         # Keys of an observation are fields of a result, whatever parameters are called.
         texts.extend(_strings(step.next_observation, False))
     return {word for text in texts for word in (text, *re.findall(r"\w+", text))}
+
+
+def _untraced(record: Record, names: list[str]) -> list[str]:
+    """The names that renaming leaves nowhere in what the assistant says, in capitals or as a plain word neither."""
+    rename = _renamer(dict.fromkeys(names, ""))
+    said = "\n".join(rename(step.thought) for step in record.steps).lower()
+    return [n for n in names if not re.search(rf"(?<![^\W_]){re.escape(n.lower())}(?![^\W_])", said)]
 
 
 def _strings(value: Any, keys: bool) -> Iterator[str]:

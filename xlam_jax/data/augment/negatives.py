@@ -149,7 +149,23 @@ def _cut(record: Record, related_go: bool = False) -> _Cut | str:
     if alike and not related_go:
         return "related_tools"
     stay = tuple(tool for tool in kept if tool not in alike)
-    return _Cut(record.steps[:first], (*removed, *alike), stay, len(removed))
+    before = _before_request(record, record.steps[:first], removed)
+    return _Cut(before, (*removed, *alike), stay, len(removed))
+
+
+def _before_request(record: Record, before: tuple[Step, ...], removed: tuple[Tool, ...]) -> tuple[Step, ...]:
+    """The turns before the user asked for what a removed tool does: a question about its arguments goes with it."""
+    about = frozenset[str]().union(*map(tool_topics, removed))
+    asked_for = about.union(
+        *(topics(f"{name} {schema.get('description', '') if isinstance(schema, dict) else ''}")
+          for tool in removed for name, schema in (tool.parameters.get("properties") or {}).items())
+    )  # fmt: skip
+    said = record.query
+    for i, step in enumerate(before):
+        if topics(said) & about or ("?" in step.thought and topics(step.thought) & asked_for):
+            return before[:i]
+        said = step.user_input or said
+    return before
 
 
 def _refusal(rng: np.random.Generator, context: Context) -> Step:

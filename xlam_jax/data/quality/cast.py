@@ -9,7 +9,8 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from xlam_jax.data.quality.schema_check import check_value, plainly_valid, settled
+from xlam_jax.data.quality.schema_check import check_value, plainly_valid
+from xlam_jax.format.schema_meaning import meaning, resolved
 from xlam_jax.format.values import Tool, ToolCall
 
 _INTEGER = re.compile(r"[+-]?\d{1,18}(\.0*)?")
@@ -39,7 +40,7 @@ def cast_call(call: ToolCall, tool: Tool, names: Collection[str]) -> tuple[ToolC
             done.append(f"{name}: null left out")
             continue
         try:
-            found = cast(value, schema)
+            found = cast(value, schema, tool.parameters)
         except NoCast:
             found = value
         if found is not value and _valid(found, schema, tool.parameters):
@@ -49,7 +50,7 @@ def cast_call(call: ToolCall, tool: Tool, names: Collection[str]) -> tuple[ToolC
     return (ToolCall(call.name, arguments), done) if done else (call, [])
 
 
-def cast(value: Any, schema: Mapping[str, Any]) -> Any:
+def cast(value: Any, schema: Mapping[str, Any], root: Mapping[str, Any] | None = None) -> Any:
     """The value in the type (and, for choices, the spelling) that the schema declares.
 
     | declared | from | not from |
@@ -62,43 +63,48 @@ def cast(value: Any, schema: Mapping[str, Any]) -> Any:
     | object | JSON or Python text of an object | others |
     | enum | the one choice that differs in capitals, blanks or type only | others |
 
+    Args:
+      root: the document that the schema's references point into, itself by default.
+
     Raises:
       NoCast: the value has no such reading; a value that needs none is returned as it is.
     """
-    schema = settled(schema)
+    found = meaning(schema, root).schema
+    schema = resolved(found, found)
+    root = {"$defs": found.get("$defs", {})}
     if isinstance(schema.get("enum"), list) and schema["enum"]:
-        return _choice(value, schema["enum"], schema)
+        return _choice(value, schema["enum"], schema, root)
     kind = schema.get("type")
     if isinstance(kind, list):
-        return _only([{**schema, "type": k} for k in kind], value)
+        return _only([{**schema, "type": k} for k in kind], value, root)
     if kind is None and isinstance(options := schema.get("anyOf") or schema.get("oneOf"), list):
-        return _only(options, value)
+        return _only(options, value, root)
     reader = _READERS.get(str(kind))
-    return value if reader is None else reader(value, schema)
+    return value if reader is None else reader(value, schema, root)
 
 
-def _only(schemas: list[Any], value: Any) -> Any:
+def _only(schemas: list[Any], value: Any, root: Mapping[str, Any]) -> Any:
     """The reading that all schemas which have one agree on."""
     found = []
     for schema in schemas:
         if not isinstance(schema, dict):
             continue
         try:
-            read = cast(value, schema)
+            read = cast(value, schema, root)
         except NoCast:
             continue
-        if _valid(read, schema, {}):
+        if _valid(read, schema, root):
             found.append(read)
     if not found or any(json.dumps(f) != json.dumps(found[0]) for f in found):
         raise NoCast
     return found[0]
 
 
-def _choice(value: Any, choices: list[Any], schema: Mapping[str, Any]) -> Any:
+def _choice(value: Any, choices: list[Any], schema: Mapping[str, Any], root: Mapping[str, Any]) -> Any:
     if isinstance(value, bool | list | dict) or value is None:
         raise NoCast
     if (reader := _READERS.get(str(schema.get("type")))) and schema["type"] in ("integer", "number"):
-        read = reader(value, schema)
+        read = reader(value, schema, root)
         if read not in choices:
             raise NoCast
         return read
@@ -113,7 +119,7 @@ def _fold(value: Any) -> str:
     return re.sub(r"[\s_-]+", " ", str(value)).strip().casefold()
 
 
-def _integer(value: Any, _: Mapping[str, Any]) -> int:
+def _integer(value: Any, *_: Any) -> int:
     if type(value) is int:
         return value
     if isinstance(value, str) and _INTEGER.fullmatch(value.strip()):
@@ -123,7 +129,7 @@ def _integer(value: Any, _: Mapping[str, Any]) -> int:
     raise NoCast
 
 
-def _number(value: Any, _: Mapping[str, Any]) -> float:
+def _number(value: Any, *_: Any) -> float:
     if type(value) in (int, float):
         return value
     text = value.strip() if isinstance(value, str) else ""
@@ -135,7 +141,7 @@ def _number(value: Any, _: Mapping[str, Any]) -> float:
     return number
 
 
-def _boolean(value: Any, _: Mapping[str, Any]) -> bool:
+def _boolean(value: Any, *_: Any) -> bool:
     if isinstance(value, bool):
         return value
     word = value.strip().lower() if isinstance(value, str) else ""
@@ -144,7 +150,7 @@ def _boolean(value: Any, _: Mapping[str, Any]) -> bool:
     return word == "true"
 
 
-def _string(value: Any, _: Mapping[str, Any]) -> str:
+def _string(value: Any, *_: Any) -> str:
     if isinstance(value, str):
         return value
     if type(value) in (int, float):
@@ -152,7 +158,7 @@ def _string(value: Any, _: Mapping[str, Any]) -> str:
     raise NoCast
 
 
-def _array(value: Any, schema: Mapping[str, Any]) -> list[Any]:
+def _array(value: Any, schema: Mapping[str, Any], root: Mapping[str, Any]) -> list[Any]:
     items = schema.get("items")
     items = items if isinstance(items, dict) else {}
     if isinstance(value, str):
@@ -164,10 +170,10 @@ def _array(value: Any, schema: Mapping[str, Any]) -> list[Any]:
         value = [value]
     if not isinstance(value, list):
         raise NoCast
-    return [item if _valid(item, items, {}) else cast(item, items) for item in value]
+    return [item if _valid(item, items, root) else cast(item, items, root) for item in value]
 
 
-def _object(value: Any, schema: Mapping[str, Any]) -> dict[str, Any]:
+def _object(value: Any, schema: Mapping[str, Any], root: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(value, str):
         value = _literal(value)
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
@@ -175,9 +181,15 @@ def _object(value: Any, schema: Mapping[str, Any]) -> dict[str, Any]:
     properties = schema.get("properties")
     properties = properties if isinstance(properties, dict) else {}
     return {
-        name: item if _valid(item, properties.get(name, {}), {}) else cast(item, properties[name])
+        name: item
+        if _valid(item, properties.get(name, {}), root)
+        else _cast_any(item, properties[name], root)
         for name, item in value.items()
     }
+
+
+def _cast_any(value: Any, schema: Any, root: Mapping[str, Any]) -> Any:
+    return cast(value, schema, root) if isinstance(schema, dict) else value
 
 
 _READERS = {

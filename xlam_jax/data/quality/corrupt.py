@@ -120,7 +120,7 @@ def wrong_type(record: Record, rng: Rng, pool: Pool) -> Record | None:
         "array": ({"items": 1}, True),
         "object": ("plain words", [1], 3),
     }
-    places = [p for p in arguments_of(record) if (p.schema or {}).get("type") in wrong]
+    places = [p for p in arguments_of(record) if str((p.schema or {}).get("type")) in wrong]
     # A list is no scalar's wrong type where a single value may be wrapped; None may be left out.
     place = pick(rng, places)
     if place is None:

@@ -44,7 +44,11 @@ def _list(path: str) -> tuple[frozenset[str], tuple[str, ...]]:
             hint = "a text file with a word or phrase a line"
             raise InputError(f"no readable word list: {e}", where=path, hint=hint) from None
     else:
-        text = importlib.resources.files(__package__).joinpath("inappropriate.txt").read_text("utf-8")
+        text = (
+            importlib.resources.files("xlam_jax.data.quality")
+            .joinpath("inappropriate.txt")
+            .read_text("utf-8")
+        )
     lines = (line.strip() for line in text.splitlines())
     entries = [" ".join(_WORD.findall(line.lower())) for line in lines if not line.startswith("#")]
     entries = [entry for entry in entries if entry]

@@ -50,6 +50,7 @@ class Actions(Config):
       out_of_bounds: a number, length or count beyond the schema's limits.
       call_in_words: a step without calls whose words mean one.
       call_in_query: what the user says is itself a call.
+      unverifiable: a part of an argument's schema cannot be read, so only the rest of it was checked.
       undefined_reference: a value that refers to a call that is not there.
       error_observation: a call failed, and no later step made it good.
       repeated_turn: a step only repeats the one before.
@@ -73,6 +74,7 @@ class Actions(Config):
     out_of_bounds: Check = "drop"
     call_in_words: Check = "drop"
     call_in_query: Check = "flag"
+    unverifiable: Check = "flag"
     undefined_reference: Check = "drop"
     error_observation: Check = "drop"
     repeated_turn: Check = "drop"
@@ -114,7 +116,7 @@ class Finding:
 
 SCHEMA_CODES = (
     "undefined_function", "undefined_argument", "missing_required", "wrong_type", "not_in_enum",
-    "out_of_bounds",
+    "out_of_bounds", "unverifiable",
 )  # fmt: skip
 
 
@@ -132,7 +134,7 @@ def _schema(record: Record, config: RuleConfig, size: int | None, on: On) -> Ite
     tools = {tool.name: tool for tool in record.tools}
     for i, step in enumerate(record.steps):
         for call in step.tool_calls:
-            for fault in check_call(call, tools):
+            for fault in check_call(call, tools, unverifiable="unverifiable" in on):
                 if fault.code in on:
                     yield Finding(fault.code, f"step {i + 1}, {call.name}: {fault.detail}")
 

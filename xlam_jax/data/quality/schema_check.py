@@ -12,6 +12,7 @@ import jsonschema
 from jsonschema.validators import extend
 
 from xlam_jax.data.quality.references import is_reference
+from xlam_jax.format.schema_meaning import meaning, pattern_check
 from xlam_jax.format.values import Tool, ToolCall
 
 
@@ -21,7 +22,8 @@ class Fault:
 
     Attributes:
       code: `undefined_function`, `undefined_argument`, `missing_required`, `wrong_type`, `not_in_enum`, or
-        `out_of_bounds` (any further rule of the schema).
+        `out_of_bounds` (any further rule of the schema); `unverifiable` where the schema says what cannot be
+        checked.
       argument: name of the argument, "" for the call as a whole.
       detail: what was found.
     """
@@ -31,10 +33,13 @@ class Fault:
     detail: str = ""
 
 
-def check_call(call: ToolCall, tools: Mapping[str, Tool]) -> list[Fault]:
+def check_call(call: ToolCall, tools: Mapping[str, Tool], unverifiable: bool = False) -> list[Fault]:
     """Everything wrong with a call, given the tools by name; an optional argument may be left out.
 
     An integral float such as 5.0 is no integer here: functions and scoring rules tell them apart.
+
+    Args:
+      unverifiable: also tell where a part of an argument's schema could not be read; the rest was checked.
     """
     tool = tools.get(call.name)
     if tool is None:
@@ -48,13 +53,40 @@ def check_call(call: ToolCall, tools: Mapping[str, Tool]) -> list[Fault]:
         if name not in arguments
     ]
     for name, value in arguments.items():
-        if name in properties:
-            # A reference stands for a value that nobody knows yet.
-            if not plainly_valid(value, properties[name]) and not is_reference(value):
-                faults.extend(check_value(name, value, properties[name], schema))
-        elif not schema.get("additionalProperties"):
+        rule = properties[name] if name in properties else _rule_of_others(name, schema)
+        if rule is None:
             faults.append(Fault("undefined_argument", name, f"{call.name} has no {name}"))
+            continue
+        # A reference stands for a value that nobody knows yet.
+        if plainly_valid(value, rule) or is_reference(value):
+            continue
+        faults.extend(check_value(name, value, rule, schema))
+        if unverifiable:
+            unread = meaning(rule, schema).unread
+            faults.extend(Fault("unverifiable", name, f"{name}: {what}") for what in unread)
+    together = {word: schema[word] for word in _TOGETHER if word in schema}
+    if together and not any(map(is_reference, arguments.values())):
+        found = check_value(call.name, arguments, {"type": "object", **together}, schema)
+        faults.extend(Fault("out_of_bounds", "", fault.detail) for fault in found)
     return faults
+
+
+# What the schema of all parameters says beyond each of them.
+_TOGETHER = (
+    *("anyOf", "oneOf", "allOf", "not", "if", "then", "else", "minProperties", "maxProperties"),
+    *("dependentRequired", "dependentSchemas", "dependencies"),
+)
+
+
+def _rule_of_others(name: str, schema: Mapping[str, Any]) -> Any:
+    """The schema of an argument that no parameter names; None where there is none to be."""
+    patterns = schema.get("patternProperties")
+    for pattern, rule in patterns.items() if isinstance(patterns, dict) else ():
+        check = pattern_check(pattern)
+        if check and check.is_valid(name):
+            return rule
+    others = schema.get("additionalProperties")
+    return others if isinstance(others, dict) or others is True else None
 
 
 _TYPES: dict[str, tuple[type, ...]] = {
@@ -106,43 +138,12 @@ def plainly_valid(value: Any, schema: Any) -> bool:
     return True
 
 
-def settled(schema: Any) -> Any:
-    """A schema whose type and choices contradict each other, read as it was meant; any other as it is.
-
-    Choices of a list that are no lists are the choices of its items; choices of a number that are texts are
-    those numbers.
-    """
-    if not isinstance(schema, dict) or not isinstance(choices := schema.get("enum"), list) or not choices:
-        return schema
-    kind = schema.get("type")
-    if kind == "array" and not any(isinstance(c, list) for c in choices):
-        rest = {k: v for k, v in schema.items() if k != "enum"}
-        items = rest.get("items")
-        items = items if isinstance(items, dict) else {}
-        return {**rest, "items": {**items, "enum": choices}}
-    if kind in ("integer", "number") and any(isinstance(c, str) for c in choices):
-        return {**schema, "enum": [_as_number(c, kind) for c in choices]}
-    return schema
-
-
-def _as_number(choice: Any, kind: str) -> Any:
-    try:
-        return int(choice) if kind == "integer" else float(choice)
-    except (ValueError, TypeError):
-        return choice
-
-
 def check_value(name: str, value: Any, schema: Any, root: Mapping[str, Any]) -> Iterator[Fault]:
     """The first fault of the value of argument `name`; `root` is the schema of all parameters of the tool."""
-    schema = settled(schema)
-    # Definitions stand at the root, and a parameter's schema may point there.
-    shared = {k: root[k] for k in ("$defs", "definitions") if k in root}
-    validator = _validator(json.dumps({**schema, **shared} if isinstance(schema, dict) else schema))
-    if validator is None:
-        return
+    validator = _validator(json.dumps(meaning(schema, root).schema))
     try:
         errors = sorted(validator.iter_errors(value), key=lambda e: len(e.absolute_path))[:1]
-    except Exception:  # an unresolvable reference or a malformed keyword shows only when it is met
+    except RecursionError:  # a value as deep as it is wrong
         return
     for error in errors:
         code = {"enum": "not_in_enum", "const": "not_in_enum"}.get(str(error.validator))
@@ -156,18 +157,20 @@ def _is_integer(_: Any, value: Any) -> bool:
     return type(value) is int
 
 
+def _pattern(_: Any, pattern: str, value: Any, __: Any) -> Iterator[jsonschema.ValidationError]:
+    """Patterns are ECMA's, which Python's `re` does not read."""
+    check = pattern_check(pattern)
+    if isinstance(value, str) and check and not check.is_valid(value):
+        yield jsonschema.ValidationError(f"{value!r} does not match {pattern!r}")
+
+
 _Strict = extend(
     jsonschema.Draft202012Validator,
+    {"pattern": _pattern},
     type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine("integer", _is_integer),
 )
 
 
 @functools.lru_cache(maxsize=65536)
 def _validator(schema: str) -> Any:
-    """None for a schema that is none: it then demands nothing."""
-    parsed = json.loads(schema)
-    try:
-        jsonschema.Draft202012Validator.check_schema(parsed)
-    except jsonschema.SchemaError:
-        return None
-    return _Strict(parsed)
+    return _Strict(json.loads(schema))

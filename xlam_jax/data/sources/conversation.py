@@ -7,9 +7,11 @@ from typing import Any
 
 from xlam_jax.data.sources.base import Refused, as_json, call
 from xlam_jax.format.record import Record, Step
+from xlam_jax.format.thinking import untagged
 from xlam_jax.format.values import Tool, ToolCall
 
 _NO_RESULT = object()
+_THINKING = ("thinking", "reasoning")  # types of a part of a content
 
 
 def record_from_messages(
@@ -25,7 +27,7 @@ def record_from_messages(
     """One Record of a whole conversation.
 
     System and developer messages at the head become the task instruction. Each turn of the assistant is a
-    step: its text the thought, its `tool_calls` (or legacy `function_call`) the calls, the `tool` (or
+    step: its text and its reasoning the thought, its `tool_calls` (or legacy `function_call`) the calls, the `tool` (or
     `function`) messages after it the observation, the user's next words `user_input`. Results are matched
     by `tool_call_id`, else by the name of the function, else by order; those of several calls become a list
     in the order of the calls, and one result for all of them, or for one call, is the value itself. Messages
@@ -37,13 +39,11 @@ def record_from_messages(
 
     Returns:
       The record. `lineage` also names what was left out or changed: `joined_turns`, `cut_leading_assistant`
-      (a greeting), `cut_trailing_user` (nobody answered), `cut_reasoning` (a field of its own beside the
-      text).
+      (a greeting), `cut_trailing_user` (nobody answered).
 
     Raises:
       Refused: `bad_message`, `unknown_role`, `not_text` (images and the like), `empty_turn`, `late_system`,
-        `no_user_turn`, `no_answer`, `orphan_result`, `missing_result`, `untrained_turn` (weight 0, which a
-        record cannot say), and those of `call`.
+        `no_user_turn`, `no_answer`, `orphan_result`, `missing_result`, and those of `call`.
     """
     messages = as_json(messages)
     if not isinstance(messages, list):
@@ -78,6 +78,7 @@ def text_of(content: Any) -> str:
     if isinstance(content, str):
         return content
     parts = content if isinstance(content, list) else [content]
+    parts = [p for p in parts if not (isinstance(p, dict) and p.get("type") in _THINKING)]
     texts = [p.get("text") if isinstance(p, dict) and p.get("type", "text") == "text" else p for p in parts]
     strings = [text for text in texts if isinstance(text, str)]
     if len(strings) < len(texts):
@@ -94,6 +95,16 @@ class _Turn:
     ids: list[Any] = field(default_factory=list)
     results: list[Any] = field(default_factory=list)
     user: list[str] = field(default_factory=list)
+    thoughts: list[str] = field(default_factory=list)
+    weight: float = 1.0
+
+    @property
+    def thought(self) -> str:
+        """Reasoning, and words: before calls one text, before a reply apart from it in `<think>` tags."""
+        thinks, words = "\n".join(self.thoughts), "\n".join(self.texts)
+        if not thinks or self.calls:
+            return "\n".join(filter(None, (thinks, untagged(words) if self.calls else words)))
+        return f"<think>\n{thinks}\n</think>\n{words}"
 
     def add_result(self, message: dict[str, Any]) -> None:
         """Puts a result in the place of its call."""
@@ -116,6 +127,16 @@ class _Turn:
         if len(came) > 1 or (came and len(self.calls) > 1 and any(self.ids)):
             raise Refused("missing_result", f"{len(self.calls)} calls, {len(came)} results")
         return came[0] if came else ""
+
+
+def _reasoning(message: dict[str, Any]) -> str:
+    """The reasoning that stands in a field of its own, or in thinking parts of the content."""
+    texts = [message.get("reasoning_content") or message.get("reasoning")]
+    content = message.get("content")
+    for part in content if isinstance(content, list) else []:
+        if isinstance(part, dict) and part.get("type") in _THINKING:
+            texts.append(part.get("thinking") or part.get("reasoning") or part.get("text"))
+    return "\n".join(text_of(text).strip() for text in texts if text)
 
 
 def _result(content: Any) -> Any:
@@ -164,8 +185,8 @@ class _Reader:
             self._note("cut_trailing_user")
         steps = []
         for turn in self.turns:
-            text, user = "\n".join(turn.texts), "\n".join(turn.user)
-            steps.append(Step(text, tuple(turn.calls), turn.observation, user))
+            user = "\n".join(turn.user)
+            steps.append(Step(turn.thought, tuple(turn.calls), turn.observation, user, turn.weight))
         return "\n".join(self.query), tuple(steps)
 
     def _note(self, name: str) -> None:
@@ -186,10 +207,12 @@ class _Reader:
         said.append(text)
 
     def _assistant(self, message: dict[str, Any]) -> None:
-        if message.get("weight") == 0:
-            raise Refused("untrained_turn")
-        if any(message.get(key) for key in ("reasoning_content", "reasoning")):
-            self._note("cut_reasoning")
+        weight = message.get("weight")
+        if weight is not None and (
+            isinstance(weight, bool) or not isinstance(weight, int | float) or weight < 0
+        ):
+            raise Refused("bad_message", f"weight {weight!r}")
+        thought = _reasoning(message)
         text = text_of(message.get("content")) or text_of(message.get("refusal"))
         calls = message.get("tool_calls") or message.get("function_call") or []
         calls = as_json(calls)
@@ -203,6 +226,8 @@ class _Reader:
             self._note("cut_leading_assistant")
             return
         turn = self._turn_for(text, bool(calls))
+        turn.weight = min(turn.weight, 1.0 if weight is None else weight)
+        turn.thoughts += [thought] if thought else []
         turn.texts += [text] if text.strip() else []
         turn.calls += map(call, calls)
         turn.ids += [c.get("id") for c in calls]

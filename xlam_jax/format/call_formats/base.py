@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
@@ -52,29 +53,74 @@ class StreamParser(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Plain:
+    """What tells plain words from an answer in a format; words that it would claim begin with a backslash.
+
+    Attributes:
+      starts: beginnings of an answer, whitespace aside.
+      lines: beginnings of a line that make what follows the words an answer.
+      parts: texts that the beginning of an answer amid words holds.
+      calls: a line that begins like `name(`, or with `pass`, does too.
+    """
+
+    starts: tuple[str, ...]
+    lines: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
+    calls: bool = False
+
+    def write(self, words: str) -> Piece:
+        """The words, as they are where they can be read as nothing else."""
+        dumps(words, "words")
+        start = words.lstrip(" \t\r\n")
+        odd = words[:1] == "\\" or not start or start.startswith(self.starts) or start.startswith("<think>")
+        odd = odd or any(part in words for part in self.parts)
+        for line in words.split("\n"):
+            line = line.lstrip(" \t\r")
+            odd = odd or (bool(self.lines) and line.startswith(self.lines))
+            call = line.startswith("pass") or ("(" in line and len(line.split("(")[0].split()) < 2)
+            odd = odd or (self.calls and call)
+        return Piece("\\" * odd + words, ((odd, odd + len(words), "thought"),))
+
+    def lark(self) -> str:
+        """Lark expression of the words that need no backslash."""
+        starts, lines = _either((*self.starts, "<think>")), [_either(self.lines)] if self.lines else []
+        lines += ["pass", "[^\\s(]*[(]"] if self.calls else []
+        not_these = [rf"({starts})(?s:.*)", *(f"(?s:.*{_either((part,))}.*)" for part in self.parts)]
+        not_these += [rf"(?s:(.*\n)?[ \t\r]*({'|'.join(lines)}).*)"] if lines else []
+        return " & ".join([r"/[^\\\s](?s:.*)/", *(f"~/{text}/" for text in not_these)])
+
+
+def _either(texts: tuple[str, ...]) -> str:
+    return "|".join(re.escape(text).replace("\\\n", "\\n").replace("/", "\\/") for text in texts)
+
+
 class CallFormat(Protocol):
     """One way to write calls. `thought` is None where the codec writes no thoughts.
 
     Attributes:
-      reply: an answer without calls may be plain words; `render` is given them as `thought` then, whether
-        or not the codec writes thoughts.
+      words: when plain words need a mark before them, see `Plain`; None where `render` writes an answer
+        without calls as words, marked where it must be.
     """
 
     @property
     def name(self) -> str: ...
 
     @property
-    def reply(self) -> bool: ...
+    def words(self) -> Plain | None: ...
 
     def render(self, calls: Sequence[ToolCall], thought: str | None) -> Piece:
         """Text and parts; raises InputError for arguments that JSON cannot hold."""
         ...
 
-    def parse(self, text: str, stop: str) -> Answer:
-        """The inverse of `render`; raises ParseError and nothing else."""
+    def parse(self, text: str, stop: str, strict: bool = True) -> Answer:
+        """The inverse of `render` and `say`; raises ParseError and nothing else.
+
+        Not strictly read, a malformed call is left out and its neighbours stay.
+        """
         ...
 
-    def stream(self, stop: str) -> StreamParser:
+    def stream(self, stop: str, strict: bool = True) -> StreamParser:
         """Reads one answer chunk by chunk; for every split the calls equal those of `parse`."""
         ...
 

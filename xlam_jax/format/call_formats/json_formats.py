@@ -3,36 +3,39 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
-from xlam_jax.format.call_formats.base import Piece, Writer, dumps
+from xlam_jax.format.call_formats.base import ParseError, Piece, Plain, Writer, dumps
 from xlam_jax.format.call_formats.json_reading import (
     call_of,
     call_rules,
+    read_call,
     read_calls,
     read_members,
-    read_object,
     write_call,
     write_calls,
 )
-from xlam_jax.format.call_formats.lark import Spelling, Values, answer_rule, json_value, literal
-from xlam_jax.format.call_formats.reading import SPACE, Reading, Source, Streamed
-from xlam_jax.format.call_formats.schema import value_schema
+from xlam_jax.format.call_formats.lark import Spelling, answer_rule, json_value, literal
+from xlam_jax.format.call_formats.reading import SPACE, Reading, Source, Wait
+from xlam_jax.format.call_formats.value_rules import Values
+from xlam_jax.format.call_formats.worded import Worded
 from xlam_jax.format.templates import jinja_source
 from xlam_jax.format.values import Tool, ToolCall
 
 _TEXT = {"type": "string"}
 
 
-class XlamJson(Streamed):
+class XlamJson(Worded):
     """xLAM's JSON object `{"thought": ..., "tool_calls": [{"name": ..., "arguments": {...}}]}`.
 
     A bare list of calls is accepted, and so are further keys.
     """
 
     name = "xlam-json"
-    reply = False
+    plain = Plain(("{", "[", "```"), parts=('"tool_calls"', '"thought"', '"name"'))
+    opening = re.compile(r'\{\s*"(tool_calls|thought)"|\[\s*\{\s*"name"')
     cut = False
 
     def render(self, calls: Sequence[ToolCall], thought: str | None) -> Piece:
@@ -47,14 +50,12 @@ class XlamJson(Streamed):
         out.add("}")
         return out.piece()
 
-    def _read(self, source: Source) -> Reading:
-        fenced = yield from source.open_fence()
+    def _answer(self, source: Source, fenced: bool) -> Reading:
         members: dict[str, Any] = {"tool_calls": []}
         if (yield from source.peek(1)) == "[":
             yield from read_calls(source)
         else:
             members = yield from read_members(source, "thought")
-        yield from source.finish(fenced)
         if members.get("tool_calls") != []:
             source.fail("tool_calls is no list" if "tool_calls" in members else "there is no key tool_calls")
         thought = members.get("thought") or ""
@@ -92,11 +93,11 @@ def _escaped(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)[1:-1]
 
 
-# A string of the arguments inside the string that they are: every quote and backslash doubled once more.
-_IN_TEXT = r'\\"([^"\\\x00-\x1f]|\\\\(\\"|\\\\|[\/bfnrt]|u00[01][0-9a-f]))*\\"'
+# A character of a text inside the string that the arguments are: every quote and backslash doubled once more.
+_IN_TEXT = r'[^"\\\x00-\x1f]|\\\\(\\"|\\\\|[\/bfnrt]|u00[01][0-9a-f])'
 
 
-class OpenAI(Streamed):
+class OpenAI(Worded):
     """OpenAI's message `{"content": null, "tool_calls": [{"type": "function", "function": {...}}]}`.
 
     Arguments are JSON text. The thought is the content; without calls the content is the reply and there is
@@ -104,7 +105,13 @@ class OpenAI(Streamed):
     """
 
     name = "openai"
-    reply = True
+    plain = Plain(("{", "```"), parts=('"content"', '"tool_calls"'))
+    opening = re.compile(r'\{\s*"(content|tool_calls)"')
+
+    @property
+    def words(self) -> None:
+        """None: words are the message's content."""
+
     cut = False
 
     def render(self, calls: Sequence[ToolCall], thought: str | None) -> Piece:
@@ -124,10 +131,8 @@ class OpenAI(Streamed):
         out.add("]}" if calls else "}")
         return out.piece()
 
-    def _read(self, source: Source) -> Reading:
-        fenced = yield from source.open_fence()
+    def _answer(self, source: Source, fenced: bool) -> Reading:
         members = yield from read_members(source, "content", _function)
-        yield from source.finish(fenced)
         content = members.get("content", "")
         if not members.keys() & {"content", "tool_calls"} or members.get("tool_calls"):
             source.fail("neither content nor tool_calls")
@@ -138,15 +143,15 @@ class OpenAI(Streamed):
     def grammar(
         self, tools: Sequence[Tool], min_calls: int, max_calls: int | None, with_thought: bool
     ) -> str:
-        spelling = Spelling(lambda value: _escaped(json.dumps(value, ensure_ascii=False)), string=_IN_TEXT)
+        spelling = Spelling(
+            lambda value: _escaped(json.dumps(value, ensure_ascii=False)), _IN_TEXT, quote=r'\\"'
+        )
         values = Values(spelling)
         calls = []
-        for i, tool in enumerate(tools):
+        for tool in tools:
             head = f'{{"type": "function", "function": {{"name": "{_escaped(tool.name)}", "arguments": "'
-            arguments = values.value(value_schema(tool.parameters))
-            calls.append(values.add(f"call_{i}", f"{literal(head)} {arguments} {literal(chr(34) + '}}')}"))
-        if calls:
-            values.add("call", " | ".join(calls))
+            calls.append((head, f"{values.arguments(tool)} {literal(chr(34) + '}}')}"))
+        values.choice("call", calls)
         values.add("text", json_value(_TEXT))
         content = '("null" | text)' if with_thought else '"null"'
         head = f'"{{\\"content\\": " {content}'
@@ -179,11 +184,12 @@ def _function(source: Source, item: dict[str, Any]) -> ToolCall:
     return call_of(source, function)
 
 
-class JsonLines(Streamed):
+class JsonLines(Worded):
     """A call object a line; `null` where there is none, before them `{"thought": "..."}`."""
 
     name = "json-lines"
-    reply = False
+    plain = Plain(("{", "null", "```"), parts=('"name"', '"thought"'))
+    opening = re.compile(r'\{\s*"(name|thought)"')
     cut = False
 
     def render(self, calls: Sequence[ToolCall], thought: str | None) -> Piece:
@@ -198,23 +204,27 @@ class JsonLines(Streamed):
         out.add("" if calls else "null")
         return out.piece()
 
-    def _read(self, source: Source) -> Reading:
-        fenced = yield from source.open_fence()
+    def _answer(self, source: Source, fenced: bool) -> Reading:
         thought = ""
-        if not (yield from source.accept("null")):
-            item = yield from read_object(source)
-            if item.keys() == {"thought"}:
-                thought = item["thought"]
-                if not isinstance(thought, str):
-                    source.fail("thought is no text")
-                yield thought
-                yield from source.take(SPACE)
-                item = None if (yield from source.accept("null")) else (yield from read_object(source))
-            while item is not None:
-                yield call_of(source, item)
-                yield from source.take(SPACE)
-                item = (yield from read_object(source)) if (yield from source.peek(1)) == "{" else None
-        yield from source.finish(fenced)
+        if (yield from source.accept("null")):
+            return thought
+        if (yield from source.peek(1)) != "{":
+            source.fail("not JSON: a call is no object")
+        line = yield from source.balanced()
+        said = _thought(source, line)
+        if said is None:
+            yield from source.attempt(_call(source, line))
+            yield from source.take(SPACE)
+        else:
+            yield (thought := said)
+            yield from source.take(SPACE)
+            if (yield from source.accept("null")):
+                return thought
+            if (yield from source.peek(1)) != "{":
+                source.fail("neither a call nor null after the thought")
+        while (yield from source.peek(1)) == "{":
+            yield from source.attempt(read_call(source))
+            yield from source.take(SPACE)
         return thought
 
     def grammar(
@@ -243,3 +253,21 @@ class JsonLines(Streamed):
 
     def jinja(self) -> str:
         return jinja_source("json-calls") + jinja_source(self.name)
+
+
+def _thought(source: Source, line: str) -> str | None:
+    """The thought that an object `{"thought": ...}` is; None for other objects, which may be calls."""
+    try:
+        item = source.json(line)
+    except ParseError:
+        return None
+    if item.keys() != {"thought"}:
+        return None
+    if not isinstance(item["thought"], str):
+        source.fail("thought is no text")
+    return item["thought"]
+
+
+def _call(source: Source, line: str) -> Wait:
+    return call_of(source, source.json(line))
+    yield

@@ -8,9 +8,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from xlam_jax.format.call_formats.base import Writer, dumps
-from xlam_jax.format.call_formats.lark import Values, literal
 from xlam_jax.format.call_formats.reading import SPACE, Reading, Source, Wait
-from xlam_jax.format.call_formats.schema import value_schema
+from xlam_jax.format.call_formats.value_rules import Values
 from xlam_jax.format.values import Tool, ToolCall
 
 _BARE = re.compile(r"[A-Za-z0-9+.\-]*")
@@ -37,12 +36,11 @@ def write_calls(out: Writer, calls: Sequence[ToolCall]) -> None:
 def call_rules(values: Values, tools: Sequence[Tool]) -> None:
     """Adds the rule `call`, and `body` for what follows the brace of a call."""
     bodies = []
-    for i, tool in enumerate(tools):
-        head = literal(f'"name": {json.dumps(tool.name, ensure_ascii=False)}, "arguments": ')
-        arguments = values.value(value_schema(tool.parameters))
-        bodies.append(values.add(f"body_{i}", f'{head} {arguments} "}}"'))
+    for tool in tools:
+        head = f'"name": {json.dumps(tool.name, ensure_ascii=False)}, "arguments": '
+        bodies.append((head, f'{values.arguments(tool)} "}}"'))
     if bodies:
-        values.add("body", " | ".join(bodies))
+        values.choice("body", bodies)
         values.add("call", '"{" body')
 
 
@@ -70,6 +68,14 @@ def read_object(source: Source) -> Wait:
     return source.json((yield from source.balanced()))
 
 
+def read_call(source: Source, call: Callable[[Source, dict[str, Any]], ToolCall] = call_of) -> Wait:
+    """The call of the JSON object that comes next; other values are stepped over, and refused."""
+    if (yield from source.peek(1)) != "{":
+        yield from _read_value(source)
+        source.fail("not JSON: a call is no object")
+    return call(source, (yield from read_object(source)))
+
+
 def read_calls(source: Source, call: Callable[[Source, dict[str, Any]], ToolCall] = call_of) -> Reading:
     """Yields the calls of a JSON list."""
     yield from _mark(source, "[")
@@ -82,7 +88,7 @@ def read_items(source: Source, call: Callable[[Source, dict[str, Any]], ToolCall
     if (yield from source.accept("]")):
         return
     while True:
-        yield call(source, (yield from read_object(source)))
+        yield from source.attempt(read_call(source, call))
         yield from source.take(SPACE)
         if (yield from source.accept("]")):
             return

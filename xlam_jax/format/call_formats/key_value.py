@@ -11,16 +11,17 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from xlam_jax.format.call_formats.base import Piece, Writer, dumps
-from xlam_jax.format.call_formats.lark import Values, answer_rule, literal
+from xlam_jax.format.call_formats.base import Piece, Plain, Writer, dumps
+from xlam_jax.format.call_formats.lark import answer_rule, literal
 from xlam_jax.format.call_formats.reading import (
     BLANK,
     SPACE,
     Reading,
     Source,
-    Streamed,
     Wait,
 )
+from xlam_jax.format.call_formats.value_rules import Values
+from xlam_jax.format.call_formats.worded import Worded
 from xlam_jax.format.templates import jinja_source
 from xlam_jax.format.values import Tool, ToolCall
 
@@ -32,11 +33,11 @@ def _word(text: str) -> str:
     return text if _WORD.fullmatch(text) else dumps(text, "name")
 
 
-class KeyValue(Streamed):
+class KeyValue(Worded):
     """`call: f`, `  city = "Oslo"`, `end`."""
 
     name = "key-value"
-    reply = False
+    plain = Plain(("thought:", "no calls", "call:", "```"), ("call:",))
 
     def render(self, calls: Sequence[ToolCall], thought: str | None) -> Piece:
         out = Writer()
@@ -56,8 +57,7 @@ class KeyValue(Streamed):
         out.add("" if calls else "no calls")
         return out.piece()
 
-    def _read(self, source: Source) -> Reading:
-        fenced = yield from source.open_fence()
+    def _answer(self, source: Source, fenced: bool) -> Reading:
         thought = ""
         if (yield from source.accept("thought:")):
             yield from source.accept(" ")
@@ -67,21 +67,21 @@ class KeyValue(Streamed):
             thought = "\n".join(lines)
         yield from source.take(SPACE)
         if (yield from source.accept("no calls")):
-            yield from source.finish(fenced)
             return thought
         if not (yield from source.accept("call:")):
             source.fail("neither 'call: name' nor 'no calls'")
         while True:
-            name = _read_word(source, (yield from source.line()))
-            arguments: dict[str, Any] = {}
-            while not (yield from self._at_end(source)):
-                yield from self._argument(source, arguments)
-            yield ToolCall(name, arguments)
+            yield from source.attempt(self._read_call(source), ("call:",))
             yield from source.take(SPACE)
             if not (yield from source.accept("call:")):
-                break
-        yield from source.finish(fenced)
-        return thought
+                return thought
+
+    def _read_call(self, source: Source) -> Wait:
+        name = _read_word(source, (yield from source.line()))
+        arguments: dict[str, Any] = {}
+        while not (yield from self._at_end(source)):
+            yield from self._argument(source, arguments)
+        return ToolCall(name, arguments)
 
     def _at_end(self, source: Source) -> Wait:
         """Takes whitespace and the mark that ends a call; a mark stands at the start of a line."""
@@ -115,14 +115,13 @@ class KeyValue(Streamed):
     ) -> str:
         values = Values(None)
         calls = []
-        for i, tool in enumerate(tools):
+        for tool in tools:
             body = ""
             for key, schema, required in values.parameters(tool):
                 line = f'({literal(f"  {_word(key)} = ")} {values.value(schema)} "\\n")'
                 body += line + (" " if required else "? ")
-            calls.append(values.add(f"call_{i}", f'{literal(f"call: {_word(tool.name)}")} "\\n" {body}"end"'))
-        if calls:
-            values.add("call", " | ".join(calls))
+            calls.append((f"call: {_word(tool.name)}\n", f'{body}"end"'))
+        values.choice("call", calls)
         body = answer_rule(tools, min_calls, max_calls, '"\\n"', '"no calls"')
         if not with_thought:
             return f"answer: {body}\n{values.text}"

@@ -11,19 +11,22 @@ from collections.abc import Sequence
 
 from xlam_jax.format.call_formats.base import Piece, Writer, dumps
 from xlam_jax.format.call_formats.json_reading import (
-    call_of,
     call_rules,
+    read_call,
     read_calls,
     read_items,
-    read_object,
     write_call,
 )
-from xlam_jax.format.call_formats.lark import Values, answer_rule, literal
-from xlam_jax.format.call_formats.reading import SPACE, Reading, Source, Streamed, overlap
+from xlam_jax.format.call_formats.lark import answer_rule, literal
+from xlam_jax.format.call_formats.reading import SPACE, Reading, Source, Streamed, Wait, overlap
+from xlam_jax.format.call_formats.value_rules import Values
+from xlam_jax.format.call_formats.worded import THINK, thinking
 from xlam_jax.format.templates import jinja_source
 from xlam_jax.format.values import Tool, ToolCall
 
 _BLANKS = " \t\r\n"
+_FOREIGN = ("[TOOL_CALLS]", "<tool_call>")  # marks that vLLM's parser of bare lists takes for its own
+_OPEN_THINK = THINK[0].replace("<", "<\\")
 _FENCE_LANGUAGE = re.compile(r"[A-Za-z_]*")
 
 
@@ -38,7 +41,7 @@ class _Prose(Streamed):
     """
 
     name: str
-    reply = True
+    words = None
     mark: str
     split: int
     joint: str
@@ -63,6 +66,8 @@ class _Prose(Streamed):
         return out.piece()
 
     def _escape(self, words: str) -> str:
+        if words.lstrip(_BLANKS).startswith(THINK[0]) and THINK[1] not in words:
+            words = words.replace(THINK[0], _OPEN_THINK, 1)  # or the calls would be part of it
         first, rest = self.mark[: self.split], self.mark[self.split :]
         return words.replace("\\" + rest, "\\\\" + rest).replace(self.mark, first + "\\" + rest)
 
@@ -102,22 +107,46 @@ class _Prose(Streamed):
             if found or not sign:
                 return "".join(words)
 
+    def _head(self, source: Source) -> Reading:
+        """Thinking at the head of the answer, and whitespace after it: `(thinking, whitespace)`."""
+        blank = yield from source.take(SPACE)
+        if (yield from source.accept(_OPEN_THINK)):
+            return "", blank + THINK[0]
+        thought = yield from thinking(source)
+        if not thought:
+            return "", blank
+        first, rest = map(re.escape, (self.mark[: self.split], self.mark[self.split :]))
+        thought = blank + re.sub(rf"(?:(?<={first})|(?<=\\))\\(?={rest})", "", thought)
+        yield thought
+        return thought, (yield from source.take(SPACE))
+
     def _read(self, source: Source) -> Reading:
         # A fence right before the calls is no words if another one comes after them.
-        before = yield from source.take(SPACE)
+        thought, before = yield from self._head(source)
         if (yield from source.accept("```")):
             before += "```" + (yield from source.take(_FENCE_LANGUAGE)) + (yield from source.take(SPACE))
-        if (yield from source.peek(len(self.mark))) == self.mark:
-            words = before.removesuffix(self.joint)
-        else:
-            words = yield from self._words(source, before)
+        shown = (yield from source.peek(len(self.mark))) != self.mark
+        words = (yield from self._words(source, before)) if shown else before.removesuffix(self.joint)
         if (yield from source.peek(1)):
             yield from self._read_marked(source)
             yield from source.take(SPACE)
-            if words.strip() and before.startswith(words) and (yield from source.accept("```")):
+            if not shown and words.strip() and (yield from source.accept("```")):
                 words = ""
-            yield from source.finish(False)
-        return words
+        yield "" if shown else words
+        return (yield from self._after(source, thought + words))
+
+    def _after(self, source: Source, words: str) -> Reading:
+        """What comes after calls: more words, more calls; returns all words, those before the calls too."""
+        while True:
+            yield from source.take(SPACE)
+            if not (yield from source.peek(1)):
+                return words
+            if (yield from source.peek(len(self.mark))) != self.mark:
+                gap = "\n" if words else ""
+                yield gap
+                words += gap + (yield from self._words(source))
+            if (yield from source.peek(1)):
+                yield from self._read_marked(source)
 
     def _read_marked(self, source: Source) -> Reading:
         """The calls with their marks."""
@@ -150,12 +179,12 @@ class _Prose(Streamed):
 class JsonArray(_Prose):
     """A bare list `[{"name": ..., "arguments": {...}}]`; without calls the reply alone, or `[]`.
 
-    After words the list stands at the start of a line. Words that begin like a list, a fence or with a
-    backslash get a backslash before them.
+    Words that begin like a list, a fence, a mark of another format or with a backslash get a backslash before
+    them. Read as well: lists in a fence, after `[TOOL_CALLS]`, in `<tool_call>` tags, as vLLM's parser does.
     """
 
     name = "json-array"
-    mark, split, joint = "\n[{", 1, "\n"
+    mark, split, joint = '[{"', 1, "\n"
     opening, closing = "[", "]"
     none = "[]"
     _first_letter = r"[^\[`\\\s]"
@@ -164,28 +193,56 @@ class JsonArray(_Prose):
         words = super()._escape(words)
         start = words.lstrip(_BLANKS + "`").removeprefix("json").lstrip(_BLANKS)
         listed = start[:1] == "[" and start[1:].lstrip(_BLANKS)[:1] in ("", "{", "]")
+        listed = listed or start.startswith(_FOREIGN)
         return "\\" + words if not start or listed or words[0] == "\\" else words
 
     def _read(self, source: Source) -> Reading:
-        before = yield from source.take(SPACE)
+        thought, before = yield from self._head(source)
         fenced = yield from source.accept("```")
         if fenced:
             before += "```" + ("json" if (yield from source.accept("json")) else "")
             before += yield from source.take(SPACE)
+        if (yield from source.accept("[TOOL_CALLS]")):
+            yield from source.take(SPACE)
+            yield from read_calls(source)
+            return (yield from self._after(source, thought))
+        if (yield from source.follows(("<tool_call>",))):
+            yield from self._read_tags(source)
+            return (yield from self._after(source, thought))
         if (yield from source.accept("[")):
             blank = yield from source.take(SPACE)
             if (yield from source.peek(1)) in ("{", "]"):
                 yield from read_items(source)
-                yield from source.finish(fenced)
-                return ""
+                yield from self._close(source, fenced)
+                return (yield from self._after(source, thought))
             before += "[" + blank
-        if not before:
+        if not before and not thought:
             yield from source.accept("\\")
-        words = yield from self._words(source, before)
-        if (yield from source.accept("\n")):
-            yield from read_calls(source)
-            yield from source.finish(False)
-        return words
+        words = thought + (yield from self._words(source, before))
+        if (yield from source.peek(1)):
+            yield from self._read_marked(source)
+        return (yield from self._after(source, words))
+
+    def _read_marked(self, source: Source) -> Reading:
+        yield from read_calls(source)
+        yield from self._close(source, True)
+
+    def _close(self, source: Source, fenced: bool) -> Wait:
+        """Takes what closes a list that another format's marks opened."""
+        yield from source.take(SPACE)
+        if not (yield from source.accept("</tool_call>")) and fenced:
+            yield from source.accept("```")
+
+    def _read_tags(self, source: Source) -> Reading:
+        while (yield from source.accept("<tool_call>")):
+            yield from source.take(SPACE)
+            if (yield from source.peek(1)) == "[":
+                yield from read_calls(source)
+            else:
+                yield from source.attempt(read_call(source), ("<tool_call>",))
+            yield from source.take(SPACE)
+            yield from source.accept("</tool_call>")
+            yield from source.take(SPACE)
 
     def instructions(self, with_thought: bool) -> tuple[str, ...]:
         why = "why\n" if with_thought else ""
@@ -214,7 +271,7 @@ class Hermes(_Prose):
     def _read_marked(self, source: Source) -> Reading:
         while (yield from source.accept(self.mark)):
             yield from source.take(SPACE)
-            yield call_of(source, (yield from read_object(source)))
+            yield from source.attempt(read_call(source), (self.mark,))
             yield from source.take(SPACE)
             yield from source.accept("</tool_call>")
             yield from source.take(SPACE)
@@ -268,20 +325,41 @@ class Markdown(_Prose):
     opening, closing = "```json\n[", "]\n```"
     none = "```json\n[]\n```"
 
+    def _escape(self, words: str) -> str:
+        words = super()._escape(words)
+        start = words.lstrip(_BLANKS)
+        bare = start[:3] == "```" and start[3:].lstrip(_BLANKS)[:1] in ("", "[", "{")
+        return "\\" + words if bare or words[0] == "\\" else words
+
     def _read(self, source: Source) -> Reading:
-        words = yield from self._words(source)
-        while (yield from source.accept(self.mark)):
-            yield from source.take(SPACE)
-            if (yield from source.peek(1)) == "[":
-                yield from read_calls(source)
-            else:
-                yield call_of(source, (yield from read_object(source)))
-            yield from source.take(SPACE)
-            if not (yield from source.accept("```")) and (yield from source.peek(1)):
-                source.fail("text after the calls of a block")
-            after = (yield from self._words(source, show=False)).strip()
-            words += ("\n" if words and after else "") + after
-        return words
+        thought, before = yield from self._head(source)
+        if not before and not thought:
+            yield from source.accept("\\")
+        words = before
+        if (yield from source.peek(len(self.mark))) != self.mark and (yield from source.accept("```")):
+            blank = yield from source.take(SPACE)
+            if (yield from source.peek(1)) in ("[", "{"):
+                yield from self._block(source)
+                return (yield from self._after(source, thought))
+            words += "```" + blank
+        words = thought + (yield from self._words(source, words))
+        if (yield from source.peek(1)):
+            yield from self._read_marked(source)
+        return (yield from self._after(source, words))
+
+    def _read_marked(self, source: Source) -> Reading:
+        yield from source.expect(self.mark)
+        yield from source.take(SPACE)
+        yield from self._block(source)
+
+    def _block(self, source: Source) -> Reading:
+        if (yield from source.peek(1)) == "[":
+            yield from read_calls(source)
+        else:
+            yield from source.attempt(read_call(source))
+        yield from source.take(SPACE)
+        if not (yield from source.accept("```")) and (yield from source.peek(1)):
+            source.fail("text after the calls of a block")
 
     def instructions(self, with_thought: bool) -> tuple[str, ...]:
         why = "why\n\n" if with_thought else ""

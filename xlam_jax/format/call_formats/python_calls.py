@@ -13,8 +13,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from xlam_jax.format.call_formats.base import Piece, Writer, dumps
-from xlam_jax.format.call_formats.lark import Spelling, Values, answer_rule, literal
+from xlam_jax.format.call_formats.base import Piece, Plain, Writer, dumps
+from xlam_jax.format.call_formats.lark import Spelling, answer_rule, literal
 from xlam_jax.format.call_formats.python_literals import is_identifier, python_value, read_literal
 from xlam_jax.format.call_formats.reading import (
     LINE,
@@ -24,13 +24,14 @@ from xlam_jax.format.call_formats.reading import (
     Streamed,
     Wait,
 )
+from xlam_jax.format.call_formats.value_rules import Values
+from xlam_jax.format.call_formats.worded import Worded, is_call, thinking
 from xlam_jax.format.templates import jinja_source
 from xlam_jax.format.values import Tool, ToolCall
 
 _NAME = re.compile(r"""[^()\[\]{}"'=,:;#`\\\n]*""")
 _KEY = re.compile(r"""[^()\[\]{}"'=,:;#`\\\n*]*""")
 _VALUE = re.compile(r"""[^()\[\]{}"',#\\]*""")
-_NO_SPACE = re.compile(r"\S+")
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
 
 
@@ -153,30 +154,31 @@ _PYTHON = Spelling(python_value, null="None", true="True", false="False")
 def _call_rules(tools: Sequence[Tool]) -> str:
     values = Values(_PYTHON)
     calls = []
-    for i, tool in enumerate(tools):
+    for tool in tools:
         items = []
         for key, schema, required in values.parameters(tool):
             end = "" if is_identifier(key) else ' "}"'
             items.append((f"({literal(_argument(key))} {values.value(schema)}{end})", required))
         if all(map(is_identifier, tool.name.split("."))):
-            head = literal(f"{tool.name}(")
+            head = f"{tool.name}("
             body = values.sequence(items, literal(", ")) if items else ""
         else:
-            head = literal(f"call({json.dumps(tool.name, ensure_ascii=False)}")
+            head = f"call({json.dumps(tool.name, ensure_ascii=False)}"
             # The name is the first argument, so that every other one has a comma before it.
             body = values.sequence([('""', True), *items], literal(", "))
-        calls.append(values.add(f"call_{i}", f'{head} {body} ")"'))
-    return values.text + (f"call: {' | '.join(calls)}\n" if calls else "")
+        calls.append((head, f'{body} ")"'))
+    values.choice("call", calls)
+    return values.text
 
 
 _THOUGHT = 'thought: (/# [^\\n]*/ "\\n")*\n'
 
 
-class PythonCalls(Streamed):
+class PythonCalls(Worded):
     """One call a line; `pass` where there is none."""
 
     name = "python-calls"
-    reply = False
+    plain = Plain(("#", "```"), calls=True)
 
     def render(self, calls: Sequence[ToolCall], thought: str | None) -> Piece:
         out = Writer()
@@ -187,39 +189,31 @@ class PythonCalls(Streamed):
         out.add("" if calls else "pass")
         return out.piece()
 
-    def _read(self, source: Source) -> Reading:
-        fenced = yield from source.open_fence()
+    def _answer(self, source: Source, fenced: bool) -> Reading:
         thoughts: list[str] = []
         count = 0
         while True:
             yield from _comments(source, thoughts)
-            mark = yield from source.peek(1)
-            if not mark or mark == "`":
+            if not (yield from is_call(source)):
                 break
-            call = yield from self._call_or_pass(source)
-            if call is None:
+            if (yield from source.follows(("pass",))) and (yield from source.peek(5)) != "pass(":
                 if count:
                     source.fail("pass beside calls")
+                source.skip(4)
                 yield from _comments(source, thoughts)
-                count = 1
-                break
-            yield call
+                return "\n".join(thoughts)
+            yield from source.attempt(self._statement(source), ("\n",))
             count += 1
             # A second statement on one line is no call by this format.
             rest = yield from source.line()
-            if rest.strip() and not rest.strip().startswith("#"):
+            if source.strict and rest.strip() and not rest.strip().startswith("#"):
                 source.fail("text after a call")
         if not count:
             source.fail("neither a call nor pass")
-        yield from source.finish(fenced)
         return "\n".join(thoughts)
 
-    def _call_or_pass(self, source: Source) -> Wait:
+    def _statement(self, source: Source) -> Wait:
         name = (yield from source.take(_NAME)).strip()
-        if name == "pass" and (yield from source.peek(1)) != "(":
-            return None
-        if not _NO_SPACE.fullmatch(name):
-            source.fail("a call is expected: name(key=value)")
         return (yield from _read_call(source, name))
 
     def grammar(
@@ -251,7 +245,7 @@ class PythonList(Streamed):
     """
 
     name = "python-list"
-    reply = True
+    words = None
 
     def render(self, calls: Sequence[ToolCall], thought: str | None) -> Piece:
         out = Writer()
@@ -272,26 +266,35 @@ class PythonList(Streamed):
     def _read(self, source: Source) -> Reading:
         # strip() takes more for whitespace than Python's lexer does, and render asks strip().
         blank = yield from source.take(_BLANK)
+        thought = yield from thinking(source)
+        if thought:
+            yield (thought := blank + thought)
+            blank = yield from source.take(_BLANK)
         mark = yield from source.peek(3)
         if mark[:1] not in ("[", "#") and mark != "```":
-            if not blank:
+            if not blank and not thought:
                 yield from source.accept("\\")
             yield blank
-            return blank + (yield from source.rest())
+            return thought + blank + (yield from source.rest())
         fenced = yield from source.open_fence()
-        thoughts: list[str] = []
+        thoughts = [thought] if thought else []
         yield from _comments(source, thoughts)
         yield from source.expect("[")
         yield from source.take(SPACE)
         while not (yield from source.accept("]")):
             name = (yield from source.take(_NAME)).strip()
-            yield (yield from _read_call(source, name))
+            yield from source.attempt(_read_call(source, name))
             yield from source.take(SPACE)
             if (yield from source.accept(",")):
                 yield from source.take(SPACE)
             elif (yield from source.peek(1)) != "]":
                 source.fail("a comma or ] is missing after a call")
-        yield from source.finish(fenced)
+        yield from source.take(SPACE)
+        if fenced and (yield from source.accept("```")):
+            yield from source.take(SPACE)
+        if (yield from source.peek(1)):
+            yield "\n".join([*thoughts, ""])[len(thought) :]
+            thoughts.append((yield from source.rest()))
         return "\n".join(thoughts)
 
     def grammar(

@@ -12,9 +12,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from xlam_jax.format.call_formats.base import Piece, Writer, dumps
-from xlam_jax.format.call_formats.lark import Values, answer_rule, literal
+from xlam_jax.format.call_formats.lark import answer_rule
 from xlam_jax.format.call_formats.reading import ALL, SPACE, Reading, Source, Streamed, Wait
-from xlam_jax.format.call_formats.schema import value_schema
+from xlam_jax.format.call_formats.value_rules import Values
+from xlam_jax.format.call_formats.worded import thinking
 from xlam_jax.format.templates import jinja_source
 from xlam_jax.format.values import Tool, ToolCall
 
@@ -35,7 +36,7 @@ class React(Streamed):
     """`Thought`, `Action`, `Action Input`, `Final Answer`."""
 
     name = "react"
-    reply = True
+    words = None
 
     def render(self, calls: Sequence[ToolCall], thought: str | None) -> Piece:
         out = Writer()
@@ -56,31 +57,41 @@ class React(Streamed):
         return out.piece()
 
     def _read(self, source: Source) -> Reading:
-        fenced = yield from source.open_fence()
+        yield from source.take(SPACE)
         thoughts: list[str] = []
+        if block := (yield from thinking(source)):
+            yield block
+            thoughts.append(block)
+        fenced = yield from source.open_fence()
         count = 0
         while True:
             yield from source.take(SPACE)
             if (yield from source.accept(_ACTION)):
-                yield (yield from _read_call(source))
+                yield from source.attempt(_read_call(source), (_ACTION,))
                 count += 1
             elif (yield from source.accept("Thought:")):
                 yield from source.accept(" ")
                 thoughts.append((yield from _prose(source)))
             elif not count and (yield from source.accept(_FINAL)):
                 yield from source.accept(" ")
-                return (yield from source.rest())
-            elif not count and not thoughts and not fenced and (yield from source.peek(1)):
+                yield "\n" if block else ""
+                return block + "\n" * bool(block) + (yield from source.rest())
+            elif not count and len(thoughts) == bool(block) and not fenced and (yield from source.peek(1)):
                 thoughts.append((yield from _prose(source)).strip())
                 if source.final and not (yield from source.peek(1)):
-                    return thoughts[0]
+                    return "\n".join(thoughts)
             else:
                 break
         if not count:
             source.fail("neither an action nor a final answer")
         if (yield from source.accept(_OBSERVATION)):
             yield from source.take(ALL)
-        yield from source.finish(fenced)
+        yield from source.take(SPACE)
+        if fenced and (yield from source.accept("```")):
+            yield from source.take(SPACE)
+        if (yield from source.peek(1)):
+            yield "\n".join([*thoughts, ""])[len(block) :]
+            thoughts.append((yield from source.rest()))
         return "\n".join(thoughts)
 
     def grammar(
@@ -88,11 +99,10 @@ class React(Streamed):
     ) -> str:
         values = Values(None)
         bodies = []
-        for i, tool in enumerate(tools):
-            head = literal(f"{_name(tool.name)}\nAction Input: ")
-            bodies.append(values.add(f"body_{i}", f"{head} {values.value(value_schema(tool.parameters))}"))
+        for tool in tools:
+            bodies.append((f"{_name(tool.name)}\nAction Input: ", values.arguments(tool)))
         if bodies:
-            values.add("body", " | ".join(bodies))
+            values.choice("body", bodies)
             values.add("call", '"Action: " body')
         first = ""
         if with_thought and bodies:

@@ -29,8 +29,9 @@ class Source:
 
     Args:
       stop: the stop token; text after it is another turn's and is ignored.
-      cut: the first stop token ends the answer, wherever it stands; otherwise only one that `finish` finds
+      cut: the first stop token ends the answer, wherever it stands; otherwise only one outside the calls
         does, so that JSON strings may hold its text.
+      strict: a malformed call is an error; otherwise it is left out, and its neighbours stay.
 
     Attributes:
       head: the first characters of the text, for messages.
@@ -38,8 +39,12 @@ class Source:
       stopped: the stop token was found, so the answer ends where its writer wanted it to.
     """
 
-    def __init__(self, stop: str, cut: bool = True) -> None:
+    def __init__(self, stop: str, cut: bool = True, strict: bool = True) -> None:
         self.head = ""
+        self.strict = strict
+        # Words may run up to a sign that could begin a mark of any format, or the stop token.
+        self.words = re.compile(rf"[^\s`{{\[<{re.escape(stop[:1])}]*")
+        self._tried = 0
         self.final = False
         self.stopped = False
         self._stop = stop if cut else ""
@@ -81,6 +86,15 @@ class Source:
             yield
         return self._text[self._at : self._at + count]
 
+    def glimpse(self, run: re.Pattern[str], limit: int) -> Wait:
+        """The characters that come next of the class `run`, at most `limit`, and the one after them."""
+        count = 1
+        while True:
+            text = yield from self.peek(count)
+            if len(text) < count or count > limit or not run.fullmatch(text[-1]):
+                return text
+            count += 1
+
     def skip(self, count: int) -> None:
         """Drops characters that were peeked at."""
         self._at += count
@@ -97,9 +111,31 @@ class Source:
                 return "".join(taken)
             yield
 
+    def follows(self, marks: tuple[str, ...]) -> Wait:
+        """Whether one of `marks` comes next."""
+        for mark in marks:
+            if (yield from self._comes(mark)):
+                return True
+        return False
+
+    def _comes(self, literal: str) -> Wait:
+        """Whether `literal` comes next; as soon as one character tells that it does not."""
+        while True:
+            text = self._text[self._at : self._at + len(literal)]
+            if len(text) == len(literal) or self.final or not literal.startswith(text):
+                return text == literal
+            yield
+
+    def some(self, run: re.Pattern[str]) -> str:
+        """What is there of the run that comes next, without waiting for its end."""
+        match = run.match(self._text, self._at)
+        assert match is not None
+        self._at = match.end()
+        return match.group()
+
     def accept(self, literal: str) -> Wait:
         """Takes `literal` if it comes next and tells whether it did."""
-        if (yield from self.peek(len(literal))) != literal:
+        if not (yield from self._comes(literal)):
             return False
         self._at += len(literal)
         return True
@@ -123,15 +159,43 @@ class Source:
         yield from self.take(SPACE)
         return True
 
+    def ended(self) -> Wait:
+        """Whether nothing is left but another turn, which goes."""
+        if self._end and (yield from self.accept(self._end)):
+            yield from self.take(ALL)
+        return not (yield from self.peek(1))
+
     def finish(self, fenced: bool) -> Wait:
         """Only whitespace, the closing fence and another turn may be left."""
         yield from self.take(SPACE)
         if fenced and (yield from self.accept("```")):
             yield from self.take(SPACE)
-        if self._end and (yield from self.accept(self._end)):
-            yield from self.take(ALL)
-        if (yield from self.peek(1)):
+        if not (yield from self.ended()):
             self.fail("text after the calls")
+
+    def attempt(self, reading: Wait, resume: tuple[str, ...] = ()) -> Reading:
+        """Yields the call that `reading` returns.
+
+        Args:
+          resume: where the next call may begin, when this one is malformed and breaks off in its midst.
+
+        Raises:
+          ParseError: a malformed call, with its number; where calls are read strictly, or the text ends in it.
+        """
+        self._tried += 1
+        try:
+            call = yield from reading
+            check_call(self, call)
+        except ParseError as e:
+            ends = self.final and self._at >= len(self._text)
+            if self.strict or (ends and "ends inside" in e.what):
+                raise ParseError(e.what, where=f"call {self._tried} of {e.where}") from None
+            while resume and (yield from self.peek(1)):
+                if (yield from self.follows(resume)):
+                    break
+                self.skip(1)
+            return
+        yield call
 
     def rest(self) -> Reading:
         """All the text that is left, also yielded as it comes."""
@@ -204,6 +268,17 @@ def overlap(text: str, stop: str) -> int:
     return 0
 
 
+def check_call(source: Source, call: ToolCall) -> None:
+    """ParseError for a call without a name, or with values that no JSON text holds."""
+    try:
+        check_json(call.name)
+        check_json(call.arguments)
+    except ValueError as e:
+        source.fail(str(e))
+    if not call.name:
+        source.fail("a call has no name")
+
+
 class AnswerStream:
     """Reads one answer chunk by chunk; a `StreamParser`.
 
@@ -217,6 +292,7 @@ class AnswerStream:
         self._reading: Reading | None = read(source)
         self._calls: list[ToolCall] = []
         self._words: list[str] = []
+        self._said: list[str] = []
         self._given = 0
         self._thought = ""
         self._error: ParseError | None = None
@@ -238,16 +314,16 @@ class AnswerStream:
         return words
 
     def close(self) -> Answer:
-        """The whole answer.
+        """The whole answer; read leniently, the calls that were whole when the text broke off.
 
         Raises:
           ParseError: the text is no answer in this format.
         """
         self._source.end()
         self._run()
-        if self._error:
+        if self._error and (self._source.strict or not self._calls):
             raise self._error
-        return Answer(self._thought, tuple(self._calls))
+        return Answer("".join(self._said) if self._error else self._thought, tuple(self._calls))
 
     def _run(self) -> list[ToolCall]:
         done: list[ToolCall] = []
@@ -258,29 +334,21 @@ class AnswerStream:
                     break
                 if isinstance(item, str):
                     self._words.append(item)
+                    self._said.append(item)
                     continue
-                self._check([item.name, item.arguments])
-                if not item.name:
-                    self._source.fail("a call has no name")
+                check_call(self._source, item)
                 done.append(item)
         except StopIteration as end:
             self._reading, self._thought = None, end.value
             self._words = [self._thought[self._given :]]
             try:
-                self._check([self._thought])
-            except ParseError as e:
-                self._error = e
+                check_json(self._thought)
+            except ValueError as e:
+                self._error = ParseError(str(e), where=f"answer {self._source.head!r}")
         except ParseError as e:
             self._reading, self._error = None, e
         self._calls += done
         return done
-
-    def _check(self, values: list[Any]) -> None:
-        try:
-            for value in values:
-                check_json(value)
-        except ValueError as e:
-            self._source.fail(str(e))
 
 
 class Streamed:
@@ -295,10 +363,10 @@ class Streamed:
     def _read(self, source: Source) -> Reading:
         raise NotImplementedError
 
-    def stream(self, stop: str) -> AnswerStream:
-        return AnswerStream(self._read, Source(stop, self.cut))
+    def stream(self, stop: str, strict: bool = True) -> AnswerStream:
+        return AnswerStream(self._read, Source(stop, self.cut, strict))
 
-    def parse(self, text: str, stop: str) -> Answer:
-        stream = self.stream(stop)
+    def parse(self, text: str, stop: str, strict: bool = True) -> Answer:
+        stream = self.stream(stop, strict)
         stream.feed(text)
         return stream.close()

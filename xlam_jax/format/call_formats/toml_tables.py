@@ -13,16 +13,18 @@ import tomllib
 from collections.abc import Sequence
 from typing import Any
 
-from xlam_jax.format.call_formats.base import Piece, Writer, dumps
-from xlam_jax.format.call_formats.lark import Spelling, Values, answer_rule, literal
-from xlam_jax.format.call_formats.reading import Reading, Source, Streamed
+from xlam_jax.format.call_formats.base import Piece, Plain, Writer, dumps
+from xlam_jax.format.call_formats.lark import Spelling, answer_rule, literal
+from xlam_jax.format.call_formats.reading import Reading, Source, Wait
+from xlam_jax.format.call_formats.value_rules import Values
+from xlam_jax.format.call_formats.worded import Worded
 from xlam_jax.format.templates import jinja_source
 from xlam_jax.format.values import Tool, ToolCall
 
 _BARE = re.compile(r"[A-Za-z0-9_\-]+")
 _HEADER = "[[tool_calls]]"
 _END = "# end"
-_STRING = r'"([^"\\\x00-\x1f\x7f]|\\(["\\bfnrt]|u00[01][0-9a-f]|u007f))*"'
+_CHARACTER = r'[^"\\\x00-\x1f\x7f]|\\(["\\bfnrt]|u00[01][0-9a-f]|u007f)'
 
 
 def toml_value(value: Any) -> str:
@@ -40,11 +42,11 @@ def _key(key: str) -> str:
     return key if _BARE.fullmatch(key) else toml_value(key)
 
 
-class Toml(Streamed):
+class Toml(Worded):
     """`[[tool_calls]]`, `name = "f"`, `[tool_calls.arguments]`, `city = "Oslo"`."""
 
     name = "toml"
-    reply = False
+    plain = Plain(("[[", "thought =", "thought=", "tool_calls", "# end", "```"), ("[[tool_calls]]",))
 
     def render(self, calls: Sequence[ToolCall], thought: str | None) -> Piece:
         out = Writer()
@@ -64,8 +66,7 @@ class Toml(Streamed):
         out.add(_END if calls else "tool_calls = []")
         return out.piece()
 
-    def _read(self, source: Source) -> Reading:
-        fenced = yield from source.open_fence()
+    def _answer(self, source: Source, fenced: bool) -> Reading:
         head: dict[str, Any] | None = None
         lines: list[str] = []
         while True:
@@ -82,12 +83,11 @@ class Toml(Streamed):
             else:
                 if at_end and not (ended or source.stopped):
                     source.fail("the answer has no end: it may be cut off")
-                yield _call(source, _load(source, lines))
+                yield from source.attempt(_read_call(source, lines))
             lines = []
             if at_end:
                 break
             head.setdefault("tool_calls", None)
-        yield from source.finish(fenced)
         thought = head.pop("thought", "")
         if not isinstance(thought, str) or head not in ({"tool_calls": None}, {"tool_calls": []}):
             source.fail("neither calls nor tool_calls = []")
@@ -96,18 +96,19 @@ class Toml(Streamed):
     def grammar(
         self, tools: Sequence[Tool], min_calls: int, max_calls: int | None, with_thought: bool
     ) -> str:
-        values = Values(Spelling(toml_value, string=_STRING, null="nan", between=" = "))
+        spelling = Spelling(toml_value, _CHARACTER, null="nan", between=" = ")
+        values = Values(spelling)
         calls = []
-        for i, tool in enumerate(tools):
-            rule = literal(f"{_HEADER}\nname = {toml_value(tool.name)}\n[tool_calls.arguments]\n")
+        for tool in tools:
+            rule = ""
             for key, schema, required in values.parameters(tool):
                 rule += (
                     f' ({literal(f"{_key(key)} = ")} {values.value(schema)} "\\n"){"" if required else "?"}'
                 )
-            calls.append(values.add(f"call_{i}", rule))
-        if calls:
-            values.add("call", " | ".join(calls))
-        thought = f'("thought = " /{_STRING}/ "\\n")?' if with_thought else ""
+            head = f"{_HEADER}\nname = {toml_value(tool.name)}\n[tool_calls.arguments]\n"
+            calls.append((head, rule))
+        values.choice("call", calls)
+        thought = f'("thought = " /{spelling.string}/ "\\n")?' if with_thought else ""
         body = answer_rule(
             tools, min_calls, max_calls, "", literal("tool_calls = []"), wrap=("", literal(_END))
         )
@@ -127,6 +128,11 @@ class Toml(Streamed):
 
     def jinja(self) -> str:
         return jinja_source(self.name)
+
+
+def _read_call(source: Source, lines: list[str]) -> Wait:
+    return _call(source, _load(source, lines))
+    yield
 
 
 def _load(source: Source, lines: list[str]) -> dict[str, Any]:

@@ -13,9 +13,11 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from xlam_jax.format.call_formats.base import Piece, Writer, dumps
-from xlam_jax.format.call_formats.lark import Spelling, Values, answer_rule, literal
-from xlam_jax.format.call_formats.reading import SPACE, Reading, Source, Streamed, Wait
+from xlam_jax.format.call_formats.base import Piece, Plain, Writer, dumps
+from xlam_jax.format.call_formats.lark import Spelling, answer_rule, literal
+from xlam_jax.format.call_formats.reading import SPACE, Reading, Source, Wait
+from xlam_jax.format.call_formats.value_rules import Values
+from xlam_jax.format.call_formats.worded import Worded
 from xlam_jax.format.templates import jinja_source
 from xlam_jax.format.values import Tool, ToolCall
 
@@ -120,11 +122,10 @@ def _add(source: Source, arguments: dict[str, Any], name: str, value: Any) -> No
     arguments[name] = value
 
 
-class _Xml(Streamed):
+class _Xml(Worded):
     """What both spellings share: root element, thought, streaming."""
 
     name: str
-    reply = False
     root: str
     call: str
 
@@ -132,6 +133,10 @@ class _Xml(Streamed):
         raise NotImplementedError
 
     def _read_call(self, source: Source, tag: str, attributes: dict[str, str]) -> Wait:
+        raise NotImplementedError
+
+    def _call_head(self, tool: Tool) -> str:
+        """What a call of this tool begins with."""
         raise NotImplementedError
 
     def _call_rule(self, values: Values, tool: Tool) -> str:
@@ -151,8 +156,7 @@ class _Xml(Streamed):
         out.add(f"</{self.root}>")
         return out.piece()
 
-    def _read(self, source: Source) -> Reading:
-        fenced = yield from source.open_fence()
+    def _answer(self, source: Source, fenced: bool) -> Reading:
         if (yield from source.accept("<?xml")):
             yield from source.take(_DECLARATION)
             yield from source.expect(">")
@@ -165,21 +169,18 @@ class _Xml(Streamed):
             if tag == "thought" and thought is None and not attributes:
                 thought = yield from _text(source, "thought")
             else:
-                yield (yield from self._read_call(source, tag, attributes))
-        yield from source.finish(fenced)
+                resume = (f"<{self.call}>", f"<{self.call} ", f"</{self.root}>")
+                yield from source.attempt(self._read_call(source, tag, attributes), resume)
         return thought or ""
 
     def grammar(
         self, tools: Sequence[Tool], min_calls: int, max_calls: int | None, with_thought: bool
     ) -> str:
         values = self._values()
-        calls = [
-            values.add(f"call_{i}", self._call_rule(values, tool) + " " + literal(f"</{self.call}>\n"))
-            for i, tool in enumerate(tools)
-        ]
-        if calls:
-            values.add("call", " | ".join(calls))
-        thought = f'("<thought>" /{_TEXT_PATTERN}/ "</thought>\\n")?' if with_thought else ""
+        end = literal(f"</{self.call}>\n")
+        calls = [(self._call_head(tool), f"{self._call_rule(values, tool)} {end}") for tool in tools]
+        values.choice("call", calls)
+        thought = f'("<thought>" /({_TEXT_CHARACTER})*/ "</thought>\\n")?' if with_thought else ""
         body = answer_rule(tools, min_calls, max_calls, "", '""')
         return f'answer: "<{self.root}>\\n" {thought} ({body}) "</{self.root}>"\n{values.text}'
 
@@ -188,8 +189,8 @@ class _Xml(Streamed):
 
 
 _DECLARATION = re.compile(r"[^>]*")
-_TEXT_PATTERN = r"([^<>&\r]|&(amp|lt|gt|#13);)*"
-_JSON_TEXT = r'@([^"\\\x00-\x1f<>&]|&(amp|lt|gt);|\\(@|[\\\/bfnrt]|u00[01][0-9a-f]))*@'
+_TEXT_CHARACTER = r"[^<>&\r]|&(amp|lt|gt|#13);"
+_JSON_TEXT = r'[^"\\\x00-\x1f<>&]|&(amp|lt|gt);|\\(@|[\\\/bfnrt]|u00[01][0-9a-f])'
 
 
 def _json(table: dict[str, str]) -> Spelling:
@@ -197,7 +198,8 @@ def _json(table: dict[str, str]) -> Spelling:
     quote = escape('"', table)  # an attribute's own quotes are references
     return Spelling(
         lambda value: escape(json.dumps(value, ensure_ascii=False), table),
-        string=_JSON_TEXT.replace("@", quote),
+        _JSON_TEXT.replace("@", quote),
+        quote,
     )
 
 
@@ -205,6 +207,8 @@ class XmlElements(_Xml):
     """`<tool_call><name>f</name><arguments><argument><name>city</name><value>Oslo</value>...`."""
 
     name = "xml-elements"
+    plain = Plain(("<", "```"), parts=("<tool_calls>",))
+    opening = re.compile("<tool_calls>")
     root = "tool_calls"
     call = "tool_call"
 
@@ -254,8 +258,11 @@ class XmlElements(_Xml):
     def _values(self) -> Values:
         return Values(_json(_TEXT))
 
+    def _call_head(self, tool: Tool) -> str:
+        return f"<tool_call>\n<name>{escape(tool.name, _TEXT)}</name>\n<arguments>\n"
+
     def _call_rule(self, values: Values, tool: Tool) -> str:
-        rule = literal(f"<tool_call>\n<name>{escape(tool.name, _TEXT)}</name>\n<arguments>\n")
+        rule = ""
         for key, schema, required in values.parameters(tool):
             head = literal(f"<argument><name>{escape(key, _TEXT)}</name>")
             value = _text_or_json(values, schema, _TEXT, "<value>", _VALUE_JSON)
@@ -281,6 +288,8 @@ class XmlAttributes(_Xml):
     """`<call name="f"><arg name="city" value="Oslo"/></call>`."""
 
     name = "xml-attributes"
+    plain = Plain(("<", "```"), parts=("<calls>",))
+    opening = re.compile("<calls>")
     root = "calls"
     call = "call"
 
@@ -320,8 +329,11 @@ class XmlAttributes(_Xml):
     def _values(self) -> Values:
         return Values(_json(_ATTRIBUTE))
 
+    def _call_head(self, tool: Tool) -> str:
+        return f'<call name="{escape(tool.name, _ATTRIBUTE)}">\n'
+
     def _call_rule(self, values: Values, tool: Tool) -> str:
-        rule = literal(f'<call name="{escape(tool.name, _ATTRIBUTE)}">\n')
+        rule = ""
         for key, schema, required in values.parameters(tool):
             head = literal(f'<arg name="{escape(key, _ATTRIBUTE)}" ')
             value = _text_or_json(values, schema, _ATTRIBUTE, 'value="', 'type="json" value="')
@@ -343,35 +355,19 @@ class XmlAttributes(_Xml):
 
 
 _VALUE_JSON = '<value type="json">'
-_ATTRIBUTE_PATTERN = r'([^<>&"\r\n\t]|&(amp|lt|gt|quot|#13|#10|#9);)*'
+_ATTRIBUTE_CHARACTER = r"""[^<>&"\r\n\t]|&(amp|lt|gt|quot|#13|#10|#9);"""
 
 
 def _text_or_json(values: Values, schema: Any, table: dict[str, str], text: str, marked: str) -> str:
     """Lark expression for a top-level value: text as it is, anything else as marked JSON."""
-    texts, others = _split(schema)
-    pattern = _TEXT_PATTERN if table is _TEXT else _ATTRIBUTE_PATTERN
-    options = [
-        f"{literal(text)} ({' | '.join(literal(escape(t, table)) for t in texts)})" if texts else "",
-        f"{literal(text)} /{pattern}/" if texts is None else "",
-        *(f"{literal(marked)} {values.value(other)}" for other in others),
-    ]
-    return f"({' | '.join(option for option in options if option)})"
-
-
-def _split(schema: Any) -> tuple[list[str] | None, list[Any]]:
-    """The texts a schema allows (None: any text) and the schemas of its other values."""
-    if "const" in schema:
-        schema = {"enum": [schema["const"]]}
-    if "enum" in schema:
-        others = [v for v in schema["enum"] if not isinstance(v, str)]
-        return [v for v in schema["enum"] if isinstance(v, str)], [{"enum": others}] if others else []
-    if "anyOf" in schema:
-        split = [_split(option) for option in schema["anyOf"]]
-        texts = None if any(t is None for t, _ in split) else [t for ts, _ in split for t in ts or ()]
-        return texts, [other for _, others in split for other in others]
-    if "properties" in schema:
-        return [], [schema]
-    kinds = schema.get("type") or ["string", "number", "boolean", "null", "array", "object"]
-    kinds = [kinds] if isinstance(kinds, str) else kinds
-    others = [k for k in kinds if k != "string"]
-    return None if "string" in kinds else [], [{**schema, "type": others}] if others else []
+    texts, others = values.split(schema)
+    character = _TEXT_CHARACTER if table is _TEXT else _ATTRIBUTE_CHARACTER
+    options = []
+    for option in texts:
+        if "enum" in option:
+            said = values.texts([escape(choice, table) for choice in option["enum"]])
+        else:
+            said = values.characters(option, character, "")
+        options.append(f"{literal(text)} ({said})")
+    options += [f"{literal(marked)} {values.value(other)}" for other in others]
+    return f"({' | '.join(options)})"

@@ -14,9 +14,11 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from xlam_jax.format.call_formats.base import DECODER, Piece, Writer, dumps
-from xlam_jax.format.call_formats.lark import Spelling, Values, answer_rule, literal
-from xlam_jax.format.call_formats.reading import Reading, Source, Streamed, Wait
+from xlam_jax.format.call_formats.base import DECODER, Piece, Plain, Writer, dumps
+from xlam_jax.format.call_formats.lark import Spelling, answer_rule, literal
+from xlam_jax.format.call_formats.reading import SPACE, Reading, Source, Wait
+from xlam_jax.format.call_formats.value_rules import Values
+from xlam_jax.format.call_formats.worded import Worded
 from xlam_jax.format.templates import jinja_source
 from xlam_jax.format.values import Tool, ToolCall
 
@@ -24,9 +26,9 @@ _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]*")
 _RESERVED = ("y", "n", "yes", "no", "on", "off", "true", "false", "null")  # in any case, by YAML 1.1
 # Legal in JSON strings, but line breaks or not printable for YAML.
 _ESCAPED = {c: f"\\u{ord(c):04x}" for c in "\x7f\x85\u2028\u2029\ufeff"}
-_STRING = (
-    r'"([^"\\\x00-\x1f\x7f\x{85}\x{2028}\x{2029}\x{feff}]|'
-    r'\\(["\\\/bfnrt]|u(00[01][0-9a-f]|007f|0085|2028|2029|feff)))*"'
+_CHARACTER = (
+    r'[^"\\\x00-\x1f\x7f\x{85}\x{2028}\x{2029}\x{feff}]|'
+    r'\\(["\\\/bfnrt]|u(00[01][0-9a-f]|007f|0085|2028|2029|feff))'
 )
 _ITEM = re.compile(r"( *)- ")
 _NAME_LINE = re.compile(r"- name: (.+)")
@@ -47,11 +49,13 @@ def _word(text: str) -> str:
     return text if _WORD.fullmatch(text) and text.lower() not in _RESERVED else yaml_value(text)
 
 
-class Yaml(Streamed):
+class Yaml(Worded):
     """`tool_calls:`, `- name: f`, `  arguments:`, `    city: "Oslo"`, `...`."""
 
     name = "yaml"
-    reply = False
+    plain = Plain(
+        ("tool_calls:", "thought:", "- name", '- "name', "- {", "-\n", "---", "...", "```"), ("tool_calls:",)
+    )
 
     def render(self, calls: Sequence[ToolCall], thought: str | None) -> Piece:
         out = Writer()
@@ -73,8 +77,7 @@ class Yaml(Streamed):
         out.add("...")
         return out.piece()
 
-    def _read(self, source: Source) -> Reading:
-        yield from source.open_fence()
+    def _answer(self, source: Source, fenced: bool) -> Reading:
         thought = None
         found = False
         while not (yield from _at_end(source)):
@@ -97,15 +100,16 @@ class Yaml(Streamed):
         ended = (yield from source.accept("...")) or source.stopped
         if not ended and (yield from source.peek(1)) != "`":
             source.fail("the answer has no end: it may be cut off")
-        yield from source.finish(True)
+        yield from source.take(SPACE)
+        yield from source.accept("```")
         return thought or ""
 
     def grammar(
         self, tools: Sequence[Tool], min_calls: int, max_calls: int | None, with_thought: bool
     ) -> str:
-        values = Values(Spelling(yaml_value, string=_STRING))
+        values = Values(Spelling(yaml_value, _CHARACTER))
         calls = []
-        for i, tool in enumerate(tools):
+        for tool in tools:
             head = f"- name: {_word(tool.name)}\n  arguments:"
             items = [
                 (f"({literal(f'    {_word(key)}: ')} {values.value(schema)} {literal(chr(10))})", required)
@@ -117,9 +121,8 @@ class Yaml(Streamed):
                 body = lines
             else:
                 body = f"({none} | {lines})" if items else none
-            calls.append(values.add(f"call_{i}", f"{literal(head)} {body}"))
-        if calls:
-            values.add("call", " | ".join(calls))
+            calls.append((head, body))
+        values.choice("call", calls)
         thought = f'("thought: " {values.value({"type": "string"})} "\\n")?' if with_thought else ""
         wrap = (literal("tool_calls:\n"), '"..."')
         body = answer_rule(tools, min_calls, max_calls, "", literal("tool_calls: []\n..."), wrap)
@@ -162,10 +165,15 @@ def _calls(source: Source) -> Reading:
             continue
         if ended and not source.stopped and not (yield from source.peek(1)):
             source.fail("the answer has no end: it may be cut off")
-        yield _strict_call(lines) or _loose_call(source, lines)
+        yield from source.attempt(_call(source, lines))
         if ended:
             return
         lines = [(yield from source.line())]
+
+
+def _call(source: Source, lines: list[str]) -> Wait:
+    return _strict_call(lines) or _loose_call(source, lines)
+    yield
 
 
 def _strict_call(lines: list[str]) -> ToolCall | None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from xlam_jax.bench.flops import count, flops_per_token, mean_keys
+from xlam_jax.models.flops import count, flops_per_token, mean_keys, step_flops
 from xlam_jax.models.lora import LoraConfig
 from xlam_jax.models.named import named_config
 from xlam_jax.models.spec import count_active_params, count_params
@@ -57,3 +57,27 @@ def test_latent_attention_counts_both_widths():
     cfg = named_config("deepseek-v2-lite")
     short, long = (flops_per_token(cfg, s)["attention"] for s in (1024, 2048))
     assert long == 2 * short == 3 * 27 * 2048 * 16 * (192 + 128)
+
+
+@pytest.mark.parametrize("window", [None, 8])
+def test_a_step_is_the_sum_of_its_documents(window):
+    cfg = named_config("tiny-mistral").replace(sliding_window=window)
+    for options in ({}, {"freeze_layers": 1}, {"lora": LoraConfig(rank=3)}):
+        step, alone = step_flops(cfg, **options), [flops_per_token(cfg, n, **options) for n in (16, 48)]
+        keys = 16 * mean_keys(16, window) + 48 * mean_keys(48, window)
+        found = step.per_token * 64 + step.per_pair * keys
+        assert found == pytest.approx(16 * alone[0]["total"] + 48 * alone[1]["total"])
+    # A reference computed in the step is a forward pass more.
+    more, plain = step_flops(cfg, more_forward=1), step_flops(cfg)
+    assert more.per_token - plain.per_token == plain.forward == plain.per_token / 3
+    assert more.per_pair - plain.per_pair == plain.forward_pair == plain.per_pair / 3
+
+
+def test_the_formula_of_a_step_by_hand():
+    cfg = named_config("tiny-llama")
+    found = step_flops(cfg)
+    # 2 layers, forward and twice backward, 4 heads of 16 + 16: 768 for every len^2.
+    assert found.formula == (
+        "6 x 0.000 G active matmul parameters x tokens + 6 x N (d_qk + d_v) = 768 x sum of len^2 over documents, causal"
+    )
+    assert found.per_pair == 2 * 768

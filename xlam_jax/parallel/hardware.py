@@ -1,4 +1,4 @@
-"""Named accelerators: peaks, memories, links and example prices, from `hardware.json`."""
+"""Accelerators by name: peaks, memories, links and example prices, from `hardware.json`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import dataclasses
 import difflib
 import json
 from pathlib import Path
+
+import jax
 
 from xlam_jax.errors import InputError
 
@@ -75,3 +77,21 @@ def hardware(
     values["price"] = values["price"] if price is None else price
     share = _DATA["efficiency"] if efficiency is None else efficiency
     return Hardware(name=key, measured=measured, usable=_DATA["usable"], efficiency=share, **values)
+
+
+def known_hardware(kind: str | None = None) -> Hardware | None:
+    """The data sheet of a device kind as JAX calls it (the first device's), or None for one that is not in the
+    table: a CPU, or a card of less power than the one of that name."""
+    kind = (kind or jax.devices()[0].device_kind).lower()
+    if "pcie" in kind or "nvl" in kind:
+        return None
+    for mark, name in (
+        ("h100", "h100-sxm"),
+        ("h200", "h200"),
+        ("b200", "b200"),
+        ("v5p", "tpu-v5p"),
+        ("v6", "tpu-v6e"),
+    ):
+        if mark in kind or (name == "tpu-v5p" and kind == "tpu v5"):
+            return hardware(name)
+    return None

@@ -1,7 +1,7 @@
 """Model FLOPs of one training token, counted from the spec table.
 
 The convention is printed with every number, because published ones differ: active parameters of matrix products
-(no input embedding, k of E routed experts), attention causal over the whole row, LoRA without the weight
+(no input embedding, k of E routed experts), attention causal over a row or document, LoRA without the weight
 gradients of its base, no recomputation.
 """
 
@@ -73,23 +73,43 @@ def mean_keys(seq_len: int, window: int | None) -> float:
     return w - w * w / (2 * seq_len)
 
 
-def flops_per_token(
+@dataclasses.dataclass(frozen=True)
+class StepFlops:
+    """Model FLOPs of a training step are `per_token * tokens + per_pair * pairs`, pairs of a position and a key that it
+    sees: half of len^2 in a document.
+
+    Attributes:
+      weights, adapters: of one token.
+      forward, forward_pair: what of `per_token` and `per_pair` one forward pass is.
+      formula: with the model's numbers.
+    """
+
+    weights: float
+    adapters: float
+    per_pair: float
+    forward: float
+    forward_pair: float
+    formula: str
+
+    @property
+    def per_token(self) -> float:
+        return self.weights + self.adapters
+
+
+def step_flops(
     cfg: ModelConfig,
-    seq_len: int,
     *,
     freeze: Sequence[str] = (),
     freeze_layers: int = 0,
     lora: LoraConfig | None = None,
-) -> dict[str, Any]:
-    """Model FLOPs of one position in a training step.
+    more_forward: int = 0,
+) -> StepFlops:
+    """Counts the products of a training step.
 
     Args:
       freeze, freeze_layers: as in `training.config.TrainConfig`.
       lora: all of the base is frozen, and adapters are trained.
-
-    Returns:
-      `total`, its parts `weights`, `attention`, `adapters`, `forward` (a third of it or more), and the
-      `formula` with its numbers.
+      more_forward: forward passes of the base beside the step's own, for a reference.
     """
     share, weights, adapters, forward = active_share(cfg), 0.0, 0.0, 0.0
     adapted = target_paths(cfg, lora) if lora else ()
@@ -102,26 +122,54 @@ def flops_per_token(
         trained = 0 if frozen else BACKWARD_WEIGHT
         forward += FORWARD * used
         weights += FORWARD * below + (FORWARD + BACKWARD_DATA + trained) * (used - below)
+        weights += more_forward * FORWARD * used
         if lora and path in adapted:
             pairs = used / (s.shape[-1] * s.shape[-2])  # matrices that a token passes
             size = pairs * lora.rank * (s.shape[-1] + s.shape[-2])
             adapters += 6 * size
             forward += FORWARD * size
-    layers = cfg.num_layers
-    once = 2 * mean_keys(seq_len, cfg.sliding_window) * attention_width(cfg)
-    attention = once * (3 * (layers - freeze_layers) + freeze_layers)
+    layers, once = cfg.num_layers, 2.0 * attention_width(cfg)
+    passes = 3 * (layers - freeze_layers) + freeze_layers + more_forward * layers
+    n, w = count(cfg).active_matmul, cfg.sliding_window
+    square = f"(2 len - w) w, w = min({w}, len)," if w else "len^2"
+    formula = (
+        f"{weights / n:.3g} x {n / 1e9:.3f} G active matmul parameters x tokens + {passes} x N (d_qk + d_v) = "
+        f"{passes * attention_width(cfg):,} x sum of {square} over documents, causal"
+        + (f" + 6 x adapters of rank {lora.rank} x tokens" if lora else "")
+    )
+    return StepFlops(weights, adapters, once * passes, forward, once * layers, formula)
+
+
+def flops_per_token(
+    cfg: ModelConfig,
+    seq_len: int,
+    *,
+    freeze: Sequence[str] = (),
+    freeze_layers: int = 0,
+    lora: LoraConfig | None = None,
+) -> dict[str, Any]:
+    """Model FLOPs of one position in a training step on rows that are one document each.
+
+    Args:
+      freeze, freeze_layers, lora: as in `step_flops`.
+
+    Returns:
+      `total`, its parts `weights`, `attention`, `adapters`, `forward` (a third of it or more), and the
+      `formula` with its numbers.
+    """
+    step = step_flops(cfg, freeze=freeze, freeze_layers=freeze_layers, lora=lora)
+    keys = mean_keys(seq_len, cfg.sliding_window)
     n = count(cfg).active_matmul
-    per_weight = weights / n
     seen = "S" if not cfg.sliding_window or cfg.sliding_window >= seq_len else "(2 - w/S) w"
     formula = (
-        f"{per_weight:.3g} x {n / 1e9:.3f} G active matmul parameters + 3 L {seen} N (d_qk + d_v), causal"
+        f"{step.weights / n:.3g} x {n / 1e9:.3f} G active matmul parameters + 3 L {seen} N (d_qk + d_v), causal"
         + (f" + 6 x adapters of rank {lora.rank}" if lora else "")
     )
     return {
-        "total": weights + attention + adapters,
-        "weights": weights,
-        "attention": attention,
-        "adapters": adapters,
-        "forward": forward + once * layers,
+        "total": step.per_token + step.per_pair * keys,
+        "weights": step.weights,
+        "attention": step.per_pair * keys,
+        "adapters": step.adapters,
+        "forward": step.forward + step.forward_pair * keys,
         "formula": formula,
     }

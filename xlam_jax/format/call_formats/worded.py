@@ -1,0 +1,181 @@
+"""Words around the answers of formats that have no place for them, and plain words in place of an answer.
+
+Words before, between and after calls are the thought; thinking in `<think>` tags at the head of an answer is
+words whatever marks it names. Words that begin with a backslash are words to their end.
+"""
+
+from __future__ import annotations
+
+import re
+
+from xlam_jax.format.call_formats.base import Plain
+from xlam_jax.format.call_formats.reading import SPACE, Reading, Source, Streamed, Wait
+
+THINK = ("<think>", "</think>")
+_FENCE = re.compile(r"```[A-Za-z_]*$")
+_TICKS = re.compile(r"`{1,3}[A-Za-z_]*$")
+_CALLED = re.compile(r"[^\s()\[\]{}\"'=,:;#`\\]")
+_WHITE = " \t\r\n"
+_HEAD = re.compile(r"[\[{\s]")
+
+
+class Worded(Streamed):
+    """A format that reads one answer by `_answer`, amid words.
+
+    Attributes:
+      plain: how plain words are told from an answer.
+      opening: matches what begins an answer amid words, with a key of JSON where it begins with a bracket.
+    """
+
+    plain: Plain
+    opening: re.Pattern[str] | None = None
+
+    @property
+    def words(self) -> Plain | None:
+        """See `CallFormat`."""
+        return self.plain
+
+    def _answer(self, source: Source, fenced: bool) -> Reading:
+        """Yields the calls of an answer that begins here, in a fence or not; returns its thought."""
+        raise NotImplementedError
+
+    def _read(self, source: Source) -> Reading:
+        blank = yield from source.take(SPACE)
+        if not blank and (yield from source.accept("\\")):
+            return (yield from literal_words(source))
+        thought = yield from thinking(source)
+        if thought:
+            thought = blank + thought
+            yield thought
+            blank = yield from source.take(SPACE)
+        found = yield from self._starts(source)
+        fenced = found and (yield from source.open_fence())
+        said = [thought] if thought else []
+        count = 0
+        while True:
+            if not found:
+                text, fenced, found = yield from self._words(
+                    source, "" if count else blank, bool(count and said)
+                )
+                if not count:
+                    said = [thought + text] if thought + text else []
+                elif text:
+                    said.append(text)
+                if not found:
+                    break
+            inner = yield from _shown(self._answer(source, fenced), bool(said))
+            said += [inner] if inner else []
+            count += 1
+            yield from source.take(SPACE)
+            if fenced and (yield from source.accept("```")):
+                yield from source.take(SPACE)
+            if (yield from source.ended()):
+                break
+            found = fenced = False
+        if not count and not "".join(said).strip(_WHITE):
+            source.fail("no answer")
+        return "\n".join(said)
+
+    def _starts(self, source: Source) -> Wait:
+        """Whether an answer begins here, at the head of the text."""
+        if (yield from source.follows(self.plain.starts)):
+            return True
+        return self.plain.calls and (yield from is_call(source))
+
+    def _opens(self, source: Source, line: bool) -> Wait:
+        """Whether an answer begins here, amid words."""
+        if line:
+            if (yield from source.follows(self.plain.lines)):
+                return True
+            if self.plain.calls and (yield from is_call(source)):
+                return True
+        if self.opening is None:
+            return False
+        head = yield from source.glimpse(_HEAD, 64)
+        head = yield from source.peek(len(head) + 16)
+        return bool(self.opening.match(head))
+
+    def _words(self, source: Source, blank: str, more: bool) -> Reading:
+        """Words up to an answer or the end: `(words, a fence was opened, an answer begins)`.
+
+        Args:
+          blank: whitespace that has been taken.
+          more: words have been shown before, of which these are a line of their own.
+        """
+        shown: list[str] = []
+        held, line, found = blank, True, False
+        gap = "\n" if more else ""
+        while not (yield from source.ended()):
+            if (yield from source.peek(1)) in self._signs or line:
+                found = yield from self._opens(source, line)
+                if found:
+                    break
+            mark = yield from source.peek(1)
+            source.skip(1)
+            held += mark
+            if mark not in ("\n", " ", "\t", "\r", "`"):
+                held += source.some(source.words)
+            line = mark == "\n" or (line and mark in (" ", "\t", "\r"))
+            body = held.rstrip(_WHITE)
+            if not body or _TICKS.search(body[-24:]):
+                continue
+            yield gap + body
+            shown.append(body)
+            held, gap = held[len(body) :], ""
+        fence = _FENCE.search(held.rstrip(_WHITE)) if found else None
+        if fence:
+            held = held[: fence.start()]
+        if found or more:
+            held = held.rstrip(_WHITE)
+        return "".join(shown) + held, bool(fence), found
+
+    @property
+    def _signs(self) -> str:
+        return "{[<" if self.opening else ""
+
+
+def thinking(source: Source) -> Reading:
+    """The block of `<think>` that comes next, tags included; all the text where it never ends."""
+    if not (yield from source.accept(THINK[0])):
+        return ""
+    taken = [THINK[0]]
+    while not (yield from source.ended()):
+        taken.append(source.some(source.words))
+        if (yield from source.accept(THINK[1])):
+            taken.append(THINK[1])
+            break
+        taken.append((yield from source.peek(1)))
+        source.skip(1)
+    return "".join(taken)
+
+
+def literal_words(source: Source) -> Reading:
+    """Words to their end."""
+    taken = []
+    while not (yield from source.ended()):
+        more = yield from source.peek(1)
+        source.skip(1)
+        taken.append(more + source.some(source.words))
+        yield taken[-1]
+    return "".join(taken)
+
+
+def is_call(source: Source) -> Wait:
+    """Whether `name(` comes next, or Python's `pass`."""
+    head = yield from source.glimpse(_CALLED, 80)
+    if head[:4] == "pass" and len(head) <= 5:
+        return head[4:] in ("", "\n", "\r", " ", "\t", "#", "`")
+    return len(head) > 1 and head[-1] == "("
+
+
+def _shown(reading: Reading, more: bool) -> Reading:
+    """What a reader yields, with a line feed before its words where there were words before."""
+    while True:
+        try:
+            item = next(reading)
+        except StopIteration as end:
+            return end.value
+        if isinstance(item, str) and item and more:
+            yield "\n"
+            more = False
+        yield item

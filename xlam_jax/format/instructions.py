@@ -1,0 +1,41 @@
+"""What a format instruction promises, where its wording is one of ours or of a released family."""
+
+from __future__ import annotations
+
+import functools
+
+from xlam_jax.format.call_formats import CALL_FORMATS
+from xlam_jax.format.codec import Codec
+from xlam_jax.format.opening import is_plain_chat
+from xlam_jax.format.presets import PRESETS
+from xlam_jax.format.record import Record
+
+
+@functools.cache
+def _promises() -> dict[str, set[tuple[str, bool]]]:
+    """Wording -> the call formats it asks for, each with or without a thought."""
+    found: dict[str, set[tuple[str, bool]]] = {}
+    for form in CALL_FORMATS.values():
+        for thought in (False, True):
+            for text in form.instructions(thought):
+                found.setdefault(text, set()).add((form.name, thought))
+    for preset in PRESETS.values():
+        found.setdefault(preset.format_instruction, set()).add((preset.call_format, preset.thought))
+    return found
+
+
+def contradiction(record: Record, codec: Codec) -> str:
+    """What the record's instruction asks for, where the codec writes its answers otherwise; else empty.
+
+    Wordings of our own that differ by the thought alone are no contradiction: the codec takes the other one.
+    """
+    text = codec.instruction_of(record)
+    asked = _promises().get(text) if text else None
+    if not asked or is_plain_chat(record) or (codec.call_format, codec.thought) in asked:
+        return ""
+    name, thought = sorted(asked)[0]
+    return f"asks for {_called(name, thought)}, is written as {_called(codec.call_format, codec.thought)}"
+
+
+def _called(call_format: str, thought: bool) -> str:
+    return f"{call_format} {'with' if thought else 'without'} a thought"
