@@ -1,4 +1,4 @@
-"""The data benchmarks run what they say; that both ways write the same texts, the bench itself demands."""
+"""The data benchmarks run what they say; that both ways give the same ids, the bench itself demands."""
 
 import pytest
 
@@ -19,10 +19,13 @@ def test_stages_and_the_usual_way(tmp_path, tokenizer):
     write_records(tmp_path / "r.jsonl", synthetic(30))
     result = bench_data([tmp_path / "r.jsonl"], tokenizer)
     assert result["rows"] == 30 and len(result["stages"]) == 8
-    rate = {s["stage"]: s["rows_per_second"] for s in result["stages"]}
+    cpu = [s["cpu_seconds"] for s in result["stages"]]
     assert all(s["rows"] == 30 for s in result["stages"])
-    wanted = rate["verify and render"] / rate["datasets.map: render"]
-    assert result["ratio_render"] == pytest.approx(wanted, abs=0.01)
+    ours, plain, verified = cpu[-3:]
+    assert result["ratio_plain"] == pytest.approx(plain / ours, abs=0.01)
+    assert result["ratio_verified"] == pytest.approx(verified / ours, abs=0.01)
+    assert sum(row["percent"] for row in result["profile"]) == pytest.approx(100, abs=1)
+    assert result["floor"].keys() == {"tokenizer_whole", "tokenizer_distinct"}
 
 
 def test_synthetic_rows_pass_the_rules_and_differ():

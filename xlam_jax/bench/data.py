@@ -1,8 +1,10 @@
-"""Rows a second of the data stages, and of the usual way on the same rows, in one run."""
+"""CPU seconds of the data stages, and of the usual way on the same rows, in one run."""
 
 from __future__ import annotations
 
+import functools
 import json
+import os
 import platform
 import time
 from collections.abc import Callable, Sequence
@@ -13,15 +15,18 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import jsonschema
+import numpy as np
 
 from xlam_jax.data.augment.config import AugmentConfig
 from xlam_jax.data.augment.run import augment_file
 from xlam_jax.data.build import BuildConfig, CodecConfig, build
-from xlam_jax.data.engine import ChunkResult, Engine, LocalEngine, run_to_file
+from xlam_jax.data.engine import CHUNK_ROWS, Engine, LocalEngine, chunks
+from xlam_jax.data.pack import Document, document, fill, plan
 from xlam_jax.data.quality.rules import RuleConfig, Rules
 from xlam_jax.data.quality.verify import VerifyConfig, verify
+from xlam_jax.data.shards import write_shards
 from xlam_jax.data.sources.convert import convert
-from xlam_jax.data.tokenize import load_tokenizer, special_token_in, special_tokens
+from xlam_jax.data.tokenize import EncodeError, Encoder, load_tokenizer, special_token_in, special_tokens
 from xlam_jax.errors import InputError
 from xlam_jax.format.codec import Codec
 from xlam_jax.format.record import (
@@ -33,25 +38,36 @@ from xlam_jax.format.record import (
     write_records,
 )
 from xlam_jax.format.spellings import to_60k
-from xlam_jax.ledger import Ledger
+
+_OURS = "verify, render, tokenise, mask, check, pack"
+_USUAL = "datasets.map: render, tokenise"
+_USUAL_VERIFIED = "datasets.map: verify, render, tokenise"
 
 
 @dataclass(frozen=True)
-class VerifyAndRender:
-    """A task on the lines of a Records file: the text of every row that the rules let pass."""
+class VerifyAndTokenise:
+    """A task on the lines of a Records file: the documents of all rows that the rules let pass."""
 
     codec: CodecConfig
+    tokenizer: str
 
-    def __call__(self, start: int, items: Sequence[tuple[bytes, str]]) -> ChunkResult:
-        codec, rules, result = self.codec.make(), Rules(RuleConfig()), ChunkResult()
-        encode = json.JSONEncoder(ensure_ascii=False).encode
+    def __call__(self, start: int, items: Sequence[tuple[bytes, str]]) -> list[tuple[str, Document]]:
+        codec, rules, (encoder, specials) = self.codec.make(), Rules(RuleConfig()), _encoder(self.tokenizer)
+        rows, ids = [], []
         for line, where in items:
-            kept, entry = rules.apply(Record.from_json(parse_line(line, where), where), len(line))
-            result.entries.append(entry)
-            if kept:
-                text = codec.styled(kept.style).render(kept).text
-                result.lines.append(encode({"id": kept.id, "text": text}))
-        return result
+            kept, _ = rules.apply(Record.from_json(parse_line(line, where), where), len(line))
+            if kept and special_token_in(kept, specials, line) is None:
+                styled = codec.styled(kept.style)
+                rows.append((styled.render(kept), styled, kept.id))
+                ids.append(kept.id)
+        made = zip(ids, encoder(rows), strict=True)
+        return [(id, document(row)) for id, row in made if not isinstance(row, EncodeError)]
+
+
+@functools.lru_cache(maxsize=2)
+def _encoder(folder: str) -> tuple[Encoder, tuple[str, ...]]:
+    tokenizer = load_tokenizer(folder)
+    return Encoder(tokenizer, where=folder), special_tokens(tokenizer)
 
 
 def bench_data(
@@ -65,18 +81,20 @@ def bench_data(
 ) -> dict[str, Any]:
     """Times convert, verify, augment and build end to end (files in, files out), and the usual way.
 
-    The usual way is `datasets.map` with `apply_chat_template` on JSON columns, with the codec's own Jinja
-    template, so that both write the same text; and, as a second run, with `jsonschema.validate` for each
-    call before it. It runs in as many processes as ours.
+    Compared is like with like: from a file of rows to token ids on the disk. Ours verifies, renders, tokenises,
+    masks, checks and packs; the usual way is `datasets.map` with `apply_chat_template(tokenize=True)` on JSON
+    columns, with the codec's own Jinja template, and, as a second run, with jsonschema before it, its validators
+    compiled once a schema. Both give the same ids, and run in as many processes.
 
     Args:
       paths: Records; rows that spell a control token or that the rules drop are left out beforehand, so that
         every stage sees the same rows.
 
     Returns:
-      `rows`, `stages` (`stage, rows, seconds, rows_per_second`), `ratio_verify_render` (ours over the usual
-      way with verification) and `ratio_render` (ours with verification over the usual way without), device
-      and versions.
+      `rows`, `stages` (`stage, rows, seconds, cpu_seconds` of all processes, `rows_per_second`), `ratio_verified`
+      and `ratio_plain` (CPU seconds of the usual way with and without verification over ours with it),
+      `profile` (`part, cpu_seconds, percent` of ours in one process), `floor` (what no way of ours goes below:
+      `tokenizer_whole`, `tokenizer_distinct`, CPU seconds), device and versions.
 
     Raises:
       InputError: no usable rows, or `datasets` is not installed.
@@ -90,11 +108,11 @@ def bench_data(
 
         def timed(stage: str, rows: int, work: Callable[[], Any]) -> None:
             progress(stage)
-            begun = time.perf_counter()
+            begun, cpu = time.perf_counter(), _cpu_seconds()
             work()
-            seconds = time.perf_counter() - begun
-            per_second = round(rows / seconds, 1)
-            stages.append({"stage": stage, "rows": rows, "seconds": seconds, "rows_per_second": per_second})
+            seconds, cpu = time.perf_counter() - begun, _cpu_seconds() - cpu
+            found = {"stage": stage, "rows": rows, "seconds": seconds, "cpu_seconds": cpu}
+            stages.append({**found, "rows_per_second": round(rows / seconds, 1)})
 
         n, source = len(records), root / "records.jsonl"
         raw = _as_60k(records, root / "raw.jsonl")
@@ -117,20 +135,22 @@ def bench_data(
             seq_len=seq_len,
         )
         timed("render, tokenise, pack", n, lambda: build(settings, engine=engine))
-        timed("verify and render", n, lambda: _ours(source, root / "texts.jsonl", codec, engine))
+        ours: dict[str, np.ndarray] = {}
+        timed(
+            _OURS, n, lambda: ours.update(_ours(source, root / "packed", codec, tokenizer, seq_len, engine))
+        )
+        profile, floor = _profile(source, root / "again", codec, tokenizer, seq_len)
         ratios = {}
         if baseline:
             rows = _baseline_rows(records, codec.make(), root)
-            for stage, check in (("datasets.map: render", False), ("datasets.map: verify and render", True)):
-                texts: list[str] = []
-                timed(stage, n, lambda c=check, t=texts: t.extend(_usual(rows, codec, tokenizer, c, workers)))
-                if texts != _texts(root / "texts.jsonl"):
-                    raise AssertionError("the two ways do not write the same texts")
-            rate = {s["stage"]: s["rows_per_second"] for s in stages}
-            ours = rate["verify and render"]
+            for stage, check in ((_USUAL, False), (_USUAL_VERIFIED, True)):
+                made: list[Any] = []
+                timed(stage, n, lambda c=check, m=made: m.append(_usual(rows, codec, tokenizer, c, workers)))
+                _demand_equal(ours, made[0])
+            cpu = {s["stage"]: s["cpu_seconds"] for s in stages}
             ratios = {
-                "ratio_verify_render": round(ours / rate["datasets.map: verify and render"], 2),
-                "ratio_render": round(ours / rate["datasets.map: render"], 2),
+                "ratio_verified": round(cpu[_USUAL_VERIFIED] / cpu[_OURS], 2),
+                "ratio_plain": round(cpu[_USUAL] / cpu[_OURS], 2),
             }
     packages = ("datasets", "transformers", "tokenizers", "jsonschema", "jsonschema-rs")
     return {
@@ -138,6 +158,8 @@ def bench_data(
         "workers": workers,
         "stages": stages,
         **ratios,
+        "profile": profile,
+        "floor": floor,
         "machine": f"{platform.machine()}, Python {platform.python_version()}",
         "versions": {name: version(name) for name in packages if baseline or name != "datasets"},
     }
@@ -167,13 +189,86 @@ def _as_60k(records: Sequence[Record], path: Path) -> int:
     return write_json_lines(path, rows)
 
 
-def _ours(source: Path, out: Path, codec: CodecConfig, engine: Engine) -> None:
-    with Ledger(out.with_name(out.name + ".ledger.jsonl")) as ledger:
-        run_to_file(engine, VerifyAndRender(codec), read_lines(source), out, ledger)
+def _cpu_seconds() -> float:
+    """Of this process, its threads, and the children that it waited for."""
+    found = os.times()
+    return found.user + found.system + found.children_user + found.children_system
 
 
-def _texts(path: Path) -> list[str]:
-    return [json.loads(line)["text"] for line, _ in read_lines(path)]
+def _ours(
+    source: Path, out: Path, codec: CodecConfig, tokenizer: Path, seq_len: int, engine: Engine
+) -> dict[str, np.ndarray]:
+    """Packs and writes; returns the inputs of each row by its id."""
+    task = VerifyAndTokenise(codec, str(tokenizer))
+    rows = [row for chunk in engine.run(task, read_lines(source)) for row in chunk]
+    _pack(rows, out, seq_len)
+    return {id: made.tokens for id, made in rows}
+
+
+def _pack(rows: Sequence[tuple[str, Document]], out: Path, seq_len: int) -> None:
+    fitting = [row for row in rows if len(row[1].tokens) <= seq_len]
+    order = plan([len(made.tokens) for _, made in fitting], seq_len, 0)
+    packed = ((fill([fitting[i][1] for i in k], seq_len), [fitting[i][0] for i in k]) for k in order)
+    write_shards(out, packed, {"seq_len": seq_len}, 4096)
+
+
+def _profile(
+    source: Path, out: Path, codec: CodecConfig, folder: Path, seq_len: int
+) -> tuple[list[dict[str, Any]], dict[str, float]]:
+    """CPU seconds of each part of our way, and of the tokenizer alone."""
+    spent: dict[str, float] = {}
+
+    def part(name: str, work: Callable[[], Any]) -> Any:
+        begun = _cpu_seconds()
+        made = work()
+        spent[name] = spent.get(name, 0.0) + _cpu_seconds() - begun
+        return made
+
+    tokenizer = load_tokenizer(folder)
+    encoder, specials = Encoder(tokenizer, where=str(folder)), special_tokens(tokenizer)
+    made_codec, rules = codec.make(), Rules(RuleConfig())
+    rows: list[tuple[str, Document]] = []
+    texts: list[str] = []
+    for _, items in chunks(read_lines(source), CHUNK_ROWS):
+        values = part("parse JSON", lambda i=items: [parse_line(line, where) for line, where in i])
+        records = part("Record", lambda v=values: [Record.from_json(value) for value in v])
+        kept = part(
+            "verify", lambda r=records: [made for made, _ in map(rules.apply, r, [1] * len(r)) if made]
+        )
+        line_of = dict(zip((value.get("id") for value in values), (line for line, _ in items), strict=True))
+        part(
+            "control tokens",
+            lambda k=kept, of=line_of: [special_token_in(r, specials, of.get(r.id)) for r in k],
+        )
+        styled = [made_codec.styled(record.style) for record in kept]
+        rendered = part("render", lambda k=kept, c=styled: [c[i].render(r) for i, r in enumerate(k)])
+        names = [record.id for record in kept]
+        encoded = part(
+            "tokenise, mask, check",
+            lambda r=rendered, c=styled, n=names: encoder([*zip(r, c, n, strict=True)]),
+        )
+        rows += [
+            (n, document(e)) for n, e in zip(names, encoded, strict=True) if not isinstance(e, EncodeError)
+        ]
+        texts += [one.text for one in rendered]
+    part("pack and write", lambda: _pack(rows, out, seq_len))
+    total = sum(spent.values())
+    table = [{"part": k, "cpu_seconds": v, "percent": round(100 * v / total, 1)} for k, v in spent.items()]
+    backend, floor = tokenizer.backend_tokenizer, {}
+    for name, some in (("tokenizer_whole", texts), ("tokenizer_distinct", list(encoder.distinct))):
+        begun = _cpu_seconds()
+        for at in range(0, len(some), CHUNK_ROWS):
+            backend.encode_batch_fast(some[at : at + CHUNK_ROWS], add_special_tokens=False)
+        floor[name] = _cpu_seconds() - begun
+    return table, floor
+
+
+def _demand_equal(ours: dict[str, np.ndarray], usual: Any) -> None:
+    for id, ids in zip(usual["id"], usual["input_ids"], strict=True):
+        mine = ours.get(id)
+        # Ours ends where the last trained token is predicted.
+        if mine is not None and list(ids[: len(mine)]) != mine.tolist():
+            raise AssertionError(f"the two ways do not give the same ids for {id}")
 
 
 def _baseline_rows(records: Sequence[Record], codec: Codec, root: Path) -> Any:
@@ -183,8 +278,9 @@ def _baseline_rows(records: Sequence[Record], codec: Codec, root: Path) -> Any:
     except ImportError as e:
         raise InputError("the comparison needs datasets", hint="pip install 'xlam-jax[bench]'") from e
     datasets.disable_progress_bars()
-    columns: dict[str, list[str]] = {"messages": [], "tools": [], "settings": []}
+    columns: dict[str, list[str]] = {"id": [], "messages": [], "tools": [], "settings": []}
     for record in records:
+        columns["id"].append(record.id)
         messages, tools = codec.messages(record)
         settings = codec.template_kwargs(record)
         for name, value in (("messages", messages), ("tools", tools), ("settings", settings)):
@@ -194,29 +290,35 @@ def _baseline_rows(records: Sequence[Record], codec: Codec, root: Path) -> Any:
     return datasets.load_from_disk(str(root / "arrow"))
 
 
-def _usual(rows: Any, codec: CodecConfig, folder: Path, check: bool, workers: int) -> list[str]:
+def _usual(rows: Any, codec: CodecConfig, folder: Path, check: bool, workers: int) -> Any:
+    """The table with `input_ids`, which `map` writes to the disk."""
     tokenizer = load_tokenizer(folder)
     template = codec.make().jinja()
+    validators: dict[str, Any] = {}
 
-    def render(row: dict[str, str]) -> dict[str, Any]:
+    def tokenise(row: dict[str, str]) -> dict[str, Any]:
         messages, tools, valid = json.loads(row["messages"]), json.loads(row["tools"]), True
         if check:
             schemas = {tool["function"]["name"]: tool["function"]["parameters"] for tool in tools}
             for message in messages:
                 for call in message.get("tool_calls", ()):
                     called = call["function"]
+                    schema = schemas.get(called["name"])
+                    key = json.dumps(schema)
+                    if key not in validators:
+                        validators[key] = jsonschema.Draft202012Validator(schema)
                     try:
-                        jsonschema.validate(called["arguments"], schemas[called["name"]])
-                    except (jsonschema.ValidationError, jsonschema.SchemaError):
-                        valid = False  # published schemas contradict themselves now and then
-        text = tokenizer.apply_chat_template(
+                        valid = valid and schema is not None and validators[key].is_valid(called["arguments"])
+                    except Exception:  # published schemas contradict themselves now and then
+                        valid = False
+        ids = tokenizer.apply_chat_template(
             messages,
             tools=tools,
             chat_template=template,
-            tokenize=False,
+            tokenize=True,
+            return_dict=False,
             **json.loads(row["settings"]),
         )
-        return {"text": text, "valid": valid}
+        return {"input_ids": ids, "valid": valid}
 
-    made = rows.map(render, num_proc=workers if workers > 1 else None, load_from_cache_file=False)
-    return list(made["text"])
+    return rows.map(tokenise, num_proc=workers if workers > 1 else None, load_from_cache_file=False)

@@ -93,9 +93,15 @@ def data(
     print_table(f"{result['rows']:,} rows, {workers} process(es)", result["stages"])
     if usual:
         out.print(
-            f"verify and render against datasets.map: {result['ratio_verify_render']:.1f} times with its own "
-            f"verification, {result['ratio_render']:.1f} times without"
+            f"CPU seconds of datasets.map over ours: {result['ratio_verified']:.1f} times with its own "
+            f"verification, {result['ratio_plain']:.1f} times without"
         )
+    print_table("where ours go", result["profile"])
+    floor = result["floor"]
+    out.print(
+        f"the tokenizer alone: {floor['tokenizer_whole']:.2f} CPU seconds on the whole texts, "
+        f"{floor['tokenizer_distinct']:.2f} on their distinct pieces"
+    )
 
 
 @app.command("data-memory", epilog="Example: xlam bench data-memory --tokenizer runs/demo/base --rows 200")

@@ -59,7 +59,7 @@ class _Tokenise:
     config: BuildConfig
     holdout: Holdout
 
-    def _admit(self, record: Record, result: Rows) -> tuple[str, Record] | None:
+    def _admit(self, record: Record, result: Rows, line: bytes) -> tuple[str, Record] | None:
         """(part, record without held-out tools), or None after an entry in the ledger."""
         if any(fnmatch.fnmatch(record.license, pattern) for pattern in self.config.deny_licences):
             result.entries.append(_dropped(record, "licence_denied", record.license))
@@ -71,7 +71,7 @@ class _Tokenise:
             )
             return None
         _, specials = _encoder(self.config.tokenizer)
-        if found := special_token_in(kept, specials):
+        if found := special_token_in(kept, specials, line):
             detail = f"the text spells the control token {found!r}"
             result.entries.append(_dropped(record, "special_token_in_text", detail))
             return None
@@ -88,7 +88,7 @@ class TokeniseRecords(_Tokenise):
         rendered, admitted = [], []
         for line, where in items:
             record = Record.from_json(parse_line(line, where), where)
-            if (found := self._admit(record, result)) is None:
+            if (found := self._admit(record, result, line)) is None:
                 continue
             part, kept = found
             styled = codec.styled(kept.style)
@@ -126,7 +126,7 @@ class TokenisePairs(_Tokenise):
             pair = Pair.from_json(parse_line(line, where), where)
             # One record that calls what either answer calls, so that both stand on one side of the split.
             both = replace(pair.chosen, steps=(*pair.chosen.steps, pair.rejected))
-            if (found := self._admit(both, result)) is None:
+            if (found := self._admit(both, result, line)) is None:
                 continue
             part, kept = found
             removed = len(both.tools) - len(kept.tools)

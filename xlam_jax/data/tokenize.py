@@ -18,15 +18,17 @@ Every refusal is an `EncodeError` with a code that goes into the ledger:
 from __future__ import annotations
 
 import copy
+import functools
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from xlam_jax.data.pieces import Pieces
 from xlam_jax.errors import InputError
 from xlam_jax.format.codec import Codec, Rendered
 from xlam_jax.format.record import Record
@@ -99,14 +101,29 @@ def special_tokens(tokenizer: Any) -> tuple[str, ...]:
     return tuple(sorted(added | set(tokenizer.all_special_tokens)))
 
 
-def special_token_in(record: Record, specials: tuple[str, ...]) -> str | None:
+def special_token_in(record: Record, specials: tuple[str, ...], line: bytes | None = None) -> str | None:
     """The first special token spelt out in the record's own text, or None.
 
     Fast tokenizers split on special tokens wherever they stand, so a substring search is exact.
+
+    Args:
+      line: the JSON that the record was read from, where the caller has it: what does not stand there does
+        not stand in the record.
     """
+    # What JSON escapes is written otherwise there.
+    told = (
+        line is not None and b"\\u" not in line and b"\\/" not in line and not any(map(_is_escaped, specials))
+    )
+    if told and line is not None and not any(s.encode() in line for s in specials):
+        return None
     bare = replace(record, id="x", source="", license="", lineage=())
     text = json.dumps(bare.to_json(), ensure_ascii=False)
     return next((s for s in specials if s in text), None)
+
+
+@functools.cache
+def _is_escaped(text: str) -> bool:
+    return json.dumps(text, ensure_ascii=False) != f'"{text}"'
 
 
 def encode(
@@ -140,11 +157,12 @@ def encode(
 
 @dataclass
 class Encoder:
-    """`encode` for many rows at once, on all cores.
+    """`encode` for many rows at once, on all cores, with what their prompts share tokenised once.
 
-    What `encode` does with the whole prompt of each turn, this does with what follows the last special token
-    before the turn: tokenizers cut the text at special tokens first, so what stands before one cannot change
-    the ids after it.
+    Tokenizers cut the text at special tokens first, so what stands before one cannot change the ids after it.
+    A row is cut at the last one before its first answer: of the long part before it only ids are needed
+    (`Pieces`), of the rest offsets too. And what `encode` does with the whole prompt of each turn, this does
+    with what follows the last special token before the turn.
 
     Raises:
       InputError: as `check_tokenizer`, for each codec when it is first used.
@@ -157,41 +175,73 @@ class Encoder:
         self._backend = copy.deepcopy(self.tokenizer.backend_tokenizer)
         self._backend.no_truncation()
         self._backend.no_padding()
-        special = [i for i, t in self.tokenizer.added_tokens_decoder.items() if t.special]
-        self._special = np.asarray(sorted(special), np.int32)
+        self._pieces = Pieces(self._backend)
+        added = {i: t for i, t in self.tokenizer.added_tokens_decoder.items() if t.special}
+        self._special = np.asarray(sorted(added), np.int32)
+        # Those that take no blank from what stands before them, and are no part of a longer one.
+        texts = [t.content for t in added.values()]
+        self._cuts = [
+            t.content
+            for t in added.values()
+            if not t.lstrip and not t.single_word and sum(t.content in text for text in texts) == 1
+        ]
         self._bos: dict[str, int | None] = {}
+        self._cuts_of: dict[str, list[str]] = {}
 
     def __call__(
         self, rows: Sequence[tuple[Rendered, Codec, str]], max_len: int | None = None
     ) -> list[Encoded | EncodeError]:
         """Args: `rows`, (rendered, its codec, where) each. A refused row's place holds its error."""
+        cuts = [self._cut(rendered, codec) for rendered, codec, _ in rows]
         texts = [rendered.text for rendered, _, _ in rows]
-        encodings = self._backend.encode_batch(texts, add_special_tokens=False)
+        heads = self._pieces([text[:cut] for text, cut in zip(texts, cuts, strict=True)])
+        ends_of = [text[cut:] for text, cut in zip(texts, cuts, strict=True)]
+        encodings = self._backend.encode_batch(ends_of, add_special_tokens=False)
         results: list[Encoded | EncodeError] = []
         tails: list[str] = []
         owners: list[tuple[int, int, np.ndarray]] = []
         for i, ((rendered, codec, where), encoding) in enumerate(zip(rows, encodings, strict=True)):
             ids = np.asarray(encoding.ids, np.int32)
-            starts, ends = _cover(np.asarray(encoding.offsets, np.int64).reshape(-1, 2))
+            starts, ends = (
+                x + cuts[i] for x in _cover(np.asarray(encoding.offsets, np.int64).reshape(-1, 2))
+            )
+            whole = np.concatenate([heads[i], ids])
             try:
-                _check_bos(ids, self.tokenizer.bos_token_id, self._bos_of(codec), codec.bos, where)
+                _check_bos(whole, self.tokenizer.bos_token_id, self._bos_of(codec), codec.bos, where)
                 weights, turns = _weigh(rendered, ids, starts, ends, where)
-                results.append(_fitting(Encoded(ids, weights), max_len, where))
+                weights = np.concatenate([np.zeros(len(heads[i]), np.float32), weights])
+                results.append(_fitting(Encoded(whole, weights), max_len, where))
             except EncodeError as e:
                 results.append(e)
                 continue
             for step, start, first in turns:
-                cuts = np.flatnonzero(np.isin(ids[:first], self._special))
-                at = int(cuts[-1]) if len(cuts) else 0
-                tails.append(rendered.text[int(starts[at]) if len(cuts) else 0 : start])
+                special = np.flatnonzero(np.isin(ids[:first], self._special))
+                at = int(special[-1]) if len(special) else 0
+                tails.append(rendered.text[int(starts[at]) if len(special) else cuts[i] : start])
                 owners.append((i, step, ids[at:first]))
-        prompts = self._backend.encode_batch_fast(tails, add_special_tokens=False)
-        for (i, step, wanted), prompt in zip(owners, prompts, strict=True):
+        for (i, step, wanted), prompt in zip(owners, self._pieces(tails), strict=True):
             try:
-                _check_prefix(prompt.ids, wanted, step, rows[i][2])
+                _check_prefix(prompt, wanted, step, rows[i][2])
             except EncodeError as e:
                 results[i] = e
         return results
+
+    @property
+    def distinct(self) -> Collection[str]:
+        """The pieces of prompts that were tokenised and are remembered."""
+        return self._pieces.remembered.keys()
+
+    def _cut(self, rendered: Rendered, codec: Codec) -> int:
+        """Where the last special token before the first answer begins; 0 where there is none."""
+        if codec.template not in self._cuts_of:
+            chat = codec.chat
+            written = "".join(
+                (chat.preamble, *chat.system, *chat.user, *chat.tool, chat.assistant, chat.after)
+            )
+            self._cuts_of[codec.template] = [text for text in self._cuts if text in written]
+        first = min((span.start for span in rendered.spans if span.kind == "assistant"), default=0)
+        places = (rendered.text.rfind(text, 0, first) for text in self._cuts_of[codec.template])
+        return max(0, max(places, default=0))
 
     def _bos_of(self, codec: Codec) -> int | None:
         if codec.template not in self._bos:
