@@ -138,10 +138,10 @@ def cases(draw):
     return {"name": "f", "parameters": schema}, good, bad
 
 
-def judge(case):
+def judge(case, formats=tuple(CALL_FORMATS)):
     raw, good, bad = case
     tool = normalise_tool(raw)
-    for name in CALL_FORMATS:
+    for name in formats:
         codec = get_codec(name)
         grammar = codec.grammar([tool])
         assert accepts(grammar, codec.render_calls([ToolCall("f", good)])), name
@@ -156,9 +156,9 @@ def test_valid_arguments_pass_and_single_violations_do_not(case):
 
 @pytest.mark.slow
 @settings(max_examples=2000, deadline=None)
-@given(cases())
-def test_two_thousand_schemas(case):
-    judge(case)
+@given(cases(), st.sets(st.sampled_from(sorted(CALL_FORMATS)), min_size=3, max_size=3))
+def test_two_thousand_schemas(case, formats):
+    judge(case, formats)
 
 
 def offered(properties, **more):
