@@ -89,7 +89,7 @@ def test_answers_of_a_weaker_model(tmp_path):
         {"id": "a", "answer": answer(call(nights=5))},
         {"id": "b", "answer": answer(call())},
         {"id": "c", "answer": answer(call("OSLO"))},
-        {"id": "d", "answer": "I booked it."},
+        {"id": "d", "answer": '{"tool_calls": I booked it.'},
         {"id": "e", "calls": [{"name": "book_room", "arguments": {"city": "Oslo"}}]},
         {"id": "f", "answer": answer(), "step": 2},
         {"id": "g", "answer": answer(call())},
@@ -129,10 +129,10 @@ def test_generations_of_an_evaluation_are_answers(tmp_path):
 
 def test_unparsable_answers_are_rejected_ones_on_demand(tmp_path):
     write_records(tmp_path / "in", [make("d")])
-    answers = write_answers(tmp_path / "weak.jsonl", {"id": "d", "answer": "I booked it."})
+    answers = write_answers(tmp_path / "weak.jsonl", {"id": "d", "answer": '{"tool_calls": I booked it.'})
     build_pairs(tmp_path / "in", tmp_path / "out", negatives=answers, model="m", keep_unparsable=True)
     (pair,) = read_pairs(tmp_path / "out")
-    assert pair.rejected == Step("I booked it.") and pair.reason == "model:m"
+    assert pair.rejected == Step('{"tool_calls": I booked it.') and pair.reason == "model:m"
 
 
 def test_at_most_per_row_and_the_model_first(tmp_path):

@@ -226,6 +226,30 @@ def test_what_training_refuses_is_refused(tokenizer, template, layout, form):
             raw(tokenizer, get_codec(form, template, layout), messages)
 
 
+@pytest.mark.parametrize("thought", [False, True])
+@pytest.mark.parametrize("form", CALL_FORMATS)
+def test_reasoning_reads_as_training_reads_it(tokenizer, form, thought):
+    codec = get_codec(form, thought=thought)
+    for more in (
+        {"reasoning_content": " Hm. "},
+        {"reasoning": "Hm."},
+        {"content": "<think>\nHm.\n</think>\n\n"},
+        {"content": [{"type": "thinking", "thinking": "Hm."}]},
+        {"content": [{"type": "reasoning", "text": "Hm."}, {"type": "text", "text": ""}]},
+    ):
+        said = more.get("content", "")
+        words = [*said, {"type": "text", "text": "Noon."}] if isinstance(said, list) else said + "Noon."
+        result = {"role": "tool", "tool_call_id": "c0", "content": "12"}
+        messages = [USER, {**calling({}), **more}, result, {"role": "assistant", **more, "content": words}]
+        record = record_from_messages(messages, id="1", source="s", tools=(normalise_tool(NOW),))
+        text = codec.render(record).text
+        assert (
+            tokenizer.apply_chat_template(messages, tools=[NOW], tokenize=False, chat_template=codec.jinja())
+            == text
+        )
+        assert "Noon." in text and ("Hm." in text) == thought
+
+
 @pytest.mark.parametrize("form", CALL_FORMATS)
 def test_calls_without_arguments_in_every_spelling(tokenizer, form):
     codec = get_codec(form)

@@ -162,17 +162,39 @@ def test_plugins_stand_alone_and_read_as_the_codecs(layout, tmp_path):
     assert called >= 15 * 8 and broken >= 15
 
 
-def test_text_that_is_no_answer_goes_through_whole(tmp_path):
-    """What no format reads is what the model said; a server that swallows it shows an empty reply."""
+def loaded(codec):
+    """The parser class of a codec's plug-in, over stand-ins for what it imports."""
     namespace = {"__name__": "plugin"}
-    source = vllm_plugin(get_codec("xlam-json"))
+    source = vllm_plugin(codec)
     head, tail = source.index("try:"), source.index("class XlamError")
     stand_in = PARSERS + "_openai = type('M', (), {})\n" + PROTOCOL + "for k in list(globals().values()):\n"
     stand_in += "    if isinstance(k, type): setattr(_openai, k.__name__, k)\n"
     exec(source[:head] + stand_in + source[tail:], namespace)
+    return namespace["XlamToolParser"]
+
+
+@pytest.mark.parametrize("name", ["hermes", "json-array", "xlam-json"])
+def test_the_stop_token_brings_what_was_held_back(name):
+    """Words that end like the beginning of a mark, and a last call that only the end completes."""
+    codec = get_codec(name)
+    tokenizer = type("Tokenizer", (), {"get_vocab": lambda self: {codec.stop: 7}})()
+    for text in ("Is 1 < 2? See <tool", "Take [", "It is so.  ", "Action: f\nAction Input: null"):
+        parser, said, calls = loaded(codec)(tokenizer), "", []
+        for i, chunk in enumerate([*text, ""]):
+            ids = [7] if i == len(text) else [1]
+            delta = parser.extract_tool_calls_streaming(text[:i], text[: i + 1], chunk, [], [], ids, None)
+            said += getattr(delta, "content", "") or ""
+            calls += [c.function.name for c in getattr(delta, "tool_calls", ())]
+        answer = codec.parse(text, strict=False)
+        assert (said, calls) == (answer.thought, [c.name for c in answer.tool_calls])
+
+
+def test_text_that_is_no_answer_goes_through_whole(tmp_path):
+    """What no format reads is what the model said; a server that swallows it shows an empty reply."""
+    parser_class = loaded(get_codec("xlam-json"))
     text = 'Hello. {"tool_calls" is what I do not say.'
     for size in (1, 5, len(text)):
-        parser, said, before = namespace["XlamToolParser"](None), "", ""
+        parser, said, before = parser_class(None), "", ""
         for i in range(0, len(text), size):
             chunk = text[i : i + size]
             delta = parser.extract_tool_calls_streaming(before, before + chunk, chunk, [], [], [], None)

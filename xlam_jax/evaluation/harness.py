@@ -253,10 +253,15 @@ def _row(case: Case, generation: Any, refused: str, codec: Codec) -> Row:
     if not generation.token_ids:
         return row("not_run", "prompt_too_long", f"{generation.prompt_tokens} tokens", False, None)
     try:
-        calls = codec.parse(generation.text).tool_calls
+        answer = codec.parse(generation.text)
     except ParseError as e:
         code = "cut_off" if generation.finish_reason == "length" else parse_code(e)
         return row("unparsable", code, e.what, case.category == "irrelevance", None)
+    calls = answer.tool_calls
+    if codec.format.words and not calls and answer.thought.strip() == generation.text.strip():
+        # Words that no instruction asked for may be a refusal or noise: BFCL's rule counts both as no call.
+        code = "cut_off" if generation.finish_reason == "length" else "in_words"
+        return row("unparsable", code, answer.thought[:80], case.category == "irrelevance", None)
     verdict = score(case.tools, calls, case.answers, category=case.category, language=case.language)
     outcome = "right" if verdict.valid else "wrong"
     return row(outcome, "" if verdict.valid else verdict.error_type, verdict.detail, verdict.valid, calls)

@@ -333,10 +333,10 @@ class Markdown(_Prose):
 
     def _read(self, source: Source) -> Reading:
         thought, before = yield from self._head(source)
-        if not before and not thought:
-            yield from source.accept("\\")
+        plain = not before and not thought and (yield from source.accept("\\"))
         words = before
-        if (yield from source.peek(len(self.mark))) != self.mark and (yield from source.accept("```")):
+        fenced = not plain and not (yield from source.follows((self.mark,)))
+        if fenced and (yield from source.accept("```")):
             blank = yield from source.take(SPACE)
             if (yield from source.peek(1)) in ("[", "{"):
                 yield from self._block(source)
