@@ -77,6 +77,25 @@ def test_a_reference_is_kept_where_its_call_is_and_dropped_where_not(right, dang
         assert kept is None and entry.reason == "undefined_reference", entry
 
 
+def test_references_inside_lists_and_objects():
+    number = {"type": "integer"}
+    either = {"anyOf": [{"type": "array", "items": number}, {"type": "object", "properties": {"k": number}}]}
+    schema = {"type": "object", "properties": {"xs": {"type": "array", "items": number}, "o": either}}
+    tools = [{"name": "add", "description": "d", "parameters": schema}]
+    strict = Rules(RuleConfig(actions=Actions(ungrounded_argument="drop")))
+    for second, reason in (
+        ({"xs": ["$var1.sum$", 3], "o": {"k": "{{call_0.x}}"}}, ""),
+        ({"xs": [3, "<<1.x>>"], "o": ["$.0.x"]}, ""),
+        ({"xs": ["$var1.sum$", "three"]}, "wrong_type"),
+        ({"xs": [3], "o": {"k": "three"}}, "wrong_type"),
+        ({"xs": [3, "<<7.x>>"]}, "undefined_reference"),
+    ):
+        calls = [{"name": "add", "arguments": {"xs": [1, 2]}}, {"name": "add", "arguments": second}]
+        row = {"id": "1", "query": "Add 1, 2 and 3.", "tools": tools, "steps": [{"tool_calls": calls}]}
+        kept, entry = strict.apply(Record.from_json(row))
+        assert (kept is None) == bool(reason) and entry.reason == reason, entry
+
+
 @pytest.mark.parametrize("text", NO_REFERENCES)
 def test_what_only_looks_like_one(text):
     assert not is_reference(text) and not holds_reference(f"pay {text} now")

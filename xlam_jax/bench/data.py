@@ -303,12 +303,12 @@ def _usual(rows: Any, codec: CodecConfig, folder: Path, check: bool, workers: in
             for message in messages:
                 for call in message.get("tool_calls", ()):
                     called = call["function"]
-                    schema = schemas.get(called["name"])
+                    schema = schemas.get(called["name"], False)
                     key = json.dumps(schema)
                     if key not in validators:
                         validators[key] = jsonschema.Draft202012Validator(schema)
                     try:
-                        valid = valid and schema is not None and validators[key].is_valid(called["arguments"])
+                        valid = valid and validators[key].is_valid(called["arguments"])
                     except Exception:  # published schemas contradict themselves now and then
                         valid = False
         ids = tokenizer.apply_chat_template(

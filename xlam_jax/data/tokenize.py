@@ -302,7 +302,7 @@ def _weigh(
     return weights, turns
 
 
-def _check_prefix(prompt: Sequence[int], wanted: np.ndarray, step: int, where: str) -> None:
+def _check_prefix(prompt: Sequence[int] | np.ndarray, wanted: np.ndarray, step: int, where: str) -> None:
     if len(prompt) != len(wanted) or not np.array_equal(prompt, wanted):
         raise EncodeError(
             "prefix_mismatch",

@@ -51,7 +51,9 @@ def is_reference(value: Any) -> bool:
 
 
 def holds_reference(value: Any) -> bool:
-    """Whether a text has a reference in it."""
+    """Whether a text has a reference in it, or a text in a list or an object."""
+    if isinstance(value, dict | list):
+        return any(map(holds_reference, value.values() if isinstance(value, dict) else value))
     return (
         isinstance(value, str) and _may_hold(value) and bool(_NUMBERED.search(value) or _NAMED.search(value))
     )

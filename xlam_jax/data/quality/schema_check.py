@@ -137,11 +137,21 @@ def plainly_valid(value: Any, schema: Any) -> bool:
     return True
 
 
+def _of_reference(error: Any) -> bool:
+    """Whether only references inside a value keep it from its schema, in one of the ways that there are."""
+    if is_reference(error.instance):
+        return True
+    ways = {tuple(e.relative_schema_path)[:1] for e in error.context or ()}
+    bad = {tuple(e.relative_schema_path)[:1] for e in error.context or () if not _of_reference(e)}
+    return bool(ways - bad)
+
+
 def check_value(name: str, value: Any, schema: Any, root: Mapping[str, Any]) -> Iterator[Fault]:
     """The first fault of the value of argument `name`; `root` is the schema of all parameters of the tool."""
     validator = _validator(*texts_of(schema, root))
     try:
-        errors = sorted(validator.iter_errors(value), key=lambda e: len(e.absolute_path))[:1]
+        found = (error for error in validator.iter_errors(value) if not _of_reference(error))
+        errors = sorted(found, key=lambda e: len(e.absolute_path))[:1]
     except RecursionError:  # a value as deep as it is wrong
         return
     for error in errors:
