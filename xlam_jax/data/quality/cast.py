@@ -103,12 +103,8 @@ def _only(schemas: list[Any], value: Any, root: Mapping[str, Any]) -> Any:
 def _choice(value: Any, choices: list[Any], schema: Mapping[str, Any], root: Mapping[str, Any]) -> Any:
     if isinstance(value, bool | list | dict) or value is None:
         raise NoCast
-    if (reader := _READERS.get(str(schema.get("type")))) and schema["type"] in (
-        "integer",
-        "number",
-        "boolean",
-    ):
-        read = reader(value, schema, root)
+    if (kind := schema.get("type")) in ("integer", "number", "boolean"):
+        read = _READERS[str(kind)](value, schema, root)
         if read not in choices:
             raise NoCast
         return read
