@@ -166,6 +166,7 @@ NUMBERS = {"type": "array", "items": NUM}
         ("2", {"type": "integer", "enum": [1, 2]}, 2), (2.0, {"type": "integer", "enum": [1, 2]}, 2),
         (2, {"type": "string", "enum": ["1", "2"]}, "2"),
         ("false", {"type": "boolean", "enum": [True, False]}, False),
+        (True, {"type": "string", "enum": ["True", "False", "dontcare"]}, "True"),
         ("5", {"type": ["integer", "null"]}, 5), ("5", {"anyOf": [INT, BOOL]}, 5),
     ],
 )  # fmt: skip

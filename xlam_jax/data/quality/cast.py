@@ -101,7 +101,7 @@ def _only(schemas: list[Any], value: Any, root: Mapping[str, Any]) -> Any:
 
 
 def _choice(value: Any, choices: list[Any], schema: Mapping[str, Any], root: Mapping[str, Any]) -> Any:
-    if isinstance(value, bool | list | dict) or value is None:
+    if isinstance(value, list | dict) or value is None:
         raise NoCast
     if (kind := schema.get("type")) in ("integer", "number", "boolean"):
         read = _READERS[str(kind)](value, schema, root)
