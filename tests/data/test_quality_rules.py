@@ -219,8 +219,8 @@ def test_contradicting_choices_are_read_as_meant():
     }})  # fmt: skip
     tools = {"f": tool}
     assert not check_call(ToolCall("f", {"items": ["a"], "n": 2, "laundry": True}), tools)
-    said = ToolCall("f", {"laundry": "true"})
-    assert cast_call(said, tool, ["laundry"])[0].arguments == {"laundry": True}
+    said = ToolCall("f", {"laundry": "true", "n": ""})
+    assert cast_call(said, tool, ["laundry", "n"])[0].arguments == {"laundry": True}
     assert [f.code for f in check_call(ToolCall("f", {"items": ["c"], "n": 3}), tools)] == ["not_in_enum"] * 2
 
 
