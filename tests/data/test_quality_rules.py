@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.examples import examples
 from xlam_jax.data.quality import grounding, pii
-from xlam_jax.data.quality.cast import NoCast, cast
+from xlam_jax.data.quality.cast import NoCast, cast, cast_call
 from xlam_jax.data.quality.rules import Actions, RuleConfig, Rules
 from xlam_jax.data.quality.schema_check import check_call, plainly_valid
 from xlam_jax.data.quality.trajectory import is_error
@@ -165,6 +165,8 @@ NUMBERS = {"type": "array", "items": NUM}
         ("Celsius", PROPERTIES["unit"], "celsius"), ("CELSIUS ", PROPERTIES["unit"], "celsius"),
         ("2", {"type": "integer", "enum": [1, 2]}, 2), (2.0, {"type": "integer", "enum": [1, 2]}, 2),
         (2, {"type": "string", "enum": ["1", "2"]}, "2"),
+        ("false", {"type": "boolean", "enum": [True, False]}, False),
+        (True, {"type": "string", "enum": ["True", "False", "dontcare"]}, "True"),
         ("5", {"type": ["integer", "null"]}, 5), ("5", {"anyOf": [INT, BOOL]}, 5),
     ],
 )  # fmt: skip
@@ -213,9 +215,12 @@ def test_contradicting_choices_are_read_as_meant():
     tool = Tool("f", "", {"type": "object", "required": [], "properties": {
         "items": {"type": "array", "items": {"type": "string"}, "enum": ["a", "b"]},
         "n": {"type": "integer", "enum": ["1", "2", "any"]},
+        "laundry": {"type": "boolean", "enum": ["True", "False", "dontcare"], "default": "dontcare"},
     }})  # fmt: skip
     tools = {"f": tool}
-    assert not check_call(ToolCall("f", {"items": ["a"], "n": 2}), tools)
+    assert not check_call(ToolCall("f", {"items": ["a"], "n": 2, "laundry": True}), tools)
+    said = ToolCall("f", {"laundry": "true", "n": ""})
+    assert cast_call(said, tool, ["laundry", "n"])[0].arguments == {"laundry": True}
     assert [f.code for f in check_call(ToolCall("f", {"items": ["c"], "n": 3}), tools)] == ["not_in_enum"] * 2
 
 

@@ -28,6 +28,8 @@ INVENTED = [
     row({"token": "a9b8c7d6e5f4"}),
     row({"token": "<your token>"}),
     row({"key": "your_api_key"}),
+    row({"appid": "ABCD1R-9XE111U22W"}),
+    row({"appId": "0f3a9c1d7b5e"}),
     row({"authorization": f"Bearer {KEY}"}),
     row({"note": KEY}),
     row({"headers": {"Authorization": "Bearer a9b8c7d6e5f4"}}, tool={"headers": {"type": "object"}}),
@@ -44,6 +46,9 @@ GIVEN = [
     row({"api_key": "demo"}, tool={"api_key": {"type": "string", "default": "demo"}}),
     row({"token": "$var1.token$"}, before=[{"tool_calls": [{"name": "price", "arguments": {}}]}]),
     row({"max_tokens": "1000000000a"}),
+    row({"appId": "com.acme.game2"}),
+    row({"app_id": "440"}),
+    row({"appid": "ABCD1R-9XE111U22W"}, query="Price of ETH, my AppID is ABCD1R-9XE111U22W"),
     row({"keyboard": "a9b8c7d6e5f4"}),
 ]
 

@@ -212,6 +212,25 @@ def test_contrast_pairs_stay_and_the_longer_dialogue_wins(tmp_path):
     assert not [p for p in tmp_path.iterdir() if p.name.startswith("tmp")]
 
 
+def test_of_duplicates_chunks_apart_the_right_row_goes(tmp_path):
+    """More rows than a chunk holds: whom the ledger names is who is missing, and nobody else."""
+    rows = [{"id": f"r{i}", **_asked(f"Where is {i} {WORDS[i % 16]} street {i * i}?")} for i in range(600)]
+    for later, first in ((257, 3), (400, 399), (599, 300)):
+        rows[later] |= {"query": rows[first]["query"].upper()}
+    rows[560] |= {"query": rows[100]["query"], "steps": [*rows[100]["steps"], {"thought": "Anything else?"}]}
+    (tmp_path / "in.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    verify(tmp_path / "in.jsonl", tmp_path / "out.jsonl")
+    gone = {"r257": "of r3", "r400": "of r399", "r599": "of r300", "r100": "of r560"}
+    dropped = {e["id"]: e["detail"] for e in ledger(tmp_path / "out.jsonl") if e["verdict"] == "dropped"}
+    assert {id: detail.partition(" (")[0] for id, detail in dropped.items()} == gone
+    kept = [r.id for r in read_records(tmp_path / "out.jsonl")]
+    assert kept == [row["id"] for row in rows if row["id"] not in gone]
+
+
+def _asked(query):
+    return {"query": query, "tools": [], "steps": [{"thought": "I cannot look that up.", "tool_calls": []}]}
+
+
 def test_contamination_needs_the_query_or_thirteen_words(tmp_path):
     text = " ".join(f"w{i}" for i in range(20))
     index = EvaluationIndex.of([("one", [text, "Short one?"]), ("two", [text])])

@@ -75,14 +75,18 @@ def test_system_turns_follow_the_task_instruction_and_users_turns_are_the_query(
 
 
 def test_exec_answers_are_python_calls(tmp_path):
-    truth = ["geo.area(side=-2.5, corners=[(0, 1), (2, 3)])", "geo.area(side=1)"]
-    rows = [row("exec_parallel_0", ground_truth=truth), row("exec_parallel_1", ground_truth=["geo.area(1)"])]
-    record, refused = outcomes("bfcl", write(tmp_path, "exec_parallel", rows))
+    truth = ["geo.area(side=-2.5, corners=[(0, 1), (2, 3)])", "geo.area(side=3/8)", "geo.area(500*500, 'km')"]
+    bad = ["geo.area(1, 'm', [], {}, 5)", "geo.area(1, side=1)", "geo.area(side=1/0)", "geo.area(side=a*2)"]
+    rows = [
+        row(f"exec_parallel_{i}", ground_truth=calls) for i, calls in enumerate((truth, *([b] for b in bad)))
+    ]
+    record, *refused = outcomes("bfcl", write(tmp_path, "exec_parallel", rows))
     assert record.steps[0].tool_calls == (
         ToolCall("geo.area", {"side": -2.5, "corners": [[0, 1], [2, 3]]}),
-        ToolCall("geo.area", {"side": 1}),
+        ToolCall("geo.area", {"side": 0.375}),
+        ToolCall("geo.area", {"side": 250000, "unit": "km"}),
     )
-    assert refused == "bad_call"
+    assert refused == ["bad_call"] * 4
 
 
 def test_answers_that_fail_the_rules_are_refused(tmp_path):
@@ -145,14 +149,13 @@ UNREACHABLE = {
 def test_published_files(tmp_path):
     summary, records = converted("bfcl", folder("bfcl_v2"), tmp_path)
     assert summary["rows"] == sum(ROWS.values()) == 3951
-    assert summary["reasons"] == {"no_answer": 111, "bad_answer": 14, "bad_call": 3}
-    assert (summary["calls"], summary["valid"]) == (3714, 3682)
+    assert summary["reasons"] == {"no_answer": 111, "bad_answer": 14}
+    assert (summary["calls"], summary["valid"]) == (3719, 3691)
     ids = {record.id for record in records}
-    assert len(ids) == summary["out"] == 3823
+    assert len(ids) == summary["out"] == 3826
     out = Counter(record.id.removeprefix("bfcl-").rsplit("_", 1)[0] for record in records)
     lost = {category: n - out[category] for category, n in ROWS.items() if n != out[category]}
-    bad_calls = {"exec_multiple": 1, "exec_parallel_multiple": 2}
-    assert lost == {"live_relevance": 41, "rest": 70, **bad_calls, **UNREACHABLE}
+    assert lost == {"live_relevance": 41, "rest": 70, **UNREACHABLE}
     for record in records:
         assert bool(record.steps[0].tool_calls) != ("irrelevance" in record.id)
 

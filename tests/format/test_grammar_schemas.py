@@ -184,6 +184,7 @@ BY_HAND = {
     "multiples": ({"allOf": [{"type": "integer", "multipleOf": 4}, {"multipleOf": 6}]}, [12, 0], [4, 6]),
     "OpenAPI": ({"type": "integer", "nullable": True, "minimum": 0, "exclusiveMinimum": True}, [None, 1], [0]),
     "choices and bounds": ({"enum": [1, 5, "x"], "type": "integer", "minimum": 2}, [5], [1, "x"]),
+    "truths as text": ({"type": "boolean", "enum": ["True", "False", "any"]}, [True, False], ["True", "any"]),
     "boolean schema": (True, [1, {"a": [None]}], []),
     "number of keys": ({"type": "object", "minProperties": 1}, [{"a": 1}], [{}]),
 }  # fmt: skip

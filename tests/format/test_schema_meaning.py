@@ -37,6 +37,7 @@ MEANT = {
     "typed map": ({"type": "object", "additionalProperties": {"type": "int"}}, [{"a": 1}], [{"a": "x"}]),
     "choices of items": ({"type": "array", "enum": ["a", "b"]}, [["a"], []], [["c"]]),
     "choices as text": ({"type": "integer", "enum": ["1", "2"]}, [1], [3]),
+    "truths as text": ({"type": "boolean", "enum": ["True", "dontcare"]}, [True], [False, "True", "dontcare"]),
     "counts as text": ({"type": "array", "minItems": "1"}, [[1]], [[]]),
 }  # fmt: skip
 DEFS = {

@@ -29,6 +29,7 @@ _MAPS = frozenset(("properties", "patternProperties", "dependentSchemas"))
 # Schemas that look at the same value, where a reference back to itself would never end.
 _SAME_VALUE = frozenset(("anyOf", "oneOf", "allOf", "not", "if", "then", "else", "dependentSchemas"))
 _DYNAMIC = frozenset(("$dynamicRef", "$recursiveRef"))
+_TRUTH = {"true": True, "false": False}
 
 
 @dataclass(frozen=True)
@@ -254,7 +255,7 @@ def _settle(schema: dict[str, Any]) -> None:
     """A schema whose type and choices contradict each other, read as it was meant.
 
     Choices of a list that are no lists are the choices of its items; choices of a number that are texts are
-    those numbers.
+    those numbers, and "True" and "False" of a boolean are true and false.
     """
     choices, kind = schema.get("enum"), schema.get("type")
     if not isinstance(choices, list):
@@ -265,6 +266,8 @@ def _settle(schema: dict[str, Any]) -> None:
     elif kind in ("integer", "number") and any(isinstance(c, str) for c in choices):
         numbers = [number_of(c) for c in choices]
         schema["enum"] = [c if n is None else n for c, n in zip(choices, numbers, strict=True)]
+    elif kind == "boolean":
+        schema["enum"] = [_TRUTH.get(c.strip().lower(), c) if isinstance(c, str) else c for c in choices]
 
 
 def _nullable(schema: dict[str, Any]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ class NoCast(ValueError):
 def cast_call(call: ToolCall, tool: Tool, names: Collection[str]) -> tuple[ToolCall, list[str]]:
     """The call with the values of these arguments cast where they can be, and what was done.
 
-    An optional argument that is null where null is no value is left out.
+    An optional argument that is null or an empty text, where that is no value, is left out.
     """
     properties = tool.parameters.get("properties") or {}
     required = tool.parameters.get("required") or ()
@@ -36,8 +36,8 @@ def cast_call(call: ToolCall, tool: Tool, names: Collection[str]) -> tuple[ToolC
         if name not in names or not isinstance(schema, dict):
             arguments[name] = value
             continue
-        if value is None and name not in required:
-            done.append(f"{name}: null left out")
+        if value in (None, "") and name not in required:
+            done.append(f"{name}: {_short(value)} left out")
             continue
         try:
             found = cast(value, schema, tool.parameters)
@@ -101,10 +101,10 @@ def _only(schemas: list[Any], value: Any, root: Mapping[str, Any]) -> Any:
 
 
 def _choice(value: Any, choices: list[Any], schema: Mapping[str, Any], root: Mapping[str, Any]) -> Any:
-    if isinstance(value, bool | list | dict) or value is None:
+    if isinstance(value, list | dict) or value is None:
         raise NoCast
-    if (reader := _READERS.get(str(schema.get("type")))) and schema["type"] in ("integer", "number"):
-        read = reader(value, schema, root)
+    if (kind := schema.get("type")) in ("integer", "number", "boolean"):
+        read = _READERS[str(kind)](value, schema, root)
         if read not in choices:
             raise NoCast
         return read

@@ -18,6 +18,8 @@ _SECRET_NAME = re.compile(
     re.IGNORECASE,
 )
 _MAYBE_NAME = re.compile(r"(?:^|[\s_-])(?:key|token|auth)$", re.IGNORECASE)
+# The key of some services (WolframAlpha, OpenWeatherMap), and elsewhere a package as in com.acme.game2.
+_APP_ID = re.compile(r"(?:^|[\s_-])app[\s_-]?id$", re.IGNORECASE)
 # Letters and digits in one word of ten or more, or what stands for a secret until somebody has one.
 _RANDOM = re.compile(r"(?=[^\s]*\d)(?=[^\s]*[A-Za-z])[\w.~+/=-]{10,}\Z")
 _STAND_IN = re.compile(
@@ -58,6 +60,8 @@ def _is_secret(name: str, value: str) -> bool:
     words = _CAMEL.sub("_", name)
     if _SECRET_NAME.search(words):
         return True
+    if _APP_ID.search(words):
+        return "." not in value and bool(_RANDOM.match(value))
     return bool(_MAYBE_NAME.search(words)) and bool(
         _RANDOM.match(_SCHEME.sub("", value, count=1)) or _STAND_IN.match(value)
     )

@@ -152,7 +152,8 @@ class _Duplicates:
         fates: dict[int, Duplicate] = {}
         numbers, written = itertools.count(), 0
         for chunk in chunks:
-            for number, row in zip(numbers, chunk, strict=False):
+            for row in chunk:
+                number = next(numbers)
                 if row.fingerprint and (found := self.seen.check(row.id, row.fingerprint, number)):
                     fates[found.loser] = found
             pickle.dump(chunk, spool, pickle.HIGHEST_PROTOCOL)

@@ -71,7 +71,8 @@ def convert(row: Row) -> Record:
     if category.endswith("irrelevance"):
         calls = []
     elif category.startswith("exec_"):
-        calls = [python_call(text) for text in obj.get("ground_truth") or ()]
+        parameters = {tool.name: list(tool.parameters["properties"]) for tool in record.tools}
+        calls = [python_call(text, parameters) for text in obj.get("ground_truth") or ()]
     elif answer is None:
         raise Refused("no_answer", category)
     else:
