@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from urllib.parse import unquote
 
 from xlam_jax.errors import InputError
 from xlam_jax.format.type_names import null_type, read_type, unread_type
@@ -213,7 +214,7 @@ def point(root: Any, reference: str) -> Any:
     if not reference.startswith("#/"):
         return None
     for part in reference[2:].split("/"):
-        part = part.replace("~1", "/").replace("~0", "~")
+        part = unquote(part).replace("~1", "/").replace("~0", "~")
         if isinstance(root, list) and part.isdecimal() and int(part) < len(root):
             root = root[int(part)]
         else:

@@ -1,4 +1,4 @@
-"""Type names: Python, TypeScript, Go and BFCL words read into JSON Schema, and written back as Python's."""
+"""Type names of many languages (Python, TypeScript, Go, Java, Rust, C) read into JSON Schema, and Python's written."""
 
 from __future__ import annotations
 
@@ -10,22 +10,27 @@ _NUMBERED = {
     **dict.fromkeys(
         (f"{sign}int{size}" for sign in ("", "u") for size in ("8", "16", "32", "64")), "integer"
     ),
-    **dict.fromkeys(("float16", "float32", "float64", "real"), "number"),
+    **dict.fromkeys((f"{sign}{size}" for sign in "iu" for size in ("8", "16", "32", "64", "128")), "integer"),
+    **dict.fromkeys(("isize", "usize", "size_t", "biginteger", "tinyint", "smallint"), "integer"),
+    **dict.fromkeys(("float16", "float32", "float64", "f32", "f64", "real", "bigdecimal", "num"), "number"),
 }
 # Every word here is a type in some language or data set; a word that is none demands nothing.
 SCHEMA_TYPE = {
-    **dict.fromkeys(("string", "str", "char", "character", "text", "bytes"), "string"),
+    **dict.fromkeys(("string", "str", "char", "character", "text", "bytes", "varchar"), "string"),
     **dict.fromkeys(("integer", "int", "long", "short", "byte", "bigint", "uint"), "integer"),
     **dict.fromkeys(("number", "float", "double", "decimal", "numeric"), "number"),
     **_NUMBERED,
     **dict.fromkeys(("boolean", "bool"), "boolean"),
     **dict.fromkeys(("array", "list", "tuple", "set", "frozenset", "sequence", "iterable"), "array"),
-    **dict.fromkeys(("arraylist", "queue", "collection", "readonlyarray"), "array"),
+    **dict.fromkeys(("arraylist", "queue", "collection", "readonlyarray", "vec", "vector"), "array"),
+    **dict.fromkeys(("linkedlist", "ienumerable", "ilist"), "array"),
     **dict.fromkeys(("object", "dict", "mapping", "hashmap", "hashtable", "map", "ordereddict"), "object"),
-    **dict.fromkeys(("record", "dictionary"), "object"),
+    **dict.fromkeys(("record", "dictionary", "defaultdict", "typeddict", "struct"), "object"),
     **dict.fromkeys(("null", "none", "nonetype", "nil"), "null"),
 }
-ANY = frozenset(("any", "unknown", "object?", ""))
+ANY = frozenset(("any", "unknown", "object?", "", "interface{}"))
+_MAYBE = ("optional", "option", "nullable", "maybe", "notrequired")
+_ABSENT = ("undefined", "void")  # no values, but ways to say that there may be none
 _PYTHON_NAME = {
     "string": "str",
     "integer": "int",
@@ -39,6 +44,15 @@ _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 # A remark behind a type, such as `int (1-10)`; `list(str)` has no blank there.
 _REMARK = re.compile(r"\s+\([^()]*\)\s*$")
 _WORD = re.compile(r"[A-Za-z_][\w.]*")
+_MODULE = re.compile(
+    r"(typing|t|collections(\.abc)?|builtins|java\.(lang|util|math)|std:|(np|numpy)(?=\.(u?int|float|bool|str)))[.:]"
+)
+# What stands before a type and leaves its kind: marks of Go, Rust and PHP, and words.
+_BEFORE = re.compile(
+    r"[*&?]\s*|(readonly|const|final|unsigned|signed|positive|negative|non-?negative|nullable|optional)\s+",
+    re.I,
+)
+_LITERAL = re.compile(r"'[^']*'|\"[^\"]*\"|[+-]?\d+(\.\d+)?|true|false", re.I)
 
 
 def read_type(text: str) -> tuple[dict[str, Any], bool]:
@@ -58,12 +72,18 @@ def read_type(text: str) -> tuple[dict[str, Any], bool]:
     optional = any("optional" in part.lower() for part in rest)
     if re.search(r"\(\s*optional\s*\)", head, re.IGNORECASE):
         optional = True
-    head = _REMARK.sub("", head).strip()
-    if head.lower().startswith(("optional[", "typing.optional[", "optional<")):
-        optional = True
+    head = _head(head)
     if head.endswith("?") and head.lower() not in ANY:
         head, optional = head[:-1].strip(), True
+    optional |= head[:1] == "?" or head.lower().startswith("optional ") or _applied(head)[0] in _MAYBE
     return _read(head), optional
+
+
+def _head(text: str) -> str:
+    """A type without the remark and the default behind it: `int (1-10)`, `Optional[str] = None`."""
+    if "=>" not in text:
+        text = _split(text, "=")[0]
+    return _REMARK.sub("", text).strip()
 
 
 def unread_type(text: str) -> bool:
@@ -71,34 +91,48 @@ def unread_type(text: str) -> bool:
     remark = _REMARK.search(text)
     if remark and remark[0].strip().lower() != "(optional)":
         return True
-    known = (*SCHEMA_TYPE, *ANY, "optional", "union", "literal", "or", "of", "typing", "enum")
-    words = (w.lower().split(".")[-1] for w in _WORD.findall(_QUOTED.sub("", text)))
+    bare = _QUOTED.sub("", _BEFORE.sub("", text))
+    known = (*SCHEMA_TYPE, *ANY, *_MAYBE, *_ABSENT, "true", "false", "interface")
+    known += ("union", "literal", "or", "of", "typing", "enum", "std")
+    words = (w.lower().split(".")[-1] for w in _WORD.findall(bare))
     return any(word not in known and word.removesuffix("s") not in SCHEMA_TYPE for word in words)
 
 
 def null_type(text: str) -> bool:
     """Whether a type name lets null be a value: `Optional[int]`, `int | None`, `int?`."""
-    head = _REMARK.sub("", _split(text, ",")[0]).strip()
-    if head.endswith("?") and head.lower() not in ANY:
+    head = _head(_split(text, ",")[0])
+    if (head.endswith("?") and head.lower() not in ANY) or re.match(r"(?i)\?|(nullable|optional)\s", head):
         return True
     base, arguments = _applied(head)
     parts = [p.strip() for s in ("|", " or ") for p in _split(head, s)]
-    parts += arguments if base in ("union", "optional") else []
-    return base == "optional" or any(SCHEMA_TYPE.get(part.lower()) == "null" for part in parts)
+    parts += arguments if base == "union" else []
+    return base in _MAYBE or any(SCHEMA_TYPE.get(part.lower()) == "null" for part in parts)
 
 
 def _read(name: str) -> dict[str, Any]:
     """The schema of one type expression."""
+    if "=>" in name:  # a function
+        return {}
     for separator in ("|", " or "):
         alternatives = [part.strip() for part in _split(name, separator)]
         if len(alternatives) > 1:
             return _union(alternatives)
-    if re.search(r"\[\d*\]$", name):  # int[], string[][], int[3]
-        return _array([_read(name[: name.rindex("[")].strip())])
+    if match := _BEFORE.match(name):
+        return _read(name[match.end() :].strip())
+    if match := re.match(r"\[\d*\](?=[^\s\[]|\[)", name):  # Go's []string
+        return _array([_read(name[match.end() :].strip())])
+    if match := re.fullmatch(r"(.*\S)\s*(\[\d*\]|\s(?i:array|list))", name):  # int[], string[][], int[3]
+        return _array([_read(match[1])])
     if name.endswith("?") and name.lower() not in ANY:
         return _read(name[:-1].strip())
+    if match := re.fullmatch(r"'[^']*'|\"[^\"]*\"", name):
+        return _literal([name])
+    if name[:1] == "(" and name[-1:] == ")":
+        return _read(name[1:-1].strip())
+    if name[:1] == "[" and name[-1:] == "]":  # TypeScript's tuples
+        return _array(found) if all(found := [_read(p.strip()) for p in _split(name[1:-1], ",")]) else {}
     base, arguments = _applied(name)
-    if base == "optional" and arguments:
+    if base in (*_MAYBE, "annotated", "required", "classvar") and arguments:
         return _read(arguments[0])
     if base == "union":
         return _union(arguments)
@@ -107,10 +141,12 @@ def _read(name: str) -> dict[str, Any]:
     kind = SCHEMA_TYPE.get(base) or SCHEMA_TYPE.get(base.removesuffix("s"))
     if kind is None:
         return {}
-    if kind == "array" and arguments:
-        return _array([_read(a) for a in arguments])
-    if kind == "object" and len(arguments) == 2 and (inner := _read(arguments[1])):
-        return {"type": "object", "additionalProperties": inner}
+    # Java's and C#'s Object as an argument is anything.
+    inner = [{} if a == "Object" else _read(a) for a in arguments]
+    if kind == "array" and inner:
+        return _array(inner)
+    if kind == "object" and len(inner) == 2 and inner[1]:
+        return {"type": "object", "additionalProperties": inner[1]}
     return {"type": kind}
 
 
@@ -118,10 +154,12 @@ def _applied(name: str) -> tuple[str, list[str]]:
     """`List[int]`, `Array<number>`, `list(str)` and `array of int` as the word and what it is applied to."""
     if match := re.fullmatch(r"(?i)(array|list|set|sequence|tuple)s?\s+of\s+(.+)", name):
         return match[1].lower(), [match[2].strip()]
+    if match := re.fullmatch(r"(?i)map\[([^\[\]]*)\](.+)", name):  # Go
+        return "map", [match[1].strip(), match[2].strip()]
     at = min((i for i in map(name.find, "[(<") if i >= 0), default=-1)
     base = (name if at < 0 else name[:at]).strip().lower()
-    for module in ("typing.", "t.", "collections.abc.", "builtins."):
-        base = base.removeprefix(module)
+    base = _MODULE.sub("", base, count=1) if _MODULE.match(base) else base
+    base = {"long long": "long", "long int": "int"}.get(base, base)
     inner = name[at + 1 :].rstrip() if at >= 0 else ""
     inner = inner[:-1] if inner.endswith((")", "]", ">")) else inner
     arguments = [a.strip() for a in _split(inner, ",")]
@@ -142,7 +180,7 @@ def _literal(texts: list[str]) -> dict[str, Any]:
         try:
             value = ast.literal_eval(text)
         except (ValueError, SyntaxError, MemoryError, RecursionError):
-            value = {"true": True, "false": False, "null": None}.get(text, text)
+            value = {"true": True, "false": False, "null": None}.get(text.lower(), text)
         if value is not None and not isinstance(value, str | int | float | bool):
             return {}
         values.append(value)
@@ -154,7 +192,10 @@ _KIND = {str: "string", int: "integer", float: "number", bool: "boolean", type(N
 
 
 def _union(names: list[str]) -> dict[str, Any]:
-    schemas = [_read(n) for n in names if SCHEMA_TYPE.get(n.lower()) != "null"]
+    names = [n for n in names if SCHEMA_TYPE.get(n.lower()) != "null" and n.lower() not in _ABSENT]
+    if names and all(map(_LITERAL.fullmatch, names)):
+        return _literal(names)
+    schemas = [_read(n) for n in names]
     if not schemas:
         return {"type": "null"}
     if len(schemas) == 1:
