@@ -1,6 +1,7 @@
 """Mixtures by hand, and the split that keeps functions unseen, as properties."""
 
 import json
+import re
 from collections import Counter
 from dataclasses import replace
 
@@ -20,7 +21,9 @@ from xlam_jax.data.engine import LocalEngine
 from xlam_jax.data.loader import PackedSource
 from xlam_jax.data.mixture import Holdout, InputConfig, choose, epochs_of
 from xlam_jax.data.shards import read_manifest
+from xlam_jax.data.tokenize import load_tokenizer
 from xlam_jax.errors import InputError
+from xlam_jax.format import normalise_tool
 from xlam_jax.format.record import Record, Step, Tool, ToolCall, read_records, write_records
 
 # A seed that holds out some, not all, of the four functions of the tiny world.
@@ -159,6 +162,70 @@ def test_build_mixes_splits_and_denies(tmp_path, tokenizer_folder):
     called = {c.name for r in (*a, *c) if r.id in ids for s in r.steps for c in s.tool_calls}
     assert called.isdisjoint(held["functions"]) and not ids & {r.id for r in rows}
     assert not list(tmp_path.glob("*.spool"))
+
+
+def test_examples_that_show_a_held_out_function_stay_out(tmp_path, tokenizer_folder):
+    names = [f"fn_{i}" for i in range(40)] + ["search", "lookup", "Get Weather"]
+    known = Holdout(0.5, seed=1)
+    known = replace(known, names=frozenset(re.sub(r"[\W_]", "", n).lower() for n in names if n in known))
+    held, free = next(n for n in names if n in known), next(n for n in names if n not in known)
+    shown = [
+        {"query": "Do it.", "tool_calls": [{"name": "{}", "arguments": {}}]},
+        'Q: Do it.\nA: {"tool_calls": [{"name": "{}", "arguments": {}}]}',
+        "Do it. -> {}(a=1)",
+        "Action: {}\nAction Input: {{}}",
+        "<tool_call><name>{}</name></tool_call>",
+        "call: {}\nend",
+        'name = "{}"',
+        {"answers": '[{"name": "{}", "arguments": {}}]'},
+    ]
+    tool = normalise_tool({"name": free, "description": "d"})
+    for name in (held, free, held.upper().replace("_", "")):
+        for shot in shown:
+            text = json.dumps(shot).replace("{}", name, 1)
+            record = Record(
+                "1",
+                "Do it.",
+                (tool,),
+                (Step(tool_calls=(ToolCall(free, {}),)),),
+                few_shot_examples=(json.loads(text), "no"),
+            )
+            part, kept = known.assign(record)
+            assert part == "train" and len(kept.few_shot_examples) == 1 + (name == free), shot
+    # A word is no function: only where calls have their names.
+    word = next(n for n in ("search", "lookup") if n in Holdout(0.5, 3) or n in Holdout(0.5, 4))
+    seeded = next(Holdout(0.5, s) for s in (3, 4) if word in Holdout(0.5, s))
+    seeded = replace(seeded, names=frozenset({word}))
+    free = next(n for n in names if n not in seeded)
+    record = replace(
+        record, tools=(normalise_tool({"name": free}),), steps=(Step(tool_calls=(ToolCall(free, {}),)),)
+    )
+    kept = seeded.assign(replace(record, few_shot_examples=(f"I {word} for it", f"{word}(a=1)")))[1]
+    assert kept.few_shot_examples == (f"I {word} for it",)
+
+    # As a user meets it: nothing of it in what the build wrote.
+    rows = [
+        replace(r, few_shot_examples=(f"Example: {n}(x=1)",))
+        for r in tiny_run.records(40)
+        for n in tiny_run._NAMES[:1]
+    ]
+    write_records(tmp_path / "a.jsonl", rows)
+    seed = next(
+        s for s in range(99) if [n in Holdout(0.3, s) for n in tiny_run._NAMES] == [True] + [False] * 3
+    )
+    config = {
+        "inputs": [str(tmp_path / "a.jsonl")],
+        "tokenizer": str(tokenizer_folder),
+        "out": str(tmp_path / "out"),
+    }
+    build(
+        BuildConfig.model_validate({**config, "seq_len": 768, "seed": seed, "validation": {"functions": 0.3}})
+    )
+    fates = [json.loads(line) for line in (tmp_path / "out.ledger.jsonl").read_text().splitlines()]
+    assert any("examples" in fate["detail"] for fate in fates)
+    train = PackedSource(str(tmp_path / "out"))
+    decode = load_tokenizer(tokenizer_folder).decode
+    assert not any(tiny_run._NAMES[0] in decode(train[i][0].tokens) for i in range(len(train)))
 
 
 def test_a_masked_function_is_held_out_like_the_function_it_was():

@@ -74,10 +74,23 @@ def test_replies_in_every_format_are_what_training_and_serving_see(form):
 
 
 SHOWN = [
-    *((form, f"Sure.{gap}{{}}") for form in CALL_FORMATS for gap in ("\n", "\n\n") if form != "python-list"),
+    *((form, f"Sure.{gap}{{}}") for form in CALL_FORMATS for gap in ("\n", "\n\n")),
     *((form, f"<think>I need{{}}{gap}</think>{gap}{{}}") for form in CALL_FORMATS for gap in ("", "\n")),
     *((form, "{}\nThat is all.") for form in CALL_FORMATS),
-    *((form, "Sure.\n{}\nThat is all.") for form in CALL_FORMATS if form != "python-list"),
+    *((form, "Sure.\n{}\nThat is all.") for form in CALL_FORMATS),
+    *(
+        (form, f"Sure.{lead}{gap}{{}}")
+        for form in CALL_FORMATS
+        for gap in ("", "\n")
+        for lead in ("</think>", "[TOOL_CALLS]", "<|python_tag|>")
+        if form != "mistral"
+    ),
+    *(
+        (form, lead + "{}")
+        for form in CALL_FORMATS
+        for lead in ("</think>", "[TOOL_CALLS]", "<|python_tag|>")
+        if form != "mistral"
+    ),
 ]
 
 
@@ -107,6 +120,8 @@ BROKEN = [
     '{"name": 5, "arguments": {}}',
     '{"arguments": {}}',
     '{"name": "x", }',
+    '{"name": "bad", "arguments": {"q": 7}',
+    '{"name": "bad", "arguments": {"q": [7}}',
 ]
 MALFORMED = [
     *(
@@ -128,7 +143,15 @@ MALFORMED = [
      '[[tool_calls]]\nname = "g"\n[tool_calls.arguments]\n# end'),
     ("key-value", 'call: f\n  a = "x"\nend\ncall: bad\n  a = x\nend\ncall: g\nend'),
     ("react", 'Action: f\nAction Input: {"a": "x"}\nAction: bad\nAction Input: [1]\nAction: g\nAction Input: {}'),
+    ("react", 'Action: f\nAction Input: {"a": "x"}\nAction: bad\nAction Input: {"q": 1\nAction: g\nAction Input: {}'),
+    ("react", 'Action: f\nAction Input: {"a": "x"}\nAction: bad\nAction Input: {"q": "1}\nAction: g\nAction Input: {}'),
+    ("json-lines", f'{ITEMS[0]}\n{{"name": "bad", "arguments": {{"q": "7}}}}\n{ITEMS[1]}'),
+    ("hermes", f'<tool_call>{ITEMS[0]}</tool_call>\n<tool_call>{{"name": "b, "arguments": {{}}}}</tool_call>\n'
+     f'<tool_call>{ITEMS[1]}</tool_call>'),
     ("python-calls", "f(a='x')\nbad(1)\ng()"),
+    ("python-calls", "f(a='x')\nbad(q=isn't)\ng()"),
+    ("python-list", "[f(a='x'), bad(1), g()]"),
+    ("python-list", "Sure: [f(a='x'), bad(q=So so), g()]"),
     ("xml-elements", "<tool_calls><tool_call><name>f</name><arguments><argument><name>a</name><value>x</value>"
      "</argument></arguments></tool_call><tool_call><nome>bad</nome></tool_call><tool_call><name>g</name>"
      "</tool_call></tool_calls>"),
@@ -168,3 +191,31 @@ def test_a_scorer_takes_no_words_where_the_format_has_no_place_for_them(form):
                 codec.parse(text, words=False)
             stream.feed(text + codec.stop)
             assert stream.broken
+
+
+OTHERWISE = [
+    ("json-array", 'Sure:\n[\n  {\n    "name": "f",\n    "arguments": {"a": "x"}\n  },\n  {"name": "g"}\n]'),
+    ("json-array", "Sure: [ {\"name\": \"f\", \"arguments\": {\"a\": \"x\"}}, {\"name\": \"g\"} ]"),
+    ("json-array", f"Sure: <tool_call>{ITEMS[0]}</tool_call> and\n<tool_call>[{ITEMS[1]}]</tool_call>"),
+    ("json-array", f"Sure: [TOOL_CALLS] {ITEMS[0]}\n[TOOL_CALLS][{ITEMS[1]}]"),
+    ("hermes", f"<tool_call>[{ITEMS[0]}, {ITEMS[1]}]</tool_call>"),
+    ("mistral", f"[TOOL_CALLS]{ITEMS[0]}[TOOL_CALLS]{ITEMS[1]}"),
+    ("mistral", 'Sure.[TOOL_CALLS]f{"a": "x"}[TOOL_CALLS]g[ARGS]{}'),
+    ("json-lines", '{"name": "f", "parameters": {"a": "x"}}\n{"name": "g", "parameters": null}'),
+    ("react", 'Action: f\nAction Input: "{\\"a\\": \\"x\\"}"\nNow the next.\nAction: g\nAction Input: None'),
+    ("toml", '[[tool_calls]]\r\nname = "f"\r\n[tool_calls.arguments]\r\na = "x"\r\n'
+     '[[tool_calls]]\r\nname = "g"\r\n# end'),
+    ("python-list", "See [docs](x) and [f(x) = 2] first. [f(a='x'), g()]"),
+    ("python-list", "[f(a='x')]\nand then\n[g()]"),
+    ("xml-elements", "<tool_calls><tool_call><name>f</name><arguments><argument><name>a</name><value>x</value>"
+     "</argument></arguments></tool_call><tool_call><name>g</name><arguments>null</arguments></tool_call></tool_calls>"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("form", "text"), OTHERWISE)
+def test_calls_as_other_models_write_them(form, text):
+    codec = get_codec(form)
+    assert codec.parse(text).tool_calls == (F, G)
+    stream = codec.stream()
+    assert [c for char in text + STOP for c in stream.feed(char)] == [F, G]
+    assert stream.close() == codec.parse(text)

@@ -12,7 +12,6 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, Literal
@@ -25,7 +24,7 @@ from xlam_jax.data.augment.origin import functions_of
 from xlam_jax.data.batch import Batch, ForkBatch, PairBatch
 from xlam_jax.data.engine import Engine, LocalEngine
 from xlam_jax.data.forks import fill_forks, group, length_of
-from xlam_jax.data.mixture import Holdout, InputConfig, ValidationConfig, choose, epochs_of, held_texts
+from xlam_jax.data.mixture import Holdout, InputConfig, ValidationConfig, choose, epochs_of, held_functions
 from xlam_jax.data.pack import Document, fill, plan
 from xlam_jax.data.preference import PairLayout, fill_pairs
 from xlam_jax.data.rows import CONTRADICTION, Row, document_kind, tokenise
@@ -164,8 +163,7 @@ def build(
         held = _Validation(config, stack)
         holdout = Holdout(config.validation.functions, config.seed)
         if holdout.fraction:
-            texts = held_texts(itertools.chain.from_iterable(map(_lines, mixture)), holdout)
-            holdout = replace(holdout, texts=texts)
+            holdout = held_functions(itertools.chain.from_iterable(map(_lines, mixture)), holdout)
         task = tokenise(config, holdout)
         firsts, inputs = [0], []
         contradictory: list[str] = []

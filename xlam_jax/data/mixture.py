@@ -19,7 +19,9 @@ import pydantic
 
 from xlam_jax.config import Config
 from xlam_jax.data.augment.origin import functions_of, masks_in, texts_key, texts_of
+from xlam_jax.data.augment.words import is_identifier
 from xlam_jax.errors import InputError
+from xlam_jax.format.opening import as_text
 from xlam_jax.format.record import Record, parse_line
 from xlam_jax.format.tools import normalise_tool
 
@@ -66,24 +68,25 @@ class Holdout:
     Attributes:
       texts: `texts_key` of the held-out functions (`held_texts`): one that says the same under another name
         is a renamed copy, and held out too.
+      names: those of the held-out functions, in plain letters; few-shot examples that show one go.
     """
 
     fraction: float
     seed: int = 0
     texts: frozenset[int] = frozenset()
+    names: frozenset[str] = frozenset()
 
     def __contains__(self, name: str) -> bool:
-        # Spelling variants of a name are one function: getWeather, get_weather, Get Weather.
-        plain = re.sub(r"[\W_]", "", name).lower() or name
-        digest = hashlib.blake2b(f"{self.seed}/{plain}".encode(), digest_size=8).digest()
+        digest = hashlib.blake2b(f"{self.seed}/{_plain(name)}".encode(), digest_size=8).digest()
         return int.from_bytes(digest, "big") < self.fraction * 2**64
 
     def assign(self, record: Record) -> tuple[str, Record]:
         """`(part, record)` with part `train`, `validation` or `straddles`.
 
         A row all of whose called functions are held out is validation, one that calls none of them is
-        training, and loses held-out tools that it only offers. One that calls nothing and offers held-out
-        tools only is validation. What calls both kinds, or has no tool left to learn with, straddles.
+        training, and loses held-out tools that it only offers and few-shot examples that show one. One that
+        calls nothing and offers held-out tools only is validation. What calls both kinds, or has no tool left
+        to learn with, straddles.
         A copy goes where the row goes that it was made of (`functions_of`).
         """
         if not self.fraction:
@@ -100,19 +103,46 @@ class Holdout:
             for tool in record.tools
             if (name := before.get(tool.name, tool.name)) not in self and name not in renamed
         )
-        if len(kept) == len(record.tools):
+        if record.tools and not kept:
+            return "straddles", record
+        hidden = self.names | set(map(_plain, renamed))
+        shots = tuple(
+            example
+            for example in record.few_shot_examples
+            if hidden.isdisjoint(_plain(before.get(name, name)) for name in _names_in(as_text(example)))
+        )
+        if len(kept) == len(record.tools) and len(shots) == len(record.few_shot_examples):
             return "train", record
-        return ("train", replace(record, tools=kept)) if kept else ("straddles", record)
+        return "train", replace(record, tools=kept, few_shot_examples=shots)
 
     def _renamed(self, record: Record) -> set[str]:
         """Names of the record's tools that say what a held-out function says."""
         return {name for key, name in texts_of(record) if key in self.texts} if self.texts else set()
 
 
-def held_texts(lines: Iterable[tuple[bytes, str]], holdout: Holdout) -> frozenset[int]:
-    """What the held-out functions say of themselves, in all the rows of a mixture; lines of no Record are
-    skipped."""
+def _plain(name: str) -> str:
+    """Spelling variants of a name are one function: getWeather, get_weather, Get Weather."""
+    return re.sub(r"[\W_]", "", name).lower() or name
+
+
+# What may name a function in an example: before a bracket, in quotes, in tags, behind a colon or an equals sign.
+_NAMED = re.compile(
+    r"([\w.\-]+)\s*\(|['\"]([^'\"\n]{1,120})\\?['\"]|>([^<>\n]+)<|[:=][ \t]*([^:=\n]+)$", re.MULTILINE
+)
+_WORD = re.compile(r"[\w.\-]+")
+
+
+def _names_in(text: str) -> set[str]:
+    """What may be the name of a function in a text; an ordinary word only where calls have their names."""
+    found = {name.strip().rstrip("\\") for match in _NAMED.finditer(text) for name in match.groups() if name}
+    return found | set(filter(is_identifier, _WORD.findall(text)))
+
+
+def held_functions(lines: Iterable[tuple[bytes, str]], holdout: Holdout) -> Holdout:
+    """The holdout that knows names and descriptions of the held-out functions in all the rows of a mixture;
+    lines of no Record are skipped."""
     found: set[int] = set()
+    names: set[str] = set()
     seen: set[str] = set()
     for line, where in lines:
         try:
@@ -131,9 +161,10 @@ def held_texts(lines: Iterable[tuple[bytes, str]], holdout: Holdout) -> frozense
                 tool = normalise_tool(raw)
             except InputError:
                 continue
-            if before.get(tool.name, tool.name) in holdout and (key := texts_key(tool)) is not None:
-                found.add(key)
-    return frozenset(found)
+            if (name := before.get(tool.name, tool.name)) in holdout:
+                names.add(_plain(name))
+                found |= {key for key in (texts_key(tool),) if key is not None}
+    return replace(holdout, texts=frozenset(found), names=frozenset(names))
 
 
 def epochs_of(inputs: Sequence[InputConfig], rows: Sequence[int], total: int | None) -> list[float]:

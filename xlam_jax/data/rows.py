@@ -100,7 +100,7 @@ class TokeniseRecords(_Tokenise):
             ]
             texts = texts or [styled.render(kept)]
             rendered += [(text, styled, f"record {kept.id}") for text in texts]
-            admitted.append((part, kept, len(record.tools) - len(kept.tools), len(texts)))
+            admitted.append((part, kept, _removed(record, kept), len(texts)))
         encoded = iter(_encoder(config.tokenizer)[0](rendered, config.seq_len))
         for part, record, removed, count in admitted:
             rows = [next(encoded) for _ in range(count)]
@@ -129,8 +129,9 @@ class TokenisePairs(_Tokenise):
             if (found := self._admit(both, result, line)) is None:
                 continue
             part, kept = found
-            removed = len(both.tools) - len(kept.tools)
-            pair = replace(pair, chosen=replace(pair.chosen, tools=kept.tools))
+            removed = _removed(both, kept)
+            shown = replace(pair.chosen, tools=kept.tools, few_shot_examples=kept.few_shot_examples)
+            pair = replace(pair, chosen=shown)
             if said := contradiction(pair.chosen, codec.styled(pair.chosen.style)):
                 result.entries.append(_dropped(pair.chosen, CONTRADICTION, said))
                 continue
@@ -180,12 +181,18 @@ def _raised(encoded: Any) -> Any:
     return encoded
 
 
+def _removed(record: Record, kept: Record) -> int:
+    """How many tools and examples a record lost to the validation set."""
+    before, after = (len(r.tools) + len(r.few_shot_examples) for r in (record, kept))
+    return before - after
+
+
 def _passed(record: Record, removed: int, refused: Sequence[EncodeError] = (), count: int = 1) -> Entry:
     if refused:
         detail = f"{len(refused)} of {count} steps: {refused[0].what}"
         return Entry(record.id, record.source, STAGE, "repaired", refused[0].code, detail)
     if removed:
-        detail = f"{removed} tools kept for validation were taken away"
+        detail = f"{removed} tools or examples kept for validation were taken away"
         return Entry(record.id, record.source, STAGE, "repaired", "held_out_tool", detail)
     return Entry(record.id, record.source, STAGE, "pass")
 

@@ -7,9 +7,10 @@ A format is one object with the methods of `CallFormat`, in a module of this pac
 from __future__ import annotations
 
 from xlam_jax.format.call_formats.base import Answer, CallFormat, ParseError, Piece, StreamParser
+from xlam_jax.format.call_formats.json_array import JsonArray
 from xlam_jax.format.call_formats.json_formats import JsonLines, OpenAI, XlamJson
 from xlam_jax.format.call_formats.key_value import KeyValue
-from xlam_jax.format.call_formats.prose_formats import Hermes, JsonArray, Markdown, Mistral
+from xlam_jax.format.call_formats.prose_formats import Hermes, Markdown, Mistral
 from xlam_jax.format.call_formats.python_calls import PythonCalls, PythonList
 from xlam_jax.format.call_formats.react import React
 from xlam_jax.format.call_formats.toml_tables import Toml

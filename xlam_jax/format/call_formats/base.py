@@ -53,6 +53,11 @@ class StreamParser(Protocol):
         ...
 
 
+# Behind these an answer may begin as at the start of a line: a prompt may have opened the thinking, and models
+# write the marks that other formats taught them.
+LEADS = ("</think>", "[TOOL_CALLS]", "<|python_tag|>")
+
+
 @dataclass(frozen=True)
 class Plain:
     """What tells plain words from an answer in a format; words that it would claim begin with a backslash.

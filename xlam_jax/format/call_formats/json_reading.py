@@ -12,6 +12,7 @@ from xlam_jax.format.call_formats.reading import SPACE, Reading, Source, Wait
 from xlam_jax.format.call_formats.value_rules import Values
 from xlam_jax.format.values import Tool, ToolCall
 
+_UP_TO_OBJECT = re.compile(r"[^{]*")
 _BARE = re.compile(r"[A-Za-z0-9+.\-]*")
 
 
@@ -47,9 +48,10 @@ def call_rules(values: Values, tools: Sequence[Tool]) -> None:
 def call_of(source: Source, item: dict[str, Any]) -> ToolCall:
     """The call that an object is; arguments may be JSON text, as OpenAI writes them.
 
-    A call without arguments is written in many ways: `{}`, null, an empty text, no key at all.
+    A call without arguments is written in many ways: `{}`, null, an empty text, no key at all. Llama's key for
+    them is `parameters`.
     """
-    name, arguments = item.get("name"), item.get("arguments")
+    name, arguments = item.get("name"), item.get("arguments", item.get("parameters"))
     if not isinstance(name, str) or not name:
         source.fail("a call has no name")
     if isinstance(arguments, str):
@@ -90,6 +92,11 @@ def read_items(source: Source, call: Callable[[Source, dict[str, Any]], ToolCall
     while True:
         yield from source.attempt(read_call(source, call))
         yield from source.take(SPACE)
+        if not source.strict and (yield from source.peek(1)) not in (",", "]"):
+            # A call broken off in its midst: the next object may be a whole one.
+            yield from source.take(_UP_TO_OBJECT)
+            if (yield from source.peek(1)):
+                continue
         if (yield from source.accept("]")):
             return
         yield from _mark(source, ",")

@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from xlam_jax.format.call_formats.base import Piece, Plain, Writer, dumps
+from xlam_jax.format.call_formats.base import LEADS, Piece, Plain, Writer, dumps
 from xlam_jax.format.call_formats.lark import answer_rule, literal
 from xlam_jax.format.call_formats.reading import (
     BLANK,
@@ -37,7 +37,7 @@ class KeyValue(Worded):
     """`call: f`, `  city = "Oslo"`, `end`."""
 
     name = "key-value"
-    plain = Plain(("thought:", "no calls", "call:", "```"), ("call:",))
+    plain = Plain(("thought:", "no calls", "call:", "```"), ("call:",), LEADS)
 
     def render(self, calls: Sequence[ToolCall], thought: str | None) -> Piece:
         out = Writer()

@@ -1,4 +1,4 @@
-"""Formats whose answers are words around JSON calls: a bare list, Hermes, Mistral, Markdown.
+"""Formats whose answers are words around JSON calls: Hermes, Mistral, Markdown; a bare list in `json_array.py`.
 
 Words come first and are written as they are, but that a mark which would begin the calls gets a backslash
 inside it, and a backslash that stands there already is doubled. An answer without calls is words alone.
@@ -14,7 +14,6 @@ from xlam_jax.format.call_formats.json_reading import (
     call_rules,
     read_call,
     read_calls,
-    read_items,
     write_call,
 )
 from xlam_jax.format.call_formats.lark import answer_rule, literal
@@ -24,13 +23,13 @@ from xlam_jax.format.call_formats.worded import THINK, thinking
 from xlam_jax.format.templates import jinja_source
 from xlam_jax.format.values import Tool, ToolCall
 
-_BLANKS = " \t\r\n"
-_FOREIGN = ("[TOOL_CALLS]", "<tool_call>")  # marks that vLLM's parser of bare lists takes for its own
+BLANKS = " \t\r\n"
 _OPEN_THINK = THINK[0].replace("<", "<\\")
+_UP_TO_ARGUMENTS = re.compile(r"[^\[{\n]*")
 _FENCE_LANGUAGE = re.compile(r"[A-Za-z_]*")
 
 
-class _Prose(Streamed):
+class Prose(Streamed):
     """Words, then calls.
 
     Attributes:
@@ -38,6 +37,7 @@ class _Prose(Streamed):
       joint: text between words and calls, which may be the beginning of the mark.
       opening, between, closing: texts around and between the calls. The opening has the mark in it.
       none: an answer with neither words nor calls.
+      signs: what calls that are written otherwise may begin with, but for the first of the mark.
     """
 
     name: str
@@ -49,6 +49,7 @@ class _Prose(Streamed):
     between = ", "
     closing: str
     none: str
+    signs = ""
 
     def render(self, calls: Sequence[ToolCall], thought: str | None) -> Piece:
         out = Writer()
@@ -66,27 +67,34 @@ class _Prose(Streamed):
         return out.piece()
 
     def _escape(self, words: str) -> str:
-        if words.lstrip(_BLANKS).startswith(THINK[0]) and THINK[1] not in words:
+        if words.lstrip(BLANKS).startswith(THINK[0]) and THINK[1] not in words:
             words = words.replace(THINK[0], _OPEN_THINK, 1)  # or the calls would be part of it
         first, rest = self.mark[: self.split], self.mark[self.split :]
         return words.replace("\\" + rest, "\\\\" + rest).replace(self.mark, first + "\\" + rest)
 
-    def _words(self, source: Source, before: str = "", show: bool = True) -> Reading:
+    def _calls_otherwise(self, source: Source) -> Wait:
+        """Whether calls come next that are written otherwise than `render` writes them."""
+        return False
+        yield
+
+    def _words(self, source: Source, before: str = "", show: bool = True, others: bool = True) -> Reading:
         """The words up to the mark or the end, without the joint before the mark.
 
         Args:
           before: words that have been taken already, which hold no escapes.
           show: the words are yielded as they become certain.
+          others: calls that are written otherwise end the words, too.
         """
         first, rest = self.mark[: self.split], self.mark[self.split :]
         gap = "" if self.mark.startswith(self.joint) else self.joint
-        run = re.compile(f"[^{re.escape(self.mark[0])}\\\\]*")
+        run = re.compile(f"[^{re.escape(self.mark[0])}{self.signs}\\\\]*")
         words: list[str] = []
         held, last = before, before[-2:]
         while True:
             text = yield from source.take(run)
             sign = yield from source.peek(1)
-            found = sign == self.mark[0] and (yield from source.peek(len(self.mark))) == self.mark
+            found = sign == self.mark[0] and (yield from source.follows((self.mark,)))
+            found = found or (bool(sign) and others and (yield from self._calls_otherwise(source)))
             if sign and not found:
                 source.skip(1)
                 escape = sign == "\\" and (last + text).endswith((sign, first))
@@ -141,7 +149,8 @@ class _Prose(Streamed):
             yield from source.take(SPACE)
             if not (yield from source.peek(1)):
                 return words
-            if (yield from source.peek(len(self.mark))) != self.mark:
+            found = yield from source.follows((self.mark,))
+            if not found and not (yield from self._calls_otherwise(source)):
                 gap = "\n" if words else ""
                 yield gap
                 words += gap + (yield from self._words(source))
@@ -152,13 +161,25 @@ class _Prose(Streamed):
         """The calls with their marks."""
         raise NotImplementedError
 
+    def _read_tags(self, source: Source) -> Reading:
+        """Calls in `<tool_call>` tags, one in each or a list of them."""
+        while (yield from source.accept("<tool_call>")):
+            yield from source.take(SPACE)
+            if (yield from source.peek(1)) == "[":
+                yield from read_calls(source)
+            else:
+                yield from source.attempt(read_call(source), ("<tool_call>",))
+            yield from source.take(SPACE)
+            yield from source.accept("</tool_call>")
+            yield from source.take(SPACE)
+
     def grammar(
         self, tools: Sequence[Tool], min_calls: int, max_calls: int | None, with_thought: bool
     ) -> str:
         values = Values(None)
         call_rules(values, tools)
-        mark = re.escape(self.mark).replace("\\\n", "\\n")
-        values.add("WORDS", f"/{self._first_letter}(?s:.*)/ & ~/(?s:.*{mark}.*)/")
+        mark = "|".join(filter(None, (re.escape(self.mark).replace("\\\n", "\\n"), self._no_words)))
+        values.add("WORDS", f"/{self._first_letter}(?s:.*)/ & ~/(?s:.*({mark}).*)/")
         opening = literal(self.opening)
         first = f"{opening} call"
         if with_thought and tools:
@@ -171,93 +192,13 @@ class _Prose(Streamed):
         return f"answer: {body}\n{values.text}"
 
     _first_letter = "(?s:.)"
+    _no_words = ""
 
     def jinja(self) -> str:
         return jinja_source("json-calls") + jinja_source(self.name)
 
 
-class JsonArray(_Prose):
-    """A bare list `[{"name": ..., "arguments": {...}}]`; without calls the reply alone, or `[]`.
-
-    Words that begin like a list, a fence, a mark of another format or with a backslash get a backslash before
-    them. Read as well: lists in a fence, after `[TOOL_CALLS]`, in `<tool_call>` tags, as vLLM's parser does.
-    """
-
-    name = "json-array"
-    mark, split, joint = '[{"', 1, "\n"
-    opening, closing = "[", "]"
-    none = "[]"
-    _first_letter = r"[^\[`\\\s]"
-
-    def _escape(self, words: str) -> str:
-        words = super()._escape(words)
-        start = words.lstrip(_BLANKS + "`").removeprefix("json").lstrip(_BLANKS)
-        listed = start[:1] == "[" and start[1:].lstrip(_BLANKS)[:1] in ("", "{", "]")
-        listed = listed or start.startswith(_FOREIGN)
-        return "\\" + words if not start or listed or words[0] == "\\" else words
-
-    def _read(self, source: Source) -> Reading:
-        thought, before = yield from self._head(source)
-        fenced = yield from source.accept("```")
-        if fenced:
-            before += "```" + ("json" if (yield from source.accept("json")) else "")
-            before += yield from source.take(SPACE)
-        if (yield from source.accept("[TOOL_CALLS]")):
-            yield from source.take(SPACE)
-            yield from read_calls(source)
-            return (yield from self._after(source, thought))
-        if (yield from source.follows(("<tool_call>",))):
-            yield from self._read_tags(source)
-            return (yield from self._after(source, thought))
-        if (yield from source.accept("[")):
-            blank = yield from source.take(SPACE)
-            if (yield from source.peek(1)) in ("{", "]"):
-                yield from read_items(source)
-                yield from self._close(source, fenced)
-                return (yield from self._after(source, thought))
-            before += "[" + blank
-        if not before and not thought:
-            yield from source.accept("\\")
-        words = thought + (yield from self._words(source, before))
-        if (yield from source.peek(1)):
-            yield from self._read_marked(source)
-        return (yield from self._after(source, words))
-
-    def _read_marked(self, source: Source) -> Reading:
-        yield from read_calls(source)
-        yield from self._close(source, True)
-
-    def _close(self, source: Source, fenced: bool) -> Wait:
-        """Takes what closes a list that another format's marks opened."""
-        yield from source.take(SPACE)
-        if not (yield from source.accept("</tool_call>")) and fenced:
-            yield from source.accept("```")
-
-    def _read_tags(self, source: Source) -> Reading:
-        while (yield from source.accept("<tool_call>")):
-            yield from source.take(SPACE)
-            if (yield from source.peek(1)) == "[":
-                yield from read_calls(source)
-            else:
-                yield from source.attempt(read_call(source), ("<tool_call>",))
-            yield from source.take(SPACE)
-            yield from source.accept("</tool_call>")
-            yield from source.take(SPACE)
-
-    def instructions(self, with_thought: bool) -> tuple[str, ...]:
-        why = "why\n" if with_thought else ""
-        first = " Say why in a line before it." if with_thought else ""
-        form = f'{why}[{{"name": "tool", "arguments": {{"key": value}}}}]'
-        return (
-            f"Reply with a JSON list of calls, or with words if no tool fits:\n{form}",
-            f"If tools fit, answer with one JSON array of calls, each with name and arguments.{first} "
-            f"Otherwise answer in plain text.\n{form}",
-            f"Make all calls in a single JSON array, in this form:\n{form}\nWhen no call is needed, write to "
-            f"the user instead.",
-        )
-
-
-class Hermes(_Prose):
+class Hermes(Prose):
     """`<tool_call>` tags around call objects, as Hermes and Qwen write them.
 
     A call whose closing tag is missing is read where nothing but another call follows.
@@ -269,12 +210,7 @@ class Hermes(_Prose):
     none = ""
 
     def _read_marked(self, source: Source) -> Reading:
-        while (yield from source.accept(self.mark)):
-            yield from source.take(SPACE)
-            yield from source.attempt(read_call(source), (self.mark,))
-            yield from source.take(SPACE)
-            yield from source.accept("</tool_call>")
-            yield from source.take(SPACE)
+        yield from self._read_tags(source)
 
     def instructions(self, with_thought: bool) -> tuple[str, ...]:
         why = "why\n" if with_thought else ""
@@ -288,7 +224,7 @@ class Hermes(_Prose):
         )
 
 
-class Mistral(_Prose):
+class Mistral(Prose):
     """Mistral's `[TOOL_CALLS]` and a list of calls; the mark is one special token of its tokenizers."""
 
     name = "mistral"
@@ -299,7 +235,13 @@ class Mistral(_Prose):
     def _read_marked(self, source: Source) -> Reading:
         yield from source.expect(self.mark)
         yield from source.take(SPACE)
-        yield from read_calls(source)
+        start = yield from source.peek(1)
+        if start == "[":
+            yield from read_calls(source)
+        elif start == "{":
+            yield from source.attempt(read_call(source), (self.mark,))
+        else:
+            yield from source.attempt(_named_call(source), (self.mark,))
 
     def instructions(self, with_thought: bool) -> tuple[str, ...]:
         why = "why" if with_thought else ""
@@ -314,7 +256,17 @@ class Mistral(_Prose):
         )
 
 
-class Markdown(_Prose):
+def _named_call(source: Source) -> Wait:
+    """`name{...}` and `name[ARGS]{...}`, as Mistral's later tokenizers have it."""
+    name = (yield from source.take(_UP_TO_ARGUMENTS)).strip()
+    yield from source.accept("[ARGS]")
+    yield from source.take(SPACE)
+    if not name or (yield from source.peek(1)) != "{":
+        source.fail("not JSON: neither a list of calls nor a call")
+    return ToolCall(name, source.json((yield from source.balanced())))
+
+
+class Markdown(Prose):
     """A block ```` ```json ```` with the list of calls; words before it, and read leniently after it too.
 
     Several blocks, and blocks that hold one call object, are read as well.
@@ -327,8 +279,8 @@ class Markdown(_Prose):
 
     def _escape(self, words: str) -> str:
         words = super()._escape(words)
-        start = words.lstrip(_BLANKS)
-        bare = start[:3] == "```" and start[3:].lstrip(_BLANKS)[:1] in ("", "[", "{")
+        start = words.lstrip(BLANKS)
+        bare = start[:3] == "```" and start[3:].lstrip(BLANKS)[:1] in ("", "[", "{")
         return "\\" + words if bare or words[0] == "\\" else words
 
     def _read(self, source: Source) -> Reading:

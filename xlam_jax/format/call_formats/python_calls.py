@@ -13,7 +13,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from xlam_jax.format.call_formats.base import Piece, Plain, Writer, dumps
+from xlam_jax.format.call_formats.base import LEADS, Piece, Plain, Writer, dumps
 from xlam_jax.format.call_formats.lark import Spelling, answer_rule, literal
 from xlam_jax.format.call_formats.python_literals import is_identifier, python_value, read_literal
 from xlam_jax.format.call_formats.reading import (
@@ -21,16 +21,16 @@ from xlam_jax.format.call_formats.reading import (
     SPACE,
     Reading,
     Source,
-    Streamed,
     Wait,
 )
 from xlam_jax.format.call_formats.value_rules import Values
-from xlam_jax.format.call_formats.worded import Worded, is_call, thinking
+from xlam_jax.format.call_formats.worded import Worded, is_call
 from xlam_jax.format.templates import jinja_source
 from xlam_jax.format.values import Tool, ToolCall
 
 _NAME = re.compile(r"""[^()\[\]{}"'=,:;#`\\\n]*""")
 _KEY = re.compile(r"""[^()\[\]{}"'=,:;#`\\\n*]*""")
+_UP_TO_END = re.compile(r"[^)]*")
 _VALUE = re.compile(r"""[^()\[\]{}"',#\\]*""")
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
 
@@ -143,7 +143,7 @@ def _string(source: Source, quote: str) -> Wait:
     source.skip(1)
     text = quote * 2
     while True:
-        text += yield from source.quoted(quote)
+        text += yield from source.quoted(quote, lines=True)
         if (yield from source.accept(quote * 2)):
             return text + quote * 2
 
@@ -178,7 +178,7 @@ class PythonCalls(Worded):
     """One call a line; `pass` where there is none."""
 
     name = "python-calls"
-    plain = Plain(("#", "```"), calls=True)
+    plain = Plain(("#", "```"), parts=LEADS, calls=True)
 
     def render(self, calls: Sequence[ToolCall], thought: str | None) -> Piece:
         out = Writer()
@@ -238,21 +238,33 @@ class PythonCalls(Worded):
         return jinja_source("python-values") + jinja_source(self.name)
 
 
-class PythonList(Streamed):
+# A list of calls amid words: its first call has no argument, or a named one, or says its name as `call("name"`. The
+# beginnings that may still become one, and what plain words must not hold.
+_LIST = re.compile(r"\[\s*(?:call\(\s*[\"']|[\w.\-]{1,80}\(\s*(?:\)\s*[,\]]|\w{1,80}\s*=[^=]|\*\*))")
+_MAYBE_LIST = re.compile(r"\[\s*(?:[\w.\-]{1,80}(?:\(\s*(?:\)\s*|\w{1,80}\s*=?)?)?)?")
+_LISTED = r"\[[^\[\](]*\("
+
+
+class PythonList(Worded):
     """A list of calls `[f(a=1), g()]`; without calls the reply as plain text, or `[]`.
 
-    A reply that would read as a list, a comment or a fence begins with a backslash.
+    A reply that would read as a list, a comment or a fence, or holds what may be a list, begins with a backslash.
     """
 
     name = "python-list"
-    words = None
+    plain = Plain(("[", "#", "```"))
+
+    @property
+    def words(self) -> None:
+        """None: words stand in place of the list."""
 
     def render(self, calls: Sequence[ToolCall], thought: str | None) -> Piece:
         out = Writer()
         if not calls and thought:
             dumps(thought, "thought")
             start = thought.strip()
-            out.add("\\" if start[:1] in ("[", "#", "\\") or start[:3] == "```" else "")
+            odd = start[:1] in ("", "[", "#", "\\") or start.startswith(("```", "<think>"))
+            out.add("\\" if odd or re.search(_LISTED, thought) else "")
             out.add(thought, "thought")
             return out.piece()
         _write_thought(out, thought)
@@ -263,45 +275,50 @@ class PythonList(Streamed):
         out.add("]")
         return out.piece()
 
-    def _read(self, source: Source) -> Reading:
-        # strip() takes more for whitespace than Python's lexer does, and render asks strip().
-        blank = yield from source.take(_BLANK)
-        thought = yield from thinking(source)
-        if thought:
-            yield (thought := blank + thought)
-            blank = yield from source.take(_BLANK)
-        mark = yield from source.peek(3)
-        if mark[:1] not in ("[", "#") and mark != "```":
-            if not blank and not thought:
-                yield from source.accept("\\")
-            yield blank
-            return thought + blank + (yield from source.rest())
-        fenced = yield from source.open_fence()
-        thoughts = [thought] if thought else []
+    def _opens(self, source: Source, line: bool) -> Wait:
+        count = 1
+        while True:
+            text = yield from source.peek(count)
+            if _LIST.match(text):
+                return True
+            if len(text) < count or not _MAYBE_LIST.fullmatch(text):
+                return False
+            count += 1
+
+    @property
+    def _signs(self) -> str:
+        return "["
+
+    def _answer(self, source: Source, fenced: bool) -> Reading:
+        thoughts: list[str] = []
         yield from _comments(source, thoughts)
         yield from source.expect("[")
         yield from source.take(SPACE)
         while not (yield from source.accept("]")):
-            name = (yield from source.take(_NAME)).strip()
-            yield from source.attempt(_read_call(source, name))
+            yield from source.attempt(self._item(source))
             yield from source.take(SPACE)
+            if not source.strict and (yield from source.peek(1)) not in (",", "]"):
+                # A call broken off in its midst: the next one comes behind its closing parenthesis.
+                yield from source.take(_UP_TO_END)
+                yield from source.accept(")")
+                if (yield from source.peek(1)):
+                    continue
             if (yield from source.accept(",")):
                 yield from source.take(SPACE)
             elif (yield from source.peek(1)) != "]":
                 source.fail("a comma or ] is missing after a call")
-        yield from source.take(SPACE)
-        if fenced and (yield from source.accept("```")):
-            yield from source.take(SPACE)
-        if (yield from source.peek(1)):
-            yield "\n".join([*thoughts, ""])[len(thought) :]
-            thoughts.append((yield from source.rest()))
         return "\n".join(thoughts)
+
+    def _item(self, source: Source) -> Wait:
+        name = (yield from source.take(_NAME)).strip()
+        return (yield from _read_call(source, name))
 
     def grammar(
         self, tools: Sequence[Tool], min_calls: int, max_calls: int | None, with_thought: bool
     ) -> str:
-        body = answer_rule(tools, min_calls, max_calls, '", "', '"[]" | reply', ('"["', '"]"'))
-        reply = "" if min_calls else "reply: /[^\\[#`\\\\\\s](?s:.*)/\n"
+        body = answer_rule(tools, min_calls, max_calls, '", "', '"[]" | REPLY', ('"["', '"]"'))
+        words = rf"/[^\[#`\\\s](?s:.*)/ & ~/<think>(?s:.*)/ & ~/(?s:.*{_LISTED}.*)/"
+        reply = "" if min_calls else f"REPLY: {words}\n"
         thought = ("thought", _THOUGHT) if with_thought else ("", "")
         return f"answer: {thought[0]} ({body})\n{thought[1]}{reply}{_call_rules(tools)}"
 
@@ -319,6 +336,3 @@ class PythonList(Streamed):
 
     def jinja(self) -> str:
         return jinja_source("python-values") + jinja_source(self.name)
-
-
-_BLANK = re.compile(r"\s*")

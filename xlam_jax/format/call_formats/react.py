@@ -9,9 +9,10 @@ look into thoughts: one that holds a line `Final Answer:` passes.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
-from xlam_jax.format.call_formats.base import Piece, Writer, dumps
+from xlam_jax.format.call_formats.base import LEADS, Piece, Writer, dumps
 from xlam_jax.format.call_formats.lark import answer_rule
 from xlam_jax.format.call_formats.reading import ALL, SPACE, Reading, Source, Streamed, Wait
 from xlam_jax.format.call_formats.value_rules import Values
@@ -19,6 +20,7 @@ from xlam_jax.format.call_formats.worded import thinking
 from xlam_jax.format.templates import jinja_source
 from xlam_jax.format.values import Tool, ToolCall
 
+_UP_TO_LEAD = re.compile(r"[^\n<\[]*")
 _ACTION, _FINAL, _OBSERVATION = "Action:", "Final Answer:", "Observation:"
 
 
@@ -77,11 +79,17 @@ class React(Streamed):
                 yield "\n" if block else ""
                 return block + "\n" * bool(block) + (yield from source.rest())
             elif not count and len(thoughts) == bool(block) and not fenced and (yield from source.peek(1)):
-                thoughts.append((yield from _prose(source)).strip())
+                thoughts.append((yield from _unmarked(source)).strip())
                 if source.final and not (yield from source.peek(1)):
                     return "\n".join(thoughts)
-            else:
+            elif (
+                not count
+                or (yield from source.peek(1)) in ("", "`")
+                or (yield from source.follows((_OBSERVATION, _FINAL)))
+            ):
                 break
+            else:
+                thoughts.append((yield from _unmarked(source)).strip())
         if not count:
             source.fail("neither an action nor a final answer")
         if (yield from source.accept(_OBSERVATION)):
@@ -137,15 +145,39 @@ def _read_call(source: Source) -> Wait:
     if (yield from source.accept("Action Input:")):
         yield from source.take(SPACE)
         start = yield from source.peek(1)
+        if start == '"' and (yield from source.peek(2)) != '""':
+            source.skip(1)
+            text = source.json(start + (yield from source.quoted(start)))
+            return ToolCall(name, source.json(text) if text.strip() else {})
         if start == "{":
-            return ToolCall(name, source.json((yield from source.balanced())))
-        if (yield from source.accept("null")) or (yield from source.accept('""')):
-            return ToolCall(name, {})
+            return ToolCall(name, source.json((yield from source.balanced((_ACTION, _OBSERVATION)))))
+        for nothing in ("null", "None", '""'):
+            if (yield from source.accept(nothing)):
+                return ToolCall(name, {})
     # Without an input the call is whole where something comes after it; at the end of a text it may be cut off.
     mark = yield from source.peek(len(_OBSERVATION))
     if mark.startswith(_ACTION) or mark == _OBSERVATION or (not mark and source.stopped):
         return ToolCall(name, {})
     source.fail("the action input is no JSON object")
+
+
+def _unmarked(source: Source) -> Wait:
+    """Words without a mark before them, up to a mark: of another format's, too, on their own line."""
+    words = ""
+    while True:
+        words += yield from source.take(_UP_TO_LEAD)
+        if not (yield from source.peek(1)):
+            return words
+        for lead in LEADS:
+            if (yield from source.accept(lead)):
+                yield from source.take(SPACE)
+                return words + lead
+        sign = yield from source.peek(1)
+        source.skip(1)
+        words += sign
+        start = "" if sign != "\n" else (yield from source.peek(len(_FINAL)))
+        if start.startswith(_ACTION) or start == _FINAL:
+            return words
 
 
 def _prose(source: Source) -> Wait:

@@ -208,34 +208,57 @@ class Source:
             yield taken[-1] or None
         return "".join(taken)
 
-    def balanced(self) -> Wait:
-        """The text of a JSON object or list, from its bracket to the matching one."""
-        taken, depth = [], 0
+    def balanced(self, ends: tuple[str, ...] = ()) -> Wait:
+        """The text of a JSON object or list, from its bracket to the matching one.
+
+        What no JSON can go on with breaks it off, so that a bracket or quote too few does not take the next
+        calls with it.
+
+        Args:
+          ends: what begins the next call, at the start of a line.
+        """
+        taken: list[str] = []
+        closing: list[str] = []
+        last = ""
         while True:
             taken.append((yield from self.take(_PLAIN)))
+            last = taken[-1].rstrip()[-1:] or last
             mark = yield from self.peek(1)
+            if mark == "<" or (mark == "{" and closing[-1:] == ["}"] and last != ":"):
+                self.fail("a bracket is not closed")
             self.skip(1)
             taken.append(mark)
+            if mark == "\n":
+                if ends and (yield from self.follows(ends)):
+                    self.fail("a bracket is not closed")
+                continue
+            last = mark
             if mark == '"':
                 taken.append((yield from self.quoted(mark)))
-            elif mark in ("{", "["):
-                depth += 1
+            elif mark in _MATES:
+                closing.append(_MATES[mark])
             elif not mark:
                 self.fail("the text ends inside brackets")
-            else:
-                depth -= 1
-                if depth <= 0:
-                    return "".join(taken)
+            elif closing.pop() != mark:
+                self.fail("brackets do not match")
+            elif not closing:
+                return "".join(taken)
 
-    def quoted(self, quote: str) -> Wait:
-        """The rest of a string with backslash escapes, its closing quote included."""
+    def quoted(self, quote: str, lines: bool = False) -> Wait:
+        """The rest of a string with backslash escapes, its closing quote included.
+
+        Args:
+          lines: the string may go on over lines, which neither JSON nor a Python string in single marks may.
+        """
         taken = []
-        run = _IN_QUOTES[quote]
+        run = (_IN_QUOTES if lines else _IN_LINE)[quote]
         while True:
             taken.append((yield from self.take(run)))
             mark = yield from self.peek(1)
             if mark == "\\":
                 mark = yield from self.peek(2)
+            if mark == "\n":
+                self.fail("a line ends inside a string")
             if not mark:
                 self.fail("the text ends inside a string")
             self.skip(len(mark))
@@ -258,8 +281,10 @@ class Source:
 
 
 _LANGUAGE = re.compile(r"[A-Za-z_]*")
-_PLAIN = re.compile(r'[^"{}\[\]]*')
+_PLAIN = re.compile(r'[^"{}\[\]<\n]*')
+_MATES = {"{": "}", "[": "]"}
 _IN_QUOTES = {'"': re.compile(r'[^"\\]*'), "'": re.compile(r"[^'\\]*")}
+_IN_LINE = {'"': re.compile(r'[^"\\\n]*'), "'": re.compile(r"[^'\\\n]*")}
 
 
 def overlap(text: str, stop: str) -> int:

@@ -13,7 +13,7 @@ import tomllib
 from collections.abc import Sequence
 from typing import Any
 
-from xlam_jax.format.call_formats.base import Piece, Plain, Writer, dumps
+from xlam_jax.format.call_formats.base import LEADS, Piece, Plain, Writer, dumps
 from xlam_jax.format.call_formats.lark import Spelling, answer_rule, literal
 from xlam_jax.format.call_formats.reading import Reading, Source, Wait
 from xlam_jax.format.call_formats.value_rules import Values
@@ -46,7 +46,7 @@ class Toml(Worded):
     """`[[tool_calls]]`, `name = "f"`, `[tool_calls.arguments]`, `city = "Oslo"`."""
 
     name = "toml"
-    plain = Plain(("[[", "thought =", "thought=", "tool_calls", "# end", "```"), ("[[tool_calls]]",))
+    plain = Plain(("[[", "thought =", "thought=", "tool_calls", "# end", "```"), ("[[tool_calls]]",), LEADS)
 
     def render(self, calls: Sequence[ToolCall], thought: str | None) -> Piece:
         out = Writer()
@@ -74,7 +74,7 @@ class Toml(Worded):
             if not ended and fenced and (yield from source.accept("```")):
                 ended, fenced = True, False
             at_end = ended or not (yield from source.peek(1))
-            line = "" if at_end else (yield from source.line())
+            line = "" if at_end else (yield from source.line()).removesuffix("\r")
             if not at_end and line.strip() != _HEADER:
                 lines.append(line)
                 continue

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 
-from xlam_jax.format.call_formats.base import Plain
+from xlam_jax.format.call_formats.base import LEADS, Plain
 from xlam_jax.format.call_formats.reading import SPACE, Reading, Source, Streamed, Wait
 
 THINK = ("<think>", "</think>")
 _FENCE = re.compile(r"```[A-Za-z_]*$")
 _TICKS = re.compile(r"`{1,3}[A-Za-z_]*$")
-_CALLED = re.compile(r"[^\s()\[\]{}\"'=,:;#`\\]")
+_CALLED = re.compile(r"[^\s()\[\]{}<\"'=,:;#`\\]")
 _WHITE = " \t\r\n"
 _HEAD = re.compile(r"[\[{\s]")
 
@@ -89,6 +89,8 @@ class Worded(Streamed):
 
     def _starts(self, source: Source) -> Wait:
         """Whether an answer begins here, at the head of the text."""
+        if (yield from source.follows(LEADS)):
+            return False
         if (yield from source.follows(self.plain.starts)):
             return True
         return self.plain.calls and (yield from is_call(source))
@@ -122,11 +124,14 @@ class Worded(Streamed):
                 if found:
                     break
             mark = yield from source.peek(1)
-            source.skip(1)
-            held += mark
-            if mark not in ("\n", " ", "\t", "\r", "`"):
-                held += source.some(source.words)
-            line = mark == "\n" or (line and mark in (" ", "\t", "\r"))
+            if mark in ("<", "[") and (lead := (yield from _lead(source))):
+                held, line = held + lead, True
+            else:
+                source.skip(1)
+                held += mark
+                if mark not in ("\n", " ", "\t", "\r", "`"):
+                    held += source.some(source.words)
+                line = mark == "\n" or (line and mark in (" ", "\t", "\r"))
             body = held.rstrip(_WHITE)
             if not body or _TICKS.search(body[-24:]):
                 continue
@@ -143,6 +148,14 @@ class Worded(Streamed):
     @property
     def _signs(self) -> str:
         return "{[<" if self.opening else ""
+
+
+def _lead(source: Source) -> Wait:
+    """The mark that comes next, of those which an answer follows on the same line; taken."""
+    for mark in LEADS:
+        if (yield from source.accept(mark)):
+            return mark
+    return ""
 
 
 def thinking(source: Source) -> Reading:

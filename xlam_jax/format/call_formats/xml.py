@@ -234,7 +234,10 @@ class XmlElements(_Xml):
         name = yield from _text(source, "name")
         arguments: dict[str, Any] = {}
         tag, attributes = yield from _next_tag(source)
-        if tag == "arguments" and not attributes:
+        if tag == "arguments" and attributes in ({}, {"type": "json"}):
+            yield from source.take(SPACE)
+            for nothing in ("null", "{}"):
+                yield from source.accept(nothing)
             while (tag := (yield from _next_tag(source))) == ("argument", {}):
                 yield from _open(source, "name")
                 key = yield from _text(source, "name")

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from xlam_jax.format.call_formats.base import DECODER, Piece, Plain, Writer, dumps
+from xlam_jax.format.call_formats.base import DECODER, LEADS, Piece, Plain, Writer, dumps
 from xlam_jax.format.call_formats.lark import Spelling, answer_rule, literal
 from xlam_jax.format.call_formats.reading import SPACE, Reading, Source, Wait
 from xlam_jax.format.call_formats.value_rules import Values
@@ -54,7 +54,9 @@ class Yaml(Worded):
 
     name = "yaml"
     plain = Plain(
-        ("tool_calls:", "thought:", "- name", '- "name', "- {", "-\n", "---", "...", "```"), ("tool_calls:",)
+        ("tool_calls:", "thought:", "- name", '- "name', "- {", "-\n", "---", "...", "```"),
+        ("tool_calls:",),
+        LEADS,
     )
 
     def render(self, calls: Sequence[ToolCall], thought: str | None) -> Piece:
