@@ -17,7 +17,6 @@ Every refusal is an `EncodeError` with a code that goes into the ledger:
 
 from __future__ import annotations
 
-import copy
 import functools
 import hashlib
 import json
@@ -172,12 +171,11 @@ class Encoder:
     where: str = ""
 
     def __post_init__(self) -> None:
-        self._backend = copy.deepcopy(self.tokenizer.backend_tokenizer)
-        self._backend.no_truncation()
-        self._backend.no_padding()
+        self._backend = self.tokenizer.backend_tokenizer
         self._pieces = Pieces(self._backend)
         added = {i: t for i, t in self.tokenizer.added_tokens_decoder.items() if t.special}
-        self._special = np.asarray(sorted(added), np.int32)
+        self._is_special = np.zeros(max(added, default=0) + 2, np.bool_)  # the last for all ids beyond
+        self._is_special[list(added)] = True
         # Those that take no blank from what stands before them, and are no part of a longer one.
         texts = [t.content for t in added.values()]
         self._cuts = [
@@ -192,6 +190,9 @@ class Encoder:
         self, rows: Sequence[tuple[Rendered, Codec, str]], max_len: int | None = None
     ) -> list[Encoded | EncodeError]:
         """Args: `rows`, (rendered, its codec, where) each. A refused row's place holds its error."""
+        # Not at the start: the tokenizer is the caller's, and transformers sets both again at every call.
+        self._backend.no_truncation()
+        self._backend.no_padding()
         cuts = [self._cut(rendered, codec) for rendered, codec, _ in rows]
         texts = [rendered.text for rendered, _, _ in rows]
         heads = self._pieces([text[:cut] for text, cut in zip(texts, cuts, strict=True)])
@@ -215,7 +216,7 @@ class Encoder:
                 results.append(e)
                 continue
             for step, start, first in turns:
-                special = np.flatnonzero(np.isin(ids[:first], self._special))
+                special = np.flatnonzero(self._is_special.take(ids[:first], mode="clip"))
                 at = int(special[-1]) if len(special) else 0
                 tails.append(rendered.text[int(starts[at]) if len(special) else cuts[i] : start])
                 owners.append((i, step, ids[at:first]))
@@ -229,7 +230,7 @@ class Encoder:
     @property
     def distinct(self) -> Collection[str]:
         """The pieces of prompts that were tokenised and are remembered."""
-        return self._pieces.remembered.keys()
+        return self._pieces.distinct
 
     def _cut(self, rendered: Rendered, codec: Codec) -> int:
         """Where the last special token before the first answer begins; 0 where there is none."""
