@@ -83,9 +83,16 @@ def test_rendered_answers_pass_and_only_the_stop_token_follows(calls, around):
     ],
 )
 def test_other_texts_are_cut_off(text):
-    matcher = grammars().matcher(get_codec().grammar(TOOLS, 0))
+    matcher = grammars().matcher(get_codec().grammar(TOOLS, 0, words=False))
     tokens = ids(text)
     assert matcher.validate_tokens(tokens) < len(tokens)
+
+
+def test_words_may_stand_in_place_of_a_call_but_no_broken_call_may():
+    g, grammar = grammars(), get_codec().grammar(TOOLS, 0)
+    for text, whole in (("Sure!", True), ('{"tool_calls": [{"name": "pong", "arguments": {}}]}', False)):
+        tokens = ids(text)
+        assert (g.matcher(grammar).validate_tokens(tokens) == len(tokens)) == whole
 
 
 def test_a_call_can_be_demanded():

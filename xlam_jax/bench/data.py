@@ -252,7 +252,7 @@ def _profile(
         ]
         texts += [one.text for one in rendered]
     part("pack and write", lambda: _pack(rows, out, seq_len))
-    total = sum(spent.values())
+    total = sum(spent.values()) or 1.0  # few rows take less than the clock counts
     table = [{"part": k, "cpu_seconds": v, "percent": round(100 * v / total, 1)} for k, v in spent.items()]
     backend, floor = tokenizer.backend_tokenizer, {}
     # A word alone would pay for its call more than for its tokens.
