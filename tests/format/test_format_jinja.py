@@ -178,6 +178,7 @@ def test_raw_messages_read_as_training_reads_them(tokenizer, template, layout, f
             {"role": "system", "content": [text, {"type": "text", "text": " b "}]},
             {"role": "system", "content": " "},
         ],
+        [{"role": "system", "content": " \n"}],
         [],
     ]
     results = [
@@ -269,3 +270,37 @@ def test_saved_with_a_tokenizer_and_loaded_again(tokenizer, tmp_path):
     loaded = transformers.AutoTokenizer.from_pretrained(tmp_path)
     messages, tools = codec.messages(record)
     assert loaded.apply_chat_template(messages, tools=tools, tokenize=False) == codec.render(record).text
+
+
+ARGUMENTS = [
+    '{"zone":"a, b: {c}","n":[1,2.5,true,null],"o":{"é":"\\u00e9\\ud83d\\ude00"}}',
+    '{ "zone" : "a \\"b\\" \\\\" ,\n "path":"C:\\\\u0041\\\\","tail":"\\\\\\"," }',
+    '{"url":"http:\\/\\/x\\/y","line":"a\\nb\\tc","quote":"\\u0022\\u005c"}',
+]
+
+
+@pytest.mark.parametrize("form", ["hermes", "xlam-json", "openai", "react"])
+@pytest.mark.parametrize("arguments", ARGUMENTS)
+def test_arguments_as_text_are_spelled_as_training_spells_them(tokenizer, form, arguments):
+    codec = get_codec(form)
+    known = raw(tokenizer, codec, [USER, calling(json.loads(arguments)), ASKED])
+    assert raw(tokenizer, codec, [USER, calling(arguments), ASKED]) == known
+
+
+def test_older_and_odd_messages_are_read_alike(tokenizer):
+    codec = get_codec("hermes")
+    legacy = {"role": "assistant", "content": None, "function_call": {"name": "now", "arguments": "{}"}}
+    result = {"role": "function", "name": "now", "content": "12"}
+    parts = [{"type": "input_text", "text": "And"}, {"type": "text", "text": "now?"}]
+    for messages in (
+        [USER, legacy, result, ASKED],
+        [USER, {"role": "user", "content": "Now!"}, ASKED],
+        [USER, ASKED, {"role": "user", "content": parts}, {"role": "user", "content": "Well?"}, ASKED],
+        [USER, {"role": "assistant", "content": [{"type": "output_text", "text": "Noon."}]}],
+    ):
+        record = record_from_messages(messages, id="1", source="s", tools=(normalise_tool(NOW),))
+        text = raw(tokenizer, codec, messages)
+        assert text == codec.render(record).text + "<|im_start|>assistant\n"
+    for arguments in ('{"zone": ', "[1]", [1], 5):
+        with pytest.raises(Exception, match="the arguments of now are no"):
+            raw(tokenizer, codec, [USER, calling(arguments), ASKED])

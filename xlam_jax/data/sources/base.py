@@ -94,7 +94,8 @@ def call(obj: Any) -> ToolCall:
         raise Refused("bad_call", f"no name in {str(obj)[:80]}")
     arguments = obj.get("arguments")
     arguments = obj.get("parameters") if arguments is None else arguments
-    arguments = as_json(arguments) if arguments not in (None, "") else {}
+    blank = arguments is None or (isinstance(arguments, str) and not arguments.strip())
+    arguments = {} if blank else as_json(arguments)
     if not isinstance(arguments, dict):
         raise Refused("bad_call", f"arguments of {obj['name']} are no object")
     return ToolCall(obj["name"], arguments)

@@ -12,6 +12,7 @@ from xlam_jax.format.values import Tool, ToolCall
 
 _NO_RESULT = object()
 _THINKING = ("thinking", "reasoning")  # types of a part of a content
+_TEXT = ("text", "input_text", "output_text")
 
 
 def record_from_messages(
@@ -79,7 +80,7 @@ def text_of(content: Any) -> str:
         return content
     parts = content if isinstance(content, list) else [content]
     parts = [p for p in parts if not (isinstance(p, dict) and p.get("type") in _THINKING)]
-    texts = [p.get("text") if isinstance(p, dict) and p.get("type", "text") == "text" else p for p in parts]
+    texts = [p.get("text") if isinstance(p, dict) and p.get("type", "text") in _TEXT else p for p in parts]
     strings = [text for text in texts if isinstance(text, str)]
     if len(strings) < len(texts):
         raise Refused("not_text", str(content)[:80])
