@@ -128,9 +128,9 @@ def test_rows_of_a_comparison():
 
 @pytest.mark.parametrize("name", [pytest.param("tiny-llama", marks=pytest.mark.slow), "tiny-mixtral"])
 def test_the_program_does_not_grow_with_depth(name):
-    found = bench_compile(named_config(name), [2, 4, 16], seq_len=32)
+    found = bench_compile(named_config(name), [2, 9], seq_len=32)
     assert found["spread_hlo"] < 0.2
-    assert [row["layers"] for row in found["rows"]] == [2, 4, 16]
+    assert [row["layers"] for row in found["rows"]] == [2, 9]
 
 
 def test_layers_are_cut_within_bounds():

@@ -57,7 +57,14 @@ def demo(world, tmp_path_factory):
     return root
 
 
-@pytest.mark.parametrize("name", [n for n in PAGES if n not in ("BUILD.md", "add-a-source.md")])
+# Their commands compile for half a minute each; tests/bench and tests/launch have most of them in small.
+LONG = ("launch.md", "plan-and-bench.md")
+READ = [n for n in PAGES if n not in ("BUILD.md", "add-a-source.md")]
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n in LONG else n for n in READ], ids=str
+)
 def test_commands_of_a_page_work_as_typed(name, demo, xlam, at, tmp_path, monkeypatch):
     root = tmp_path / "work"
     shutil.copytree(demo, root)

@@ -100,7 +100,7 @@ def test_an_engine_that_never_calls():
 def test_garbage_is_no_refusal_but_bfcl_counts_it_as_one():
     s = evaluate(Scripted("I think so"), RECORDS, CODEC).summary
     assert (s["parsable"], s["ast"], s["ast_bfcl"]) == (0.0, 0.0, 0.2)
-    assert s["decoder_errors"] == {"in_words": 5} and s["errors"] == {}
+    assert s["decoder_errors"] == {"not_json": 5} and s["errors"] == {}
     assert s["ast_low"] == 0.0
 
 
@@ -128,7 +128,7 @@ def test_cut_off_text_and_prompts_that_do_not_fit_are_apart():
 def test_constrained_evaluation_lets_the_list_be_empty_unless_a_call_is_required():
     engine = Scripted(gold)
     evaluate(engine, RECORDS, CODEC, constrained=True, max_new_tokens=9)
-    assert engine.grammars == [CODEC.grammar(r.tools, 0) for r in RECORDS]
+    assert engine.grammars == [CODEC.grammar(r.tools, 0, words=False) for r in RECORDS]
     assert engine.kwargs["max_new_tokens"] == 9
     evaluate(engine, RECORDS, CODEC, constrained=True, tool_choice="required")
     assert engine.grammars == [CODEC.grammar(r.tools, 1) for r in RECORDS]
@@ -158,8 +158,8 @@ def test_the_report_on_disk_and_as_a_table(tmp_path):
     write_report(report, tmp_path / "out")
     lines = [json.loads(line) for line in (tmp_path / "out" / "generations.jsonl").read_text().splitlines()]
     assert [(r["id"], r["text"], r["error"]) for r in lines] == [
-        ("s", "Sorry", "in_words"),
-        ("m", "Sorry", "in_words"),
+        ("s", "Sorry", "not_json"),
+        ("m", "Sorry", "not_json"),
     ]
     assert json.loads((tmp_path / "out" / "summary.json").read_text()) == report.summary
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"generations.jsonl", "summary.json"}

@@ -198,3 +198,24 @@ def test_calls_as_other_models_write_them(form, text):
     stream = codec.stream()
     assert [c for char in text + STOP for c in stream.feed(char)] == [F, G]
     assert stream.close() == codec.parse(text)
+
+
+@every
+def test_a_scorer_takes_no_words_where_the_format_has_no_place_for_them(form):
+    codec = get_codec(form.name)
+    written = form.render((F, G), None).text
+    for text in (written, f" \n{written} ", f"```\n{written}\n```"):
+        assert codec.parse(text, words=False).tool_calls == (F, G)
+    for text in (
+        "I think so.",
+        f"Sure.\n{written}",
+        f"{written}\nI am done.",
+        f"<think>Well.</think>{written}",
+    ):
+        assert codec.parse(text).thought or not form.words
+        if form.words:
+            stream = codec.stream(words=False)
+            with pytest.raises(ParseError):
+                codec.parse(text, words=False)
+            stream.feed(text + codec.stop)
+            assert stream.broken

@@ -98,7 +98,7 @@ def test_one_prompt_on_a_mesh_that_cannot_split_it(exchange):
         assert np.abs(np.asarray(a) - b).max() <= 1e-5 * np.abs(b).max()
 
 
-@pytest.mark.parametrize("exchange", ["gather", "all_to_all"])
+@pytest.mark.parametrize("exchange", [pytest.param("gather", marks=pytest.mark.slow), "all_to_all"])
 def test_adapters_on_a_mesh(exchange):
     """Only the adapters are differentiated, inside scan and checkpoint as in training."""
     x, router, experts, mask = case("skewed", 0)

@@ -156,6 +156,7 @@ def test_base_model_absent_names_the_command(monkeypatch):
         find_smollm2()
 
 
+@pytest.mark.slow
 @pytest.mark.real
 def test_real_smollm2_in_transformers_and_here(tmp_path):
     """Weights, tokenizer and template of the default base model."""

@@ -53,6 +53,7 @@ def measure(stage: str, folder: Path) -> dict[str, int]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.optimised
 def test_peak_beyond_the_arrays(tmp_path):
     saved = measure("save", tmp_path)

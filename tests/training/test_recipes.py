@@ -36,9 +36,15 @@ TWINS = {
 
 
 NAME = lambda recipe: f"{recipe.parent.name}-{recipe.stem}"  # noqa: E731
-# Tracing the step of a released shape takes ten seconds and more: the quick suite has a dense one, a mixture and
-# a preference stage, and the long proofs have every recipe.
-QUICK_PLANS = ("xlam-7b-r-sft", "xlam-8x7b-r-sft", "xlam-1b-fc-r-dpo")
+# Tracing the step of a released shape takes ten seconds and more: the quick suite has a mixture and a preference
+# stage, and the long proofs have every recipe.
+QUICK_PLANS = ("xlam-8x7b-r-sft", "xlam-1b-fc-r-dpo")
+# Recipes of other sizes have the twins, and but for sizes the settings, of these.
+SLOW_TWINS = ("xlam-7b-fc-r-sft", "xlam-7b-fc-r-dpo", "xlam-7b-r-dpo", "xlam-8x22b-r-sft", "xlam-8x22b-r-dpo")
+
+
+def quick(recipes, condition):
+    return [r if condition(NAME(r)) else pytest.param(r, marks=pytest.mark.slow) for r in recipes]
 
 
 def planned(recipe):
@@ -48,11 +54,7 @@ def planned(recipe):
     return shape, int(gpus)
 
 
-@pytest.mark.parametrize(
-    "recipe",
-    [r if NAME(r) in QUICK_PLANS else pytest.param(r, marks=pytest.mark.slow) for r in RECIPES],
-    ids=NAME,
-)
+@pytest.mark.parametrize("recipe", quick(RECIPES, lambda name: name in QUICK_PLANS), ids=NAME)
 def test_it_fits_by_the_plan(recipe):
     config = load_config(TrainConfig, recipe)
     shape, gpus = planned(recipe)
@@ -84,7 +86,7 @@ def small_world(tmp_path_factory):
     return root
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=NAME)
+@pytest.mark.parametrize("recipe", quick(RECIPES, lambda name: name not in SLOW_TWINS), ids=NAME)
 def test_its_tiny_twin_trains(recipe, small_world, tmp_path):
     cfg = TWINS[planned(recipe)[0]].replace(vocab_size=400)
     if cfg.moe:

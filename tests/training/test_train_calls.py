@@ -31,6 +31,7 @@ def few(world, settings, tmp_path):
     return settings, records
 
 
+@pytest.mark.slow
 def test_the_command_logs_calls_that_are_right(few, tmp_path):
     settings, records = few
     app = typer.Typer()

@@ -163,7 +163,8 @@ def evaluate_cases(
         for i, case in enumerate(cases):
             fewest = 1 if tool_choice == "required" and case.tools else 0
             try:
-                grammar = codec.grammar(case.tools, fewest)
+                # Plain words would be scored as no answer; a call format's own empty answer is one.
+                grammar = codec.grammar(case.tools, fewest, words=False)
             except InputError as e:
                 refused[i] = f"{e.where}: {e.what}" if e.where else e.what
                 continue
@@ -253,15 +254,10 @@ def _row(case: Case, generation: Any, refused: str, codec: Codec) -> Row:
     if not generation.token_ids:
         return row("not_run", "prompt_too_long", f"{generation.prompt_tokens} tokens", False, None)
     try:
-        answer = codec.parse(generation.text)
+        calls = codec.parse(generation.text, words=False).tool_calls
     except ParseError as e:
         code = "cut_off" if generation.finish_reason == "length" else parse_code(e)
         return row("unparsable", code, e.what, case.category == "irrelevance", None)
-    calls = answer.tool_calls
-    if codec.format.words and not calls and answer.thought.strip() == generation.text.strip():
-        # Words that no instruction asked for may be a refusal or noise: BFCL's rule counts both as no call.
-        code = "cut_off" if generation.finish_reason == "length" else "in_words"
-        return row("unparsable", code, answer.thought[:80], case.category == "irrelevance", None)
     verdict = score(case.tools, calls, case.answers, category=case.category, language=case.language)
     outcome = "right" if verdict.valid else "wrong"
     return row(outcome, "" if verdict.valid else verdict.error_type, verdict.detail, verdict.valid, calls)

@@ -189,14 +189,15 @@ class Codec:
         turns = (self._turn(record, s, i, 0)[0] for i, s in enumerate(record.steps[:step]))
         return self._opening(record) + "".join(turns) + self.chat.assistant
 
-    def parse(self, text: str, strict: bool = True) -> Answer:
+    def parse(self, text: str, strict: bool = True, words: bool = True) -> Answer:
         """Reads raw model output, with or without the stop token.
 
-        What the chat template has around an answer is no part of it. Words around calls are the thought, words
-        alone an answer without calls. Forgiven are a fence around the whole, and what a call format says.
+        Words around calls are the thought, words alone an answer without calls. What the chat template has around
+        an answer goes; forgiven are a fence around the whole, and what a call format says.
 
         Args:
           strict: a malformed call is an error that says which one; otherwise it is left out.
+          words: otherwise words are an error in the formats that have no place for them, as BFCL's decoders have it.
 
         Raises:
           ParseError: and nothing else, whatever the text.
@@ -205,11 +206,11 @@ class Codec:
           >>> get_codec().parse('{"tool_calls": [{"name": "f", "arguments": {"a": 1}}]}').tool_calls
           (ToolCall(name='f', arguments={'a': 1}),)
         """
-        stream = self.stream(strict)
+        stream = self.stream(strict, words)
         stream.feed(text)
         return stream.close()
 
-    def stream(self, strict: bool = True) -> StreamParser:
+    def stream(self, strict: bool = True, words: bool = True) -> StreamParser:
         """Reads raw model output that arrives in chunks; the same answer as `parse` for every split.
 
         Example:
@@ -219,12 +220,11 @@ class Codec:
           >>> stream.feed('uments": {}}, {"na')
           [ToolCall(name='f', arguments={})]
         """
-        chat = self.chat
-        inner = self.format.stream(chat.stop, strict)
-        return TurnStream(inner, chat) if chat.lead or chat.before_stop else inner
+        inner = self.format.stream(self.chat.stop, strict, words)
+        return TurnStream(inner, self.chat) if self.chat.lead or self.chat.before_stop else inner
 
     def render_calls(self, calls: Iterable[ToolCall], thought: str = "") -> str:
-        """The answer alone, to a record that is no plain chat: no stop token, no turn around it."""
+        """The answer alone, to a record that is no plain chat: without stop token and turn."""
         return self._piece(tuple(calls), thought).text
 
     def messages(self, record: Record) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -257,23 +257,23 @@ class Codec:
             history=self.history,
         )
 
-    def grammar(self, tools: Sequence[Tool], min_calls: int = 1, max_calls: int | None = 10) -> str:
+    def grammar(
+        self, tools: Sequence[Tool], min_calls: int = 1, max_calls: int | None = 10, words: bool = True
+    ) -> str:
         """Lark fragment of the answers that call these tools, for llguidance; its main rule is `answer`.
-
-        Where no call is demanded, an answer may be words.
 
         Args:
           max_calls: at most this many calls, None for no limit; a weak model repeats one on and on.
+          words: where no call is demanded, an answer may be words, too.
 
         Raises:
           InputError: calls are demanded where there are no tools.
         """
         fragment = self.format.grammar(tools, min_calls, max_calls, self.thought)
-        if min_calls or self.thought or self.format.words is None:
+        if min_calls or not words or self.thought or self.format.words is None:
             return fragment
-        return f"answer: SAID | called\nSAID: {self.format.words.lark()}\n" + re.sub(
-            r"^answer:", "called:", fragment, flags=re.MULTILINE
-        )
+        called = re.sub(r"^answer:", "called:", fragment, flags=re.MULTILINE)
+        return f"answer: SAID | called\nSAID: {self.format.words.lark()}\n{called}"
 
     def _as_history(self, record: Record) -> bool:
         return self.history and not is_plain_chat(record)

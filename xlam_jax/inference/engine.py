@@ -178,7 +178,7 @@ class Engine:
                 raise InputError("empty prompt", where=f"prompt {number}")
             grammar = grammars[number] if grammars is not None else None
             matcher = self.grammars.matcher(grammar) if grammar is not None else None
-            watch = Watch(self._decode, self.codec.stream()) if until_broken else None
+            watch = Watch(self._decode, self.codec.stream(words=False)) if until_broken else None
             budget = min(max_new_tokens, self.max_len - len(ids))
             requests.append(Request(number, ids, budget, matcher, watch))
         finished = 0

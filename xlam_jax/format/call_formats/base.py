@@ -118,14 +118,15 @@ class CallFormat(Protocol):
         """Text and parts; raises InputError for arguments that JSON cannot hold."""
         ...
 
-    def parse(self, text: str, stop: str, strict: bool = True) -> Answer:
+    def parse(self, text: str, stop: str, strict: bool = True, words: bool = True) -> Answer:
         """The inverse of `render` and `say`; raises ParseError and nothing else.
 
-        Not strictly read, a malformed call is left out and its neighbours stay.
+        Not strictly read, a malformed call is left out and its neighbours stay. Without `words`, a format that has
+        no place for words takes none.
         """
         ...
 
-    def stream(self, stop: str, strict: bool = True) -> StreamParser:
+    def stream(self, stop: str, strict: bool = True, words: bool = True) -> StreamParser:
         """Reads one answer chunk by chunk; for every split the calls equal those of `parse`."""
         ...
 

@@ -32,6 +32,7 @@ class Source:
       cut: the first stop token ends the answer, wherever it stands; otherwise only one outside the calls
         does, so that JSON strings may hold its text.
       strict: a malformed call is an error; otherwise it is left out, and its neighbours stay.
+      plain: words around an answer, or in its place, are read in the formats that have no place for them.
 
     Attributes:
       head: the first characters of the text, for messages.
@@ -39,9 +40,10 @@ class Source:
       stopped: the stop token was found, so the answer ends where its writer wanted it to.
     """
 
-    def __init__(self, stop: str, cut: bool = True, strict: bool = True) -> None:
+    def __init__(self, stop: str, cut: bool = True, strict: bool = True, plain: bool = True) -> None:
         self.head = ""
         self.strict = strict
+        self.plain = plain
         # Words may run up to a sign that could begin a mark of any format, or the stop token.
         self.words = re.compile(rf"[^\s`{{\[<{re.escape(stop[:1])}]*")
         self._tried = 0
@@ -388,10 +390,10 @@ class Streamed:
     def _read(self, source: Source) -> Reading:
         raise NotImplementedError
 
-    def stream(self, stop: str, strict: bool = True) -> AnswerStream:
-        return AnswerStream(self._read, Source(stop, self.cut, strict))
+    def stream(self, stop: str, strict: bool = True, words: bool = True) -> AnswerStream:
+        return AnswerStream(self._read, Source(stop, self.cut, strict, words))
 
-    def parse(self, text: str, stop: str, strict: bool = True) -> Answer:
-        stream = self.stream(stop, strict)
+    def parse(self, text: str, stop: str, strict: bool = True, words: bool = True) -> Answer:
+        stream = self.stream(stop, strict, words)
         stream.feed(text)
         return stream.close()

@@ -25,10 +25,12 @@ class Worded(Streamed):
     Attributes:
       plain: how plain words are told from an answer.
       opening: matches what begins an answer amid words, with a key of JSON where it begins with a bracket.
+      speaks: words are answers of the format itself.
     """
 
     plain: Plain
     opening: re.Pattern[str] | None = None
+    speaks = False
 
     @property
     def words(self) -> Plain | None:
@@ -41,6 +43,8 @@ class Worded(Streamed):
 
     def _read(self, source: Source) -> Reading:
         blank = yield from source.take(SPACE)
+        if not source.plain and not self.speaks:
+            return (yield from self._alone(source))
         if not blank and (yield from source.accept("\\")):
             return (yield from literal_words(source))
         thought = yield from thinking(source)
@@ -75,6 +79,15 @@ class Worded(Streamed):
         if not count and not "".join(said).strip(_WHITE):
             source.fail("no answer")
         return "\n".join(said)
+
+    def _alone(self, source: Source) -> Reading:
+        """An answer with nothing around it but whitespace and a fence."""
+        fenced = yield from source.open_fence()
+        if (yield from source.follows(THINK[:1])):
+            source.fail("thinking before an answer")
+        thought = yield from self._answer(source, fenced)
+        yield from source.finish(fenced)
+        return thought
 
     def _starts(self, source: Source) -> Wait:
         """Whether an answer begins here, at the head of the text."""
