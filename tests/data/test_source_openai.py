@@ -162,6 +162,10 @@ def test_what_is_left_out_is_noted(messages, query, steps, note):
         {"content": "<think>\nHm.\n</think>\n\n"},
         {"content": [{"type": "thinking", "thinking": "Hm."}]},
         {"content": [{"type": "reasoning", "text": "Hm."}, {"type": "text", "text": ""}]},
+        {"thinking": "Hm."},
+        {"reasoning_content": "Hm.", "content": "<think>Hm.</think>"},
+        {"content": [{"type": "reasoning", "summary": [{"type": "summary_text", "text": "Hm."}]}]},
+        {"reasoning_details": [{"type": "reasoning.text", "text": "Hm."}]},
     ],
 )
 def test_reasoning_becomes_the_thought(reasoning):
@@ -176,6 +180,18 @@ def test_reasoning_becomes_the_thought(reasoning):
     assert "".join(got.steps[1].thought.split()) == "<think>Hm.</think>Cold."
     words = get_codec("hermes").render(got).text
     assert "Cold." in words and "Hm." not in words
+
+
+def test_refusals_and_results_in_parts_are_read():
+    parts = [{"type": "text", "text": "3 C", "cache_control": {"type": "ephemeral"}}]
+    no = {"role": "assistant", "content": [{"type": "refusal", "refusal": "I cannot."}]}
+    got = made("openai", row(USER, calling(("a", "Oslo")), result("a", parts), no))
+    assert [s.next_observation for s in got.steps] == ["3 C", ""] and got.steps[1].thought == "I cannot."
+    data = [{**parts[0], "id": 3}]
+    assert (
+        made("openai", row(USER, calling(("a", "Oslo")), result("a", data), DONE)).steps[0].next_observation
+        == data
+    )
 
 
 def test_weights_of_turns_are_kept():

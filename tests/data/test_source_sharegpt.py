@@ -21,6 +21,36 @@ def said(*turns):
     return [{"from": role, "value": value} for role, value in turns]
 
 
+@pytest.mark.parametrize("mark", [{"weight": 0}, {"loss": False}, {"train": False}])
+def test_turns_that_are_not_to_be_learned_have_no_weight(mark):
+    turns = said(
+        ("human", "Weather?"),
+        ("function_call", json.dumps(call("Oslo"))),
+        ("observation", "error"),
+        ("gpt", "Hm."),
+    )
+    turns = [{**turn, **mark} if turn["from"] == "function_call" else turn for turn in turns]
+    got = made("sharegpt", {"conversations": turns, "tools": TOOLS})
+    assert [step.weight for step in got.steps] == [0, 1] and got.steps[0].tool_calls == (OSLO,)
+
+
+def test_messages_in_conversations_keep_calls_and_reasoning():
+    turns = [
+        {"role": "user", "content": "Weather in both?"},
+        {
+            "role": "assistant",
+            "content": "",
+            "tool_calls": [{"id": c, "type": "function", "function": call(c)} for c in ("Oslo", "Rome")],
+        },
+        {"role": "tool", "tool_call_id": "Rome", "content": "25"},
+        {"role": "tool", "tool_call_id": "Oslo", "content": "3"},
+        {"role": "assistant", "content": "3 and 25.", "reasoning_content": "Hm."},
+    ]
+    got = made("sharegpt", {"conversations": turns, "tools": TOOLS, "system": "Be brief."})
+    assert got.steps[0] == Step(tool_calls=(OSLO, ROME), next_observation=["3", "25"])
+    assert got.steps[1].thought == "<think>\nHm.\n</think>\n3 and 25."
+
+
 def test_sharegpt_dialogue():
     got = made(
         "sharegpt",

@@ -30,6 +30,11 @@ MEANT = [
     '<tool_call>{"name": "get_weather"}</tool_call>',
     "<function=get_weather>{}</function>",
     "[TOOL_CALLS] []",
+    '>>>get_weather\n{"city": "Oslo"}',
+    '\u273fFUNCTION\u273f: get_weather\n\u273fARGS\u273f: {"city": "Oslo"}',
+    'to=functions.get_weather {"city": "Oslo"}',
+    "<start_function_call>call:get_weather{city:Oslo}<end_function_call>",
+    '{"api": "get_weather", "params": {"city": "Oslo"}}',
     "[get_weather(city='Oslo')]",
     "[get_weather(city='Oslo'), get_weather(city='Rome')]",
 ]
@@ -39,6 +44,11 @@ MEANT_OF_TOOL = [
     'get_weather("Oslo")',
     "Sure: get_weather(city='Oslo', days=2)",
     "<get_weather><city>Oslo</city></get_weather>",
+    'weather = get_weather("Oslo")',
+    '{"get_weather": {"city": "Oslo"}}',
+    '[{"name": "get_weather"}]',
+    "Tool: get_weather\nInput: Oslo",
+    'Function: get_weather\nArguments: {"city": "Oslo"}',
 ]
 WORDS = [
     "It is 3 C in Oslo.",
@@ -51,6 +61,9 @@ WORDS = [
     "f(x) = 2x and g(y=1) is 3",
     "<b>3 C</b>",
     '{"name": "Ann", "age": 5}',
+    '{"name": "Ann"}',
+    "Tool: get_weather\nIt tells the weather; its input: a city.",
+    "A < B, input: none",
 ]
 
 

@@ -237,10 +237,17 @@ def test_reasoning_reads_as_training_reads_it(tokenizer, form, thought):
         {"content": "<think>\nHm.\n</think>\n\n"},
         {"content": [{"type": "thinking", "thinking": "Hm."}]},
         {"content": [{"type": "reasoning", "text": "Hm."}, {"type": "text", "text": ""}]},
+        {"thinking": "Hm."},
+        {"reasoning_content": "Hm.", "content": "<think>Hm.</think>"},
+        {"reasoning_content": "Hm.", "content": "<think>\nSo.\n</think>\n"},
+        {"content": [{"type": "reasoning", "summary": [{"type": "summary_text", "text": "Hm."}]}]},
+        {"reasoning_details": [{"type": "reasoning.text", "text": "Hm."}]},
+        {"content": [{"type": "thinking", "thinking": "Hm."}, {"type": "refusal", "refusal": "I cannot."}]},
     ):
         said = more.get("content", "")
         words = [*said, {"type": "text", "text": "Noon."}] if isinstance(said, list) else said + "Noon."
-        result = {"role": "tool", "tool_call_id": "c0", "content": "12"}
+        part = {"type": "text", "text": "12", "cache_control": {}}
+        result = {"role": "tool", "tool_call_id": "c0", "content": [part]}
         messages = [USER, {**calling({}), **more}, result, {"role": "assistant", **more, "content": words}]
         record = record_from_messages(messages, id="1", source="s", tools=(normalise_tool(NOW),))
         text = codec.render(record).text

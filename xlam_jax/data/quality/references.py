@@ -14,20 +14,24 @@ _WORD = (
     r"|observation|answer)s?[._\[ -]?"
 )
 _PATH = r"[\w.\[\]'\"-]*"
+_END = r"(?:_(?:result|output|response|value))?\b"
 # Each alternative has one group, the number of a call. Not prices ($500, $.50), not shell variables ($HOME), not
 # the placeholders of a mail's template ({{1}}, {{user.name}}).
 _NUMBERED = re.compile(
     "|".join(
         (
             r"\bAPI_call_(\d+)\b" + _PATH,  # Seal-Tools
-            rf"\$\{{?{_WORD}(\d+)\b{_PATH}\}}?\$?",  # $call_1.result, ${step_2}; NESTFUL's $var1.x$
+            rf"\$\{{?{_WORD}(\d+){_END}{_PATH}\}}?\$?",  # $call_1.result, ${step_2}; NESTFUL's $var1.x$
             rf"\$\{{?(\d+)(?=[.\[][A-Za-z_\"']){_PATH}\}}?",  # $0.x, ${1["x"]}
             rf"\$\.\[?{_WORD}(\d+)\b{_PATH}",  # $.call_0.x, $.steps[0].x
-            rf"\$\.\[?(\d+)\]?(?=[.\[][A-Za-z_\[\"']){_PATH}",  # $.0.x, $.[0].x
+            rf"\$\.\[?(\d+)\]?(?=\[\d|[.\[][A-Za-z_\[\"']){_PATH}",  # $.0.x, $.[0].x, $.0[1].x
+            rf"\$\[(\d+)\](?=[.\[]){_PATH}",  # $[0].x
             rf"\{{\{{\s*\$?{_WORD}(\d+)\b[^{{}}]*\}}\}}",  # {{call_0.x}}, {{ steps[0].x }}
             r"\{\{\s*\$?(\d+)\s*[.\[][^{}]*\}\}",  # {{0.x}}
             rf"<<\s*\$?(?:{_WORD})?(\d+)\b[^<>]*>>",  # <<1.x>>
-            r"<(?:node|call|step)[-_](\d+)>",  # TaskBench's <node-0>
+            rf"<(?:tool_)?(?:node|call|step|result|output|response|task)[-_](\d+)\b{_PATH}>",  # TaskBench's <node-0>
+            # {call_0.x}
+            rf"(?<!\{{)\{{(?:call|step|result|output|response|node)s?[._\[-]?(\d+)\b{_PATH}\}}(?!\}})",
             r"<GENERATED>-(\d+)\b",  # HuggingGPT
             r"(?<![\w#&])#E(\d+)\b" + _PATH,  # ReWOO
         )
@@ -36,9 +40,10 @@ _NUMBERED = re.compile(
 )
 # The result of a function by its name: ToolAlpaca's ${id from search}, {{search.id}}, <<search.id>>, $search.id$.
 _NAMED = re.compile(
-    r"\$\{[\w ]+ from (\w+)\}|\{\{\s*(\w+)[.\[][^{}]*\}\}|<<\s*(\w+)[.\[][^<>]*>>|\$(\w+)[.\[][^$\s]*\$"
+    r"\$\{[\w ]+ from (\w+)\}|\$\{([A-Za-z_]\w*)\.[\w.\[\]]+\}"
+    r"|\{\{\s*(\w+)[.\[][^{}]*\}\}|<<\s*(\w+)[.\[][^<>]*>>|\$(\w+)[.\[][^$\s]*\$"
 )
-_MARKS = ("$", "API_call_", "#E", "{{", "<")
+_MARKS = ("$", "API_call_", "#E", "{", "<")
 # Seal-Tools numbers the values that calls return, and a call may return several.
 _VALUES_OF_A_CALL = 16
 

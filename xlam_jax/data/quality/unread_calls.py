@@ -22,8 +22,18 @@ _NAME_KEYS = (
     "api_name",
     "action",
     "recipient_name",
+    "api",
 )
-_ARGUMENT_KEYS = ("arguments", "parameters", "args", "kwargs", "action_input", "tool_input", "input")
+_ARGUMENT_KEYS = (
+    "arguments",
+    "parameters",
+    "args",
+    "kwargs",
+    "params",
+    "action_input",
+    "tool_input",
+    "input",
+)
 _WRAPPERS = ("tool_calls", "function_call", "tool_call", "tool_uses")
 
 _REACT = re.compile(
@@ -33,7 +43,8 @@ _REACT = re.compile(
 )
 _TAGS = re.compile(
     r"<(?:tool_call|function_call|functioncall|toolcall|tool_use|function_calls|tool_code)>|<function=\w|"
-    r"<invoke name=|\[TOOL_CALLS\]|<\|(?:python_tag|tool_call\w*|tool_calls_section_begin|action_start)\|>|<\uff5ctool",
+    r"<invoke name=|\[TOOL_CALLS\]|<\|(?:python_tag|tool_call\w*|tool_calls_section_begin|action_start)\|>|<\uff5ctool|"
+    r"<start_function_call>|\u273fFUNCTION\u273f|\bto=functions\.\w|\A>>>\w+\n",
     re.IGNORECASE,
 )
 _OBJECT = re.compile(
@@ -41,7 +52,8 @@ _OBJECT = re.compile(
     rf"['\"](?:{'|'.join(_ARGUMENT_KEYS)})['\"]\s*:\s*['\"{{]"
 )
 _FENCE = re.compile(r"\A```[\w-]*\s*\n(.*?)\n?```\s*\Z", re.DOTALL)
-_SIGNS = re.compile(r"[\[{(<=]|action|name", re.IGNORECASE)
+_SIGNS = re.compile(r"[\[{(<=]|action|name|input", re.IGNORECASE)
+_ASSIGNED = re.compile(r"\A(?:\w+\s*=\s*)?(?:await\s+)?")
 
 
 def unread_calls(record: Record) -> Iterator[tuple[int, str]]:
@@ -84,11 +96,12 @@ def _only_calls(text: str, tools: Sequence[Tool]) -> str:
         text = fenced[1].strip()
     if text[:1] in ("{", "["):
         values, rest = _values(text)
-        if values and not rest and all(map(_is_call, values)):
+        names = {tool.name for tool in tools}
+        if values and not rest and all(_is_call(value) or _is_of(value, names) for value in values):
             return text[:80]
         if re.fullmatch(r"\[\s*[\w.]+\(.*\)\s*\]", text, re.DOTALL):
             return text[:80]
-    name, bracket, _ = text.partition("(")
+    name, bracket, _ = _ASSIGNED.sub("", text).partition("(")
     if bracket and text.endswith(")") and any(tool.name == name.strip() for tool in tools):
         return text[:80]
     return ""
@@ -118,11 +131,21 @@ def _is_call(value: Any) -> bool:
     return named and any(isinstance(value.get(key), dict | str) for key in _ARGUMENT_KEYS)
 
 
+def _is_of(value: Any, names: set[str]) -> bool:
+    """`{"name": NAME}`, or `{NAME: {...}}`, of an offered tool."""
+    if not isinstance(value, dict) or len(value) != 1:
+        return False
+    ((key, item),) = value.items()
+    return (key in names and isinstance(item, dict)) or (
+        key in _NAME_KEYS and isinstance(item, str) and item in names
+    )
+
+
 def _mention(tool: Tool) -> re.Pattern[str]:
     """A call of the tool among words: as XML, YAML or JSON, or with one of its parameters."""
     name = re.escape(tool.name)
     names = "|".join(map(re.escape, tool.parameters.get("properties") or ())) or r"(?!)"
     keys = "|".join(_NAME_KEYS)
     return re.compile(
-        rf"<{name}\s*>|\b(?:{keys}|call)\s*[:=]\s*['\"]?{name}['\"]?\s*[\n,>]|(?<!\w){name}\(\s*(?:{names})\s*=|['\"](?:{keys})['\"]\s*:\s*['\"]{name}['\"]\s*,\s*['\"]"
+        rf"(?i:function|tool|api)\s*:\s*{name}\s*\n+\s*(?i:arguments|args|input|parameters|params)\s*:|<{name}\s*>|\b(?:{keys}|call)\s*[:=]\s*['\"]?{name}['\"]?\s*[\n,>]|(?<!\w){name}\(\s*(?:{names})\s*=|['\"](?:{keys})['\"]\s*:\s*['\"]{name}['\"]\s*,\s*['\"]"
     )

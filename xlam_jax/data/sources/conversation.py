@@ -7,10 +7,11 @@ from typing import Any
 
 from xlam_jax.data.sources.base import Refused, as_json, call
 from xlam_jax.format.record import Record, Step
-from xlam_jax.format.thinking import untagged
+from xlam_jax.format.thinking import spoken, untagged
 from xlam_jax.format.values import Tool, ToolCall
 
 _NO_RESULT = object()
+_PART_KEYS = {"type", "text", "annotations", "cache_control", "_meta"}
 _THINKING = ("thinking", "reasoning")  # types of a part of a content
 _TEXT = ("text", "input_text", "output_text")
 
@@ -80,11 +81,16 @@ def text_of(content: Any) -> str:
         return content
     parts = content if isinstance(content, list) else [content]
     parts = [p for p in parts if not (isinstance(p, dict) and p.get("type") in _THINKING)]
-    texts = [p.get("text") if isinstance(p, dict) and p.get("type", "text") in _TEXT else p for p in parts]
+    texts = [_text_in(p) if isinstance(p, dict) else p for p in parts]
     strings = [text for text in texts if isinstance(text, str)]
     if len(strings) < len(texts):
         raise Refused("not_text", str(content)[:80])
     return "\n".join(strings)
+
+
+def _text_in(part: dict[str, Any]) -> Any:
+    kind = part.get("type", "text")
+    return part.get("refusal") if kind == "refusal" else part.get("text") if kind in _TEXT else part
 
 
 @dataclass
@@ -103,9 +109,16 @@ class _Turn:
     def thought(self) -> str:
         """Reasoning, and words: before calls one text, before a reply apart from it in `<think>` tags."""
         thinks, words = "\n".join(self.thoughts), "\n".join(self.texts)
-        if not thinks or self.calls:
-            return "\n".join(filter(None, (thinks, untagged(words) if self.calls else words)))
-        return f"<think>\n{thinks}\n</think>\n{words}"
+        if not thinks:
+            return untagged(words) if self.calls else words
+        if (said := spoken(words)) != words:  # thinking in both places, and often the same
+            inner = untagged(words).removesuffix(said).strip()
+            thinks, words = "\n".join(dict.fromkeys((thinks, inner))).strip(), said
+        return (
+            "\n".join(filter(None, (thinks, words)))
+            if self.calls
+            else f"<think>\n{thinks}\n</think>\n{words}"
+        )
 
     def add_result(self, message: dict[str, Any]) -> None:
         """Puts a result in the place of its call."""
@@ -132,12 +145,23 @@ class _Turn:
 
 def _reasoning(message: dict[str, Any]) -> str:
     """The reasoning that stands in a field of its own, or in thinking parts of the content."""
-    texts = [message.get("reasoning_content") or message.get("reasoning")]
-    content = message.get("content")
+    field = message.get("reasoning_content") or message.get("reasoning") or message.get("thinking")
+    texts, content = [field], message.get("content")
     for part in content if isinstance(content, list) else []:
         if isinstance(part, dict) and part.get("type") in _THINKING:
-            texts.append(part.get("thinking") or part.get("reasoning") or part.get("text"))
+            texts.append(_reasoned(part))
+    if not field:
+        texts += [
+            _reasoned(part) for part in message.get("reasoning_details") or () if isinstance(part, dict)
+        ]
     return "\n".join(text_of(text).strip() for text in texts if text)
+
+
+def _reasoned(part: dict[str, Any]) -> Any:
+    text = part.get("thinking") or part.get("reasoning") or part.get("text") or part.get("summary")
+    if isinstance(text, list):
+        return [p.get("text") if isinstance(p, dict) else p for p in text]
+    return text
 
 
 def _result(content: Any) -> Any:
@@ -150,7 +174,10 @@ def _result(content: Any) -> Any:
 
 
 def _is_part(value: Any) -> bool:
-    return isinstance(value, dict) and set(value) == {"type", "text"}
+    """A part of text, and what only speaks of showing or caching it."""
+    if not isinstance(value, dict) or not {"type", "text"} <= value.keys() <= _PART_KEYS:
+        return False
+    return value["type"] == "text" and isinstance(value["text"], str)
 
 
 @dataclass

@@ -51,7 +51,7 @@ def convert(row: Row) -> Record:
         if isinstance(first, dict) and "text" in first:
             messages = _provenance(messages, lineage)
     elif obj.get("conversations") or obj.get("conversation"):
-        messages = [sharegpt.message(role, said) for role, said in sharegpt.turns(obj)]
+        messages = sharegpt.messages(obj)
     else:
         messages = _alpaca(obj)
     own = obj.get("id") or obj.get("new dialog id") or obj.get("original dialog id")

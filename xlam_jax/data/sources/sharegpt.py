@@ -15,6 +15,9 @@ _ROLES = {
     **dict.fromkeys(("function_call", "tool_call", "function-call"), "call"),
     **dict.fromkeys(("observation", "tool", "function", "tool_response", "function_response"), "tool"),
 }
+# Of a message in OpenAI's manner; and how a trainer's mark says no.
+_KEPT = ("tool_calls", "tool_call_id", "name", "reasoning_content", "reasoning", "weight")
+_UNLEARNED = (False, 0, "false")
 
 
 def turns(obj: dict[str, Any]) -> list[tuple[str, Any]]:
@@ -25,7 +28,7 @@ def turns(obj: dict[str, Any]) -> list[tuple[str, Any]]:
     Raises:
       Refused: `bad_message`, `unknown_role`.
     """
-    listed = as_json(obj.get("conversations") or obj.get("conversation"))
+    listed = as_json(_listed(obj))
     if not isinstance(listed, list):
         raise Refused("bad_message", "conversations are no list")
     found: list[tuple[str, Any]] = [("system", obj["system"])] if obj.get("system") else []
@@ -40,6 +43,25 @@ def turns(obj: dict[str, Any]) -> list[tuple[str, Any]]:
     return found
 
 
+def messages(obj: dict[str, Any]) -> list[dict[str, Any]]:
+    """The turns as chat messages.
+
+    What OpenAI's messages have beside their content stays, and a turn that is not to be learned (`loss` or `train`
+    false, as trainers write it) has the weight 0.
+    """
+    made, said = [message(role, value) for role, value in turns(obj)], as_json(_listed(obj))
+    for one, turn in zip(reversed(made), reversed(said), strict=False):
+        if one["role"] in ("assistant", "tool"):
+            one |= {key: turn[key] for key in _KEPT if turn.get(key) is not None and key not in one}
+        if one["role"] == "assistant" and (turn.get("loss") in _UNLEARNED or turn.get("train") in _UNLEARNED):
+            one["weight"] = 0
+    return made
+
+
+def _listed(obj: dict[str, Any]) -> Any:
+    return obj.get("conversations") or obj.get("conversation")
+
+
 def message(role: str, value: Any) -> dict[str, Any]:
     """A turn as a chat message; the value of a call is one or a list of them, or JSON text."""
     if role != "call":
@@ -52,7 +74,7 @@ def record(row: Row, source: Source) -> Record:
     """The Record of a ShareGPT row of that source."""
     obj = row.obj
     return record_from_messages(
-        [message(role, value) for role, value in turns(obj)],
+        messages(obj),
         id=row_id(source.name, row, obj.get("id")),
         source=source.name,
         license=source.license,

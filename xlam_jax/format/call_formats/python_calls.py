@@ -253,6 +253,7 @@ class PythonList(Worded):
 
     name = "python-list"
     plain = Plain(("[", "#", "```"))
+    speaks = True
 
     @property
     def words(self) -> None:

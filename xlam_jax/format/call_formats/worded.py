@@ -25,10 +25,12 @@ class Worded(Streamed):
     Attributes:
       plain: how plain words are told from an answer.
       opening: matches what begins an answer amid words, with a key of JSON where it begins with a bracket.
+      speaks: words are answers of the format itself.
     """
 
     plain: Plain
     opening: re.Pattern[str] | None = None
+    speaks = False
 
     @property
     def words(self) -> Plain | None:
@@ -41,7 +43,7 @@ class Worded(Streamed):
 
     def _read(self, source: Source) -> Reading:
         blank = yield from source.take(SPACE)
-        if not source.plain:
+        if not source.plain and not self.speaks:
             return (yield from self._alone(source))
         if not blank and (yield from source.accept("\\")):
             return (yield from literal_words(source))
