@@ -17,7 +17,7 @@ def tokenizer(tmp_path_factory):
 def test_stages_and_the_usual_way(tmp_path, tokenizer):
     pytest.importorskip("datasets", reason="pip install 'xlam-jax[bench]'")
     write_records(tmp_path / "r.jsonl", synthetic(30))
-    result = bench_data([tmp_path / "r.jsonl"], tokenizer)
+    result = bench_data([tmp_path / "r.jsonl"], tokenizer, rounds=2)
     assert result["rows"] == 30 and len(result["stages"]) == 8
     cpu = [s["cpu_seconds"] for s in result["stages"]]
     assert all(s["rows"] == 30 for s in result["stages"])

@@ -74,6 +74,9 @@ def data(
     usual: Annotated[
         bool, typer.Option(help="Also time datasets.map with apply_chat_template on the same rows.")
     ] = True,
+    rounds: Annotated[
+        int, typer.Option(min=1, help="How often both ways run, in turns; the least CPU seconds count.")
+    ] = 1,
     json_file: JsonOption = None,
 ) -> None:
     """Time convert, verify, augment and build from file to file, and the usual way on the same rows."""
@@ -87,6 +90,7 @@ def data(
             CodecConfig(template=template),
             workers,
             baseline=usual,
+            rounds=rounds,
             progress=status,
         )
     write_json(json_file, result)

@@ -13,8 +13,6 @@ from itertools import accumulate
 from typing import Any
 
 import numpy as np
-from tokenizers.normalizers import NFC
-from tokenizers.normalizers import Sequence as NormalizerSequence
 
 # A blank is cut at between these.
 _LEFT, _RIGHT = r"[a-zA-Z,:.\"\]})]", r"[a-zA-Z\"{\[(]"
@@ -114,6 +112,5 @@ def has_border(backend: Any) -> bool:
 
 
 def _is_nfc(normalizer: Any) -> bool:
-    return isinstance(normalizer, NFC) or (
-        isinstance(normalizer, NormalizerSequence) and all(map(_is_nfc, normalizer))
-    )
+    kind = type(normalizer).__name__
+    return kind == "NFC" or (kind == "Sequence" and all(map(_is_nfc, normalizer)))
