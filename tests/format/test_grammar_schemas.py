@@ -244,3 +244,29 @@ def test_what_no_grammar_can_hold_is_refused_by_name(form):
     if form == "toml":
         with pytest.raises(InputError, match="no value"):
             get_codec(form).grammar([offered({"p": False})])
+
+
+@pytest.mark.parametrize("first", ["$ref", "allOf", "properties"])
+def test_properties_of_parts_come_in_one_order_in_all_formats(first):
+    """The grammar of JSON is llguidance's own; the other spellings follow it."""
+    parts = {
+        "$ref": "#/$defs/A",
+        "allOf": [{"properties": {"c": {"type": "integer"}}}],
+        "properties": {"b": {"type": "string"}},
+    }
+    schema = {first: parts[first], **{k: v for k, v in parts.items() if k != first}}
+    raw = {
+        "type": "object",
+        "properties": {"p": schema},
+        "$defs": {"A": {"properties": {"a": {"type": "integer"}}}},
+    }
+    tool = normalise_tool({"name": "f", "parameters": raw})
+    orders = [dict.fromkeys(names, 1) | {"b": "x"} for names in ("abc", "acb", "bac", "cab", "cba", "bca")]
+    calls = [ToolCall("f", {"p": value}) for value in orders]
+    known = None
+    for form in ("xlam-json", "python-list", "toml"):
+        codec = get_codec(form)
+        grammar = codec.grammar([tool])
+        found = [accepts(grammar, codec.render_calls([call])) for call in calls]
+        known = known or found
+        assert found == known and sum(found) == 1, (form, found)

@@ -46,7 +46,20 @@ def trained(codec, raw):
         return None
 
 
-KINDS = ["string", "integer", "number", "boolean", "array", "object", "null", "int32", "Float", "dict", "any"]
+KINDS = [
+    "string",
+    "integer",
+    "number",
+    "boolean",
+    "array",
+    "object",
+    "null",
+    "int32",
+    "Float",
+    "dict",
+    "any",
+    "file",
+]
 kinds = st.one_of(st.sampled_from(KINDS), st.lists(st.sampled_from(KINDS[:7]), max_size=3), st.none())
 scalars = st.one_of(st.none(), st.booleans(), st.integers(-9, 9), st.floats(-2, 2), texts)
 names = st.one_of(
@@ -138,7 +151,7 @@ def test_two_thousand_raw_tools(raw):
 
 
 ROWS = {
-    "a type the template does not know": {"a": {"type": "List[int]"}},
+    "a type the template does not know": {"a": {"type": "Literal[1, 2]"}},
     "a list in place of a parameter": {"a": ["x"]},
 }
 
@@ -151,16 +164,61 @@ def test_what_the_template_cannot_read_it_refuses(properties):
             served(source, [raw])
 
 
-FLAT = [
-    {"name": "f", "parameters": {"a": {"type": "string"}}},
-    {"name": "f", "schema": {"type": "object", "properties": {"a": {"type": "string"}}}},
-    {"name": "f", "schema": {"a": {"type": "string"}}},
-    {"name": "f", "parameters": [{"name": "a", "type": "string"}]},
-    {"name": "f", "parameters": {"$ref": "#/$defs/P", "$defs": {"P": {"properties": {"a": {}}}}}},
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "List[int]",
+            "string[]",
+            "Array<number>",
+            "Dict[str, List[Dict[str, float]]]",
+            "List[Any]",
+            "file[]",
+        ),
+        *("Optional[List[str]]", "Set<Map<String, Object>>", "typing.List[bool]", "strings", "ndarray"),
+    ],
+)
+def test_type_names_are_served_as_trained(name):
+    properties = {"a": {"description": "x", "type": name, "default": []}, "b": {"items": {"type": name}}}
+    raw = {"name": "f", "parameters": {"type": "object", "properties": properties}}
+    for codec, source in SOURCES:
+        assert served(source, [raw]) == trained(codec, raw)
+
+
+CITY, COUNT = {"type": "string", "description": "c"}, {"type": "int", "default": 5}
+LOOSE = [
+    {"city": CITY, "n": COUNT},
+    {"city": {**CITY, "required": True}, "n": {"type": "int"}, "m": {"type": "Optional[int]"}},
+    {"city": CITY, "n": {"type": "Optional[int]"}, "m": {"type": "list", "optional": True}, "o": None},
+    {"city": CITY, "n": {"type": "int"}, "required": ["city"]},
+    {"city": "string", "n": "List[int]", "required": "boolean"},
+    {"properties": CITY, "type": CITY, "required": {"type": "bool", "required": "no"}},
+    [{"name": "city", **CITY, "required": True}, {"name": "n", **COUNT}],
+    {"$ref": "#/$defs/P", "$defs": {"P": {"type": "object", "properties": {"a": CITY}, "required": ["a"]}}},
 ]
 
 
-@pytest.mark.parametrize("raw", FLAT)
+@pytest.mark.parametrize("parameters", LOOSE, ids=range(len(LOOSE)))
+def test_flat_parameters_are_served_as_trained(parameters):
+    for raw in (
+        {"name": "f", "parameters": parameters},
+        {"name": "f", "args": parameters, "required": ["city"]},
+    ):
+        for codec, source in SOURCES:
+            assert served(source, [raw]) == trained(codec, raw)
+
+
+NOT_READ = [
+    {"name": "f", "parameters": ["a"]},
+    {"name": "f", "parameters": '{"a": {"type": "string"}}'},
+    {"name": "f", "schema": {"type": "object", "properties": {"a": {"type": "string"}}}},
+    {"name": "f", "schema": {"a": {"type": "string"}}},
+    {"name": "f", "parameters": {"$ref": "#/$defs/P", "$defs": {"P": {"properties": {"a": {}}}}}},
+    {"name": "f", "parameters": {"allOf": [{"type": "object", "properties": {"a": {"type": "string"}}}]}},
+]
+
+
+@pytest.mark.parametrize("raw", NOT_READ)
 def test_no_tool_becomes_one_without_parameters(raw):
     for _, source in SOURCES:
         with pytest.raises(jinja2.TemplateError):

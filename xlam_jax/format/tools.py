@@ -13,7 +13,7 @@ from typing import Any
 from xlam_jax.errors import InputError
 from xlam_jax.format.record import Tool
 from xlam_jax.format.tool_schema import FLAGS, ONE_SCHEMA, SCHEMA_LIST, SCHEMA_MAP, SchemaReader
-from xlam_jax.format.type_names import ANY, SCHEMA_TYPE, python_type
+from xlam_jax.format.type_names import ANY, MAYBE, SCHEMA_TYPE, python_type
 
 __all__ = ["SCHEMA_KEYS", "normalise_tool", "openai_view", "python_type", "tool_words", "xlam_view"]
 
@@ -99,6 +99,7 @@ def tool_words() -> dict[str, Any]:
         "results": _RESULTS,
         "flags": {word: str(value).lower() for word, value in FLAGS.items()},
         "types": {**SCHEMA_TYPE, **dict.fromkeys(sorted(ANY), "")},
+        "maybe": MAYBE,
         "one": ONE_SCHEMA,
         "lists": SCHEMA_LIST,
         "maps": [key for key in SCHEMA_MAP if key != "properties"],

@@ -29,7 +29,7 @@ SCHEMA_TYPE = {
     **dict.fromkeys(("null", "none", "nonetype", "nil"), "null"),
 }
 ANY = frozenset(("any", "unknown", "object?", "", "interface{}"))
-_MAYBE = ("optional", "option", "nullable", "maybe", "notrequired")
+MAYBE = ("optional", "option", "nullable", "maybe", "notrequired")
 _ABSENT = ("undefined", "void")  # no values, but ways to say that there may be none
 _PYTHON_NAME = {
     "string": "str",
@@ -75,7 +75,7 @@ def read_type(text: str) -> tuple[dict[str, Any], bool]:
     head = _head(head)
     if head.endswith("?") and head.lower() not in ANY:
         head, optional = head[:-1].strip(), True
-    optional |= head[:1] == "?" or head.lower().startswith("optional ") or _applied(head)[0] in _MAYBE
+    optional |= head[:1] == "?" or head.lower().startswith("optional ") or _applied(head)[0] in MAYBE
     return _read(head), optional
 
 
@@ -92,7 +92,7 @@ def unread_type(text: str) -> bool:
     if remark and remark[0].strip().lower() != "(optional)":
         return True
     bare = _QUOTED.sub("", _BEFORE.sub("", text))
-    known = (*SCHEMA_TYPE, *ANY, *_MAYBE, *_ABSENT, "true", "false", "interface")
+    known = (*SCHEMA_TYPE, *ANY, *MAYBE, *_ABSENT, "true", "false", "interface")
     known += ("union", "literal", "or", "of", "typing", "enum", "std")
     words = (w.lower().split(".")[-1] for w in _WORD.findall(bare))
     return any(word not in known and word.removesuffix("s") not in SCHEMA_TYPE for word in words)
@@ -106,7 +106,7 @@ def null_type(text: str) -> bool:
     base, arguments = _applied(head)
     parts = [p.strip() for s in ("|", " or ") for p in _split(head, s)]
     parts += arguments if base == "union" else []
-    return base in _MAYBE or any(SCHEMA_TYPE.get(part.lower()) == "null" for part in parts)
+    return base in MAYBE or any(SCHEMA_TYPE.get(part.lower()) == "null" for part in parts)
 
 
 def _read(name: str) -> dict[str, Any]:
@@ -132,7 +132,7 @@ def _read(name: str) -> dict[str, Any]:
     if name[:1] == "[" and name[-1:] == "]":  # TypeScript's tuples
         return _array(found) if all(found := [_read(p.strip()) for p in _split(name[1:-1], ",")]) else {}
     base, arguments = _applied(name)
-    if base in (*_MAYBE, "annotated", "required", "classvar") and arguments:
+    if base in (*MAYBE, "annotated", "required", "classvar") and arguments:
         return _read(arguments[0])
     if base == "union":
         return _union(arguments)

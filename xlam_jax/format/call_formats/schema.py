@@ -134,10 +134,18 @@ def alternatives(schema: Any, defs: dict[str, Any]) -> list[dict[str, Any]]:
     base = {k: v for k, v in schema.items() if k not in ("$ref", "allOf", "anyOf", "$defs", "pattern")}
     if "pattern" in schema:
         base["patterns"] = [*base.get("patterns", ()), schema["pattern"]]
-    found = [base]
-    parts = [defs[schema["$ref"].rpartition("/")[2]]] if "$ref" in schema else []
-    for part in [*parts, *schema.get("allOf", ())]:
-        found = list(_merged(found, alternatives(part, defs)))
+    # Properties come in the order in which their words stand, as llguidance takes them.
+    sides = [] if "properties" in schema else [[base]]
+    for key, value in schema.items():
+        if key == "properties":
+            sides.append([base])
+        elif key == "$ref":
+            sides.append(alternatives(defs[value.rpartition("/")[2]], defs))
+        elif key == "allOf":
+            sides += [alternatives(part, defs) for part in value]
+    found = sides[0]
+    for side in sides[1:]:
+        found = list(_merged(found, side))
     if "anyOf" in schema:
         options = [option for o in schema["anyOf"] for option in alternatives(o, defs)]
         found = list(_merged(found, options))
