@@ -73,3 +73,41 @@ def test_refusals(tmp_path):
     ]
     codes = ["no_actions", "no_goal", "bad_action", "uneven", "low_reward", "no_goal"]
     assert of(tmp_path, *rows) == codes
+
+
+def page(name, reward=None, **content):
+    url = f"http://shop/{name}/s/B1/%5B%27red%27%5D/1/Description/%7B%7D"
+    return {
+        "page": name,
+        "url": url,
+        "goal": {"instruction_text": "A red cup."},
+        "content": content or None,
+    } | ({"reward": reward} if reward is not None else {})
+
+
+def test_logs_of_pages_are_trajectories(tmp_path):
+    found = {"keywords": ["red", "cup"], "page": 1}
+    log = [
+        page("index"),
+        page("index"),
+        page("search_results", **found),
+        page("search_results", **{**found, "page": 2}),
+        page("item_page", asin="B1", options={}),
+        page("item_sub_page", asin="B1", options={}),
+        page("item_page", asin="B1", options={}),
+        page("item_page", asin="B1", options={"color": "red"}),
+        page("done", 1.0, asin="B1", options={"color": "red"}),
+    ]
+    low = [*log[:3], page("item_page", asin="B2", options={}), page("done", 0.5, asin="B2")]
+    odd = [page("search_results", page="x"), page("search_results", page="y"), log[-1]]
+    record, *refused = of(tmp_path, *log, *low, log[-1], *odd, *log[:3])
+    assert [next(iter(c.arguments.values())) for s in record.steps for c in s.tool_calls] == [
+        "red cup", "Next >", "B1", "Description", "< Prev", "red", "Buy Now",
+    ]  # fmt: skip
+    assert record.query == "A red cup." and record.steps[0].next_observation["keywords"] == ["red", "cup"]
+    assert [r.split(":")[0] if isinstance(r, str) else r[0] for r in refused] == [
+        "low_reward",
+        "no_actions",
+        "bad_action",
+        "unfinished",
+    ]

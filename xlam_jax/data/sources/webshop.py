@@ -2,7 +2,8 @@
 
 Reads the human demonstrations (`il_trajs_finalized_images.jsonl`: `states`, `actions`, or `action_idxs` into
 `available_actions`) and ReAct traces in the same manner (`observations` for the pages that came back, `goal`
-or `instruction`, `thoughts`, and actions `think[...]`, which become the next step's thought). Each action is
+or `instruction`, `thoughts`, and actions `think[...]`, which become the next step's thought), and the shop's own
+logs of pages (`all_trajs`, see `webshop_pages.py`). Each action is
 a call of one of two tools; what it led to is the next page. Without a goal of its own, the row's first page
 tells it.
 """
@@ -14,6 +15,7 @@ from typing import Any
 
 from xlam_jax.data.sources.base import Refused, Row, Source, row_id
 from xlam_jax.data.sources.checked import checked
+from xlam_jax.data.sources.webshop_pages import rows, trajectory
 from xlam_jax.format.record import Record, Step
 from xlam_jax.format.values import Tool, ToolCall
 
@@ -36,9 +38,11 @@ def convert(row: Row) -> Record:
     """One trajectory.
 
     Refused: `no_actions`, `no_goal`, `bad_action`, `uneven` (lists of different lengths), `low_reward` (a
-    trace that says it earned less than the full reward).
+    trace that says it earned less than the full reward), `unfinished`.
     """
     obj = row.obj
+    if "pages" in obj:
+        obj = trajectory(obj["pages"])
     actions = _actions(obj)
     if not actions:
         raise Refused("no_actions")
@@ -115,4 +119,5 @@ SOURCE = Source(
     license="MIT",
     url="https://github.com/princeton-nlp/WebShop",
     convert=convert,
+    rows=rows,
 )
