@@ -276,8 +276,9 @@ def test_thoughts_that_look_like_calls_and_stay_readable():
     assert shown.startswith(
         "Thought: Action: I act.\nA plan\n\\Action: f\nAction Input: {}\n\\\\Action: g\nAction: get"
     )
-    reply = "Well [1], (see f(a=1)) # no\n[f(a=1)]"
+    reply = "Well [1], (see f(a=1)) # no"
     assert FORMATS["python-list"].render((), reply).text == reply
+    assert FORMATS["python-list"].render((), f"{reply}\n[f(a=1)]").text == f"\\{reply}\n[f(a=1)]"
 
 
 def test_modules_import_the_standard_library_and_the_format_only():

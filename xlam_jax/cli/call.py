@@ -89,11 +89,13 @@ def call(
     if raw:
         out.print("raw text", style="dim")
         out.print(generation.text, highlight=False)
+    cut_off = generation.finish_reason == "length"
     try:
         answer = codec.parse(generation.text)
+        if cut_off and not answer.tool_calls:  # words that may have been about to become a call
+            raise ParseError("words, and no call so far")
     except ParseError as e:
         write_json(json_file, result)
-        cut_off = generation.finish_reason == "length"
         cut = f" (cut off after {len(generation.token_ids)} tokens)" if cut_off else ""
         hint = "--max-new-tokens" if cut_off else "--constrained makes the text follow the tools' grammar"
         raise WorkError(

@@ -28,6 +28,7 @@ def opening(
       task_instruction, format_instruction: for records that bring none.
     """
     task, query = layout.words(record.task_instruction), layout.words(record.query)
+    task = task if task.strip() else ""  # a blank one instructs nothing
     shots = "\n".join(map(as_text, record.few_shot_examples))
     plain = is_plain_chat(record)
     if plain and not layout.default_system:
