@@ -126,7 +126,8 @@ def test_rows_of_a_comparison():
         make_rows(100, 1, 4, 5, 1.0)
 
 
-@pytest.mark.parametrize("name", [pytest.param("tiny-llama", marks=pytest.mark.slow), "tiny-mixtral"])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["tiny-llama", "tiny-mixtral"])
 def test_the_program_does_not_grow_with_depth(name):
     found = bench_compile(named_config(name), [2, 9], seq_len=32)
     assert found["spread_hlo"] < 0.2

@@ -78,6 +78,7 @@ def test_the_example_of_a_call_works_with_real_weights(world, xlam, at, tmp_path
         assert got.code == 0, f"{line}\n{got.out[-500:]}\n{got.err}"
 
 
+@pytest.mark.slow  # more than a minute of CPU; the pages' commands, which are many of them, are typed by test_docs.py
 def test_examples_work_as_typed(world, xlam, at, tmp_path_factory):
     root = tmp_path_factory.mktemp("typed")
     at(root)

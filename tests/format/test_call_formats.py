@@ -176,9 +176,10 @@ def test_broken_text_raises_parse_errors_only_and_alike_in_streams(form):
 
 
 @every
-def test_soup_of_marks(form):
+@pytest.mark.parametrize("count", [200, pytest.param(1000, marks=pytest.mark.slow)])
+def test_soup_of_marks(form, count):
     rng = random.Random(1)
-    for _ in range(1000):
+    for _ in range(count):
         text = "".join(rng.choice(BREAKERS) for _ in range(rng.randint(0, 8)))
         answer = parsed(form, text)
         fed, closed = streamed(form, text, list(range(1, len(text))) or [0])

@@ -42,7 +42,9 @@ def run(params, cfg, **options):
     return logits(params, hidden, cfg)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n == "tiny-deepseek-v2" else n for n in NAMES]
+)
 def test_merged_equals_unmerged(name):
     cfg = CONFIGS[name]
     params = tiny.params(cfg)

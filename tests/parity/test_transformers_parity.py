@@ -204,7 +204,10 @@ def test_load_balance_loss(name, padding):
 
 @pytest.mark.parametrize(
     "name",
-    ["llama-linear-rope", "mistral-window", "llama-tied", "qwen3", "mixtral", "deepseek-v2", "deepseek-v3"],
+    [
+        *("llama-linear-rope", "mistral-window", "llama-tied", "qwen3", "mixtral", "deepseek-v3"),
+        pytest.param("deepseek-v2", marks=pytest.mark.slow),  # as V3 but for its router
+    ],
 )
 def test_twenty_steps_of_adamw(name):
     cfg = CONFIGS[name]
