@@ -39,7 +39,7 @@ BFLOAT16 = ("precision.param_dtype=bfloat16", "precision.compute_dtype=bfloat16"
         pytest.param((*BFLOAT16, "optim.moment_dtype=bfloat16"), id="adamw-bfloat16"),
         pytest.param((*BFLOAT16, "optim.name=adafactor"), id="adafactor-bfloat16", marks=pytest.mark.slow),
         pytest.param(("optim.name=muon",), id="muon", marks=pytest.mark.slow),
-        pytest.param(("optim.name=sgd", "optim.lr=1"), id="sgd"),
+        pytest.param(("optim.name=sgd", "optim.lr=1"), id="sgd", marks=pytest.mark.slow),
     ],
 )
 def test_three_and_three_is_six_bitwise(settings, world, changes):
@@ -216,6 +216,7 @@ def test_a_spike_stops_the_run_and_names_the_records(settings, spiky):
     assert checkpoints(settings["out"]) == [8, 12]
 
 
+@pytest.mark.slow
 def test_a_spike_can_be_skipped_and_resume_stays_bitwise(settings, spiky):
     folder, ids = spiky
     settings["data"]["train"] = str(folder)

@@ -101,6 +101,7 @@ def gradients(mesh_config, lora, accumulation=1, cfg=CFG):
         return jax.device_get(run(state, batch))
 
 
+@pytest.mark.slow
 def test_accumulation_and_mesh_change_nothing_with_dropout():
     lora = LoraConfig(rank=4, dropout=0.2)
     one = gradients(MeshConfig(), lora)

@@ -36,11 +36,19 @@ TWINS = {
 
 
 NAME = lambda recipe: f"{recipe.parent.name}-{recipe.stem}"  # noqa: E731
-# Tracing the step of a released shape takes ten seconds and more: the quick suite has a mixture and a preference
-# stage, and the long proofs have every recipe.
-QUICK_PLANS = ("xlam-8x7b-r-sft", "xlam-1b-fc-r-dpo")
+# Tracing the step of a released shape takes ten seconds and more: the quick suite has a mixture, and the long proofs
+# have every recipe.
+QUICK_PLANS = ("xlam-8x7b-r-sft",)
 # Recipes of other sizes have the twins, and but for sizes the settings, of these.
-SLOW_TWINS = ("xlam-7b-fc-r-sft", "xlam-7b-fc-r-dpo", "xlam-7b-r-dpo", "xlam-8x22b-r-sft", "xlam-8x22b-r-dpo")
+SLOW_TWINS = (
+    "xlam-8x7b-r-dpo",
+    "xlam-2-8b-fc-r-dpo",
+    "xlam-7b-fc-r-sft",
+    "xlam-7b-fc-r-dpo",
+    "xlam-7b-r-dpo",
+    "xlam-8x22b-r-sft",
+    "xlam-8x22b-r-dpo",
+)
 
 
 def quick(recipes, condition):
