@@ -66,7 +66,7 @@ class Holdout:
     """Which functions are held out: a hash of the name decides, so every input and run agrees.
 
     Attributes:
-      texts: `texts_key` of the held-out functions (`held_texts`): one that says the same under another name
+      texts: `texts_key` of the held-out functions (`held_functions`): one that says the same under another name
         is a renamed copy, and held out too.
       names: those of the held-out functions, in plain letters; few-shot examples that show one go.
     """
