@@ -237,10 +237,15 @@ def test_files_that_are_said_to_be_absent_are():
     assert all(path in pages and not (REPO / path).exists() for path in ABSENT)
 
 
+@functools.cache
+def _command():
+    return typer.main.get_command(app)
+
+
 @pytest.mark.parametrize("words", [w for page in PAGES.values() for w in typed(page, "xlam")], ids=" ".join)
 def test_commands_and_options_that_are_named_exist(words):
     """Also those that no test can run."""
-    command, rest = typer.main.get_command(app), words[1:]
+    command, rest = _command(), words[1:]
     while rest and (found := getattr(command, "commands", {}).get(rest[0])):
         command, rest = found, rest[1:]
     options = {o for p in command.params for o in (*p.opts, *p.secondary_opts)} | {"--help"}

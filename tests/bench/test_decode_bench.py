@@ -7,6 +7,7 @@ from xlam_jax.bench.decode import bench_decode
 from xlam_jax.errors import InputError
 
 
+@pytest.mark.slow
 def test_both_sides_write_the_same_tokens(tmp_path):
     folder = tiny_run.make_model(tmp_path / "model", tiny_run.make_tokenizer(tmp_path / "tokenizer"))
     result = bench_decode(folder, batches=(1, 3), prompt_tokens=24, new_tokens=6, repeats=1)

@@ -47,7 +47,7 @@ def whole(work, sizes):
         pytest.param(DENSE, mesh(), "full", marks=pytest.mark.slow),
         (DENSE, mesh(fsdp=8), "full"),
         pytest.param(MIXTURE, mesh(), "none", marks=pytest.mark.slow),
-        (MIXTURE, mesh(), "full"),
+        pytest.param(MIXTURE, mesh(), "full", marks=pytest.mark.slow),
     ],
     ids=["dense-none", "dense-full", "dense-fsdp8", "mixture-none", "mixture-full"],
 )
@@ -111,7 +111,9 @@ LOW = (
 
 
 @pytest.mark.optimised
-@pytest.mark.parametrize("remat", ["none", pytest.param("full", marks=LOW)])
+@pytest.mark.parametrize(
+    "remat", [pytest.param("none", marks=pytest.mark.slow), pytest.param("full", marks=LOW)]
+)
 def test_lora_memory_is_within_a_tenth(remat):
     work = Work(DENSE, 128, 8, remat=remat, lora=LoraConfig(rank=4))
     assert estimate(work, mesh()).total == pytest.approx(whole(work, mesh()), rel=0.10)

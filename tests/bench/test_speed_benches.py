@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests import tiny_run
+from tests.cases import long_but
 from xlam_jax.bench.accelerator import PARTS, bench_accelerator
 from xlam_jax.bench.attention import bench_attention
 from xlam_jax.bench.compare import bench_compare, make_rows
@@ -44,6 +45,7 @@ def test_train_reports_its_own_arithmetic():
     assert "causal" in found["formula"] and found["mfu"] is None and found["versions"]["jax"]
 
 
+@pytest.mark.slow
 def test_train_with_adapters_counts_them():
     lora = LoraConfig(rank=2)
     found = bench_train(TINY, rows=1, seq_len=32, options=StepOptions(lora=lora), **QUICK)
@@ -62,6 +64,7 @@ def test_train_on_real_shards(tmp_path):
     assert loaded["steps"] == 4 and loaded["headroom"] == pytest.approx(loaded["rows_per_second"] / 2)
 
 
+@pytest.mark.slow
 def test_moe_by_pass():
     cfg = named_config("tiny-mixtral")
     found = bench_moe(cfg, [32], only=["batched", "dense"], **QUICK)
@@ -88,7 +91,7 @@ def test_a_backend_that_cannot_is_told_and_loses_nothing():
 
 @pytest.mark.parametrize(
     ("baseline", "documents", "trained"),
-    [("eager", 1, 1.0), ("eager", 3, 0.25), pytest.param("compile", 3, 0.25, marks=pytest.mark.slow)],
+    long_but([("eager", 3, 0.25)], [("eager", 1, 1.0), ("eager", 3, 0.25), ("compile", 3, 0.25)]),
 )
 def test_torch_does_the_same_work(baseline, documents, trained):
     pytest.importorskip("torch")

@@ -57,8 +57,8 @@ def demo(world, tmp_path_factory):
     return root
 
 
-# Their commands compile for half a minute each; tests/bench and tests/launch have most of them in small.
-LONG = ("launch.md", "plan-and-bench.md")
+# Their commands compile for a quarter to half a minute each; other tests have most of them in small.
+LONG = ("launch.md", "plan-and-bench.md", "preferences.md", "adapters.md")
 READ = [n for n in PAGES if n not in ("BUILD.md", "add-a-source.md")]
 
 

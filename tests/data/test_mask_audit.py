@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from tests import tiny_run
+from tests.cases import long_but
 from tests.real_tokenizers import counted, llama3, mistral, smollm2
 from xlam_jax.data.tokenize import (
     EncodeError,
@@ -83,7 +84,13 @@ def loaded(tmp_path_factory):
 
 @pytest.mark.real
 @pytest.mark.parametrize("whole", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["half", "whole"])
-@pytest.mark.parametrize(("template", "name"), [(t, n) for t, names in TOKENIZERS.items() for n in names])
+@pytest.mark.parametrize(
+    ("template", "name"),
+    long_but(
+        [("chatml", "smollm2"), ("deepseek-coder", "deepseek-coder-7b-base-v1.5"), ("mistral-v1", "v1")],
+        [(t, n) for t, names in TOKENIZERS.items() for n in names],
+    ),
+)
 def test_exactly_the_assistants_parts_train(template, name, whole, loaded):
     """Every call format, each with and without a thought; in the quick half each with one of both, in turns."""
     tokenizer = loaded(name)

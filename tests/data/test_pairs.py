@@ -160,7 +160,7 @@ def test_errors_say_what_to_do(tmp_path):
 
 
 def test_corruptions_of_real_answers_are_told_apart(tmp_path):
-    records = bfcl_records()[::4]
+    records = bfcl_records()[::8]
     write_records(tmp_path / "in", records)
     results = []
     for name, workers, rows in (("a", 1, 256), ("b", 2, 256), ("c", 1, 9)):

@@ -6,6 +6,7 @@ import pytest
 from tokenizers import AddedToken
 
 from tests import real_tokenizers, tiny_run
+from tests.cases import long_but
 from xlam_jax.data.pieces import Pieces
 from xlam_jax.data.tokenize import load_tokenizer
 
@@ -40,7 +41,11 @@ PARTS = [*_PLACES, "name", "BEGIN OF", "1", "23", "é", "日本", "'s", "'", "."
 
 
 @pytest.mark.parametrize(
-    "kind", ["tiny", "smollm2", "llama3", "mistral", "qwen-2.5", "deepseek-coder-7b-base-v1.5"]
+    "kind",
+    long_but(
+        ["tiny", "smollm2", "mistral"],
+        ["tiny", "smollm2", "llama3", "mistral", "qwen-2.5", "deepseek-coder-7b-base-v1.5"],
+    ),
 )
 def test_pieces_are_the_whole(kind, tmp_path):
     made = {

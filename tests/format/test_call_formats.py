@@ -111,7 +111,7 @@ def test_what_json_cannot_hold_is_refused(form):
 
 
 @every
-@examples(25)
+@examples(16)
 @given(calls, thoughts, st.randoms(use_true_random=False))
 def test_every_split(form, calls, thought, rng):
     if not stopless(calls, thought):
@@ -176,7 +176,7 @@ def test_broken_text_raises_parse_errors_only_and_alike_in_streams(form):
 
 
 @every
-@pytest.mark.parametrize("count", [200, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [80, pytest.param(1000, marks=pytest.mark.slow)])
 def test_soup_of_marks(form, count):
     rng = random.Random(1)
     for _ in range(count):

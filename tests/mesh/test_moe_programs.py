@@ -10,6 +10,7 @@ from jax.extend import core
 from jax.sharding import PartitionSpec as P
 from moe_cases import CFG, KINDS, SLACK, case, check, on_mesh, put, step
 
+from tests.cases import long_but
 from xlam_jax.errors import InputError
 from xlam_jax.models.experts import moe_ffn
 from xlam_jax.models.routing import route
@@ -90,7 +91,11 @@ CONTRACT = {
 
 
 @pytest.mark.optimised
-@pytest.mark.parametrize(("axis", "exchange"), CONTRACT, ids=str)
+@pytest.mark.parametrize(
+    ("axis", "exchange"),
+    long_but((("fsdp", "none"), ("expert", "gather"), ("expert", "all_to_all")), CONTRACT),
+    ids=str,
+)
 def test_communication_is_what_the_table_says(axis, exchange):
     mesh = on_mesh({axis: 8})
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tests import tiny
+from tests.cases import long_but
 from xlam_jax.models import decoder
 from xlam_jax.models.cross_entropy import chunked_cross_entropy
 from xlam_jax.models.named import named_config
@@ -83,16 +84,18 @@ def alone():
 
 @pytest.mark.parametrize(
     ("name", "sizes"),
-    [("tiny-mistral", sizes) for sizes in MESHES if len(sizes) != 2]
-    + [("tiny-llama-tied", MESHES[5])]
-    + [("tiny-mixtral", sizes) for sizes in MIXED]
-    + [("tiny-deepseek-v3", MIXED[1])]
-    # Both pairs are part of the meshes of three axes.
-    + [pytest.param("tiny-mistral", s, marks=pytest.mark.slow) for s in MESHES if len(s) == 2]
-    + [pytest.param("tiny-llama-tied", MESHES[4], marks=pytest.mark.slow)]
-    + [pytest.param("tiny-mixtral", s, marks=pytest.mark.slow) for s in EVERY if s not in MIXED]
-    + [pytest.param("tiny-deepseek-v2", s, marks=pytest.mark.slow) for s in MIXED]
-    + [pytest.param("tiny-deepseek-v3", s, marks=pytest.mark.slow) for s in (MIXED[0], MIXED[2])],
+    # Every axis with another; the long proofs have each alone, each pair and the other families.
+    long_but(
+        [
+            ("tiny-mistral", MESHES[5]),
+            ("tiny-llama-tied", MESHES[5]),
+            *(("tiny-mixtral", s) for s in MIXED[1:]),
+        ],
+        [("tiny-mistral", s) for s in MESHES]
+        + [("tiny-llama-tied", s) for s in MESHES[4:6]]
+        + [("tiny-mixtral", s) for s in (*MIXED, *(s for s in EVERY if s not in MIXED))]
+        + [(f"tiny-deepseek-v{n}", s) for n in (2, 3) for s in MIXED],
+    ),
     ids=lambda s: s if isinstance(s, str) else "x".join(f"{k}{v}" for k, v in s.items()),
 )
 def test_mesh_equals_one_device(name, sizes, alone):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests import tiny
+from tests.cases import long_but
 from xlam_jax.errors import InputError
 from xlam_jax.models import decoder
 from xlam_jax.models.blocks import attention_inputs
@@ -53,7 +54,7 @@ def close(a, b, rel):
         assert np.abs(x - y).max() <= rel * max(np.abs(y).max(), 1e-6), jax.tree_util.keystr(path)
 
 
-@pytest.mark.parametrize("name", ["tiny-llama-linear", "tiny-mistral"])
+@pytest.mark.parametrize("name", long_but(["tiny-mistral"], ["tiny-llama-linear", "tiny-mistral"]))
 def test_packed_equals_unpacked(name):
     cfg, params = model(name)
     texts = [batch(cfg, 1, n, seed=n)[0][0] for n in LENGTHS]

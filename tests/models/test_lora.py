@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests import tiny
+from tests.cases import long_but
 from xlam_jax.config import make_config
 from xlam_jax.errors import InputError
 from xlam_jax.models import lora as L
@@ -42,9 +43,7 @@ def run(params, cfg, **options):
     return logits(params, hidden, cfg)
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.slow) if n == "tiny-deepseek-v2" else n for n in NAMES]
-)
+@pytest.mark.parametrize("name", long_but(["tiny-mixtral"], NAMES))
 def test_merged_equals_unmerged(name):
     cfg = CONFIGS[name]
     params = tiny.params(cfg)
@@ -137,7 +136,7 @@ def test_counts():
     assert by_hand < count_params(cfg)
 
 
-@pytest.mark.parametrize("name", [*NAMES[:2], pytest.param("tiny-deepseek-v2", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", long_but(["tiny-mixtral"], NAMES))
 def test_a_mesh_of_eight_equals_one_device(name):
     cfg, lora = CONFIGS[name], L.LoraConfig(rank=4)
     mesh = make_mesh(MeshConfig(fsdp=2, expert=2, tensor=2))
@@ -160,6 +159,7 @@ def test_a_mesh_of_eight_equals_one_device(name):
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6), found[1], expected[1])
 
 
+@pytest.mark.slow
 def test_a_quantised_mixture_on_a_mesh_equals_one_device():
     pytest.importorskip("qwix", reason="pip install 'xlam-jax[quant]'")
     cfg, lora = CONFIGS["tiny-mixtral"], L.LoraConfig(rank=4, targets=("experts",), quantize="nf4")

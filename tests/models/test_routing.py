@@ -107,7 +107,8 @@ def test_padding_is_not_read_not_routed_not_counted():
     (_, r), grads = jax.value_and_grad(total, (0, 1), has_aux=True)(poisoned, router)
     alone = route(x[mask][None], router, cfg)
     np.testing.assert_array_equal(r.ids_BSK[mask], alone.ids_BSK[0])
-    np.testing.assert_array_equal(r.weights_BSK[mask], alone.weights_BSK[0])
+    # The router's product has another shape here, and its last bit depends on the processor.
+    np.testing.assert_allclose(r.weights_BSK[mask], alone.weights_BSK[0], rtol=1e-5)
     assert (r.ids_BSK[~mask] == 8).all() and (r.weights_BSK[~mask] == 0).all()
     np.testing.assert_array_equal(r.count_E, alone.count_E)
     np.testing.assert_allclose(r.prob_E, alone.prob_E, rtol=1e-6)

@@ -95,7 +95,8 @@ def test_what_has_no_collectives_is_left_alone():
 
 
 @pytest.mark.optimised
-@pytest.mark.parametrize("name", ["tiny-mixtral", pytest.param("tiny-deepseek-v2", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["tiny-mixtral", "tiny-deepseek-v2"])
 def test_collectives_of_the_training_step_cannot_meet_each_other(name):
     """The head is gathered and its gradient scattered over the devices that the experts use inside the loops."""
     cfg = named_config(name)

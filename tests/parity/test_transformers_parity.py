@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 
+from tests.cases import long_but
 from xlam_jax.models import decoder
 from xlam_jax.models.config import RopeScaling
 from xlam_jax.models.cross_entropy import chunked_cross_entropy
@@ -204,10 +205,18 @@ def test_load_balance_loss(name, padding):
 
 @pytest.mark.parametrize(
     "name",
-    [
-        *("llama-linear-rope", "mistral-window", "llama-tied", "qwen3", "mixtral", "deepseek-v3"),
-        pytest.param("deepseek-v2", marks=pytest.mark.slow),  # as V3 but for its router
-    ],
+    long_but(
+        ("mistral-window", "deepseek-v3"),
+        (
+            "llama-linear-rope",
+            "mistral-window",
+            "llama-tied",
+            "qwen3",
+            "mixtral",
+            "deepseek-v3",
+            "deepseek-v2",
+        ),
+    ),
 )
 def test_twenty_steps_of_adamw(name):
     cfg = CONFIGS[name]

@@ -1,6 +1,36 @@
+import inspect
+import json
+from pathlib import Path
+
 import pytest
 
 from tests import tiny_run
+from xlam_jax.training import loop
+from xlam_jax.training.setup import Work
+
+_STEPS: dict[str, object] = {}
+_DECIDE = {"model", "objective", "freeze", "freeze_layers", "lora", "batch", "optim", "mesh", "precision"}
+_DECIDE |= {"moe", "remat", "attention", "seed"}
+
+
+@pytest.fixture(autouse=True)
+def one_step_function_for_equal_settings(request, monkeypatch):
+    """Runs whose training step is the same program trace it once; tracing is half of what a tiny run costs.
+
+    Not in tests that replace parts of the trainer.
+    """
+    if "monkeypatch" in inspect.signature(request.function).parameters:
+        return
+
+    class Traced(Work):
+        def __init__(self, *args):
+            super().__init__(*args)
+            data = Path(self.config.data.train) / "manifest.json"
+            files = (Path(self.config.model) / "config.json", data)
+            key = [self.config.model_dump(mode="json", include=_DECIDE), *(f.read_text() for f in files)]
+            self.step_fn = _STEPS.setdefault(json.dumps(key), self.step_fn)
+
+    monkeypatch.setattr(loop, "Work", Traced)
 
 
 @pytest.fixture(scope="session")

@@ -84,6 +84,7 @@ def test_a_disk_that_fills_while_saving(settings, small_disk):
     assert_same_arrays(f"{settings['out']}/checkpoints/6", f"{whole}/checkpoints/6")
 
 
+@pytest.mark.slow  # the full disk above is the quick one
 def test_a_file_size_limit_is_a_full_disk(settings):
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))"
     process = start({**settings, "steps": 2}, limit)

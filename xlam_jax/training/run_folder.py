@@ -204,7 +204,8 @@ def plot_loss(run: Path, label: str) -> None:
     import matplotlib.pyplot as plt
 
     rows = read_metrics(run)
-    figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
+    figure, axes = plt.subplots(figsize=(8, 4.5))
+    figure.subplots_adjust(0.09, 0.12, 0.98, 0.92)  # a layout engine would draw everything twice
     for key, style in (("loss", "-"), ("eval_loss", "o-")):
         points = [(row["step"], row[key]) for row in rows if row.get(key) is not None]
         if points:
