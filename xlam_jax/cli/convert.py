@@ -81,7 +81,8 @@ def to_hf(
     src: _Source,
     dst: Annotated[Path, typer.Argument(metavar="DST", help="The Hugging Face folder to write.")],
     verify: Annotated[
-        bool, typer.Option("--verify", help="Load DST with transformers (needs torch) and compare logits.")
+        bool,
+        typer.Option("--verify", help="Compare logits with transformers on SRC and on DST (needs torch)."),
     ] = False,
     dtype: _DtypeOption = None,
     max_shard_size: _ShardSize = "5GB",
@@ -219,10 +220,12 @@ def _finish(
         f"{report.largest_shard / 2**20:.0f} MiB",
     ]
     if verify:
-        lines.append(
-            f"verified with transformers: relative logit difference {verify['relative']:.2g}, "
-            f"same first choice in {verify['argmax']:.1%} of {verify['tokens']} positions"
-        )
+        lines += [
+            f"verified with transformers on {name}: relative logit difference {found['relative']:.2g}, "
+            f"same first choice in {found['argmax']:.1%} of {found['tokens']} positions"
+            for name, found in ((src, verify["source"]), (dst, verify))
+            if found
+        ]
     out.print("\n".join(lines), highlight=False, soft_wrap=True)
 
 
