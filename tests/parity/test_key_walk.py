@@ -26,6 +26,8 @@ from xlam_jax.release import load_hf
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
+transformers.logging.set_verbosity_error()
+transformers.logging.disable_progress_bar()
 
 TOKENS = np.random.default_rng(0).integers(4, 256, (1, 40))
 ABSENT = object()
@@ -57,24 +59,31 @@ class World:
         self.base = self.theirs(values)
 
     def theirs(self, values):
-        """[S, V] of transformers on a folder of these values; its own numbers where no other shapes forbid."""
+        """[S, V] of transformers on a folder of these values; its tensors stay where they are what these say."""
         self.folder.mkdir(exist_ok=True)
-        path = self.folder / "config.json"
-        path.write_text(json.dumps(values))
-        model = transformers.AutoModelForCausalLM.from_config(
-            transformers.AutoConfig.from_pretrained(self.folder), dtype=torch.float32
-        )
+        (self.folder / "config.json").write_text(json.dumps(values))
+        whole = False
+        if (self.folder / "model.safetensors").is_file():
+            model, about = self.load(output_loading_info=True, ignore_mismatched_sizes=True)
+            whole = not any(about[k] for k in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+        if not whole:
+            self.write(values)
+            model = self.load()
+        with torch.no_grad():
+            return model.eval()(torch.from_numpy(TOKENS), return_dict=True).logits[0].numpy()
+
+    def load(self, **options):
+        return transformers.AutoModelForCausalLM.from_pretrained(self.folder, dtype=torch.float32, **options)
+
+    def write(self, values):
+        about = transformers.AutoConfig.from_pretrained(self.folder)
+        model = transformers.AutoModelForCausalLM.from_config(about, dtype=torch.float32)
         with torch.no_grad():
             for name, tensor in (*model.named_parameters(), *model.named_buffers()):
                 if "rotary" not in name:
                     tensor.copy_(numbers(name, tuple(tensor.shape)))
-        for old in self.folder.glob("*.safetensors*"):
-            old.unlink()
         model.save_pretrained(self.folder)
-        path.write_text(json.dumps(values))
-        model = transformers.AutoModelForCausalLM.from_pretrained(self.folder, dtype=torch.float32).eval()
-        with torch.no_grad():
-            return model(torch.from_numpy(TOKENS), return_dict=True).logits[0].numpy()
+        (self.folder / "config.json").write_text(json.dumps(values))
 
     def ours(self):
         """[S, V] of this package on the folder as it is."""
@@ -92,23 +101,18 @@ class World:
         values = {k: v for k, v in (self.values | change).items() if v is not ABSENT}
         try:
             config_from_hf(values)
+            try:
+                theirs = self.theirs(values)
+            except Exception as e:
+                return f"torch: {type(e).__name__}"
+            ours = self.ours()
         except InputError as e:
             return "refused" if any(word in str(e) for word in change) else f"silent: refused unnamed: {e}"
-        try:
-            theirs = self.theirs(values)
-        except Exception as e:
-            return f"torch: {type(e).__name__}"
-        ours = self.ours()
         apart = np.abs(ours - theirs).max() / np.abs(theirs).max()
-        if not apart < 2e-5:
+        if not apart < 1e-4:
             return f"silent: apart by {apart:.2g}"
         moved = self.base.shape != theirs.shape or np.abs(theirs - self.base).max() > 1e-4
         return "read" if moved else "inert"
-
-
-@jax.jit
-def _hidden_sum(x):
-    return x.sum()
 
 
 def _ours(params, tokens, cfg):
@@ -125,12 +129,18 @@ def _ours(params, tokens, cfg):
 def keys_of(family):
     """Name -> annotation of everything that the class, its base, its readers or this package know."""
     kind = type(transformers.AutoConfig.for_model(family))
-    hints = typing.get_type_hints(kind)
+    hints = typing.get_type_hints(kind, localns={"torch": torch})
     found = {f.name: hints[f.name] for f in dataclasses.fields(kind)}
     found |= dict.fromkeys(kind.attribute_map, int)
-    others = {*READ[family], *ALIASES.get(family, {}), *INERT, *FAMILY_INERT.get(family, {}), *ELSEWHERE}
+    others = {*READ[family], *ALIASES.get(family, {}), *FAMILY_INERT.get(family, {}), *ELSEWHERE}
+    if family == "llama":  # what no class names is dropped by the base of all of them
+        others |= set(INERT)
     found |= {name: typing.Any for name in sorted(others) if name not in found}
-    return {name: hint for name, hint in found.items() if name not in ("model_type", "rope_parameters", "rope_scaling")}
+    return {
+        name: hint
+        for name, hint in found.items()
+        if name not in ("model_type", "rope_parameters", "rope_scaling")
+    }
 
 
 def changed(name, now, hint):
@@ -156,7 +166,9 @@ def changes_of(family, values):
     for name, hint in keys_of(family).items():
         now = values.get(name, READ[family][name].absent if name in READ[family] else None)
         yield name, {name: changed(name, now, hint)}
-        yield f"{name}: null", {name: None}
+        # Of what no class of these families has, one family's null is as good as another's.
+        if name not in INERT and (family == "llama" or name in READ[family] or name not in ELSEWHERE):
+            yield f"{name}: null", {name: None}
         if name in values:
             yield f"{name}: absent", {name: ABSENT}
 
@@ -168,7 +180,11 @@ def rope_changes(values):
     for key in ("type", *RopeParameters.__annotations__):
         now = values["rope_parameters"].get(key, {"truncate": True}.get(key))
         other = {
-            "rope_type": "default", "type": "default", "mrope_section": [4, 4], "short_factor": [1.0], "long_factor": [1.0],
+            "rope_type": "default",
+            "type": "default",
+            "mrope_section": [4, 4],
+            "short_factor": [1.0],
+            "long_factor": [1.0],
         }.get(key, changed(key, now, float if now is None else type(now)))
         if other == "gelu":
             other = 0.5
@@ -192,7 +208,9 @@ def table(rows):
     """Prints the counts, and every line that is not plainly right."""
     for title, found in rows.items():
         counts = collections.Counter(v.split(":")[0] for v in found.values())
-        print(f"\n{title:<18} {len(found):4} changes:", ", ".join(f"{n} {k}" for k, n in sorted(counts.items())))
+        print(
+            f"\n{title:<18} {len(found):4} changes:", ", ".join(f"{n} {k}" for k, n in sorted(counts.items()))
+        )
         for shown, verdict in found.items():
             if verdict.startswith(("silent", "torch")):
                 print(f"    {shown}: {verdict}")
@@ -204,7 +222,7 @@ def test_no_key_is_silent(tmp_path, family):
     values = config_to_hf(tiny(family))
     found = walk(World(tmp_path / "m", values), changes_of(family, values))
     table({family: found})
-    assert len(found) > 100 and {v.split(":")[0] for v in found.values()} >= {"read", "inert", "refused"}
+    assert len(found) > 80 and {v.split(":")[0] for v in found.values()} >= {"read", "inert", "refused"}
     assert not [line for line in found.items() if line[1].startswith("silent")]
 
 
@@ -214,7 +232,9 @@ def test_no_key_is_silent(tmp_path, family):
 def test_no_rotary_key_is_silent(tmp_path, family, kind):
     if family != "llama" and kind != "yarn":
         pytest.skip("one family is enough for what has no part of its own")
-    cfg = tiny(family).replace(rope_scaling=ROPES[kind], max_position_embeddings=24 if kind == "dynamic" else 64)
+    cfg = tiny(family).replace(
+        rope_scaling=ROPES[kind], max_position_embeddings=24 if kind == "dynamic" else 64
+    )
     values = config_to_hf(cfg)
     found = walk(World(tmp_path / "m", values), rope_changes(values))
     table({f"{family}, {kind}": found})

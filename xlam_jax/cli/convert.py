@@ -210,6 +210,7 @@ def _finish(
     result = {**report.to_json(), "source": str(src), "folder": str(dst)}
     result["peak_over_largest_shard"] = report.peak_bytes / report.largest_shard
     result |= {"verify": verify} if verify else {}
+    result["unread_keys"] = _unread(src)
     write_json(json_file, result)
     weights = sum(report.shards.values())
     lines = [
@@ -226,7 +227,16 @@ def _finish(
             for name, found in ((src, verify["source"]), (dst, verify))
             if found
         ]
+    if result["unread_keys"]:
+        lines.append(f"config.json: no model of this type reads {', '.join(result['unread_keys'])}")
     out.print("\n".join(lines), highlight=False, soft_wrap=True)
+
+
+def _unread(src: Path) -> list[str]:
+    from xlam_jax.release.hf_in import unread_keys
+    from xlam_jax.release.native import inspect
+
+    return [] if src.suffix == ".gguf" else unread_keys(inspect(src).folder)
 
 
 def _check_dst(src: Path, dst: Path, overwrite: bool) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from xlam_jax.errors import InputError
 from xlam_jax.models.config import FAMILIES, LatentConfig, ModelConfig, MoeConfig, RopeScaling
-from xlam_jax.models.hf_keys import settle
+from xlam_jax.models.hf_keys import settle, shown
 from xlam_jax.models.hf_rope import rope_from_hf, rope_to_hf
 
 _CLASSES = {
@@ -39,7 +39,9 @@ def config_from_hf(values: dict[str, Any], where: str = "config.json") -> ModelC
     family = values.get("model_type")
     if family not in FAMILIES:
         raise InputError(
-            f"model_type {family!r} is not supported", where=where, hint=f"supported: {', '.join(FAMILIES)}"
+            f"model_type {shown(family)} is not supported",
+            where=where,
+            hint=f"supported: {', '.join(FAMILIES)}",
         )
     v = settle(values, where)
     try:
@@ -60,9 +62,9 @@ def _config(
     latent = _latent_from_hf(v) if family.startswith("deepseek") else None
     if latent and v["num_key_value_heads"] not in (None, heads):
         raise InputError(
-            f"num_key_value_heads={v['num_key_value_heads']} is not supported",
+            f"num_key_value_heads={v['num_key_value_heads']} beside num_attention_heads={heads} is not supported",
             where=where,
-            hint=f"latent attention has one per head: {heads}",
+            hint="latent attention has one per head",
         )
     if v["pad_token_id"] is not None and v["pad_token_id"] >= vocab:
         raise InputError(

@@ -98,6 +98,7 @@ def _sized(length: int, kv_heads: int | None, theta: float = 1e4) -> dict[str, K
 
 
 _HEAD_DIM = {"head_dim": Key(_SIZE, None, null=True)}
+_READ_HEAD_DIM = {"head_dim": Key(_SIZE, None)}  # where transformers takes a null for a width
 _LAYER_TYPES = {"layer_types": Key("a list", None, null=True)}
 _QWEN_MOE_BLOCK = {
     "num_experts": Key(_SIZE, 128),
@@ -129,10 +130,11 @@ READ: dict[str, dict[str, Key]] = {
         "num_experts_per_tok": Key(_SIZE, 2),
         "router_aux_loss_coef": Key(_AMOUNT, 0.001),
     },
-    "qwen2": _COMMON | _HEAD_DIM | _sized(32768, 32) | _tokens(None, None) | _LAYER_TYPES | _off("use_sliding_window"),
-    "qwen3": _COMMON | {"head_dim": Key(_SIZE, 128, null=True)} | _sized(32768, 32) | _tokens(None, None) | _LAYER_TYPES
+    "qwen2": _COMMON | _READ_HEAD_DIM | _sized(32768, 32) | _tokens(None, None) | _LAYER_TYPES
+        | _off("use_sliding_window"),
+    "qwen3": _COMMON | {"head_dim": Key(_SIZE, 128)} | _sized(32768, 32) | _tokens(None, None) | _LAYER_TYPES
         | _off("use_sliding_window", "attention_bias"),
-    "qwen3_moe": _COMMON | _HEAD_DIM | _sized(32768, 4) | _tokens(None, None) | _QWEN_MOE_BLOCK
+    "qwen3_moe": _COMMON | _READ_HEAD_DIM | _sized(32768, 4) | _tokens(None, None) | _QWEN_MOE_BLOCK
         | _off("use_sliding_window", "attention_bias"),
     "deepseek_v2": _COMMON | _sized(2048, None) | _tokens(1, 2) | _LATENT
         | _off("attention_bias", "mlp_bias", "norm_topk_prob") | {
@@ -227,7 +229,7 @@ FAMILY_INERT: dict[str, dict[str, str]] = {
 
 _OFF_VALUES = (None, False, 0, 0.0, [], {})
 ELSEWHERE: dict[str, tuple[Any, ...]] = {
-    "is_causal": (None, True),
+    "is_causal": (True,),
     "partial_rotary_factor": (None, 1, 1.0),
     "attention_bias": (None, False),
     "logits_scaling": (None, 1, 1.0),
@@ -267,12 +269,16 @@ def unknown_keys(values: dict[str, Any]) -> list[str]:
     return sorted(key for key in values if key not in known and not key.startswith("_"))
 
 
+def shown(value: Any) -> str:
+    """A value as a message shows it, on one line."""
+    return repr(value) if len(repr(value)) < 60 else repr(value)[:57] + "..."
+
+
 def check_kind(key: str, value: Any, kind: str, where: str) -> None:
     """Raises InputError unless `value` is of a kind of `_KINDS`."""
     if not _KINDS[kind](value):
-        shown = repr(value) if len(repr(value)) < 60 else repr(value)[:57] + "..."
         raise InputError(
-            f"{key} must be {kind}, found {shown}",
+            f"{key} must be {kind}, found {shown(value)}",
             where=where,
             hint="mend the file, or take it from the model's release",
         )
@@ -295,7 +301,9 @@ def _settled(key: str, about: Key, values: dict[str, Any], where: str) -> Any:
     check_kind(key, value, about.kind, where)
     if about.only and value not in about.only:
         supported = " or ".join(map(repr, about.only))
-        raise InputError(f"{key}={value!r} is not supported", where=where, hint=f"supported: {supported}")
+        raise InputError(
+            f"{key}={shown(value)} is not supported", where=where, hint=f"supported: {supported}"
+        )
     return value
 
 
@@ -305,7 +313,7 @@ def _one_name(values: dict[str, Any], aliases: dict[str, str], where: str) -> di
             continue
         if values.get(name, values[alias]) != values[alias]:
             raise InputError(
-                f"{name}={values[name]!r} and {alias}={values[alias]!r} are two names of one size",
+                f"{name}={shown(values[name])} and {alias}={shown(values[alias])} are two names of one size",
                 where=where,
                 hint=f"leave {alias} out",
             )
@@ -320,7 +328,7 @@ def _refuse_elsewhere(values: dict[str, Any], family: str, where: str) -> None:
             free = (*free, ["full_attention"] * len(value or ()) if isinstance(value, list | None) else None)
         if value not in free and not (key == "attention_bias" and family == "qwen2"):
             raise InputError(
-                f"{key}={values[key]!r} is not supported",
+                f"{key}={shown(values[key])} is not supported",
                 where=where,
                 hint=f"a {family} model has no such part",
             )

@@ -14,7 +14,7 @@ from typing import Any
 
 from xlam_jax.errors import InputError
 from xlam_jax.models.config import ROPE_KEYS, RopeScaling
-from xlam_jax.models.hf_keys import check_kind
+from xlam_jax.models.hf_keys import check_kind, shown
 
 _POSITIVE = "a positive number"
 _KINDS = {
@@ -84,7 +84,7 @@ def _read(
         return theta, None
     if kind not in ROPE_KEYS:
         raise InputError(
-            f"RoPE type {kind!r} is not supported",
+            f"RoPE type {shown(kind)} is not supported",
             where=where,
             hint="supported: default, " + ", ".join(ROPE_KEYS),
         )
@@ -99,7 +99,7 @@ def _read(
         trained = extra.setdefault("original_max_position_embeddings", length)
         if values.get("original_max_position_embeddings", trained) != trained:
             raise InputError(
-                f"original_max_position_embeddings is {values['original_max_position_embeddings']} at the top "
+                f"original_max_position_embeddings is {shown(values['original_max_position_embeddings'])} at the top "
                 f"level, which transformers prefers, and {trained} for {name}",
                 where=where,
                 hint="write the same number in both places",
@@ -116,19 +116,19 @@ def _read(
     return theta, RopeScaling(kind, float(factor), **extra)
 
 
-def _check(shown: str, key: str, value: Any, where: str) -> None:
+def _check(name: str, key: str, value: Any, where: str) -> None:
     if key in ("rope_type", "type"):
-        check_kind(shown, value, "a text", where)
+        check_kind(name, value, "a text", where)
     elif key in _KINDS:
         if value is not None or key == "rope_theta":
-            check_kind(shown, value, _KINDS[key], where)
+            check_kind(name, value, _KINDS[key], where)
     elif key == "partial_rotary_factor" and value in (None, 1):
         return
     elif key not in _INERT:
         known = ("rope_type", "partial_rotary_factor", *_KINDS)
         close = difflib.get_close_matches(key, known, 1)
         hint = f"did you mean {close[0]}?" if close and close[0] != key else f"known: {', '.join(known)}"
-        raise InputError(f"{shown}={value!r} is not supported", where=where, hint=hint)
+        raise InputError(f"{name}={shown(value)} is not supported", where=where, hint=hint)
 
 
 def rope_to_hf(theta: float, scaling: RopeScaling | None) -> dict[str, Any]:
