@@ -8,6 +8,7 @@ not be is `silent`: both load, and the logits differ.
 import collections
 import dataclasses
 import json
+import re
 import typing
 import zlib
 
@@ -102,7 +103,7 @@ class World:
             self.ours_of[key] = np.asarray(_ours(params, jnp.asarray(TOKENS), cfg))
         return self.ours_of[key]
 
-    def verdict(self, change):
+    def verdict(self, shown, change):
         values = {k: v for k, v in (self.values | change).items() if v is not ABSENT}
         try:
             config_from_hf(values)
@@ -112,7 +113,8 @@ class World:
                 return f"torch: {type(e).__name__}"
             ours = self.ours()
         except InputError as e:
-            return "refused" if any(word in str(e) for word in change) else f"silent: refused unnamed: {e}"
+            names = {*change, *re.findall(r"\.(\w+)", shown)}
+            return "refused" if any(name in str(e) for name in names) else f"silent: refused unnamed: {e}"
         apart = np.abs(ours - theirs).max() / np.abs(theirs).max()
         if not apart < 1e-4:
             return f"silent: apart by {apart:.2g}"
@@ -208,7 +210,7 @@ def walk(world, changes):
     """Verdict of each change."""
     found = {}
     for shown, change in changes:
-        found[shown] = world.verdict(change)
+        found[shown] = world.verdict(shown, change)
         if found[shown].startswith(("silent", "torch")):
             print(shown, found[shown], flush=True)
     return found

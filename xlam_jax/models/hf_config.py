@@ -66,6 +66,12 @@ def _config(
             where=where,
             hint="latent attention has one per head",
         )
+    if family == "deepseek_v3" and v["head_dim"] not in (None, v["qk_rope_head_dim"]):
+        raise InputError(  # it overrides the rotated width in transformers, whose sum then has no meaning
+            f"head_dim={v['head_dim']} beside qk_rope_head_dim={v['qk_rope_head_dim']} is not supported",
+            where=where,
+            hint="leave head_dim out",
+        )
     if v["pad_token_id"] is not None and v["pad_token_id"] >= vocab:
         raise InputError(
             f"pad_token_id={v['pad_token_id']} is beyond the vocabulary of {vocab}", where=where, hint="null"

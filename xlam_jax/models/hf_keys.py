@@ -149,7 +149,7 @@ READ: dict[str, dict[str, Key]] = {
         "topk_method": Key(_TEXT, "greedy", only=("greedy", "group_limited_greedy")),
         "scoring_func": Key(_TEXT, "softmax", only=("softmax",)),
     },
-    "deepseek_v3": _COMMON | _sized(4096, 128) | _tokens(0, 1) | _LATENT | _off("attention_bias") | {
+    "deepseek_v3": _COMMON | _READ_HEAD_DIM | _sized(4096, 128) | _tokens(0, 1) | _LATENT | _off("attention_bias") | {
         "n_routed_experts": Key(_SIZE, 256),
         "num_experts_per_tok": Key(_SIZE, 8),
         "moe_intermediate_size": Key(_SIZE, 2048),
@@ -214,18 +214,20 @@ INERT: dict[str, str] = {
 """Key of any family -> why no logit depends on it. Names with a leading underscore are transformers' own."""
 
 _ROUTER_OUT = {"output_router_logits": _CALL}
-_MLA_HEAD = {"head_dim": "follows from qk_rope_head_dim", "qk_head_dim": "follows from its two parts"}
+_LATENT_INERT = _ROUTER_OUT | {
+    "qk_head_dim": "follows from its two parts",
+    "seq_aux": "how the load-balance loss was summed",
+}
+_DRAFTS = "layers that draft tokens; they add nothing to the logits"
 _WINDOWS = {"sliding_window": _WINDOW, "max_window_layers": _WINDOW}
 FAMILY_INERT: dict[str, dict[str, str]] = {
     "mixtral": _ROUTER_OUT | {"router_jitter_noise": _NOISE},
     "qwen2": _WINDOWS,
     "qwen3": _WINDOWS,
     "qwen3_moe": _WINDOWS | _ROUTER_OUT,
-    "deepseek_v2": _ROUTER_OUT | _MLA_HEAD | {"seq_aux": "how the load-balance loss was summed"},
-    "deepseek_v3": _ROUTER_OUT | _MLA_HEAD | dict.fromkeys(
-        ("num_nextn_predict_layers", "num_mtp_layers"), "layers that draft tokens; they add nothing to the logits"
-    ) | {"seq_aux": "how the load-balance loss was summed"},
-}  # fmt: skip
+    "deepseek_v2": _LATENT_INERT | {"head_dim": "follows from qk_rope_head_dim"},
+    "deepseek_v3": _LATENT_INERT | {"num_nextn_predict_layers": _DRAFTS, "num_mtp_layers": _DRAFTS},
+}
 
 _OFF_VALUES = (None, False, 0, 0.0, [], {})
 ELSEWHERE: dict[str, tuple[Any, ...]] = {
