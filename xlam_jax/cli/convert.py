@@ -81,7 +81,8 @@ def to_hf(
     src: _Source,
     dst: Annotated[Path, typer.Argument(metavar="DST", help="The Hugging Face folder to write.")],
     verify: Annotated[
-        bool, typer.Option("--verify", help="Load DST with transformers (needs torch) and compare logits.")
+        bool,
+        typer.Option("--verify", help="Compare logits with transformers on SRC and on DST (needs torch)."),
     ] = False,
     dtype: _DtypeOption = None,
     max_shard_size: _ShardSize = "5GB",
@@ -209,6 +210,7 @@ def _finish(
     result = {**report.to_json(), "source": str(src), "folder": str(dst)}
     result["peak_over_largest_shard"] = report.peak_bytes / report.largest_shard
     result |= {"verify": verify} if verify else {}
+    result["unread_keys"] = _unread(src)
     write_json(json_file, result)
     weights = sum(report.shards.values())
     lines = [
@@ -219,11 +221,22 @@ def _finish(
         f"{report.largest_shard / 2**20:.0f} MiB",
     ]
     if verify:
-        lines.append(
-            f"verified with transformers: relative logit difference {verify['relative']:.2g}, "
-            f"same first choice in {verify['argmax']:.1%} of {verify['tokens']} positions"
-        )
+        lines += [
+            f"verified with transformers on {name}: relative logit difference {found['relative']:.2g}, "
+            f"same first choice in {found['argmax']:.1%} of {found['tokens']} positions"
+            for name, found in ((src, verify["source"]), (dst, verify))
+            if found
+        ]
+    if result["unread_keys"]:
+        lines.append(f"config.json: no model of this type reads {', '.join(result['unread_keys'])}")
     out.print("\n".join(lines), highlight=False, soft_wrap=True)
+
+
+def _unread(src: Path) -> list[str]:
+    from xlam_jax.release.hf_in import unread_keys
+    from xlam_jax.release.native import inspect
+
+    return [] if src.suffix == ".gguf" else unread_keys(inspect(src).folder)
 
 
 def _check_dst(src: Path, dst: Path, overwrite: bool) -> None:

@@ -30,6 +30,7 @@ class RopeScaling:
       low_freq_factor, high_freq_factor: of `llama3`.
       beta_fast, beta_slow, attention_factor, mscale, mscale_all_dim: of `yarn`; an `attention_factor` of None
         follows from the others.
+      truncate: of `yarn`: the ends of its ramp are whole pairs.
 
     Raises:
       InputError: unknown type, a factor that is not positive, or a key that the type needs.
@@ -45,6 +46,7 @@ class RopeScaling:
     attention_factor: float | None = None
     mscale: float | None = None
     mscale_all_dim: float | None = None
+    truncate: bool = True
 
     def __post_init__(self) -> None:
         if self.type not in ROPE_KEYS:
@@ -56,7 +58,7 @@ class RopeScaling:
             raise InputError(f"RoPE factor must be positive, found {self.factor!r}")
         missing = [key for key in ROPE_KEYS[self.type] if not getattr(self, key)]
         if missing:
-            raise InputError(f"{self.type} RoPE without {', '.join(missing)}", where="rope_scaling")
+            raise InputError(f"{self.type} RoPE without {', '.join(missing)} (rope_scaling)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,11 +125,13 @@ class MoeConfig:
             )
         if self.num_experts % self.n_group or not 1 <= self.topk_group <= self.n_group:
             raise InputError(
-                f"{self.num_experts} experts in {self.n_group} groups, {self.topk_group} of them chosen: "
-                "groups must be equal, and as many at least as are chosen"
+                f"{self.num_experts} experts in {self.n_group} groups (n_group), {self.topk_group} of them chosen "
+                "(topk_group): groups must be equal, and as many at least as are chosen"
             )
         if self.topk_group * (self.num_experts // self.n_group) < self.experts_per_token:
-            raise InputError("the chosen groups hold fewer experts than experts_per_token")
+            raise InputError(
+                "the chosen groups (n_group, topk_group) hold fewer experts than experts_per_token"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -196,7 +200,7 @@ class ModelConfig:
         if self.latent and self.head_dim != self.latent.nope_head_dim + self.latent.rope_head_dim:
             raise InputError(f"head_dim ({self.head_dim}) must be the sum of the latent head's two parts")
         if self.moe and self.moe.first_dense_layers >= self.num_layers:
-            raise InputError(f"all {self.num_layers} layers are dense; leave moe out")
+            raise InputError(f"all {self.num_layers} layers are dense (first_k_dense_replace)")
 
     @property
     def eos_token_id(self) -> int | None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
+import re
 from typing import Any
 
 from xlam_jax.errors import InputError
-from xlam_jax.models.config import FAMILIES, ROPE_KEYS, LatentConfig, ModelConfig, MoeConfig, RopeScaling
+from xlam_jax.models.config import FAMILIES, LatentConfig, ModelConfig, MoeConfig, RopeScaling
+from xlam_jax.models.hf_keys import settle, shown
+from xlam_jax.models.hf_rope import rope_from_hf, rope_to_hf
 
 _CLASSES = {
     "llama": "LlamaForCausalLM",
@@ -18,149 +20,156 @@ _CLASSES = {
     "deepseek_v2": "DeepseekV2ForCausalLM",
     "deepseek_v3": "DeepseekV3ForCausalLM",
 }
-# Keys that only the named value is computed for; absent means that value.
-_FIXED: dict[str, dict[str, Any]] = {
-    "": {"hidden_act": "silu", "mlp_bias": False},
-    "qwen2": {"use_sliding_window": False},
-    "qwen3": {"use_sliding_window": False, "attention_bias": False},
-    "qwen3_moe": {"use_sliding_window": False, "attention_bias": False, "decoder_sparse_step": 1},
-    "deepseek_v2": {"attention_bias": False, "moe_layer_freq": 1},
-    "deepseek_v3": {"attention_bias": False, "moe_layer_freq": 1, "rope_interleave": True},
-    "llama": {"attention_bias": False},
+
+# What an error of ModelConfig and its parts names, as config.json has it.
+_OUR_NAMES = {
+    "num_layers": "num_hidden_layers",
+    "num_heads": "num_attention_heads",
+    "num_kv_heads": "num_key_value_heads",
+    "experts_per_token": "num_experts_per_tok",
 }
-
-
-class _Reader:
-    def __init__(self, values: dict[str, Any], where: str):
-        self.values, self.where = values, where
-
-    def need(self, key: str) -> Any:
-        if self.values.get(key) is None:
-            raise InputError(
-                f"key {key!r} is missing", where=self.where, hint="take config.json from the model's release"
-            )
-        return self.values[key]
-
-    def get(self, key: str, default: Any = None) -> Any:
-        found = self.values.get(key)
-        return default if found is None else found
 
 
 def config_from_hf(values: dict[str, Any], where: str = "config.json") -> ModelConfig:
     """Reads the mapping of a Hugging Face config.json (transformers 4 or 5 spelling).
 
     Raises:
-      InputError: a model type, RoPE type, activation or bias that is not computed here, or a missing key.
+      InputError: a model type or a value that is not computed here, a value of the wrong kind, a missing key.
     """
     family = values.get("model_type")
     if family not in FAMILIES:
         raise InputError(
-            f"model_type {family!r} is not supported", where=where, hint=f"supported: {', '.join(FAMILIES)}"
+            f"model_type {shown(family)} is not supported",
+            where=where,
+            hint=f"supported: {', '.join(FAMILIES)}",
         )
-    for key, right in (_FIXED[""] | _FIXED.get(family, {})).items():
-        if values.get(key, right) not in (right, None):
-            raise InputError(
-                f"{key}={values[key]!r} is not supported", where=where, hint=f"supported: {right!r}"
-            )
-    if values.get("mlp_only_layers"):
+    v = settle(values, where)
+    try:
+        return _config(family, v, rope_from_hf(v, values, where), where)
+    except InputError as e:  # of a config class here, which says its own names and knows no file
+        if e.where:
+            raise
+        what = re.sub(r"\b(" + "|".join(_OUR_NAMES) + r")\b", lambda m: _OUR_NAMES[m[0]], e.what)
         raise InputError(
-            "plain layers among the experts are not supported", where=f"{where}: mlp_only_layers"
+            what, where=where, hint=e.hint or "mend it, or take it from the model's release"
+        ) from e
+
+
+def _config(
+    family: str, v: dict[str, Any], rope: tuple[float, RopeScaling | None], where: str
+) -> ModelConfig:
+    heads, hidden, vocab = v["num_attention_heads"], v["hidden_size"], v["vocab_size"]
+    latent = _latent_from_hf(v) if family.startswith("deepseek") else None
+    if latent and v["num_key_value_heads"] not in (None, heads):
+        raise InputError(
+            f"num_key_value_heads={v['num_key_value_heads']} beside num_attention_heads={heads} is not supported",
+            where=where,
+            hint="latent attention has one per head",
         )
-    read = _Reader(values, where)
-    theta, scaling = _rope_from_hf(values, where)
-    heads, hidden = read.need("num_attention_heads"), read.need("hidden_size")
-    latent = _latent_from_hf(read) if family.startswith("deepseek") else None
-    head_dim = (
-        latent.nope_head_dim + latent.rope_head_dim if latent else read.get("head_dim", hidden // heads)
-    )
-    eos = values.get("eos_token_id")
-    # Llama configs may carry a stray sliding_window; only Mistral's attention reads it. A Mistral config
-    # without the key means the class default of transformers, 4096; Mixtral's default is none.
-    window = {"mistral": values.get("sliding_window", 4096), "mixtral": values.get("sliding_window")}.get(
-        family
-    )
+    if family == "deepseek_v3" and v["head_dim"] not in (None, v["qk_rope_head_dim"]):
+        raise InputError(  # it overrides the rotated width in transformers, whose sum then has no meaning
+            f"head_dim={v['head_dim']} beside qk_rope_head_dim={v['qk_rope_head_dim']} is not supported",
+            where=where,
+            hint="leave head_dim out",
+        )
+    if v["pad_token_id"] is not None and v["pad_token_id"] >= vocab:
+        raise InputError(
+            f"pad_token_id={v['pad_token_id']} is beyond the vocabulary of {vocab}", where=where, hint="null"
+        )
+    eos = v["eos_token_id"]
     return ModelConfig(
         family=family,
-        vocab_size=read.need("vocab_size"),
+        vocab_size=vocab,
         hidden_size=hidden,
-        intermediate_size=read.need("intermediate_size"),
-        num_layers=read.need("num_hidden_layers"),
+        intermediate_size=v["intermediate_size"],
+        num_layers=v["num_hidden_layers"],
         num_heads=heads,
-        num_kv_heads=heads if latent else read.get("num_key_value_heads", heads),
-        head_dim=head_dim,
-        rms_norm_eps=float(read.need("rms_norm_eps")),
-        rope_theta=theta,
-        rope_scaling=scaling,
-        sliding_window=window,
+        num_kv_heads=v["num_key_value_heads"] or heads,
+        head_dim=latent.nope_head_dim + latent.rope_head_dim if latent else v["head_dim"] or hidden // heads,
+        rms_norm_eps=float(v["rms_norm_eps"]),
+        rope_theta=rope[0],
+        rope_scaling=rope[1],
+        sliding_window=_window(v, where),
         attention_bias=family == "qwen2",
         qk_norm=family in ("qwen3", "qwen3_moe"),
         latent=latent,
-        moe=_MOE_FROM_HF[family](read) if family in _MOE_FROM_HF else None,
-        tie_embeddings=bool(values.get("tie_word_embeddings", False)),
-        max_position_embeddings=read.need("max_position_embeddings"),
-        bos_token_id=values.get("bos_token_id"),
+        moe=_MOE_FROM_HF[family](v, where) if family in _MOE_FROM_HF else None,
+        tie_embeddings=v["tie_word_embeddings"],
+        max_position_embeddings=v["max_position_embeddings"],
+        bos_token_id=v["bos_token_id"],
         eos_token_ids=tuple(eos) if isinstance(eos, list | tuple) else () if eos is None else (eos,),
-        pad_token_id=values.get("pad_token_id"),
-        initializer_range=float(values.get("initializer_range", 0.02)),
+        pad_token_id=v["pad_token_id"],
+        initializer_range=float(v["initializer_range"]),
     )
 
 
-def _latent_from_hf(read: _Reader) -> LatentConfig:
+def _window(v: dict[str, Any], where: str) -> int | None:
+    """The window of all layers. Llama configs may carry a stray one, which no reader looks at; Qwen's is refused
+    where it is on; a Mistral config with layer types is read layer by layer, as a Ministral."""
+    window, layers = v.get("sliding_window"), v["num_hidden_layers"]
+    types = v.get("layer_types")
+    if types is None:
+        return window
+    kinds = set(map(str, types))
+    if len(types) == layers and kinds == {"full_attention"}:
+        return None
+    if len(types) == layers and kinds == {"sliding_attention"} and window:
+        return window
+    raise InputError(
+        f"layer_types={', '.join(sorted(kinds))} for {len(types)} of {layers} layers is not supported",
+        where=f"{where}: layer_types",
+        hint="every layer must be full_attention" + (", or every one sliding_attention" if window else ""),
+    )
+
+
+def _latent_from_hf(v: dict[str, Any]) -> LatentConfig:
     return LatentConfig(
-        kv_rank=read.need("kv_lora_rank"),
-        nope_head_dim=read.need("qk_nope_head_dim"),
-        rope_head_dim=read.need("qk_rope_head_dim"),
-        v_head_dim=read.need("v_head_dim"),
-        q_rank=read.get("q_lora_rank"),
+        kv_rank=v["kv_lora_rank"],
+        nope_head_dim=v["qk_nope_head_dim"],
+        rope_head_dim=v["qk_rope_head_dim"],
+        v_head_dim=v["v_head_dim"],
+        q_rank=v["q_lora_rank"],
     )
 
 
-def _mixtral_moe(read: _Reader) -> MoeConfig:
+def _mixtral_moe(v: dict[str, Any], where: str) -> MoeConfig:
     return MoeConfig(
-        num_experts=read.need("num_local_experts"),
-        experts_per_token=read.need("num_experts_per_tok"),
-        intermediate_size=read.need("intermediate_size"),
-        aux_loss_coef=float(read.get("router_aux_loss_coef", 0.001)),
+        num_experts=v["num_local_experts"],
+        experts_per_token=v["num_experts_per_tok"],
+        intermediate_size=v["intermediate_size"],
+        aux_loss_coef=float(v["router_aux_loss_coef"]),
     )
 
 
-def _qwen3_moe(read: _Reader) -> MoeConfig:
+def _qwen3_moe(v: dict[str, Any], where: str) -> MoeConfig:
     return MoeConfig(
-        num_experts=read.get("num_experts") or read.need("num_local_experts"),
-        experts_per_token=read.need("num_experts_per_tok"),
-        intermediate_size=read.need("moe_intermediate_size"),
-        norm_topk=bool(read.get("norm_topk_prob", False)),
-        aux_loss_coef=float(read.get("router_aux_loss_coef", 0.001)),
+        num_experts=v["num_experts"],
+        experts_per_token=v["num_experts_per_tok"],
+        intermediate_size=v["moe_intermediate_size"],
+        norm_topk=v["norm_topk_prob"],
+        aux_loss_coef=float(v["router_aux_loss_coef"]),
     )
 
 
-def _deepseek_moe(read: _Reader) -> MoeConfig:
-    v3 = read.values["model_type"] == "deepseek_v3"
-    method = read.get("topk_method", "noaux_tc" if v3 else "greedy")
-    known = ("noaux_tc",) if v3 else ("greedy", "group_limited_greedy")
-    scoring = read.get("scoring_func", "sigmoid" if v3 else "softmax")
-    if method not in known or scoring != ("sigmoid" if v3 else "softmax"):
-        raise InputError(
-            f"topk_method={method!r} with scoring_func={scoring!r} is not supported",
-            where=read.where,
-            hint=f"supported for this model type: {', '.join(known)}",
-        )
-    grouped = method != "greedy"
+def _deepseek_moe(v: dict[str, Any], where: str) -> MoeConfig:
+    v3 = v["topk_method"] == "noaux_tc"
+    grouped = v["topk_method"] != "greedy"
+    if grouped and not (v["n_group"] and v["topk_group"]):
+        raise InputError("topk_method='group_limited_greedy' without n_group and topk_group", where=where)
     return MoeConfig(
-        num_experts=read.need("n_routed_experts"),
-        experts_per_token=read.need("num_experts_per_tok"),
-        intermediate_size=read.need("moe_intermediate_size"),
-        scoring=scoring,
-        # transformers never normalises the weights of V2, whatever the key says.
-        norm_topk=bool(read.get("norm_topk_prob", True)) if v3 else False,
-        routed_scaling=float(read.get("routed_scaling_factor", 1.0)),
-        n_group=read.get("n_group", 1) if grouped else 1,
-        topk_group=read.get("topk_group", 1) if grouped else 1,
+        num_experts=v["n_routed_experts"],
+        experts_per_token=v["num_experts_per_tok"],
+        intermediate_size=v["moe_intermediate_size"],
+        scoring=v["scoring_func"],
+        norm_topk=v["norm_topk_prob"],
+        routed_scaling=float(v["routed_scaling_factor"]),
+        n_group=v["n_group"] if grouped else 1,
+        topk_group=v["topk_group"] if grouped else 1,
         group_scoring="top2" if v3 else "max",
         selection_bias=v3,
-        num_shared_experts=read.get("n_shared_experts", 0),
-        first_dense_layers=read.get("first_k_dense_replace", 0),
-        aux_loss_coef=float(read.get("aux_loss_alpha", 0.0)),
+        num_shared_experts=v["n_shared_experts"],
+        first_dense_layers=v["first_k_dense_replace"],
+        aux_loss_coef=float(v["aux_loss_alpha"]),
     )
 
 
@@ -170,32 +179,6 @@ _MOE_FROM_HF = {
     "deepseek_v2": _deepseek_moe,
     "deepseek_v3": _deepseek_moe,
 }
-_SCALING_KEYS = tuple(f.name for f in dataclasses.fields(RopeScaling) if f.name not in ("type", "factor"))
-
-
-def _rope_from_hf(values: dict[str, Any], where: str) -> tuple[float, RopeScaling | None]:
-    new, old = values.get("rope_parameters") or {}, values.get("rope_scaling") or {}
-    rope = {**old, **new}
-    theta = float(new.get("rope_theta") or values.get("rope_theta") or 10_000.0)
-    kind = rope.get("rope_type") or rope.get("type") or "default"
-    if kind == "default":
-        return theta, None
-    if kind not in ROPE_KEYS:
-        raise InputError(
-            f"RoPE type {kind!r} is not supported",
-            where=where,
-            hint="supported: default, " + ", ".join(ROPE_KEYS),
-        )
-    if rope.get("factor") is None:
-        raise InputError(
-            f"{kind} RoPE without a factor",
-            where=where,
-            hint=f'"rope_scaling": {{"type": "{kind}", "factor": 4.0}}',
-        )
-    extra = {key: rope[key] for key in _SCALING_KEYS if rope.get(key) is not None}
-    if "original_max_position_embeddings" in ROPE_KEYS[kind]:
-        extra.setdefault("original_max_position_embeddings", values.get("max_position_embeddings"))
-    return theta, RopeScaling(kind, float(rope["factor"]), **extra)
 
 
 def config_to_hf(cfg: ModelConfig, dtype: str = "float32") -> dict[str, Any]:
@@ -204,15 +187,6 @@ def config_to_hf(cfg: ModelConfig, dtype: str = "float32") -> dict[str, Any]:
     RoPE and dtype stand there in both spellings: transformers 4 silently ignores `rope_parameters` and
     transformers 5 rewrites `rope_theta`, so a folder with one spelling gives wrong logits in the other.
     """
-    rope: dict[str, Any] = {"rope_type": "default", "rope_theta": cfg.rope_theta}
-    legacy: dict[str, Any] | None = None
-    if cfg.rope_scaling is not None:
-        scaling = {k: v for k, v in dataclasses.asdict(cfg.rope_scaling).items() if v is not None}
-        kind = scaling.pop("type")
-        if kind != "yarn":
-            scaling = {k: v for k, v in scaling.items() if k in ("factor", *ROPE_KEYS[kind])}
-        rope = {"rope_type": kind, **scaling, "rope_theta": cfg.rope_theta}
-        legacy = {"type": kind, "rope_type": kind, **scaling}
     out: dict[str, Any] = {
         "architectures": [_CLASSES[cfg.family]],
         "model_type": cfg.family,
@@ -225,9 +199,7 @@ def config_to_hf(cfg: ModelConfig, dtype: str = "float32") -> dict[str, Any]:
         "head_dim": cfg.rope_dim,
         "hidden_act": "silu",
         "rms_norm_eps": cfg.rms_norm_eps,
-        "rope_parameters": rope,
-        "rope_theta": cfg.rope_theta,
-        "rope_scaling": legacy,
+        **rope_to_hf(cfg.rope_theta, cfg.rope_scaling),
         "max_position_embeddings": cfg.max_position_embeddings,
         "tie_word_embeddings": cfg.tie_embeddings,
         "attention_dropout": 0.0,

@@ -83,9 +83,11 @@ def _yarn(frequency: np.ndarray, rope: RopeScaling, cfg: ModelConfig) -> tuple[n
     def pair_of(turns: float) -> float:  # the pair that turns so often over the trained length
         return cfg.rope_dim * math.log(trained / (turns * 2 * math.pi)) / (2 * math.log(cfg.rope_theta))
 
-    low = max(math.floor(pair_of(rope.beta_fast)), 0)
-    high = min(math.ceil(pair_of(rope.beta_slow)), cfg.rope_dim - 1)
-    ramp = (np.arange(cfg.rope_dim // 2, dtype=np.float32) - low) / max(high - low, 0.001)
+    low, high = pair_of(rope.beta_fast), pair_of(rope.beta_slow)
+    if rope.truncate:
+        low, high = math.floor(low), math.ceil(high)
+    low, high = max(low, 0), min(high, cfg.rope_dim - 1)
+    ramp = (np.arange(cfg.rope_dim // 2, dtype=np.float32) - low) / (high - low or 0.001)
     stretched = np.clip(ramp, 0, 1)
     mixed = frequency / np.float32(rope.factor) * stretched + frequency * (1 - stretched)
     factor = rope.attention_factor

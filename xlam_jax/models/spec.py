@@ -143,6 +143,11 @@ def hf_entries(cfg: ModelConfig) -> dict[str, HfEntry]:
     return dict(rows())
 
 
+def hf_count(cfg: ModelConfig) -> int:
+    """How many tensors `hf_entries` names, without naming them."""
+    return sum(math.prod(s.shape[: int(s.per_layer) + int(s.per_expert)]) for s in leaves(cfg).values())
+
+
 def _of_layer(path: str, layer: int, s: ParamSpec) -> Iterator[tuple[str, HfEntry]]:
     index = (layer - s.first_layer,)
     if not s.per_expert:

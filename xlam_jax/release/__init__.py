@@ -7,13 +7,14 @@ from xlam_jax.release.hf_in import load_hf, read_config
 from xlam_jax.release.hf_out import HfOptions, SaveReport, read_xlam_json, save_hf, weights_digest
 from xlam_jax.release.native import Source, inspect, load_model, load_native, load_params_item, save_native
 from xlam_jax.release.stream import convert_gguf, open_model, to_hf, to_native
-from xlam_jax.release.verify import Agreement, verify_hf
+from xlam_jax.release.verify import Agreement, Verified, verify_export, verify_hf
 
 __all__ = [
     "Agreement",
     "HfOptions",
     "SaveReport",
     "Source",
+    "Verified",
     "check_files",
     "convert_gguf",
     "find_smollm2",
@@ -30,6 +31,7 @@ __all__ = [
     "save_native",
     "to_hf",
     "to_native",
+    "verify_export",
     "verify_hf",
     "weights_digest",
 ]

@@ -21,7 +21,7 @@ CHECKSUMS = "checksums.json"
 SYNC_BYTES = 2**20
 """Files of at least this size are on the disk before a journal notes them."""
 _BLOCK_BYTES = 4 * 2**20
-_FORMAT = 2
+_FORMAT = 3
 
 
 class WeightsDigest:
@@ -45,6 +45,40 @@ class WeightsDigest:
 
 
 @dataclass
+class Origin:
+    """What a source says its weights are, against what was read of them.
+
+    Attributes:
+      folder: of the source.
+      expected: digest of all tensors as the source stores them.
+      seen: tensors that are written otherwise than they were read (another dtype, other rows); the rest are in the
+        digest of what is written.
+    """
+
+    folder: Path
+    expected: str
+    seen: WeightsDigest = field(default_factory=WeightsDigest)
+
+    def check(self, written: WeightsDigest) -> None:
+        """Raises InputError when a byte of the source changed since its digest was taken."""
+        found = WeightsDigest()
+        found.lines = {**written.lines, **self.seen.lines}
+        if found.hexdigest() == self.expected:
+            return
+        what = "the weights are not those that weights_xxh3_128 of xlam.json says"
+        if (self.folder / CHECKSUMS).is_file():
+            try:
+                check_files(self.folder)
+            except WorkError as e:
+                what = e.what
+        raise InputError(
+            what,
+            where=str(self.folder),
+            hint="copy or convert SRC again; if it was changed on purpose, delete weights_xxh3_128 from xlam.json",
+        )
+
+
+@dataclass
 class Journal:
     """What is finished of a folder that is being written, one JSON line per unit (a shard, a tensor).
 
@@ -59,6 +93,7 @@ class Journal:
     folder: Path
     job: Mapping[str, Any]
     digest: WeightsDigest = field(default_factory=WeightsDigest)
+    origin: Origin | None = None
 
     def __post_init__(self) -> None:
         self._files: dict[str, str] = {}
@@ -89,13 +124,17 @@ class Journal:
             if all(hashes.get(name, digest) == digest for name, digest in line["files"].items()):
                 self._files |= line["files"]
                 self.digest.lines |= line["tensors"]
+                if self.origin:
+                    self.origin.seen.lines |= line["read"]
                 yield unit
 
     def add(self, unit: str, files: Mapping[str, str], tensors: Iterable[str]) -> None:
         """Notes a finished unit: file name -> SHA-256, and the names of its tensors (digested before)."""
         stats = {name: _size_and_time(self.folder / name) for name in files}
         digests = {t: self.digest.lines[t] for t in tensors}
-        line = {"unit": unit, "files": dict(files), "stats": stats, "tensors": digests}
+        seen = self.origin.seen.lines if self.origin else {}
+        read = {t: seen[t] for t in digests if t in seen}
+        line = {"unit": unit, "files": dict(files), "stats": stats, "tensors": digests, "read": read}
         with (self.folder / JOURNAL).open("a") as f:
             f.write(json.dumps(line) + "\n")
         self._files |= files
@@ -107,7 +146,13 @@ class Journal:
         return stats[name][0] >= SYNC_BYTES and path.is_file() and _size_and_time(path) == stats[name]
 
     def seal(self) -> None:
-        """Writes checksums.json over every file of the folder and removes the journal."""
+        """Writes checksums.json over every file of the folder and removes the journal.
+
+        Raises:
+          InputError: what was read is not what the source's digest says.
+        """
+        if self.origin:
+            self.origin.check(self.digest)
         (self.folder / JOURNAL).unlink()
         # Noted names may carry the suffix that they had while unfinished.
         known = {name.removesuffix(".partial"): digest for name, digest in self._files.items()}

@@ -16,6 +16,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDev
 from xlam_jax.errors import InputError
 from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.hf_config import config_from_hf
+from xlam_jax.models.hf_keys import unknown_keys
 from xlam_jax.models.params import Params
 from xlam_jax.models.spec import HfEntry, hf_entries, leaves, param_to_hf, path_name, shardings, spec
 from xlam_jax.parallel.rules import ShardingRules
@@ -32,7 +33,16 @@ def read_config(folder: str | Path) -> ModelConfig:
     Raises:
       InputError: no folder, no config.json, not JSON, or a model this package does not compute.
     """
-    folder = Path(folder)
+    values, path = _config_json(Path(folder))
+    return config_from_hf(values, where=str(path))
+
+
+def unread_keys(folder: str | Path) -> list[str]:
+    """Keys of a folder's config.json that no model of its type reads and no list here knows."""
+    return unknown_keys(_config_json(Path(folder))[0])
+
+
+def _config_json(folder: Path) -> tuple[dict[str, Any], Path]:
     path = folder / "config.json"
     if not folder.is_dir():
         raise InputError("model folder not found", where=str(folder), hint="check the path")
@@ -54,7 +64,7 @@ def read_config(folder: str | Path) -> ModelConfig:
             where=str(path),
             hint=hint,
         )
-    return config_from_hf(values, where=str(path))
+    return values, path
 
 
 def load_hf(

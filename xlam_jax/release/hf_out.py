@@ -20,10 +20,10 @@ from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.hf_config import config_to_hf
 from xlam_jax.models.params import Params
 from xlam_jax.models.spec import HfEntry, hf_entries, leaves, param_to_hf, path_name
-from xlam_jax.release.checksums import Journal, WeightsDigest
+from xlam_jax.release.checksums import Journal, Origin, WeightsDigest
 from xlam_jax.release.folders import PeakMemory, whole_folder
 from xlam_jax.release.safetensors_io import TensorInfo, write_folder, write_json
-from xlam_jax.release.tensors import contiguous, kept_dtype
+from xlam_jax.release.tensors import check_finite, contiguous, kept_dtype, refuse_float64
 from xlam_jax.release.tokenizer_files import check_vocabulary, copy_tokenizer, largest_token_id, token_id
 
 XLAM_JSON = "xlam.json"
@@ -121,6 +121,7 @@ def write_hf(
     options: HfOptions,
     *,
     job: Mapping[str, Any] | None = None,
+    origin: Origin | None = None,
     resume: bool = False,
     progress: Callable[[str, int], None] = lambda name, nbytes: None,
 ) -> SaveReport:
@@ -130,6 +131,7 @@ def write_hf(
       read: (name, dtype) -> one tensor in Hugging Face orientation; called in file order, by two threads.
       stored: dtype of each tensor in the source.
       job: what tells this conversion from others, for `resume`.
+      origin: what the source says its weights are; `read` notes what it changes.
       resume: go on in what a killed conversion left, where its finished shards have the noted checksums.
     """
     memory, start = PeakMemory().start(), time.perf_counter()
@@ -138,7 +140,7 @@ def write_hf(
     dtypes = {info.name: info.dtype for info in infos}
     label = options.dtype or str(dtypes["model.embed_tokens.weight"])
     with whole_folder(dst, resume=resume) as folder:
-        journal = Journal(folder, {"kind": "to-hf", "dtype": label, **(job or {})})
+        journal = Journal(folder, {"kind": "to-hf", "dtype": label, **(job or {})}, origin=origin)
         if options.tokenizer is not None:
             copy_tokenizer(options.tokenizer, folder, chat_template=options.chat_template, stop=options.stop)
             check_vocabulary(folder, new.vocab_size)
@@ -149,8 +151,8 @@ def write_hf(
         def fetch(name: str) -> np.ndarray:
             found = read(name, dtypes[name])
             if "vocab" in hf_entries(old)[name].spec.axes:
-                return _rows(found, new.vocab_size)
-            return found
+                found = _rows(found, new.vocab_size)
+            return check_finite(name, found)
 
         shards = write_folder(
             folder,
@@ -259,12 +261,13 @@ def tensor_infos(cfg: ModelConfig, stored: Mapping[str, np.dtype], dtype: str | 
       InputError: a dtype that is not exported.
     """
     entries = hf_entries(cfg)
-    wanted = None if dtype is None else DTYPES.get(dtype)
-    odd = dtype if wanted is None else None
-    odd = odd or next((str(d) for d in stored.values() if d not in DTYPES.values()), None)
-    if odd:
-        raise InputError(f"dtype {odd!r} cannot be exported", where="dtype", hint=", ".join(DTYPES))
-    return [TensorInfo(n, e.shape, kept_dtype(e.spec, stored[n], wanted)) for n, e in entries.items()]
+    if dtype is not None and dtype not in DTYPES:
+        raise InputError(f"dtype {dtype!r} cannot be exported", where="dtype", hint=", ".join(DTYPES))
+    wanted = None if dtype is None else DTYPES[dtype]
+    infos = [TensorInfo(n, e.shape, kept_dtype(e.spec, stored[n], wanted)) for n, e in entries.items()]
+    for info in infos:
+        refuse_float64(info.name, info.dtype)
+    return infos
 
 
 def named_arrays(params: Params) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from xlam_jax.release.hf_in import Filler
 from xlam_jax.release.hf_out import check_params
 from xlam_jax.release.orbax_arrays import first_line, stored_arrays
 from xlam_jax.release.safetensors_io import TensorInfo, ahead, read_once, to_disk
-from xlam_jax.release.tensors import Tensors, contiguous, copy_strips, leaf_dtypes
+from xlam_jax.release.tensors import Tensors, check_finite, contiguous, copy_strips, leaf_dtypes
 
 PARAMS = "params"
 APART = "tensors_apart"  # an empty file
@@ -53,9 +53,9 @@ class ItemTensors:
 
     def __init__(self, item: Path, cfg: ModelConfig):
         self._item = item.absolute()
-        self._entries = hf_entries(cfg)
         stored = stored_arrays(self._item)
         check_params(stored, cfg, where=str(self._item))
+        self._entries = hf_entries(cfg)
         self._leaves: dict[str, Any] = {}
         self._lock = threading.Lock()  # two threads must not read the same leaf twice
         self._apart = is_apart(self._item)
@@ -208,7 +208,10 @@ def write_item(
         progress(name, tensors.infos[name].nbytes)
 
     def fetch(name: str) -> np.ndarray:
-        return contiguous(tensors.get(name), dtypes[entries[name].path])
+        found, dtype = tensors.get(name), dtypes[entries[name].path]
+        if journal.origin and found.dtype != dtype:
+            journal.origin.seen.add(name, contiguous(found, found.dtype))
+        return check_finite(name, contiguous(found, dtype))
 
     def note(name: str, files: Mapping[str, str]) -> None:
         for file in files:

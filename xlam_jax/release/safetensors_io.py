@@ -114,6 +114,12 @@ class TensorFolder:
                     where=str(path),
                     hint="take the checkpoint before quantisation",
                 )
+            if name in self.infos:
+                raise InputError(
+                    f"tensor {name!r} stands in two files, {self._file_of[name]} and {file}",
+                    where=str(self.folder),
+                    hint="readers differ in which one they take: remove the shard that is not of this model",
+                )
             self.infos[name] = TensorInfo(name, tuple(about["shape"]), _DTYPES[about["dtype"]])
             self._file_of[name] = file
             self._start_of[name] = 8 + length + about["data_offsets"][0]
@@ -130,6 +136,12 @@ def _listed_files(folder: Path) -> dict[str, str]:
                 raise ValueError("weight_map does not map tensor names to file names of this folder")
         except (ValueError, KeyError, TypeError, AttributeError) as e:
             raise InputError(f"not a safetensors index: {e}", where=str(index)) from e
+        if (folder / SINGLE).is_file() and SINGLE not in listed.values():
+            raise InputError(
+                f"the folder holds {SINGLE} and {INDEX}, which does not name it",
+                where=str(folder),
+                hint="transformers reads the former, vLLM the latter: remove the one that is stale",
+            )
         return listed
     if (folder / SINGLE).is_file():
         return {}

@@ -16,7 +16,7 @@ from xlam_jax.errors import InputError, WorkError
 from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.spec import count_params, hf_entries
 from xlam_jax.release.adapters import adapter_run
-from xlam_jax.release.checksums import CHECKSUMS, Journal, WeightsDigest, check_files
+from xlam_jax.release.checksums import CHECKSUMS, Journal, Origin, WeightsDigest, check_files
 from xlam_jax.release.folders import PeakMemory, check_space, whole_folder
 from xlam_jax.release.gguf import open_gguf, save_gguf_tokenizer
 from xlam_jax.release.hf_in import open_tensors, read_config
@@ -54,6 +54,7 @@ class OpenModel:
       tokenizer: folder with the tokenizer's files; None when the source has none.
       codec: names that `format.get_codec` takes, where the source knows them.
       stamp: what tells this source from others, and from itself after a change.
+      origin: the digest of its weights, where it was kept beside them.
     """
 
     cfg: ModelConfig
@@ -61,6 +62,7 @@ class OpenModel:
     tokenizer: Path | None
     codec: dict[str, Any] | None
     stamp: dict[str, Any]
+    origin: Origin | None = None
 
     @property
     def nbytes(self) -> int:
@@ -89,11 +91,17 @@ def open_model(src: str | Path) -> Iterator[OpenModel]:
             tensors: Tensors = ParamsTensors(load_model(src)[1], cfg)
         else:
             tensors = ItemTensors(source.params, cfg)
-        yield OpenModel(cfg, tensors, source.tokenizer, source.codec, _stamp(source.params))
+        origin = _origin(src) if source.kind == "native" else None
+        yield OpenModel(cfg, tensors, source.tokenizer, source.codec, _stamp(source.params), origin)
         return
     stored = open_tensors(src, cfg)
     check_tensors(stored, cfg)
-    yield OpenModel(cfg, stored, source.tokenizer, source.codec, _stamp(src))
+    yield OpenModel(cfg, stored, source.tokenizer, source.codec, _stamp(src), _origin(src))
+
+
+def _origin(folder: Path) -> Origin | None:
+    expected = read_xlam_json(folder).get("weights_xxh3_128")
+    return Origin(folder, expected) if expected else None
 
 
 def _stamp(path: Path) -> dict[str, Any]:
@@ -124,6 +132,7 @@ def to_hf(
     names = {"tokenizer": options.tokenizer or model.tokenizer, "codec": options.codec or model.codec}
     options = HfOptions(**{**vars(options), **names})
     stored = {name: model.tensors.infos[name].dtype for name in hf_entries(model.cfg)}
+    origin, resized = model.origin, options.vocab_size not in (None, model.cfg.vocab_size)
     job = {
         **model.stamp,
         "max_shard_bytes": options.max_shard_bytes,
@@ -131,9 +140,14 @@ def to_hf(
     }
 
     def read(name: str, dtype: np.dtype) -> np.ndarray:
-        return contiguous(model.tensors.get(name), dtype)
+        found = model.tensors.get(name)
+        if origin and (resized or found.dtype != dtype):
+            origin.seen.add(name, contiguous(found, found.dtype))
+        return contiguous(found, dtype)
 
-    return write_hf(read, stored, model.cfg, dst, options, job=job, resume=resume, progress=progress)
+    return write_hf(
+        read, stored, model.cfg, dst, options, job=job, origin=origin, resume=resume, progress=progress
+    )
 
 
 def to_native(
@@ -158,7 +172,7 @@ def to_native(
     dtypes = leaf_dtypes(model.tensors, cfg, None if dtype is None else DTYPES[dtype])
     label = dtype or str(dtypes["embed"])
     with whole_folder(dst, resume=resume) as folder:
-        journal = Journal(folder, {"kind": "from-hf", "dtype": label, **model.stamp})
+        journal = Journal(folder, {"kind": "from-hf", "dtype": label, **model.stamp}, origin=model.origin)
         if model.tokenizer is not None:
             copy_tokenizer(model.tokenizer, folder)
             check_vocabulary(folder, cfg.vocab_size)

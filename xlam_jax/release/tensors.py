@@ -12,7 +12,7 @@ import numpy as np
 from xlam_jax.errors import InputError
 from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.params import Params, ParamSpec
-from xlam_jax.models.spec import hf_entries, param_to_hf, path_name
+from xlam_jax.models.spec import hf_count, hf_entries, param_to_hf, path_name
 from xlam_jax.release.safetensors_io import TensorInfo
 
 _OTHER_MODEL = "is this a checkpoint of another model? config.json and weights must come from one release"
@@ -69,22 +69,53 @@ def kept_dtype(spec: ParamSpec, stored: np.dtype, wanted: np.dtype | None) -> np
     return np.dtype(stored if wanted is None else wanted)
 
 
+def check_finite(name: str, array: np.ndarray) -> np.ndarray:
+    """`array` as it is (float16, bfloat16 or float32, C-contiguous).
+
+    Raises:
+      InputError: a NaN or an infinity in it.
+    """
+    # On the bits: a largest exponent is what all of them have, and integers compare several times faster.
+    kind, most = {2: (np.uint16, 0x7C00), 4: (np.uint32, 0x7F800000)}[array.itemsize]
+    if array.dtype.name == "bfloat16":
+        most = 0x7F80
+    bits = array.reshape(-1).view(kind)
+    step, mask = 2**17, kind(2 ** (8 * array.itemsize - 1) - 1)
+    for start in range(0, bits.size, step):
+        if (bits[start : start + step] & mask).max(initial=0) >= most:
+            hint = "take a checkpoint from before the training diverged"
+            if array.dtype == np.float16:
+                hint += ", or --dtype bfloat16 if only float16 is too narrow for it"
+            raise InputError(f"tensor {name!r} holds NaN or infinity in {array.dtype}", where=name, hint=hint)
+    return array
+
+
+def refuse_float64(name: str, dtype: np.dtype) -> None:
+    """Raises InputError for a type that nothing here is written in."""
+    if dtype == np.float64:
+        raise InputError(
+            f"tensor {name!r} is float64, which is not written", where=name, hint="--dtype float32 rounds it"
+        )
+
+
 def leaf_dtypes(tensors: Tensors, cfg: ModelConfig, wanted: np.dtype | None) -> dict[str, np.dtype]:
     """Dotted path -> dtype of the stacked array; the widest where the tensors of a leaf differ."""
     found: dict[str, np.dtype] = {}
     for name, entry in hf_entries(cfg).items():
         dtype = kept_dtype(entry.spec, tensors.infos[name].dtype, wanted)
+        refuse_float64(name, dtype)
         found[entry.path] = np.dtype(jnp.promote_types(found.get(entry.path, dtype), dtype))
     return found
 
 
 def contiguous(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """A C-contiguous array of `dtype`; a copy only where it must be."""
-    if array.ndim != 2 or array.flags.c_contiguous:
-        return np.ascontiguousarray(array, dtype)
-    out = np.empty(array.shape, dtype)
-    copy_strips(out.T, array.T)
-    return out
+    with np.errstate(over="ignore"):  # what is infinite then, `check_finite` tells
+        if array.ndim != 2 or array.flags.c_contiguous:
+            return np.ascontiguousarray(array, dtype)
+        out = np.empty(array.shape, dtype)
+        copy_strips(out.T, array.T)
+        return out
 
 
 def copy_strips(dst: np.ndarray, src: np.ndarray) -> None:
@@ -112,8 +143,14 @@ def _copy_packed(dst: np.ndarray, src: np.ndarray) -> None:
 
 def check_tensors(tensors: Tensors, cfg: ModelConfig) -> None:
     """Raises InputError unless these are exactly the tensors, in the shapes, that `cfg` says."""
+    where, count = tensors.path_of(next(iter(tensors.infos))), hf_count(cfg)
+    if count > 2 * len(tensors.infos) + 1000:  # listing them by name could take forever
+        raise InputError(
+            f"config.json says {cfg.num_layers} layers, which make {count} tensors; there are {len(tensors.infos)}",
+            where=where,
+            hint=_OTHER_MODEL,
+        )
     entries = hf_entries(cfg)
-    where = tensors.path_of(next(iter(tensors.infos)))
     extra = [n for n in tensors.infos if n not in entries and not _ignored(n, tensors, cfg)]
     missing = [n for n in entries if n not in tensors.infos]
     if missing == ["lm_head.weight"] and not extra:
@@ -133,6 +170,8 @@ def check_tensors(tensors: Tensors, cfg: ModelConfig) -> None:
             where=where,
             hint=_OTHER_MODEL,
         )
+    if cfg.tie_embeddings and "lm_head.weight" in tensors.infos:
+        _check_tied(tensors)
     wrong = [n for n, e in entries.items() if tensors.infos[n].shape != e.shape]
     if wrong:
         found, said = tensors.infos[wrong[0]].shape, entries[wrong[0]].shape
@@ -141,6 +180,22 @@ def check_tensors(tensors: Tensors, cfg: ModelConfig) -> None:
             where=tensors.path_of(wrong[0]),
             hint=_OTHER_MODEL,
         )
+
+
+def _check_tied(tensors: Tensors) -> None:
+    """Raises InputError unless the head that is stored is the embedding table again."""
+    head, table = "lm_head.weight", "model.embed_tokens.weight"
+    shape = tensors.infos[head].shape
+    if shape == tensors.infos[table].shape:
+        step = max(1, 2**22 // max(1, shape[-1]))
+        cuts = [(slice(i, i + step), slice(None)) for i in range(0, shape[0], step)]
+        if all(np.array_equal(tensors.get(head, cut), tensors.get(table, cut)) for cut in cuts):
+            return
+    raise InputError(
+        f"config.json ties {head} to the embeddings, and the one that is stored differs from them",
+        where=tensors.path_of(head),
+        hint='transformers 5 takes the stored one: "tie_word_embeddings": false; or remove the tensor',
+    )
 
 
 def _ignored(name: str, tensors: Tensors, cfg: ModelConfig) -> bool:

@@ -146,7 +146,7 @@ def token_id(folder: Path, token: str) -> int:
     path = folder / "tokenizer.json"
     if not path.is_file():
         raise InputError("tokenizer.json not found", where=str(folder))
-    found = Tokenizer.from_file(str(path)).token_to_id(token)
+    found = _tokenizer(path).token_to_id(token)
     if found is None:
         raise InputError(
             f"the tokenizer has no token {token!r}",
@@ -175,7 +175,19 @@ def largest_token_id(folder: Path) -> int | None:
     path = folder / "tokenizer.json"
     if not path.is_file():
         return None
-    return max(Tokenizer.from_file(str(path)).get_vocab(with_added_tokens=True).values())
+    vocabulary = _tokenizer(path).get_vocab(with_added_tokens=True)
+    if not vocabulary:
+        raise InputError("the tokenizer has no tokens", where=str(path), hint="fetch the file again")
+    return max(vocabulary.values())
+
+
+def _tokenizer(path: Path) -> Tokenizer:
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as e:  # the library raises nothing narrower
+        raise InputError(
+            f"not readable as a tokenizer: {e}", where=str(path), hint="fetch or export the file again"
+        ) from e
 
 
 def _write_config(dst: Path, config: dict[str, Any], chat_template: str | None) -> None:

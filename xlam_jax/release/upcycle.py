@@ -114,4 +114,5 @@ def open_upcycled(src: str | Path, how: Upcycling) -> Iterator[OpenModel]:
             cfg=upcycled_config(model.cfg, how),
             tensors=UpcycledTensors(model.tensors, model.cfg, how),
             stamp={**model.stamp, **dataclasses.asdict(how)},
+            origin=None,  # its digest is of the dense model's tensors, which the experts share or change
         )

@@ -1,4 +1,8 @@
-"""Does the released folder compute what we compute? transformers on torch, fp32, is the judge."""
+"""Do the released folder and its source compute what we compute? transformers on torch, fp32, is the judge of both.
+
+Comparing the release alone would not do: what our reader overlooks in the source's config.json is missing in the
+release too, and both sides would agree on the wrong model.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +23,8 @@ from xlam_jax.models.decoder import forward, logits
 from xlam_jax.models.params import Params
 from xlam_jax.release.gguf import load_gguf
 from xlam_jax.release.hf_out import DTYPES
-from xlam_jax.release.native import load_model
+from xlam_jax.release.native import inspect, load_model
+from xlam_jax.release.orbax_arrays import first_line
 from xlam_jax.release.tokenizer_files import has_tokenizer
 
 PROMPTS = (
@@ -50,6 +55,19 @@ class Agreement:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class Verified:
+    """Our forward pass of the source against transformers on the release, and on the source (None: a GGUF file,
+    which transformers does not read by itself)."""
+
+    release: Agreement
+    source: Agreement | None
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object: the release's agreement, and under "source" the source's."""
+        return {**self.release.to_json(), "source": self.source.to_json() if self.source else None}
+
+
 def verify_hf(
     folder: str | Path,
     params: Params | None = None,
@@ -69,29 +87,61 @@ def verify_hf(
 
     Raises:
       InputError: torch is not installed.
-      WorkError: the two disagree by more than `tolerance`.
+      WorkError: the two disagree by more than `tolerance`, or transformers cannot load the folder.
     """
     need_torch()
-    import torch
-    from transformers import AutoModelForCausalLM
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
     if params is None or cfg is None:
         cfg, params = load_model(folder, dtype=jnp.float32)
-    params = cast(Params, jax.tree.map(lambda a: a.astype(jnp.float32), params))
-    model = AutoModelForCausalLM.from_pretrained(str(folder), dtype=torch.float32).eval()
+    rows = _token_ids(Path(folder), cfg.vocab_size, prompts)
+    ours = _our_logits(params, cfg, rows)
+    return _agreement(_their_logits(folder, rows), ours, tolerance, str(folder))
+
+
+def verify_export(src: str | Path, dst: str | Path, *, tolerance: float = 1e-4) -> Verified:
+    """Compares three: transformers on `src`, our forward pass of `src`, transformers on `dst`.
+
+    Of a native folder or a run transformers reads config.json, and the tensors from `dst`.
+
+    Args:
+      src: as `load_model` takes it, or a GGUF file; rounded to the dtype of `dst` before it is compared.
+
+    Raises:
+      InputError, WorkError: as `verify_hf`.
+    """
+    need_torch()
+    src, dst = Path(src), Path(dst)
+    dtype = json.loads((dst / "config.json").read_text(encoding="utf-8"))["dtype"]
+    load = load_gguf if src.suffix == ".gguf" else load_model
+    cfg, params = load(src, dtype=np.dtype(DTYPES[dtype]))
+    rows = _token_ids(dst, cfg.vocab_size, PROMPTS)
+    ours = _our_logits(params, cfg, rows)
+    release = _agreement(_their_logits(dst, rows), ours, tolerance, str(dst))
+    if src.suffix == ".gguf":
+        return Verified(release, None)
+    source = inspect(src)
+    found = (
+        _their_logits(src, rows, rounded_to=dtype)
+        if source.kind == "hf"
+        else _their_logits(dst, rows, config=source.folder)
+    )
+    hint = "transformers reads config.json otherwise than this package: do not use DST, and report the file"
+    return Verified(release, _agreement(found, ours, tolerance, str(src), hint))
+
+
+def _agreement(
+    theirs: list[np.ndarray],
+    ours: list[np.ndarray],
+    tolerance: float,
+    where: str,
+    hint: str = "do not release this folder",
+) -> Agreement:
     differences, sizes, same = [], [], []
-    rows = min(cfg.vocab_size, model.config.vocab_size)
-    for ids in _token_ids(Path(folder), rows, prompts):
-        with torch.no_grad():
-            theirs = model(torch.from_numpy(ids[None].astype(np.int64))).logits[0].numpy()
-        ours = _our_logits(params, cfg, ids)
-        columns = min(ours.shape[-1], theirs.shape[-1])  # an export may cut or pad the vocabulary
-        ours, theirs = ours[:, :columns], theirs[:, :columns]
-        differences.append(np.abs(ours - theirs).max())
-        sizes.append(np.abs(theirs).max())
-        same.extend(ours.argmax(-1) == theirs.argmax(-1))
+    for their_SV, our_SV in zip(theirs, ours, strict=True):
+        columns = min(our_SV.shape[-1], their_SV.shape[-1])  # an export may cut or pad the vocabulary
+        our_SV, their_SV = our_SV[:, :columns], their_SV[:, :columns]
+        differences.append(np.abs(our_SV - their_SV).max())
+        sizes.append(np.abs(their_SV).max())
+        same.extend(our_SV.argmax(-1) == their_SV.argmax(-1))
     max_abs = float(np.max(differences))  # numpy's max keeps a NaN, Python's may drop it
     found = Agreement(len(same), max_abs, max_abs / float(np.max(sizes)), float(np.mean(same)))
     # Written so that a NaN fails too.
@@ -100,25 +150,40 @@ def verify_hf(
             f"transformers and this package disagree: largest difference of logits {max_abs:.3g}, "
             f"{found.relative:.3g} of the largest logit (allowed {tolerance:g}), "
             f"same first choice in {found.argmax:.1%} of {found.tokens} positions",
-            where=str(folder),
-            hint="do not release this folder",
+            where=where,
+            hint=hint,
         )
     return found
 
 
-def verify_export(src: str | Path, dst: str | Path, *, tolerance: float = 1e-4) -> Agreement:
-    """`verify_hf` of the folder `dst` against the model `src` that it was written from.
+def _their_logits(
+    folder: str | Path, rows: list[np.ndarray], *, config: Path | None = None, rounded_to: str | None = None
+) -> list[np.ndarray]:
+    """[S, V] of each row; the tensors are those of `folder`, the config that of the folder `config` if given."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers.utils import logging
 
-    Args:
-      src: as `load_model` takes it, or a GGUF file; rounded to the dtype of `dst` before it is compared.
-
-    Raises:
-      InputError, WorkError: as `verify_hf`.
-    """
-    dtype = json.loads((Path(dst) / "config.json").read_text(encoding="utf-8"))["dtype"]
-    load = load_gguf if Path(src).suffix == ".gguf" else load_model
-    cfg, params = load(src, dtype=np.dtype(DTYPES[dtype]))
-    return verify_hf(dst, params, cfg, tolerance=tolerance)
+    logging.disable_progress_bar()
+    try:
+        about = AutoConfig.from_pretrained(str(config or folder))
+        if config:
+            about.vocab_size = AutoConfig.from_pretrained(str(folder)).vocab_size
+        model = AutoModelForCausalLM.from_pretrained(str(folder), config=about, dtype=torch.float32).eval()
+        with torch.no_grad():
+            if rounded_to is not None:
+                for tensor in model.parameters():
+                    tensor.copy_(tensor.to(getattr(torch, rounded_to)))
+            return [
+                model(torch.from_numpy(ids[None].astype(np.int64)), return_dict=True).logits[0].numpy()
+                for ids in rows
+            ]
+    except Exception as e:  # whatever a model class raises of a config or tensors that it does not take
+        raise WorkError(
+            f"transformers cannot compute this model: {first_line(e)}",
+            where=str(config or folder),
+            hint="look at config.json",
+        ) from e
 
 
 def need_torch() -> None:
@@ -130,13 +195,18 @@ def need_torch() -> None:
         )
 
 
-def _our_logits(params: Params, cfg: ModelConfig, ids: np.ndarray) -> np.ndarray:
-    tokens_BS = jnp.asarray(ids[None])
-    positions_BS = jnp.arange(len(ids), dtype=jnp.int32)[None]
-    hidden, _ = forward(
-        params, tokens_BS, positions_BS, jnp.ones_like(tokens_BS), cfg, compute_dtype=jnp.float32
-    )
-    return np.asarray(logits(params, hidden, cfg)[0])
+def _our_logits(params: Params, cfg: ModelConfig, rows: list[np.ndarray]) -> list[np.ndarray]:
+    """[S, V] of each row, in fp32."""
+    params = cast(Params, jax.tree.map(lambda a: a.astype(jnp.float32), params))
+    found = []
+    for ids in rows:
+        tokens_BS = jnp.asarray(ids[None])
+        positions_BS = jnp.arange(len(ids), dtype=jnp.int32)[None]
+        hidden, _ = forward(
+            params, tokens_BS, positions_BS, jnp.ones_like(tokens_BS), cfg, compute_dtype=jnp.float32
+        )
+        found.append(np.asarray(logits(params, hidden, cfg)[0]))
+    return found
 
 
 def _token_ids(folder: Path, vocab_size: int, prompts: Sequence[str]) -> list[np.ndarray]:
