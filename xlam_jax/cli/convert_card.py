@@ -28,8 +28,8 @@ NameOption = Annotated[str, typer.Option("--name", help="The model's name on its
 
 
 def register(app: typer.Typer) -> None:
-    app.command("card", epilog="Example: xlam convert card runs/demo/model --name my-caller")(card)
-    app.command("push", epilog="Example: xlam convert push runs/demo/model me/my-caller")(push)
+    app.command("card", epilog="Example: xlam convert card runs/released --name my-caller")(card)
+    app.command("push", epilog="Example: xlam convert push runs/released me/my-caller")(push)
 
 
 def card_facts(src: Path, license: str = "", base_model: str = "", name: str = "") -> dict[str, Any]:
@@ -38,10 +38,8 @@ def card_facts(src: Path, license: str = "", base_model: str = "", name: str = "
 
     if base_model and base_model.count("/") != 1:
         raise InputError(f"{base_model!r} is no name on the hub", where="--base-model", hint="OWNER/NAME")
-    facts = provenance(src)
-    if base_model:
-        facts["base"] = {**facts["base"], "model": base_model}
-    return {**settle(facts, license, where=str(src)), **({"name": name} if name else {})}
+    facts = settle(provenance(src, base_model), license, where=str(src))
+    return {**facts, **({"name": name} if name else {})}
 
 
 def documents(src: Path, dst: Path) -> dict[str, Any]:

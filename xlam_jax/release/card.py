@@ -28,7 +28,7 @@ from xlam_jax.release.hf_out import read_xlam_json
 from xlam_jax.release.licences import Licence
 from xlam_jax.release.provenance import parts
 from xlam_jax.release.safetensors_io import write_json
-from xlam_jax.release.tokenizer_files import has_tokenizer
+from xlam_jax.release.tokenizer_files import TEMPLATE, has_tokenizer
 
 _PAPERS = """\
 @article{zhang2024xlam,
@@ -239,13 +239,30 @@ def data_section(facts: Mapping[str, Any]) -> str:
 
 def _prompt(folder: Path, codec: Codec | None) -> str:
     if codec is None:
-        known = "the chat template of the base model stands in `chat_template.jinja`"
-        return f"Unknown to xlam-jax; {known if (folder / 'chat_template.jinja').is_file() else 'no chat template'}."
+        return _base_prompt(folder)
     prompt, text = codec.prompt(EXAMPLE), codec.render(EXAMPLE).text
     return (
         "`apply_chat_template` writes it (`chat_template.jinja`). A prompt, and the answer that ends it:\n\n"
         f"```text\n{prompt}\n```\n\n```text\n{text.removeprefix(prompt)}\n```"
     )
+
+
+def _base_prompt(folder: Path) -> str:
+    """By the base model's own chat template: what it makes of calls is not known here."""
+    if not (folder / TEMPLATE).is_file():
+        return "Unknown: the folder holds no chat template."
+    from transformers import AutoTokenizer
+
+    told = f"That of the base model (`{TEMPLATE}`)"
+    messages = [{"role": "user", "content": EXAMPLE.query}]
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(folder))
+        text = tokenizer.apply_chat_template(
+            messages, tools=[openai_view(_TOOL)], tokenize=False, add_generation_prompt=True
+        )
+    except Exception as e:  # a template is a program of its own, and may need packages that are not here
+        return f"{told}; an example could not be rendered: {type(e).__name__}."
+    return f"{told}. A prompt:\n\n```text\n{text}\n```"
 
 
 def _usage(folder: Path, codec: Codec | None) -> str:

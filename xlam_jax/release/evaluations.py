@@ -70,7 +70,13 @@ def model_index(name: str, results: Sequence[Mapping[str, Any]]) -> list[dict[st
     entries = [
         {
             "task": {"type": "text-generation", "name": f"Function calling, {_way(r)}"},
-            "dataset": {"name": r["dataset"], "type": re.sub(r"[^\w.-]+", "-", r["dataset"]).lower()},
+            "dataset": {
+                "name": r["dataset"],
+                "type": re.sub(r"[^\w.-]+", "-", r["dataset"]).lower(),
+                "config": "constrained"
+                if r["constrained"]
+                else "free",  # what tells the two apart to the hub
+            },
             "metrics": [
                 {
                     "type": "accuracy",

@@ -189,7 +189,7 @@ def effective(parts: Sequence[Part], where: str = "") -> Licence:
     if len(firm) == 1 and kinds[firm[0]] in (SHARE_ALIKE, TERMS):
         return by_name[firm[0]].licence
     one = next((n for n in firm if kinds[n] in (UNKNOWN, NON_COMMERCIAL)), firm[0])
-    other = next(n for n in (*loose, *firm) if n != one)
+    other = next(name for name in by_name if name != one)  # the base, where it is not the base that binds
     why = "nobody says what" if kinds[one] == UNKNOWN else "commercial use is not what"
     raise InputError(
         f"the licences do not agree: {by_name[other]}; {by_name[one]}",

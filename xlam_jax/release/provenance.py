@@ -22,6 +22,7 @@ from xlam_jax.release.gguf import read_fields
 from xlam_jax.release.hf_out import read_xlam_json
 from xlam_jax.release.licences import Licence, Part, effective, licence, licence_of_text
 from xlam_jax.release.native import Source, inspect, run_config
+from xlam_jax.release.peft import CONFIG as ADAPTER_CONFIG
 
 BASE_PROVENANCE = "base_provenance.json"
 """In a training run: what `base_facts` said of its base model when it was trained."""
@@ -32,21 +33,29 @@ _CACHED = re.compile(r"models--(?P<owner>[^/]+)--(?P<name>[^/]+)/snapshots/(?P<r
 _HUB = "https://huggingface.co/"
 
 
-def provenance(src: str | Path) -> dict[str, Any]:
+def provenance(src: str | Path, base_model: str = "") -> dict[str, Any]:
     """What is known of the model at `src`, which `release.open_model` takes.
+
+    Args:
+      base_model: the base's name on the hub, where a person knows it better.
 
     Raises:
       InputError: no model there, or ledgers that are damaged.
     """
     src = Path(src)
+    known = {"model": base_model, "name": base_model.partition("/")[2]} if base_model else {}
     if src.suffix == ".gguf":
-        return _facts(base=_gguf_base(src))
+        return _facts(base={**_gguf_base(src), **known})
+    if (src / PROVENANCE).is_file():
+        facts = _read(src / PROVENANCE)
+        return {**facts, "base": {**facts["base"], **known}}
+    if (src / ADAPTER_CONFIG).is_file():  # of adapters whose run is not there
+        unknown = dict.fromkeys(_BASE_KEYS) | {"folder": "unknown", "language": []}
+        return _facts(name=src.resolve().name, base={**unknown, **known})
     source = inspect(src)
     if source.kind == "run":
-        return _run_facts(source)
-    if (source.folder / PROVENANCE).is_file():
-        return _read(source.folder / PROVENANCE)
-    return _facts(base=base_facts(source.folder))
+        return _run_facts(source, known)
+    return _facts(base={**base_facts(source.folder), **known})
 
 
 def base_facts(folder: str | Path) -> dict[str, Any]:
@@ -121,7 +130,8 @@ def _own_licence(facts: Mapping[str, Any]) -> dict[str, str] | None:
 
 def _facts(**known: Any) -> dict[str, Any]:
     facts = {"format_version": FORMAT_VERSION, **dict.fromkeys(_KEYS), "evaluations": [], **known}
-    return facts | {"name": facts["name"] or facts["base"]["name"] or facts["base"]["folder"]}
+    base = {key: facts["base"].get(key) for key in _BASE_KEYS}
+    return facts | {"name": facts["name"] or base["name"] or base["folder"], "base": base}
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -186,7 +196,7 @@ def _listed(value: Any) -> list[str]:
 # -- training runs ----
 
 
-def _run_facts(source: Source) -> dict[str, Any]:
+def _run_facts(source: Source, known: Mapping[str, Any]) -> dict[str, Any]:
     run, config = source.folder, run_config(source.folder)
     model = Path(config.get("model") or run)
     if (run / BASE_PROVENANCE).is_file():
@@ -195,6 +205,7 @@ def _run_facts(source: Source) -> dict[str, Any]:
         base = base_facts(model)
     else:  # of a run without its ledgers nothing is known
         base = {**dict.fromkeys(_BASE_KEYS), "folder": model.name, "language": []}
+    base = {**base, **known}
     step = int(source.params.parent.name) if source.params else None
     versions, plan = _object(run / "versions.json"), _object(run / "run.json")
     started = plan.get("started")

@@ -87,9 +87,8 @@ def upload(plan: Upload) -> str:
       InputError: no token, one that the hub refuses, no right to write there, offline mode.
       WorkError: the hub cannot be reached, or refused for another reason.
     """
-    import httpx
     from huggingface_hub import CommitOperationAdd, HfApi, get_token
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+    from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled
 
     if get_token() is None:
         raise InputError(
@@ -110,7 +109,7 @@ def upload(plan: Upload) -> str:
         ) from e
     except HfHubHTTPError as e:
         raise _refused(e, plan) from e
-    except httpx.HTTPError as e:
+    except HTTPError as e:
         said = (str(e).splitlines() or [type(e).__name__])[0]
         raise WorkError(
             f"the hub cannot be reached: {said}", where=api.endpoint, hint="the same command tries again"
