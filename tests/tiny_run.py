@@ -76,6 +76,7 @@ def make_model(folder: Path, tokenizer: Path, **changes: int | bool) -> Path:
     values |= {"num_kv_heads": 2, "head_dim": 8, "tie_embeddings": False, **changes}
     cfg = ModelConfig("llama", **values)  # type: ignore[arg-type]
     save_hf(tiny.params(cfg, 1), cfg, folder, tokenizer=tokenizer)
+    (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n# A tiny base model\n")
     return folder
 
 

@@ -58,6 +58,7 @@ def test_counts_add_up_and_every_document_is_found_again(config, tokenizer_folde
     assert (manifest["tokens"], manifest["target_tokens"]) == (real, targets)
     assert manifest["tokens"] + manifest["padding"] == manifest["rows"] * 512
     assert manifest["licences"] == {"CC0-1.0": 30} and manifest["sources"] == {"tiny": 30}
+    assert manifest["source_licences"] == {"tiny": {"CC0-1.0": 30}}
     assert manifest["max_row_targets"] == max(
         (source[i][0].loss_weights != 0).sum() for i in range(len(source))
     )

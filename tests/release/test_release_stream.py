@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
-from tiny_hf import edit_config, files, folder_logits, our_logits, write_tokenizer
+from tiny_hf import edit_config, files, folder_logits, our_logits, weights_of, write_tokenizer
 from typer.testing import CliRunner
 
 from tests import tiny
@@ -189,7 +189,7 @@ def test_item_written_by_orbax_streams_the_same_bytes(tmp_path, source):
     run("from-hf", source, tmp_path / "ours")
     for name in ("orbax", "ours"):
         run("to-hf", tmp_path / name, tmp_path / f"{name}-hf", "--max-shard-size", "100KB")
-    assert files(tmp_path / "orbax-hf") == files(tmp_path / "ours-hf") == files(source)
+    assert weights_of(tmp_path / "orbax-hf") == weights_of(tmp_path / "ours-hf") == weights_of(source)
     name = "model.layers.1.block_sparse_moe.experts.3.w2.weight"
     cut = (slice(3, 9), slice(2, 5))
     expected = TensorFolder(source).get(name, cut)
@@ -323,7 +323,9 @@ def test_vocabulary_is_cut_where_no_token_is(tmp_path):
     write_tokenizer(tmp_path / "t", size=100)
     save_hf(params, cfg, tmp_path / "a", tokenizer=tmp_path / "t")
     run("to-hf", tmp_path / "a", tmp_path / "same")
-    assert files(tmp_path / "same") == files(tmp_path / "a")  # more rows than tokens stay as they are
+    assert weights_of(tmp_path / "same") == weights_of(
+        tmp_path / "a"
+    )  # more rows than tokens stay as they are
     run("to-hf", tmp_path / "a", tmp_path / "cut", "--vocab-size", "100", "--verify")
     np.testing.assert_array_equal(folder_logits(tmp_path / "cut"), folder_logits(tmp_path / "a")[..., :100])
     with pytest.raises(InputError, match=r"(?s)ids go up to 99.*at least 100"):

@@ -104,3 +104,10 @@ def our_logits(params, cfg) -> np.ndarray:
 def files(folder: Path) -> dict[str, bytes]:
     """Relative name -> content of every file."""
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def weights_of(folder: Path) -> dict[str, bytes]:
+    """`files`, but for the card, which names the source, and what is computed of it."""
+    return {
+        n: b for n, b in files(folder).items() if n not in ("README.md", "provenance.json", "checksums.json")
+    }

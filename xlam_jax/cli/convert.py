@@ -11,8 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from xlam_jax.cli import convert_peft
+from xlam_jax.cli import convert_card, convert_peft
 from xlam_jax.cli.common import JsonOption, err, out, write_json
+from xlam_jax.cli.convert_card import (
+    BaseOption,
+    LicenseOption,
+    NameOption,
+    card_facts,
+    documents,
+    say_documents,
+)
 from xlam_jax.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,6 +33,7 @@ app = typer.Typer(
 )
 
 convert_peft.register(app)
+convert_card.register(app)
 
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 _Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace DST if it holds a model.")]
@@ -65,14 +74,16 @@ def from_hf(
 ) -> None:
     """Read a Hugging Face folder or a GGUF file into a native folder (Orbax, any mesh)."""
     from xlam_jax.release.native import inspect
+    from xlam_jax.release.provenance import provenance
     from xlam_jax.release.stream import open_model, to_native
 
     if src.suffix != ".gguf" and inspect(src).kind != "hf":
         raise InputError("this folder is native already", where=str(src), hint="xlam convert to-hf")
     _check_dst(src, dst, overwrite)
+    facts = provenance(src)
     with open_model(src) as model, _bar("converting", model.nbytes) as advance:
         name = dtype.value if dtype else None
-        report = to_native(model, dst, dtype=name, resume=resume, progress=advance)
+        report = to_native(model, dst, dtype=name, resume=resume, facts=facts, progress=advance)
     _finish(report, src, dst, json_file)
 
 
@@ -85,6 +96,9 @@ def to_hf(
         typer.Option("--verify", help="Compare logits with transformers on SRC and on DST (needs torch)."),
     ] = False,
     dtype: _DtypeOption = None,
+    license: LicenseOption = "",
+    base_model: BaseOption = "",
+    name: NameOption = "",
     max_shard_size: _ShardSize = "5GB",
     vocab_size: Annotated[
         int | None,
@@ -94,10 +108,11 @@ def to_hf(
     resume: _Resume = False,
     json_file: JsonOption = None,
 ) -> None:
-    """Write a Hugging Face folder: safetensors, configs, tokenizer, chat template, vLLM tool parser."""
+    """Write a Hugging Face folder: safetensors, configs, tokenizer, chat template, vLLM tool parser, model card."""
     from xlam_jax.format import get_codec
     from xlam_jax.format.vllm_plugin import vllm_plugin
     from xlam_jax.release import stream
+    from xlam_jax.release.card import write_card
     from xlam_jax.release.hf_out import HfOptions
     from xlam_jax.release.verify import need_torch, verify_export
 
@@ -105,6 +120,7 @@ def to_hf(
     _check_dst(src, dst, overwrite)
     if verify:
         need_torch()
+    facts = card_facts(src, license, base_model, name)
     with stream.open_model(src) as model:
         try:
             codec = get_codec(**model.codec) if model.codec else None
@@ -117,6 +133,7 @@ def to_hf(
             max_shard_bytes=max_shard_bytes,
             vocab_size=vocab_size,
             files={"tool_parser.py": vllm_plugin(codec)} if codec else {},
+            finish=lambda folder: write_card(folder, facts),
         )
         with _bar("converting", model.nbytes) as advance:
             report = stream.to_hf(model, dst, options, resume=resume, progress=advance)
@@ -135,6 +152,9 @@ def upcycle(
     ] = 0.0,
     seed: Annotated[int, typer.Option(help="Of routers and noise.")] = 0,
     dtype: _DtypeOption = None,
+    license: LicenseOption = "",
+    base_model: BaseOption = "",
+    name: NameOption = "",
     max_shard_size: _ShardSize = "5GB",
     overwrite: _Overwrite = False,
     resume: _Resume = False,
@@ -142,12 +162,20 @@ def upcycle(
 ) -> None:
     """Make a mixture of experts of a dense model: Llama and Mistral to Mixtral, Qwen3 to Qwen3-MoE."""
     from xlam_jax.release import stream
+    from xlam_jax.release.card import write_card
     from xlam_jax.release.hf_out import HfOptions
     from xlam_jax.release.upcycle import Upcycling, open_upcycled
 
-    options = HfOptions(dtype=dtype.value if dtype else None, max_shard_bytes=parse_size(max_shard_size))
+    max_shard_bytes = parse_size(max_shard_size)
     _check_dst(src, dst, overwrite)
     how = Upcycling(experts, top_k, noise, seed=seed)
+    made = f"Its MLP was copied into {experts} experts, {top_k} a token, with noise {noise:g}."
+    facts = {**card_facts(src, license, base_model, name), "made": made}
+    options = HfOptions(
+        dtype=dtype.value if dtype else None,
+        max_shard_bytes=max_shard_bytes,
+        finish=lambda folder: write_card(folder, facts),
+    )
     with open_upcycled(src, how) as model, _bar("upcycling", model.nbytes) as advance:
         report = stream.to_hf(model, dst, options, resume=resume, progress=advance)
     _finish(report, src, dst, json_file)
@@ -211,6 +239,7 @@ def _finish(
     result["peak_over_largest_shard"] = report.peak_bytes / report.largest_shard
     result |= {"verify": verify} if verify else {}
     result["unread_keys"] = _unread(src)
+    result |= (others := documents(src, dst))
     write_json(json_file, result)
     weights = sum(report.shards.values())
     lines = [
@@ -230,6 +259,7 @@ def _finish(
     if result["unread_keys"]:
         lines.append(f"config.json: no model of this type reads {', '.join(result['unread_keys'])}")
     out.print("\n".join(lines), highlight=False, soft_wrap=True)
+    say_documents(others)
 
 
 def _unread(src: Path) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from xlam_jax.cli.common import JsonOption, need_dir, out, write_json
+from xlam_jax.cli.convert_card import BaseOption, LicenseOption, NameOption, card_facts
 from xlam_jax.errors import InputError
 
 _Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace DST if it holds a model.")]
@@ -26,11 +27,17 @@ def to_peft(
     ],
     dst: Annotated[Path, typer.Argument(metavar="DST", help="The PEFT folder to write.")],
     overwrite: _Overwrite = False,
+    license: LicenseOption = "",
+    base_model: BaseOption = "",
+    name: NameOption = "",
     json_file: JsonOption = None,
 ) -> None:
     """Write the adapters of a run for PEFT and vLLM, without their base model."""
     need_dir(run, "training run")
     from xlam_jax.release.adapters import adapter_run, read_adapters
+    from xlam_jax.release.card import write_card
+    from xlam_jax.release.carried import carry
+    from xlam_jax.release.checksums import write_checksums
     from xlam_jax.release.folders import check_free
     from xlam_jax.release.hf_in import read_config
     from xlam_jax.release.native import inspect
@@ -41,8 +48,16 @@ def to_peft(
     if found is None:
         raise InputError("this holds no adapters", where=str(run), hint="xlam convert to-hf for whole models")
     check_free(dst, overwrite=overwrite)
+    facts = card_facts(run, license, base_model, name)
     cfg = read_config(source.folder)
-    result = save_peft(read_adapters(found, cfg), cfg, dst, base_model=str(found.model))
+
+    def finish(folder: Path) -> None:
+        carry(source.folders, folder)
+        write_card(folder, facts)
+        write_checksums(folder, {})
+
+    named = base_model or str(found.model)
+    result = save_peft(read_adapters(found, cfg), cfg, dst, base_model=named, finish=finish)
     write_json(json_file, {"source": str(run), "folder": str(dst), **result})
     _say(
         dst,

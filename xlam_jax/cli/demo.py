@@ -71,6 +71,11 @@ class _Stages:
         return json.loads(result.read_text(encoding="utf-8"))
 
     @property
+    def last(self) -> Path:
+        """What the last stage wrote as its result."""
+        return self.folder / "stages" / f"{len(self.rows):02d}.json"
+
+    @property
     def elapsed(self) -> float:
         return time.monotonic() - self.started
 
@@ -153,8 +158,10 @@ def demo(
             )
         train += ["steps=auto", f"max_minutes={left / 60:.2f}"]
     training = stages.run("fine-tune", *train)
-    stages.run("export to Hugging Face", "convert", "to-hf", str(folder / "run"), str(tuned))
+    release = ("convert", "to-hf", str(folder / "run"), str(tuned), "--base-model", base_model.HUB_NAME)
+    stages.run("export to Hugging Face", *release)
     table += evaluate("after", tuned)
+    stages.run("results on the model card", "convert", "card", str(tuned), "--eval", str(stages.last))
     try:
         call = stages.run(
             "one call, parsed and executed",

@@ -79,13 +79,13 @@ def records(
     found = list(islice(read_records(file), limit))
     engine = _engine(model, max_len, batch_size, adapter)
     cases = [case for record in found for case in record_cases(record, engine.codec, all_steps=all_steps)]
-    title = f"{file.name}, {model}"
+    about = _about(file.name, model)
     if not both:
-        _run(engine, cases, title, constrained, max_new_tokens, out_dir, json_file)
+        _run(engine, cases, about, constrained, max_new_tokens, out_dir, json_file)
         return
     results = {
         name: _every_adapter(
-            engine, cases, title, name == "constrained", max_new_tokens, out_dir and out_dir / name
+            engine, cases, about, name == "constrained", max_new_tokens, out_dir and out_dir / name
         )
         for name in ("free", "constrained")
     }
@@ -117,7 +117,7 @@ def bfcl(
     bfcl_cases(folder, category, folder_codec(model), limit)  # bad files show before the weights are read
     engine = _engine(model, max_len, batch_size, adapter)
     cases = bfcl_cases(folder, category, engine.codec, limit)
-    _run(engine, cases, f"BFCL {category}, {model}", constrained, max_new_tokens, out_dir, json_file)
+    _run(engine, cases, _about(f"BFCL {category}", model), constrained, max_new_tokens, out_dir, json_file)
 
 
 def _engine(model: Path, max_len: int, batch_size: int, adapters: list[str] | None) -> Engine:
@@ -125,6 +125,14 @@ def _engine(model: Path, max_len: int, batch_size: int, adapters: list[str] | No
 
     named = dict(_named_folder(text) for text in adapters or ())
     return Engine.from_folder(model, max_len=max_len, batch_size=batch_size, adapters=named)
+
+
+def _about(dataset: str, model: Path) -> dict[str, Any]:
+    """What a result is of; a model card takes it for the weights that it names."""
+    from xlam_jax.release import inspect, read_xlam_json
+
+    weights = read_xlam_json(inspect(model).folder).get("weights_xxh3_128")
+    return {"dataset": dataset, "model": str(model), "weights_xxh3_128": weights}
 
 
 def _named_folder(text: str) -> tuple[str, Path]:
@@ -137,37 +145,37 @@ def _named_folder(text: str) -> tuple[str, Path]:
 def _run(
     engine: Engine,
     cases: list[Case],
-    title: str,
+    about: dict[str, Any],
     constrained: bool,
     max_new_tokens: int,
     out_dir: Path | None,
     json_file: Path | None,
 ) -> None:
-    write_json(json_file, _every_adapter(engine, cases, title, constrained, max_new_tokens, out_dir))
+    write_json(json_file, _every_adapter(engine, cases, about, constrained, max_new_tokens, out_dir))
 
 
 def _every_adapter(
     engine: Engine,
     cases: list[Case],
-    title: str,
+    about: dict[str, Any],
     constrained: bool,
     max_new_tokens: int,
     out_dir: Path | None,
 ) -> dict[str, Any]:  # fmt: skip
     if not engine.adapters:
-        return _score(engine, cases, title, constrained, max_new_tokens, out_dir)
+        return _score(engine, cases, about, constrained, max_new_tokens, out_dir)
     results = {}
     for name in engine.adapters:
         engine.use(name)
         folder = out_dir and out_dir / name
-        results[name] = _score(engine, cases, f"{title} + {name}", constrained, max_new_tokens, folder)
+        results[name] = _score(engine, cases, {**about, "adapter": name}, constrained, max_new_tokens, folder)
     return {"adapters": results}
 
 
 def _score(
     engine: Engine,
     cases: list[Case],
-    title: str,
+    about: dict[str, Any],
     constrained: bool,
     max_new_tokens: int,
     out_dir: Path | None,
@@ -192,7 +200,9 @@ def _score(
         )
     if out_dir is not None:
         write_report(report, out_dir)
-    print_table(f"{title}, {'constrained' if constrained else 'free'}", table(report))
+    adapter = f" + {about['adapter']}" if "adapter" in about else ""
+    title = f"{about['dataset']}, {about['model']}{adapter}, {'constrained' if constrained else 'free'}"
+    print_table(title, table(report))
     if failures := error_table(report):
         print_table("failures", failures)
     speed = _speed(engine)
@@ -200,7 +210,7 @@ def _score(
     for line in s.get("unsaid", ()):
         err.print(f"the grammar does not hold {line}", markup=False, highlight=False)
     out.print(f"{s['seconds_per_call']:.2f} seconds per call; {_words(speed)}", highlight=False)
-    return {"summary": s, "speed": speed, "constrained": constrained, "out": str(out_dir or "")}
+    return {**about, "summary": s, "speed": speed, "constrained": constrained, "out": str(out_dir or "")}
 
 
 def _speed(engine: Engine) -> dict[str, Any]:

@@ -26,12 +26,13 @@ class CallAccuracy:
         from xlam_jax.data.loader import PackedSource
         from xlam_jax.evaluation import record_cases
         from xlam_jax.format import get_codec, read_records
+        from xlam_jax.release.generation import stop_ids
         from xlam_jax.release.hf_in import read_config
 
         self.every, self._calls = calls.every, calls
         source = PackedSource(config.data.train)
         self._codec = get_codec(**source.manifest["codec"])
-        self._cfg = read_config(config.model)
+        self._cfg, self._ends = read_config(config.model), stop_ids(config.model)
         self._tokenizer = AutoTokenizer.from_pretrained(config.model)
         need_file(Path(calls.records), "records file")
         records = list(islice(read_records(calls.records), calls.rows))
@@ -53,6 +54,7 @@ class CallAccuracy:
             self._codec,
             max_len=calls.max_len,
             batch_size=calls.batch_size,
+            stop_ids=self._ends,
         )
         report = evaluate_cases(engine, self._cases, self._codec, max_new_tokens=calls.max_new_tokens)
         return {"eval_ast": report.summary["ast"], "eval_parsable": report.summary["parsable"]}

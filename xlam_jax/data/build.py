@@ -12,6 +12,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, Literal
@@ -167,13 +168,11 @@ def build(
         task = tokenise(config, holdout)
         firsts, inputs = [0], []
         contradictory: list[str] = []
-        licences: list[Counter[str]] = []
-        sources: list[Counter[str]] = []
+        origins: list[Counter[tuple[str, str]]] = []  # of each input: rows by source and licence
         for source in mixture:
-            licences.append(Counter())
-            sources.append(Counter())
+            origins.append(Counter())
             read = 0
-            for result in engine.run(task, _lines(source)):
+            for result in engine.run(replace(task, license=source.license), _lines(source)):
                 for entry in result.entries:
                     ledger.add_entry(entry)
                     contradictory += [entry.id] if entry.reason == CONTRADICTION else []
@@ -183,8 +182,8 @@ def build(
                         held.add(row)
                         continue
                     spool.add(row.document, row.record.id)
-                    licences[-1][row.record.license or "unknown"] += 1
-                    sources[-1][row.record.source or "unknown"] += 1
+                    licence = row.record.license or source.license or "unknown"
+                    origins[-1][row.record.source or "unknown", licence] += 1
                 if progress:
                     progress(len(spool), source.path)
             firsts.append(len(spool))
@@ -200,8 +199,9 @@ def build(
         manifest = {
             **_facts(config),
             "inputs": inputs,
-            "licences": _weighted(licences, inputs),
-            "sources": _weighted(sources, inputs),
+            "licences": _weighted(origins, inputs, lambda origin: origin[1]),
+            "sources": _weighted(origins, inputs, lambda origin: origin[0]),
+            "source_licences": _nested(_weighted(origins, inputs, lambda origin: origin)),
             "yields": yields,
         }
         if config.validation.functions:
@@ -286,12 +286,24 @@ def _mix(
     return np.concatenate(used)
 
 
-def _weighted(counts: list[Counter[str]], inputs: list[dict]) -> dict[str, int]:
-    """Rows by key over the mixture, each input's times its epochs."""
-    total: Counter[str] = Counter()
+def _weighted(
+    counts: list[Counter[tuple[str, str]]], inputs: list[dict], key: Callable[[tuple[str, str]], Any]
+) -> dict[Any, int]:
+    """Rows by key of their (source, licence) over the mixture, each input's times its epochs."""
+    total: Counter[Any] = Counter()
     for count, facts in zip(counts, inputs, strict=True):
-        total.update({key: round(n * facts["epochs"]) for key, n in count.items()})
+        rows: Counter[Any] = Counter()
+        for origin, n in count.items():
+            rows[key(origin)] += n
+        total.update({name: round(n * facts["epochs"]) for name, n in rows.items()})
     return dict(total.most_common())
+
+
+def _nested(origins: dict[tuple[str, str], int]) -> dict[str, dict[str, int]]:
+    out: dict[str, dict[str, int]] = {}
+    for (source, licence), n in origins.items():
+        out.setdefault(source, {})[licence] = n
+    return out
 
 
 def _packed(

@@ -35,11 +35,13 @@ class InputConfig(Config):
       epochs: how often each row is used; 1.5 means every row once and a seeded half of them again. With
         `share`, the most often a row may be used.
       share: wished share of the mixture's rows, 0 to 1. All inputs have one, or none.
+      license: of its rows that name none, such as CC-BY-4.0; it goes into the manifest and a model's card.
     """
 
     path: str
     epochs: float = pydantic.Field(default=1.0, gt=0)
     share: float | None = pydantic.Field(default=None, gt=0, le=1)
+    license: str = ""
 
     @property
     def files(self) -> list[Path]:

@@ -58,11 +58,13 @@ class _Tokenise:
 
     config: BuildConfig
     holdout: Holdout
+    license: str = ""  # of rows that name none
 
     def _admit(self, record: Record, result: Rows, line: bytes) -> tuple[str, Record] | None:
         """(part, record without held-out tools), or None after an entry in the ledger."""
-        if any(fnmatch.fnmatch(record.license, pattern) for pattern in self.config.deny_licences):
-            result.entries.append(_dropped(record, "licence_denied", record.license))
+        licence = record.license or self.license
+        if any(fnmatch.fnmatch(licence, pattern) for pattern in self.config.deny_licences):
+            result.entries.append(_dropped(record, "licence_denied", licence))
             return None
         part, kept = self.holdout.assign(record)
         if part == "straddles":

@@ -47,6 +47,7 @@ class Engine:
       max_len: prompt and answer together, in tokens.
       batch_size: sequences that decode together.
       adapters: trees of LoRA adapters by name, none of them in use yet (see `use`).
+      stop_ids: tokens that end an answer beside those of the codec and the config.
 
     Raises:
       InputError: the tokenizer lacks the stop token, or has more tokens than the model.
@@ -62,6 +63,7 @@ class Engine:
         max_len: int = 1024,
         batch_size: int = 32,
         adapters: Mapping[str, Params] | None = None,
+        stop_ids: Sequence[int] = (),
     ):
         stop = tokenizer.get_vocab().get(codec.stop)
         if stop is None:
@@ -75,7 +77,7 @@ class Engine:
         self._adapters = {name: attach(self._base, tree) for name, tree in (adapters or {}).items()}
         self.max_len = min(max_len, cfg.max_position_embeddings)
         self.batch_size = batch_size
-        self.stop_ids = frozenset({stop, *cfg.eos_token_ids})
+        self.stop_ids = frozenset({stop, *cfg.eos_token_ids, *stop_ids})
         around = (codec.chat.lead, codec.chat.before_stop)
         self.grammars = Grammars(tokenizer, cfg.vocab_size, stop, around)
         self.stats = Stats()
@@ -105,7 +107,8 @@ class Engine:
         adapters: Mapping[str, str | Path] | None = None,
         **kwargs: Any,
     ) -> Engine:
-        """Loads a model folder or a training run, with the codec it names (else the default one).
+        """Loads a model folder or a training run, with the codec it names (else the default one), and stops at every
+        token that its generation_config.json names.
 
         Args:
           adapters: PEFT folders by name.
@@ -116,11 +119,13 @@ class Engine:
         from transformers import AutoTokenizer
 
         from xlam_jax.release import inspect, load_model
+        from xlam_jax.release.generation import stop_ids
         from xlam_jax.release.peft import load_peft
 
         folder = Path(folder)
         if not folder.is_dir():
             raise InputError("model folder not found", where=str(folder), hint="check the path")
+        ends = stop_ids(inspect(folder).folder)
         cfg, params = load_model(folder)
         folder = inspect(folder).folder  # of a training run: where its tokenizer stands
         try:
@@ -129,7 +134,7 @@ class Engine:
             raise InputError(f"no usable tokenizer: {str(e).splitlines()[0]}", where=str(folder)) from e
         found = {name: load_peft(path, cfg) for name, path in (adapters or {}).items()}
         codec = codec or folder_codec(folder)
-        return cls(unstack(params), cfg, tokenizer, codec, adapters=found, **kwargs)
+        return cls(unstack(params), cfg, tokenizer, codec, adapters=found, stop_ids=ends, **kwargs)
 
     def encode(self, prompt: str) -> list[int]:
         """Token ids of a prompt, whose special tokens (the first one too) are part of the text."""

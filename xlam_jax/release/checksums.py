@@ -155,11 +155,31 @@ class Journal:
             self.origin.check(self.digest)
         (self.folder / JOURNAL).unlink()
         # Noted names may carry the suffix that they had while unfinished.
-        known = {name.removesuffix(".partial"): digest for name, digest in self._files.items()}
-        names = sorted(str(p.relative_to(self.folder)) for p in self.folder.rglob("*") if p.is_file())
-        files = {n: known.get(n) or file_sha256(self.folder / n) for n in names}
-        text = json.dumps({"algorithm": "sha256", "files": files}, indent=2) + "\n"
-        (self.folder / CHECKSUMS).write_text(text, encoding="utf-8")
+        write_checksums(
+            self.folder, {name.removesuffix(".partial"): digest for name, digest in self._files.items()}
+        )
+
+
+def write_checksums(folder: Path, known: Mapping[str, str]) -> None:
+    """Writes checksums.json over every file of the folder; `known` are name -> SHA-256 that need not be read again."""
+    names = sorted(
+        p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() and p.name != CHECKSUMS
+    )
+    files = {n: known.get(n) or file_sha256(folder / n) for n in names}
+    text = json.dumps({"algorithm": "sha256", "files": files}, indent=2) + "\n"
+    (folder / CHECKSUMS).write_text(text, encoding="utf-8")
+
+
+def read_checksums(folder: Path) -> dict[str, str]:
+    """Name -> SHA-256 of a folder's checksums.json.
+
+    Raises:
+      InputError: there is none that can be read.
+    """
+    try:
+        return dict(json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))["files"])
+    except (OSError, ValueError, KeyError, TypeError) as e:
+        raise InputError(f"no readable {CHECKSUMS}: {e}", where=str(folder)) from e
 
 
 def _size_and_time(path: Path) -> list[int]:
@@ -202,12 +222,7 @@ def check_files(folder: Path, progress: Callable[[str, int], None] = lambda name
       InputError: no checksums.json, or an unreadable one.
       WorkError: files that are missing or changed.
     """
-    path = folder / CHECKSUMS
-    try:
-        files = dict(json.loads(path.read_text(encoding="utf-8"))["files"])
-    except (OSError, ValueError, KeyError, TypeError) as e:
-        raise InputError(f"no readable {CHECKSUMS}: {e}", where=str(folder)) from e
-    bad = []
+    files, bad = read_checksums(folder), []
     for (name, expected), found in zip(files.items(), _hashes([folder / n for n in files]), strict=True):
         if found != expected:
             bad.append(name + (" (missing)" if found is None else ""))

@@ -90,6 +90,15 @@ def load_gguf(
     return cfg, load_tensors(tensors, cfg, dtype=dtype, mesh=mesh, rules=rules, progress=progress)
 
 
+def read_fields(path: str | Path) -> dict[str, Any]:
+    """Key -> value of a GGUF file's header.
+
+    Raises:
+      InputError: no such file, or truncated.
+    """
+    return _read(Path(path))[0]
+
+
 def save_gguf_tokenizer(path: str | Path, dst: Path) -> None:
     """Writes the tokenizer of a GGUF file as Hugging Face files into the folder `dst`.
 

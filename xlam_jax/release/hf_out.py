@@ -20,8 +20,10 @@ from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.hf_config import config_to_hf
 from xlam_jax.models.params import Params
 from xlam_jax.models.spec import HfEntry, hf_entries, leaves, param_to_hf, path_name
+from xlam_jax.release.carried import carry
 from xlam_jax.release.checksums import Journal, Origin, WeightsDigest
 from xlam_jax.release.folders import PeakMemory, whole_folder
+from xlam_jax.release.generation import GENERATION, generation_config, listed, read_generation
 from xlam_jax.release.safetensors_io import TensorInfo, write_folder, write_json
 from xlam_jax.release.tensors import check_finite, contiguous, kept_dtype, refuse_float64
 from xlam_jax.release.tokenizer_files import check_vocabulary, copy_tokenizer, largest_token_id, token_id
@@ -70,6 +72,8 @@ class HfOptions:
       vocab_size: rows of embedding and head: fewer cut rows that the tokenizer does not use, more are filled
         with the mean of the others, so that a greedy choice never falls on them.
       files: name -> text of further files.
+      carry: folders whose documents and generation_config.json go on, see `carried.carry`.
+      finish: called with the folder when all else is written.
     """
 
     tokenizer: str | Path | None = None
@@ -80,6 +84,8 @@ class HfOptions:
     max_shard_bytes: int = 5 * 2**30
     vocab_size: int | None = None
     files: Mapping[str, str] = field(default_factory=dict)
+    carry: tuple[Path, ...] = ()
+    finish: Callable[[Path], None] | None = None
 
 
 def save_hf(
@@ -162,11 +168,14 @@ def write_hf(
             progress=lambda info: progress(info.name, info.nbytes),
             journal=journal,
         )
-        write_configs(folder, new, label)
+        write_configs(folder, new, label, _carried_generation(options))
+        carry(options.carry, folder)
         digest = journal.digest.hexdigest()
         write_json(folder / XLAM_JSON, xlam_json(options.codec, digest))
         for name, text in options.files.items():
             (folder / name).write_text(text, encoding="utf-8")
+        if options.finish is not None:
+            options.finish(folder)
         journal.seal()
     parameters = sum(math.prod(i.shape) for i in infos)
     seconds = time.perf_counter() - start
@@ -183,7 +192,8 @@ def _resized(cfg: ModelConfig, options: HfOptions) -> ModelConfig:
                 "cutting the vocabulary needs tokenizer.json, which tells the rows in use",
                 where="--vocab-size",
             )
-        special = (cfg.bos_token_id, cfg.pad_token_id, *cfg.eos_token_ids)
+        stops = _carried_generation(options).get("eos_token_id")
+        special = (cfg.bos_token_id, cfg.pad_token_id, *cfg.eos_token_ids, *listed(stops))
         used = max([used, *(i for i in special if i is not None)])
         if used >= rows:
             raise InputError(
@@ -201,12 +211,16 @@ def _rows(table_VD: np.ndarray, rows: int) -> np.ndarray:
     return np.concatenate([table_VD, np.broadcast_to(mean_D, (rows - table_VD.shape[0], mean_D.size))])
 
 
-def write_configs(folder: Path, cfg: ModelConfig, dtype: str) -> None:
-    """Writes config.json and generation_config.json."""
-    config = config_to_hf(cfg, dtype)
-    write_json(folder / "config.json", config)
-    ids = {key: config[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
-    write_json(folder / "generation_config.json", {k: v for k, v in ids.items() if v is not None})
+def write_configs(
+    folder: Path, cfg: ModelConfig, dtype: str, generation: Mapping[str, Any] | None = None
+) -> None:
+    """Writes config.json, and generation_config.json with what the model's own (`generation`) says."""
+    write_json(folder / "config.json", config_to_hf(cfg, dtype))
+    write_json(folder / GENERATION, generation_config(cfg, generation or {}))
+
+
+def _carried_generation(options: HfOptions) -> dict[str, Any]:
+    return next(filter(None, map(read_generation, options.carry)), {})
 
 
 def xlam_json(codec: Mapping[str, Any] | None, weights_xxh3_128: str) -> dict[str, Any]:

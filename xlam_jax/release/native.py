@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+import yaml
 from jax.sharding import Mesh, SingleDeviceSharding
 
 from xlam_jax.errors import InputError
@@ -67,6 +68,12 @@ class Source:
         """The folder to copy tokenizer files from, None when it has none."""
         return self.folder if has_tokenizer(self.folder) else None
 
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Its own folder and, of a run, the folder of its base model where it still lies."""
+        base = run_config(self.folder).get("model") if self.kind == "run" else None
+        return (self.folder, *((Path(base),) if base and Path(base).is_dir() else ()))
+
 
 def inspect(folder: str | Path) -> Source:
     """Tells which kind of model folder this is.
@@ -97,6 +104,24 @@ def inspect(folder: str | Path) -> Source:
         return Source("hf", folder, None, codec)
     read_config(folder)  # says so when even config.json is missing
     return Source("hf", folder, None, codec)  # the reader explains what is missing
+
+
+def run_config(run: Path) -> dict[str, Any]:
+    """The config.yaml of a training run, {} where there is none.
+
+    Raises:
+      InputError: it is no YAML mapping.
+    """
+    path = run / "config.yaml"
+    if not path.is_file():
+        return {}
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as e:
+        raise InputError(f"not YAML: {str(e).splitlines()[0]}", where=str(path)) from e
+    if not isinstance(found, dict):
+        raise InputError("no mapping of keys", where=str(path))
+    return found
 
 
 def _codec_of_step(step: Path) -> dict[str, Any] | None:

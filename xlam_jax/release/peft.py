@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -78,11 +78,21 @@ class Low(NamedTuple):
     scale: float
 
 
-def save_peft(adapters: Params, cfg: ModelConfig, dst: str | Path, *, base_model: str = "") -> dict[str, Any]:
+def save_peft(
+    adapters: Params,
+    cfg: ModelConfig,
+    dst: str | Path,
+    *,
+    base_model: str = "",
+    finish: Callable[[Path], None] = lambda folder: None,
+) -> dict[str, Any]:
     """Writes a folder that PEFT and vLLM load; it appears whole or not at all.
 
     The scale is written as `lora_alpha` over `r` (a fused rank would change that of rsLoRA).
     Of experts PEFT wants all three matrices where gate or up is one, so missing ones are written as zeros.
+
+    Args:
+      finish: called with the folder when all else is written.
 
     Returns:
       `{modules, rank, parameters, bytes}`.
@@ -138,6 +148,7 @@ def save_peft(adapters: Params, cfg: ModelConfig, dst: str | Path, *, base_model
     with whole_folder(dst) as folder:
         save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
         write_json(folder / CONFIG, config)
+        finish(folder)
     size = sum(t.nbytes for t in tensors.values())
     return {
         "modules": len(tensors) // 2,

@@ -16,8 +16,10 @@ from xlam_jax.errors import InputError, WorkError
 from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.spec import count_params, hf_entries
 from xlam_jax.release.adapters import adapter_run
+from xlam_jax.release.carried import PROVENANCE, carry
 from xlam_jax.release.checksums import CHECKSUMS, Journal, Origin, WeightsDigest, check_files
 from xlam_jax.release.folders import PeakMemory, check_space, whole_folder
+from xlam_jax.release.generation import read_generation
 from xlam_jax.release.gguf import open_gguf, save_gguf_tokenizer
 from xlam_jax.release.hf_in import open_tensors, read_config
 from xlam_jax.release.hf_out import (
@@ -53,6 +55,7 @@ class OpenModel:
     Attributes:
       tokenizer: folder with the tokenizer's files; None when the source has none.
       codec: names that `format.get_codec` takes, where the source knows them.
+      folders: its own, and of a run that of its base model; documents are carried from them.
       stamp: what tells this source from others, and from itself after a change.
       origin: the digest of its weights, where it was kept beside them.
     """
@@ -62,6 +65,7 @@ class OpenModel:
     tokenizer: Path | None
     codec: dict[str, Any] | None
     stamp: dict[str, Any]
+    folders: tuple[Path, ...] = ()
     origin: Origin | None = None
 
     @property
@@ -91,12 +95,12 @@ def open_model(src: str | Path) -> Iterator[OpenModel]:
             tensors: Tensors = ParamsTensors(load_model(src)[1], cfg)
         else:
             tensors = ItemTensors(source.params, cfg)
-        origin = _origin(src) if source.kind == "native" else None
-        yield OpenModel(cfg, tensors, source.tokenizer, source.codec, _stamp(source.params), origin)
+        origin, stamp = _origin(src) if source.kind == "native" else None, _stamp(source.params)
+        yield OpenModel(cfg, tensors, source.tokenizer, source.codec, stamp, source.folders, origin)
         return
     stored = open_tensors(src, cfg)
     check_tensors(stored, cfg)
-    yield OpenModel(cfg, stored, source.tokenizer, source.codec, _stamp(src), _origin(src))
+    yield OpenModel(cfg, stored, source.tokenizer, source.codec, _stamp(src), source.folders, _origin(src))
 
 
 def _origin(folder: Path) -> Origin | None:
@@ -129,7 +133,11 @@ def to_hf(
     Raises:
       InputError: as `save_hf`; a folder left by another conversion.
     """
-    names = {"tokenizer": options.tokenizer or model.tokenizer, "codec": options.codec or model.codec}
+    names = {
+        "tokenizer": options.tokenizer or model.tokenizer,
+        "codec": options.codec or model.codec,
+        "carry": options.carry or model.folders,
+    }
     options = HfOptions(**{**vars(options), **names})
     stored = {name: model.tensors.infos[name].dtype for name in hf_entries(model.cfg)}
     origin, resized = model.origin, options.vocab_size not in (None, model.cfg.vocab_size)
@@ -156,6 +164,7 @@ def to_native(
     *,
     dtype: str | None = None,
     resume: bool = False,
+    facts: Mapping[str, Any] | None = None,
     progress: Progress = lambda name, nbytes: None,
 ) -> SaveReport:
     """Writes a native folder as `save_native` does, of chunks that can be read one by one.
@@ -163,6 +172,7 @@ def to_native(
     Args:
       dtype: "float32", "bfloat16", "float16", or None for what the source has, leaf by leaf.
       resume: as in `to_hf`.
+      facts: of `provenance`, for provenance.json.
 
     Raises:
       InputError: full disk, a tokenizer that does not fit, a folder left by another conversion.
@@ -178,9 +188,12 @@ def to_native(
             check_vocabulary(folder, cfg.vocab_size)
         check_space(folder, _bytes_left(folder, cfg, dtypes))
         files = write_item(folder, model.tensors, cfg, dtypes, journal, progress)
-        write_configs(folder, cfg, label)
+        write_configs(folder, cfg, label, next(filter(None, map(read_generation, model.folders)), {}))
+        carry(model.folders, folder)
         digest = journal.digest.hexdigest()
         write_json(folder / XLAM_JSON, xlam_json(model.codec, digest))
+        if facts is not None:
+            write_json(folder / PROVENANCE, facts)
         journal.seal()
     seconds = time.perf_counter() - start
     return SaveReport(str(dst), label, count_params(cfg), files, digest, seconds, memory.bytes())

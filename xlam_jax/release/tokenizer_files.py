@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ from xlam_jax.release.safetensors_io import write_json
 
 CONFIG = "tokenizer_config.json"
 TEMPLATE = "chat_template.jinja"
+NAMED = "additional_chat_templates"
+_TOOLS_NAME = "tool_use"  # transformers takes the template of this name as soon as there are tools
 _COPIED = (
     "tokenizer.json",
     "tokenizer.model",
@@ -71,7 +75,7 @@ def copy_tokenizer(
 
     The class name that only transformers 5 knows is replaced by one that both major versions load. The chat
     template (`chat_template`, else the one of `src`) goes into chat_template.jinja and, for older readers,
-    into tokenizer_config.json.
+    into tokenizer_config.json; named ones beside it, but for one that would go before a given `chat_template`.
 
     Args:
       stop: the token that ends an answer; it becomes the end-of-sequence token that the files name, and what
@@ -91,12 +95,7 @@ def copy_tokenizer(
         if (src / name).is_file():
             shutil.copyfile(src / name, dst / name)
             os.chmod(dst / name, 0o644)
-    config = {}
-    if (src / CONFIG).is_file():
-        try:
-            config = json.loads((src / CONFIG).read_text(encoding="utf-8"))
-        except ValueError as e:
-            raise InputError(f"not JSON: {e}", where=str(src / CONFIG)) from e
+    config = _read_config(src)
     if config.get("tokenizer_class", _UNPORTABLE_CLASS) == _UNPORTABLE_CLASS:
         config["tokenizer_class"] = _PORTABLE_CLASS
     if stop is not None:
@@ -104,7 +103,10 @@ def copy_tokenizer(
         tokens = dst / "special_tokens_map.json"
         if tokens.is_file():
             write_json(tokens, _stopping(json.loads(tokens.read_text(encoding="utf-8")), stop))
-    _write_config(dst, config, chat_template or read_chat_template(src))
+    named = named_templates(src)
+    if chat_template is not None:
+        named.pop(_TOOLS_NAME, None)
+    _write_config(dst, config, chat_template or read_chat_template(src), named)
 
 
 def _stopping(config: dict[str, Any], stop: str) -> dict[str, Any]:
@@ -129,11 +131,42 @@ def read_chat_template(folder: Path) -> str | None:
     """The default chat template of a folder: chat_template.jinja, else the key of tokenizer_config.json."""
     if (folder / TEMPLATE).is_file():
         return (folder / TEMPLATE).read_text(encoding="utf-8")
-    if not (folder / CONFIG).is_file():
-        return None
-    found = json.loads((folder / CONFIG).read_text(encoding="utf-8")).get("chat_template")
-    if isinstance(found, list):  # several named templates
-        found = next((t["template"] for t in found if t.get("name") == "default"), None)
+    found = _read_config(folder).get("chat_template")
+    return _by_name(found, folder).get("default") if isinstance(found, list) else found
+
+
+def named_templates(folder: Path) -> dict[str, str]:
+    """Chat templates beside the default one: name -> text, of files and of tokenizer_config.json."""
+    found = _read_config(folder).get("chat_template")
+    out = _by_name(found, folder) if isinstance(found, list) else {}
+    for path in sorted((folder / NAMED).glob("*.jinja")):
+        out[path.stem] = path.read_text(encoding="utf-8")
+    out.pop("default", None)
+    return out
+
+
+def _by_name(templates: list[Any], folder: Path) -> dict[str, str]:
+    try:
+        found = {str(t["name"]): str(t["template"]) for t in templates}
+    except (KeyError, TypeError) as e:
+        raise InputError("chat_template is no list of names and templates", where=str(folder / CONFIG)) from e
+    if odd := [name for name in found if not re.fullmatch(r"\w[\w.-]*", name)]:
+        raise InputError(
+            f"a chat template is called {odd[0]!r}", where=str(folder / CONFIG), hint="a plain name"
+        )
+    return found
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / CONFIG
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as e:
+        raise InputError(f"not JSON: {e}", where=str(path)) from e
+    if not isinstance(found, dict):
+        raise InputError(f"no JSON object but {type(found).__name__}", where=str(path))
     return found
 
 
@@ -190,9 +223,17 @@ def _tokenizer(path: Path) -> Tokenizer:
         ) from e
 
 
-def _write_config(dst: Path, config: dict[str, Any], chat_template: str | None) -> None:
-    if chat_template is not None:
+def _write_config(
+    dst: Path, config: dict[str, Any], chat_template: str | None, named: Mapping[str, str] | None = None
+) -> None:
+    every = {**({} if chat_template is None else {"default": chat_template}), **(named or {})}
+    for name, text in every.items():
+        path = dst / (TEMPLATE if name == "default" else f"{NAMED}/{name}.jinja")
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8", newline="")
+        os.chmod(path, 0o644)
+    if named:
+        config = {**config, "chat_template": [{"name": n, "template": t} for n, t in every.items()]}
+    elif chat_template is not None:
         config = {**config, "chat_template": chat_template}
-        (dst / TEMPLATE).write_text(chat_template, encoding="utf-8", newline="")
-        os.chmod(dst / TEMPLATE, 0o644)
     write_json(dst / CONFIG, dict(sorted(config.items())))

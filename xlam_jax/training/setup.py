@@ -137,14 +137,22 @@ class Work:
             jax.eval_shape(self.objective, params, batch)
 
     def describe_model(self, run: Path) -> None:
-        """config.json and tokenizer of the model, so that the run folder explains its parameters."""
+        """config.json, tokenizer, licences and origin of the model, so that the run folder explains its parameters
+        when the base is gone."""
+        from xlam_jax.release.carried import carry
+        from xlam_jax.release.generation import read_generation
         from xlam_jax.release.hf_out import write_configs
+        from xlam_jax.release.provenance import BASE_PROVENANCE, base_facts
+        from xlam_jax.release.safetensors_io import write_json
         from xlam_jax.release.tokenizer_files import copy_tokenizer
 
         if jax.process_index() == 0:
-            write_configs(run, self.cfg, self.config.precision.param_dtype)
-            if (Path(self.config.model) / "tokenizer.json").is_file():
-                copy_tokenizer(self.config.model, run)
+            model = Path(self.config.model)
+            write_configs(run, self.cfg, self.config.precision.param_dtype, read_generation(model))
+            if (model / "tokenizer.json").is_file():
+                copy_tokenizer(model, run)
+            carry((run, model), run)
+            write_json(run / BASE_PROVENANCE, base_facts(model))
 
     def steps(self, num_steps: int) -> Steps:
         batch = self.config.batch
