@@ -9,6 +9,7 @@ from typing import Any
 
 from xlam_jax.format.call_formats.base import Writer, dumps
 from xlam_jax.format.call_formats.reading import SPACE, Reading, Source, Wait
+from xlam_jax.format.call_formats.under_way import JsonCall, read_text
 from xlam_jax.format.call_formats.value_rules import Values
 from xlam_jax.format.values import Tool, ToolCall
 
@@ -90,7 +91,7 @@ def read_items(source: Source, call: Callable[[Source, dict[str, Any]], ToolCall
     if (yield from source.accept("]")):
         return
     while True:
-        yield from source.attempt(read_call(source, call))
+        yield from source.attempt(read_call(source, call), sketch=JsonCall)
         yield from source.take(SPACE)
         if not source.strict and (yield from source.peek(1)) not in (",", "]"):
             # A call broken off in its midst: the next object may be a whole one.
@@ -125,10 +126,10 @@ def read_members(
         if key == "tool_calls" and (yield from source.peek(1)) == "[":
             yield from read_calls(source, call)
             members[key] = []
+        elif key == said and (yield from source.accept('"')):
+            members[key] = yield from read_text(source)
         else:
             members[key] = yield from _read_value(source)
-            if key == said and isinstance(members[key], str):
-                yield members[key]
         yield from source.take(SPACE)
         if (yield from source.accept("}")):
             return members
