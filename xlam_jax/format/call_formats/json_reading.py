@@ -9,12 +9,11 @@ from typing import Any
 
 from xlam_jax.format.call_formats.base import Writer, dumps
 from xlam_jax.format.call_formats.reading import SPACE, Reading, Source, Wait
-from xlam_jax.format.call_formats.under_way import JsonCall, read_text
+from xlam_jax.format.call_formats.under_way import BARE, JsonCall, read_text
 from xlam_jax.format.call_formats.value_rules import Values
 from xlam_jax.format.values import Tool, ToolCall
 
 _UP_TO_OBJECT = re.compile(r"[^{]*")
-_BARE = re.compile(r"[A-Za-z0-9+.\-]*")
 
 
 def write_call(out: Writer, call: ToolCall) -> None:
@@ -144,7 +143,7 @@ def _read_value(source: Source) -> Wait:
     if start == '"':
         source.skip(1)
         return source.json(start + (yield from source.quoted(start)))
-    return source.json((yield from source.take(_BARE)))
+    return source.json((yield from source.take(BARE)))
 
 
 def _mark(source: Source, mark: str) -> Wait:

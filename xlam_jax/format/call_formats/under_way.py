@@ -13,7 +13,7 @@ from xlam_jax.format.call_formats.base import Growing, dumps
 from xlam_jax.format.call_formats.reading import SPACE, Reading, Source, Wait
 from xlam_jax.format.values import MAX_DEPTH, ToolCall
 
-_BARE = re.compile(r"[A-Za-z0-9+.\-]*")
+BARE = re.compile(r"[A-Za-z0-9+.\-]*")
 _HIGH = re.compile(r"\\u[dD][89abAB][0-9a-fA-F]{2}")
 _LOW = re.compile(r"\\u[dD][c-fC-F][0-9a-fA-F]{2}")
 _RUN = re.compile(r'[^"\\\n]*')
@@ -159,7 +159,7 @@ class JsonCall:
         elif mark == '"':
             yield from self._string(source)
         else:
-            self._said.append(dumps(source.json((yield from source.take(_BARE))), "a value"))
+            self._said.append(dumps(source.json((yield from source.take(BARE))), "a value"))
 
     def _items(self, source: Source, mark: str, depth: int) -> Wait:
         source.skip(1)
