@@ -2,9 +2,10 @@
 
 Arguments: the folder that holds `vllm/`, further folders to import from. Standard input: JSON list of cases with
 `file`, `name`, `stop`, `text`, `cut`, and `chunks`, sizes in characters, which stand for tokens here. Standard output,
-last line: JSON list of `{"whole": [content, calls, finish], "streams": {size: [content, calls, finish, pieces, late]}}`,
+last line: JSON list of `{"whole": [content, calls, finish], "streams": {size: [..., pieces, late]}}`,
 calls as `[name, arguments]`; `pieces` counts deltas with arguments, `late` the characters of content that were sent
-only with the end.
+only with the end. A case with `demand` has `["refused", "taken"]` of xgrammar and llguidance for `required` and for a
+named tool instead.
 """
 
 import asyncio
@@ -122,7 +123,9 @@ class Chat:
         self.server, self.case = server, case
 
     def arguments(self, stream, steps):
-        request = request_of(stream=stream, **({"max_tokens": len(self.case["text"])} if self.case["cut"] else {}))
+        request = request_of(
+            stream=stream, **({"max_tokens": len(self.case["text"])} if self.case["cut"] else {})
+        )
 
         async def results():
             for text, ids, reason in steps:
@@ -155,6 +158,30 @@ class Chat:
         return [content, calls, choices[-1]["finish_reason"], pieces, late]
 
 
+def demanded(case):
+    """What vLLM's backends say to the grammar of `required` and of a named tool."""
+    sampling = importlib.import_module("vllm.sampling_params").SamplingParams
+    backends = [
+        importlib.import_module(f"vllm.v1.structured_output.backend_{b}") for b in ("xgrammar", "guidance")
+    ]
+    out = []
+    for choice in ("required", {"type": "function", "function": {"name": "ping"}}):
+        request = request_of(tool_choice=choice)
+        made = importlib.import_module("vllm.parser").ParserManager.get_parser(
+            tool_parser_name=case["name"], enable_auto_tools=True
+        )
+        request = made(Tokenizer("stop"), request.tools).adjust_request(request)
+        asked = sampling(structured_outputs=request.structured_outputs)
+        for check in (backends[0].validate_xgrammar_grammar, backends[1].validate_guidance_grammar):
+            try:
+                check(asked)
+                out.append("taken")
+            except Exception as e:
+                assert type(e).__name__ in ("ValueError", "VLLMValidationError"), e
+                out.append("refused")
+    return out
+
+
 def main():
     cases = json.load(sys.stdin)
     for file, name in sorted({(case["file"], case["name"]) for case in cases}):
@@ -168,6 +195,9 @@ def main():
         unified = False
     rows = []
     for case in cases:
+        if case.get("demand"):
+            rows.append(demanded(case))
+            continue
         server = (Unified if unified else Chat)(case)
         streams = {size: server.stream(size or len(case["text"])) for size in case["chunks"]}
         rows.append({"whole": server.whole(), "streams": streams})

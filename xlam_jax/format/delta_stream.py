@@ -33,8 +33,8 @@ class DeltaStream:
     """Turns chunks of text into deltas. Their sum does not depend on where the text is cut into chunks.
 
     That holds but for malformed calls: one that comes in several chunks is sent up to where it breaks, one that comes
-    in a single chunk is left out, as `parse` leaves it out. Text that is no answer in the format, and holds no call,
-    is sent as words, from where it was last shown.
+    in a single chunk is left out, as `parse` leaves it out. Text that is no answer in the format, or says nothing, and
+    holds no call, is sent as words, from where it was last shown: clients take no empty message.
 
     Attributes:
       calls: all that has been sent of calls.
@@ -69,7 +69,9 @@ class DeltaStream:
         except ParseError:
             return self._said(self._rest("")), []
         calls = self._grown()
-        return self._said(self._stream.words()), calls
+        words = self._stream.words()
+        nothing = not (words or self._words or self.calls)
+        return self._said(self._text if nothing else words), calls
 
     def _grown(self) -> list[CallDelta]:
         deltas = []

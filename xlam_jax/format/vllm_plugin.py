@@ -341,7 +341,8 @@ def _demand_calls(request):
             raise ValueError("tool_choice: no such tool " + repr(name))
     grammar = get_codec(**_CODEC).grammar([normalise_tool(tool) for tool in tools], 1, most)
     around = [json.dumps(text) if text else "" for text in (_Template.lead, _Template.before_stop)]
-    grammar = "start: " + around[0] + " answer " + around[1] + "\\n" + grammar
+    # xgrammar would read this dialect otherwise than it is meant; at the directive it passes it on to llguidance.
+    grammar = "%llguidance {{}}\\nstart: " + around[0] + " answer " + around[1] + "\\n" + grammar
     request.structured_outputs = StructuredOutputsParams(grammar=grammar)
     if hasattr(request, "response_format"):
         request.response_format = None

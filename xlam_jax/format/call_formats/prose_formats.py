@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from xlam_jax.format.call_formats.base import Piece, Writer, dumps
 from xlam_jax.format.call_formats.answer_stream import Streamed
+from xlam_jax.format.call_formats.base import Piece, Writer, dumps
 from xlam_jax.format.call_formats.json_reading import (
     call_rules,
     read_call,

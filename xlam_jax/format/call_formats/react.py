@@ -84,7 +84,8 @@ class React(Streamed):
                 yield _more(said, shown)
                 return "\n".join(said) + (yield from source.rest())
             elif count and (
-                (yield from source.peek(1)) in ("", "`") or (yield from source.follows((_OBSERVATION, _FINAL)))
+                (yield from source.peek(1)) in ("", "`")
+                or (yield from source.follows((_OBSERVATION, _FINAL)))
             ):
                 break
             elif count or (len(said) == bool(block) and not fenced and (yield from source.peek(1))):

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Generator
 from typing import Any, NoReturn
 
-from xlam_jax.format.call_formats.base import DECODER, Answer, ParseError
+from xlam_jax.format.call_formats.base import DECODER, ParseError
 from xlam_jax.format.values import ToolCall, check_json
 
 Reading = Generator["ToolCall | str | None", None, Any]
@@ -39,7 +39,7 @@ class Source:
       final: no more text will come.
       begun: how many calls have begun.
       ahead: text of the call under way since it was last looked at, and what came after it; None between calls.
-      sketch: tells name and arguments from that text, see `under_way.py`; None where the format's reader notes them.
+      sketch: tells name and arguments from that text, see `under_way.py`; None where the reader notes them.
       noted: its name, and the arguments that are complete.
       stopped: the stop token was found, so the answer ends where its writer wanted it to.
     """

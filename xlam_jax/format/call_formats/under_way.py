@@ -1,4 +1,4 @@
-"""Calls that are not complete yet: what is certain of their names and arguments, for servers that show them as they come.
+"""Calls that are not complete yet: what is certain of their names and arguments, for servers that stream.
 
 A call that is a JSON object is looked at by a second reader of its text, character by character: `JsonCall`. The
 readers of other formats note each argument as it is complete. Either way the arguments are the beginning of the text
@@ -8,6 +8,7 @@ that `json.dumps` gives for the whole call.
 from __future__ import annotations
 
 import re
+
 from xlam_jax.errors import XlamError
 from xlam_jax.format.call_formats.base import Growing, dumps
 from xlam_jax.format.call_formats.reading import SPACE, Reading, Source, Wait
