@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tests.cases import long_but
 from tests.examples import examples
 from xlam_jax.data.sources.conversation import record_from_messages
+from xlam_jax.data.sources.values import Refused
 from xlam_jax.format import (
     CALL_FORMATS,
     LAYOUTS,
@@ -326,3 +327,32 @@ def test_older_and_odd_messages_are_read_alike(tokenizer):
     for arguments in ('{"zone": ', "[1]", [1], 5):
         with pytest.raises(Exception, match="the arguments of now are no"):
             raw(tokenizer, codec, [USER, calling(arguments), ASKED])
+
+
+def test_parallel_results_stand_in_the_order_of_the_calls(tokenizer):
+    """However they arrive; a result that belongs to no call, or is missing, is refused as training refuses it."""
+    calls = (ToolCall("now", {"zone": "a"}), ToolCall("now", {"zone": "b"}), ToolCall("later", {}))
+    came = ["1 h", {"h": 2}, 3]
+    codec = get_codec("hermes")
+    record = Record("r", "Time?", (normalise_tool(NOW),), (Step("", calls, list(came)), Step("So.", ())))
+    messages, tools = codec.messages(record)
+    assert [m["role"] for m in messages] == ["user", "assistant", "tool", "tool", "tool", "assistant"]
+    results = messages[2:5]
+    by_name = [{"role": "tool", "name": c.name, "content": v} for c, v in zip(calls, came, strict=True)]
+    orders = [results, results[::-1], [results[i] for i in (1, 2, 0)], [by_name[i] for i in (2, 0, 1)]]
+    for order in orders:
+        made = tokenizer.apply_chat_template(
+            [*messages[:2], *order, messages[5]], tools=tools, tokenize=False, chat_template=codec.jinja()
+        )
+        assert made == codec.render(record).text
+    stranger = {**results[1], "tool_call_id": "call_9"}
+    for order, words in (
+        ([results[0], stranger, results[2]], "no call waits for the result call_9"),
+        ([results[0], results[0], results[2]], "no call waits for the result call_1_1"),
+        (results[:1], "1 results for 3 calls"),
+        ([by_name[0], by_name[2], by_name[2]], "no call waits for the result later"),
+    ):
+        with pytest.raises(Exception, match=words):
+            raw(tokenizer, codec, [*messages[:2], *order])
+        with pytest.raises(Refused):
+            record_from_messages([*messages[:2], *order, ASKED], id="1", source="s", tools=record.tools)

@@ -23,16 +23,36 @@ def messages_of(record: Record) -> list[dict[str, Any]]:
             }
             for j, c in enumerate(step.tool_calls, 1)
         ]
+        results = _results(step, calls)
         message: dict[str, Any] = {"role": "assistant", "content": step.thought}
         if calls:
             message["tool_calls"] = calls
-        out.append(message)
-        if (observation := observation_of(step)) is not None:
-            result = {"role": "tool", "content": observation}
-            out.append({**result, "tool_call_id": calls[0]["id"]} if calls else result)
+        out += [message, *results]
         if step.user_input:
             out.append({"role": "user", "content": step.user_input})
     return out
+
+
+def _results(step: Step, calls: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What came back: a message for each call, or one where it is no list of a result for each.
+
+    One result for several calls is nobody's in particular, so that the ids go: a result with an id is that call's.
+    """
+    value = step.next_observation
+    if (observation := observation_of(step)) is None:
+        return []
+    each = isinstance(value, list) and len(value) == len(calls) > 1
+    if each and all(isinstance(v, str | int | float | dict) for v in value):
+        return [
+            {"role": "tool", "content": v, "tool_call_id": call["id"]}
+            for v, call in zip(value, calls, strict=True)
+        ]
+    result = {"role": "tool", "content": observation}
+    if len(calls) == 1:
+        result["tool_call_id"] = calls[0]["id"]
+    for call in calls if len(calls) > 1 else ():
+        del call["id"]
+    return [result]
 
 
 def observation_of(step: Step) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from xlam_jax.format.call_formats.base import Answer, StreamParser
+from xlam_jax.format.call_formats.base import Answer, Growing, StreamParser
 from xlam_jax.format.call_formats.reading import overlap
 from xlam_jax.format.values import ToolCall
 
@@ -27,7 +27,7 @@ class TurnStream:
     def feed(self, chunk: str) -> list[ToolCall]:
         text = self._held + chunk
         if self._lead:
-            if len(text) < len(self._lead):
+            if len(text) < len(self._lead) and self._lead.startswith(text):
                 self._held = text
                 return []
             text, self._lead = text.removeprefix(self._lead), ""
@@ -46,6 +46,9 @@ class TurnStream:
 
     def words(self) -> str:
         return self._answer.words()
+
+    def growing(self) -> list[Growing]:
+        return self._answer.growing()
 
     def close(self) -> Answer:
         self._answer.feed(self._held.removesuffix(self._before))

@@ -1,7 +1,11 @@
 """The vLLM plug-in of a codec: one Python file that stands alone, made of the codec's own reader.
 
 What vLLM runs is the code that the tests prove: the reader's source is taken from this package, and what it
-does not use is left out. Served with `vllm serve DIR --enable-auto-tool-choice --tool-parser-plugin FILE
+does not use is left out. It works in two interfaces of vLLM. Since 0.24 a server tells a parser that the text has
+ended (`finish_streaming`); before, only the stop token or the asked-for length tells so. vLLM's newer `Parser` takes
+a `ToolParser` by its `DelegatingParser`; a `Parser` of our own would have no option to load it by.
+
+Served with `vllm serve DIR --enable-auto-tool-choice --tool-parser-plugin FILE
 --tool-call-parser NAME`.
 """
 
@@ -31,12 +35,13 @@ _UNUSED = (
     "write",
     "lark",
 )
-_TURN = "xlam_jax.format.turn_stream"
+# vLLM's releases whose interface the plug-in is tested with; where its classes lived has changed twice.
+OLDEST, NEWEST = "0.11.0", "0.33.0"
 
 
 def parser_name(codec: Codec) -> str:
-    """The name for `--tool-call-parser`."""
-    return f"xlam-{codec.call_format}"
+    """The name for `--tool-call-parser`: `xlam-json`, `xlam-hermes`."""
+    return f"xlam-{codec.call_format.removeprefix('xlam-')}"
 
 
 def vllm_plugin(codec: Codec) -> str:
@@ -48,14 +53,16 @@ def vllm_plugin(codec: Codec) -> str:
     cls = type(codec.format)
     bundle = _Bundle()
     bundle.add(cls.__module__, cls.__name__)
-    bundle.add(_TURN, "TurnStream")
-    bundle.add("xlam_jax.format.call_formats.base", "ParseError")
+    bundle.add("xlam_jax.format.turn_stream", "TurnStream")
+    bundle.add("xlam_jax.format.delta_stream", "DeltaStream")
     imports, source = bundle.text()
     chat = {"lead": codec.chat.lead, "before_stop": codec.chat.before_stop, "stop": codec.chat.stop}
     return _FILE.format(
         name=parser_name(codec),
         version=__version__,
         codec=codec.name,
+        settings=repr(codec.settings),
+        versions=f"{OLDEST} to {NEWEST}",
         imports="\n".join(imports),
         source=source,
         format=cls.__name__,
@@ -70,7 +77,7 @@ class _Bundle:
     statements: list[ast.stmt] = field(default_factory=list)
     owners: dict[str, str] = field(default_factory=dict)
     done: set[tuple[str, str]] = field(default_factory=set)
-    imports: set[str] = field(default_factory=lambda: {"import json", "import uuid"})
+    imports: set[str] = field(default_factory=lambda: {"import importlib", "import json", "import uuid"})
 
     def add(self, module: str, name: str) -> None:
         """Adds what `name` of a module is, after all that it uses."""
@@ -150,7 +157,7 @@ def _used(statement: ast.stmt) -> Iterator[str]:
 
 _FILE = '''"""vLLM tool parser {name}, for {codec}.
 
-Made by xlam-jax {version} (Apache-2.0); stands alone. Use:
+Made by xlam-jax {version} (Apache-2.0); stands alone. For vLLM {versions}:
   vllm serve MODEL --enable-auto-tool-choice --tool-parser-plugin THIS_FILE --tool-call-parser {name}
 """
 
@@ -158,14 +165,32 @@ from __future__ import annotations
 
 {imports}
 
-try:  # vLLM moved its protocol and its parsers into packages of their own
-    from vllm.entrypoints.openai.engine import protocol as _openai
-except ImportError:
-    from vllm.entrypoints.openai import protocol as _openai
-try:
-    from vllm.tool_parsers.abstract_tool_parser import ToolParser, ToolParserManager
-except ImportError:
-    from vllm.entrypoints.openai.tool_parsers.abstract_tool_parser import ToolParser, ToolParserManager
+
+def _vllm(name, *places):
+    """The first of these modules of vLLM that has the name."""
+    for place in places:
+        try:
+            module = importlib.import_module("vllm." + place)
+        except ImportError:
+            continue
+        if hasattr(module, name):
+            return module
+    raise ImportError("no " + name + " in this vLLM: {name} was made for {versions}")
+
+
+_openai = _vllm(
+    "ExtractedToolCallInformation",
+    "entrypoints.generate.base.protocol",
+    "entrypoints.openai.engine.protocol",
+    "entrypoints.openai.protocol",
+)
+_parsers = _vllm(
+    "ToolParserManager",
+    "tool_parsers.abstract_tool_parser",
+    "entrypoints.openai.tool_parsers.abstract_tool_parser",
+)
+# Before 0.23 the last delta of a stream is written anew where its first entry has arguments.
+_REWRITES = not hasattr(_parsers.ToolParser, "get_remaining_unstreamed_args")
 
 
 {source}
@@ -176,48 +201,50 @@ class _Template:
 
 
 def _new_stream():
-    return TurnStream({format}().stream(_Template.stop, False), _Template)
+    return DeltaStream(TurnStream({format}().stream(_Template.stop, False), _Template))
 
 
-@ToolParserManager.register_module("{name}")
-class XlamToolParser(ToolParser):
-    """Calls are sent when they are complete; text that is no answer in the format goes through as content."""
+def _plain(request):
+    """Whether calls are no part of the answer."""
+    return request.tool_choice == "none" or not request.tools
+
+
+class XlamToolParser(_parsers.ToolParser):
+    """Words and arguments are sent as they come; what no format reads goes through as content."""
+
+    engine_based_streaming = True  # so `finish_streaming` is called at the end
+    supports_required_and_named = False  # or such answers are read as vLLM's own JSON
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self._stop_id = getattr(self.model_tokenizer, "get_vocab", dict)().get(_Template.stop)
-        self._start()
-
-    def _start(self):
-        self._stream, self._spoken, self._broken = _new_stream(), "", False
-        # vLLM compares these two at the end of a stream, and sends what it finds missing.
-        self.prev_tool_call_arr, self.streamed_args_for_tool, self.current_tool_id = [], [], -1
+        self._stream = _new_stream()
 
     def adjust_request(self, request):
-        """Marks of a call format may be special tokens, which vLLM would leave out of the text."""
-        request = super().adjust_request(request)
+        """Demands calls by a grammar; marks of a call format may be special tokens, which are kept in the text."""
+        if _plain(request):
+            return super().adjust_request(request)
+        if request.tool_choice in ("auto", None):
+            request = super().adjust_request(request)
+        else:
+            _demand_calls(request)
         request.skip_special_tokens = False
         return request
 
     def extract_tool_calls(self, model_output, request):
+        if _plain(request):
+            return _openai.ExtractedToolCallInformation(tools_called=False, tool_calls=[], content=model_output)
         stream = _new_stream()
-        stream.feed(model_output)
-        try:
-            answer = stream.close()
-        except ParseError:
-            return _openai.ExtractedToolCallInformation(
-                tools_called=False, tool_calls=[], content=model_output
-            )
+        words = stream.feed(model_output)[0] + stream.close()[0]
         calls = [
             _openai.ToolCall(
-                id="chatcmpl-tool-" + uuid.uuid4().hex,
+                id=_new_id(),
                 type="function",
-                function=_openai.FunctionCall(name=call.name, arguments=_arguments(call)),
+                function=_openai.FunctionCall(name=call.name, arguments=call.arguments),
             )
-            for call in answer.tool_calls
+            for call in stream.calls
         ]
         return _openai.ExtractedToolCallInformation(
-            tools_called=bool(calls), tool_calls=calls, content=answer.thought or None
+            tools_called=bool(calls), tool_calls=calls, content=words or None
         )
 
     def extract_tool_calls_streaming(
@@ -230,47 +257,96 @@ class XlamToolParser(ToolParser):
         delta_token_ids,
         request,
     ):
-        if not previous_text:
-            self._start()
-        if self._broken:
-            passes = delta_text and not self.prev_tool_call_arr
-            return _openai.DeltaMessage(content=delta_text) if passes else None
-        calls = self._stream.feed(delta_text)
-        # The stop token may have no text; what is held back in case a mark goes on is due with it.
-        if self._stop_id is not None and self._stop_id in delta_token_ids:
-            try:
-                calls = calls + list(self._stream.close().tool_calls[len(self.prev_tool_call_arr) + len(calls):])
-            except ParseError:
-                pass
-        words = self._stream.words()
-        if self._stream.broken:
-            self._broken = True
-            if not self.prev_tool_call_arr and not calls:
-                # What no format reads is what the model said, from where it was last shown.
-                said = self._spoken + words
-                at = current_text.find(said)
-                words += current_text[at + len(said):] if said and at >= 0 else ""
-                words = words if said else current_text
-        deltas = []
-        for call in calls:
-            self.current_tool_id += 1
-            self.prev_tool_call_arr.append({{"name": call.name, "arguments": call.arguments}})
-            self.streamed_args_for_tool.append(_arguments(call))
-            deltas.append(
-                _openai.DeltaToolCall(
-                    index=self.current_tool_id,
-                    id="chatcmpl-tool-" + uuid.uuid4().hex,
-                    type="function",
-                    function=_openai.DeltaFunctionCall(name=call.name, arguments=_arguments(call)),
-                )
-            )
-        self._spoken += words
-        if not words and not deltas:
+        if _plain(request):
+            return _openai.DeltaMessage(content=delta_text) if delta_text else None
+        words, calls = self._stream.feed(delta_text)
+        if _REWRITES and self._ends(current_token_ids, delta_token_ids, request):
+            more, last = self._stream.close()
+            words, calls = words + more, calls + last
+        return self._message(words, calls)
+
+    def finish_streaming(self):
+        """What was held back in case a mark goes on."""
+        return self._message(*self._stream.close())
+
+    def get_remaining_unstreamed_args(self):
+        return ""
+
+    def _ends(self, current_token_ids, delta_token_ids, request):
+        ids = [getattr(self.model_tokenizer, "get_vocab", dict)().get(_Template.stop)]
+        ids.append(getattr(self.model_tokenizer, "eos_token_id", None))
+        limit = getattr(request, "max_completion_tokens", None) or getattr(request, "max_tokens", None)
+        return any(i in delta_token_ids for i in ids if i is not None) or (limit or 1e9) <= len(current_token_ids)
+
+    def _message(self, words, calls):
+        if not words and not calls:
             return None
         fields = {{"content": words}} if words else {{}}
-        return _openai.DeltaMessage(**fields, **({{"tool_calls": deltas}} if deltas else {{}}))
+        if calls:
+            fields["tool_calls"] = self._entries(calls)
+        return _openai.DeltaMessage(**fields)
+
+    def _entries(self, calls):
+        entries = []
+        for call in calls:
+            function, begins = {{}}, {{}}
+            if call.name is not None:
+                function["name"] = call.name
+                begins = {{"id": _new_id(), "type": "function"}}
+                self.prev_tool_call_arr.append({{"name": call.name, "arguments": {{}}}})
+                self.streamed_args_for_tool.append("")
+                self.current_tool_id = call.index
+            if _REWRITES and not entries:
+                entries.append(_entry(call.index, function, begins))
+                function, begins = {{}}, {{}}
+            entries.append(_entry(call.index, {{**function, "arguments": call.arguments}}, begins))
+            self.streamed_args_for_tool[call.index] += call.arguments
+            try:
+                whole = json.loads(self.streamed_args_for_tool[call.index])
+                self.prev_tool_call_arr[call.index]["arguments"] = whole
+            except ValueError:
+                pass
+        return entries
 
 
-def _arguments(call):
-    return json.dumps(call.arguments, ensure_ascii=False)
+def _entry(index, function, begins):
+    return _openai.DeltaToolCall(index=index, function=_openai.DeltaFunctionCall(**function), **begins)
+
+
+def _new_id():
+    return "chatcmpl-tool-" + uuid.uuid4().hex
+
+
+_CODEC = {settings}
+
+
+def _demand_calls(request):
+    """Makes the answer call a tool by the grammar of the call format, which llguidance reads."""
+    if not hasattr(_parsers.ToolParser, "supports_required_and_named"):
+        raise ValueError("tool_choice: {name} takes 'auto' and 'none' before vLLM 0.20")
+    try:
+        from xlam_jax.format import get_codec, normalise_tool
+    except ImportError:
+        what = "tool_choice: for 'required' and named tools {name} needs xlam-jax beside vLLM, which makes the grammar"
+        raise ValueError(what + " (pip install xlam-jax); 'auto' works without") from None
+    from vllm.sampling_params import StructuredOutputsParams
+
+    tools = [tool.model_dump(exclude_none=True) for tool in request.tools]
+    tools = [tool.get("function", tool) for tool in tools]
+    choice, most = request.tool_choice, 1 if getattr(request, "parallel_tool_calls", None) is False else 10
+    if choice != "required":
+        name, most = getattr(getattr(choice, "function", choice), "name", None), 1
+        tools = [tool for tool in tools if tool["name"] == name]
+        if not tools:
+            raise ValueError("tool_choice: no such tool " + repr(name))
+    grammar = get_codec(**_CODEC).grammar([normalise_tool(tool) for tool in tools], 1, most)
+    around = [json.dumps(text) if text else "" for text in (_Template.lead, _Template.before_stop)]
+    # xgrammar would read this dialect otherwise than it is meant; at the directive it passes it on to llguidance.
+    grammar = "%llguidance {{}}\\nstart: " + around[0] + " answer " + around[1] + "\\n" + grammar
+    request.structured_outputs = StructuredOutputsParams(grammar=grammar)
+    if hasattr(request, "response_format"):
+        request.response_format = None
+
+
+_parsers.ToolParserManager.register_module("{name}", module=XlamToolParser)
 '''

@@ -32,6 +32,21 @@ class Piece:
     parts: tuple[tuple[int, int, str], ...]
 
 
+@dataclass(frozen=True)
+class Growing:
+    """A call of an answer that arrives in chunks.
+
+    Attributes:
+      number: tells the calls of an answer apart, and grows.
+      arguments: the beginning of what `json.dumps` writes for them; all of it where the call is `whole`.
+    """
+
+    number: int
+    name: str
+    arguments: str
+    whole: bool
+
+
 class StreamParser(Protocol):
     """Reads one answer that arrives in chunks, in time linear in its length."""
 
@@ -46,6 +61,10 @@ class StreamParser(Protocol):
 
     def words(self) -> str:
         """What has become certain of the thought or reply since the last time; all of it after `close`."""
+        ...
+
+    def growing(self) -> list[Growing]:
+        """The calls completed since the last time, and what is certain of one whose text is not complete yet."""
         ...
 
     def close(self) -> Answer:

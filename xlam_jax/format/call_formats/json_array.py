@@ -7,6 +7,7 @@ import re
 from xlam_jax.format.call_formats.json_reading import read_call, read_calls, read_items
 from xlam_jax.format.call_formats.prose_formats import BLANKS, Prose
 from xlam_jax.format.call_formats.reading import SPACE, Reading, Source, Wait
+from xlam_jax.format.call_formats.under_way import JsonCall
 
 _FOREIGN = ("[TOOL_CALLS]", "<tool_call>")  # marks that vLLM's parser of bare lists takes for its own
 _INTO_LIST = re.compile(r"[\[{\s]")
@@ -72,7 +73,7 @@ class JsonArray(Prose):
         elif (yield from source.accept("[TOOL_CALLS]")):
             yield from source.take(SPACE)
             if (yield from source.peek(1)) == "{":
-                yield from source.attempt(read_call(source))
+                yield from source.attempt(read_call(source), sketch=JsonCall)
             else:
                 yield from read_calls(source)
         else:

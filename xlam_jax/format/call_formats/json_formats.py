@@ -19,6 +19,7 @@ from xlam_jax.format.call_formats.json_reading import (
 )
 from xlam_jax.format.call_formats.lark import Spelling, answer_rule, json_value, literal
 from xlam_jax.format.call_formats.reading import SPACE, Reading, Source, Wait
+from xlam_jax.format.call_formats.under_way import JsonCall
 from xlam_jax.format.call_formats.value_rules import Values
 from xlam_jax.format.call_formats.worded import Worded
 from xlam_jax.format.templates import jinja_source
@@ -210,12 +211,14 @@ class JsonLines(Worded):
             return thought
         if (yield from source.peek(1)) != "{":
             source.fail("not JSON: a call is no object")
+        source.begin(JsonCall)
         line = yield from source.balanced()
         said = _thought(source, line)
         if said is None:
             yield from source.attempt(_call(source, line))
             yield from source.take(SPACE)
         else:
+            source.forget()
             yield (thought := said)
             yield from source.take(SPACE)
             if (yield from source.accept("null")):
@@ -223,7 +226,7 @@ class JsonLines(Worded):
             if (yield from source.peek(1)) != "{":
                 source.fail("neither a call nor null after the thought")
         while (yield from source.peek(1)) == "{":
-            yield from source.attempt(read_call(source))
+            yield from source.attempt(read_call(source), sketch=JsonCall)
             yield from source.take(SPACE)
         return thought
 

@@ -9,11 +9,11 @@ from typing import Any
 
 from xlam_jax.format.call_formats.base import Writer, dumps
 from xlam_jax.format.call_formats.reading import SPACE, Reading, Source, Wait
+from xlam_jax.format.call_formats.under_way import BARE, JsonCall, read_text
 from xlam_jax.format.call_formats.value_rules import Values
 from xlam_jax.format.values import Tool, ToolCall
 
 _UP_TO_OBJECT = re.compile(r"[^{]*")
-_BARE = re.compile(r"[A-Za-z0-9+.\-]*")
 
 
 def write_call(out: Writer, call: ToolCall) -> None:
@@ -90,7 +90,7 @@ def read_items(source: Source, call: Callable[[Source, dict[str, Any]], ToolCall
     if (yield from source.accept("]")):
         return
     while True:
-        yield from source.attempt(read_call(source, call))
+        yield from source.attempt(read_call(source, call), sketch=JsonCall)
         yield from source.take(SPACE)
         if not source.strict and (yield from source.peek(1)) not in (",", "]"):
             # A call broken off in its midst: the next object may be a whole one.
@@ -125,10 +125,10 @@ def read_members(
         if key == "tool_calls" and (yield from source.peek(1)) == "[":
             yield from read_calls(source, call)
             members[key] = []
+        elif key == said and (yield from source.accept('"')):
+            members[key] = yield from read_text(source)
         else:
             members[key] = yield from _read_value(source)
-            if key == said and isinstance(members[key], str):
-                yield members[key]
         yield from source.take(SPACE)
         if (yield from source.accept("}")):
             return members
@@ -143,7 +143,7 @@ def _read_value(source: Source) -> Wait:
     if start == '"':
         source.skip(1)
         return source.json(start + (yield from source.quoted(start)))
-    return source.json((yield from source.take(_BARE)))
+    return source.json((yield from source.take(BARE)))
 
 
 def _mark(source: Source, mark: str) -> Wait:

@@ -61,10 +61,10 @@ class KeyValue(Worded):
         thought = ""
         if (yield from source.accept("thought:")):
             yield from source.accept(" ")
-            lines = [(yield from source.line())]
+            yield (thought := (yield from source.line()))
             while (yield from source.accept("  ")):
-                lines.append((yield from source.line()))
-            thought = "\n".join(lines)
+                yield (more := "\n" + (yield from source.line()))
+                thought += more
         yield from source.take(SPACE)
         if (yield from source.accept("no calls")):
             return thought
@@ -79,6 +79,7 @@ class KeyValue(Worded):
     def _read_call(self, source: Source) -> Wait:
         name = _read_word(source, (yield from source.line()))
         arguments: dict[str, Any] = {}
+        source.note(name, arguments)
         while not (yield from self._at_end(source)):
             yield from self._argument(source, arguments)
         return ToolCall(name, arguments)

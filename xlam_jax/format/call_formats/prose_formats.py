@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from xlam_jax.format.call_formats.answer_stream import Streamed
 from xlam_jax.format.call_formats.base import Piece, Writer, dumps
 from xlam_jax.format.call_formats.json_reading import (
     call_rules,
@@ -17,7 +18,8 @@ from xlam_jax.format.call_formats.json_reading import (
     write_call,
 )
 from xlam_jax.format.call_formats.lark import answer_rule, literal
-from xlam_jax.format.call_formats.reading import SPACE, Reading, Source, Streamed, Wait, overlap
+from xlam_jax.format.call_formats.reading import SPACE, Reading, Source, Wait, overlap
+from xlam_jax.format.call_formats.under_way import JsonCall
 from xlam_jax.format.call_formats.value_rules import Values
 from xlam_jax.format.call_formats.worded import THINK, thinking
 from xlam_jax.format.templates import jinja_source
@@ -87,53 +89,68 @@ class Prose(Streamed):
         """
         first, rest = self.mark[: self.split], self.mark[self.split :]
         gap = "" if self.mark.startswith(self.joint) else self.joint
-        run = re.compile(f"[^{re.escape(self.mark[0])}{self.signs}\\\\]*")
+        signs = self.mark[0] + self.signs + "\\"
+        run = re.compile(f"[^{re.escape(signs)}]*")
         words: list[str] = []
         held, last = before, before[-2:]
         while True:
-            text = yield from source.take(run)
+            text = source.some(run)
+            held, last = held + text, (last + text)[-2:]
+            if certain := held[: len(held) - overlap(held, gap + self.mark[0])]:
+                words.append(certain)
+                held = held[len(certain) :]
+                if show:
+                    yield certain
             sign = yield from source.peek(1)
+            if sign and sign not in signs:
+                continue
             found = sign == self.mark[0] and (yield from source.follows((self.mark,)))
             found = found or (bool(sign) and others and (yield from self._calls_otherwise(source)))
-            if sign and not found:
-                source.skip(1)
-                escape = sign == "\\" and (last + text).endswith((sign, first))
-                if escape and (yield from source.peek(len(rest))) == rest:
-                    last = sign
-                else:
-                    last = (last + text + sign)[-2:]
-                    text += sign
-            held += text
-            if found:
-                words.append(held.removesuffix(gap))
-            else:
-                kept = overlap(held, gap + self.mark[0]) if sign else 0
-                words.append(held[: len(held) - kept])
-                held = held[len(held) - kept :]
-            if show and words[-1]:
-                yield words[-1]
             if found or not sign:
-                return "".join(words)
+                break
+            source.skip(1)
+            if sign == "\\" and last.endswith((sign, first)) and (yield from source.follows((rest,))):
+                last = sign
+            else:
+                held, last = held + sign, (last + sign)[-2:]
+        words.append(held.removesuffix(gap) if found else held)
+        if show and words[-1]:
+            yield words[-1]
+        return "".join(words)
 
     def _head(self, source: Source) -> Reading:
         """Thinking at the head of the answer, and whitespace after it: `(thinking, whitespace)`."""
         blank = yield from source.take(SPACE)
         if (yield from source.accept(_OPEN_THINK)):
             return "", blank + THINK[0]
-        thought = yield from thinking(source)
-        if not thought:
-            return "", blank
-        first, rest = map(re.escape, (self.mark[: self.split], self.mark[self.split :]))
-        thought = blank + re.sub(rf"(?:(?<={first})|(?<=\\))\\(?={rest})", "", thought)
-        yield thought
-        return thought, (yield from source.take(SPACE))
+        thought = yield from self._unescaped(thinking(source, blank))
+        return (thought, (yield from source.take(SPACE))) if thought else ("", blank)
+
+    def _unescaped(self, reading: Reading) -> Reading:
+        """The words that a reader yields, without the backslashes that `_escape` put into marks."""
+        first, rest = self.mark[: self.split], self.mark[self.split :]
+        escape = re.compile(rf"(?:(?<={re.escape(first)})|(?<=\\))\\(?={re.escape(rest)})")
+        words: list[str] = []
+        before = held = ""
+        for piece in reading:
+            if not isinstance(piece, str):
+                yield piece
+                continue
+            held += piece
+            ready = held[: len(held) - overlap(held, "\\" + rest)]
+            held = held[len(ready) :]
+            words.append(escape.sub("", before + ready)[len(before) :])
+            before = (before + ready)[-2:]
+            yield words[-1]
+        yield held
+        return "".join([*words, held])
 
     def _read(self, source: Source) -> Reading:
         # A fence right before the calls is no words if another one comes after them.
         thought, before = yield from self._head(source)
         if (yield from source.accept("```")):
             before += "```" + (yield from source.take(_FENCE_LANGUAGE)) + (yield from source.take(SPACE))
-        shown = (yield from source.peek(len(self.mark))) != self.mark
+        shown = not (yield from source.follows((self.mark,)))
         words = (yield from self._words(source, before)) if shown else before.removesuffix(self.joint)
         if (yield from source.peek(1)):
             yield from self._read_marked(source)
@@ -168,7 +185,7 @@ class Prose(Streamed):
             if (yield from source.peek(1)) == "[":
                 yield from read_calls(source)
             else:
-                yield from source.attempt(read_call(source), ("<tool_call>",))
+                yield from source.attempt(read_call(source), ("<tool_call>",), JsonCall)
             yield from source.take(SPACE)
             yield from source.accept("</tool_call>")
             yield from source.take(SPACE)
@@ -239,7 +256,7 @@ class Mistral(Prose):
         if start == "[":
             yield from read_calls(source)
         elif start == "{":
-            yield from source.attempt(read_call(source), (self.mark,))
+            yield from source.attempt(read_call(source), (self.mark,), JsonCall)
         else:
             yield from source.attempt(_named_call(source), (self.mark,))
 
@@ -308,7 +325,7 @@ class Markdown(Prose):
         if (yield from source.peek(1)) == "[":
             yield from read_calls(source)
         else:
-            yield from source.attempt(read_call(source))
+            yield from source.attempt(read_call(source), sketch=JsonCall)
         yield from source.take(SPACE)
         if not (yield from source.accept("```")) and (yield from source.peek(1)):
             source.fail("text after the calls of a block")

@@ -67,14 +67,15 @@ def _write_thought(out: Writer, thought: str | None) -> None:
         out.add("\n")
 
 
-def _comments(source: Source, thoughts: list[str]) -> Wait:
-    """Takes whitespace and comment lines."""
+def _comments(source: Source, thoughts: list[str]) -> Reading:
+    """Takes whitespace and comment lines, which are yielded, too."""
     while True:
         yield from source.take(SPACE)
         if not (yield from source.accept("#")):
             return
         yield from source.accept(" ")
         thoughts.append((yield from source.take(LINE)))
+        yield "\n" * (len(thoughts) > 1) + thoughts[-1]
 
 
 def _read_call(source: Source, name: str) -> Wait:
@@ -103,6 +104,7 @@ def _read_call(source: Source, name: str) -> Wait:
             pairs = {key: read_literal(source, (yield from _expression(source)))}
         if not isinstance(name, str):
             source.fail("the name of a call is no text")
+        source.note(name, arguments)
         for key, value in pairs.items():
             if key in arguments:
                 source.fail(f"argument {key[:80]!r} is given twice")

@@ -2,8 +2,8 @@
 
 Without calls the reply is `Final Answer: text`. A thought's line that begins with a mark or a backslash gets
 a backslash before it. A name that is no single trimmed line is a JSON string. Read leniently: text without
-any mark is a reply, a missing `Thought:` is supplied, a thought before a final answer is dropped for the
-answer, and what follows `Observation:` is the model talking to itself and is ignored. The grammar does not
+any mark is a reply, a missing `Thought:` is supplied, a marked thought before a final answer is dropped for
+the answer, and what follows `Observation:` is the model talking to itself and is ignored. The grammar does not
 look into thoughts: one that holds a line `Final Answer:` passes.
 """
 
@@ -12,9 +12,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from xlam_jax.format.call_formats.answer_stream import Streamed
 from xlam_jax.format.call_formats.base import LEADS, Piece, Writer, dumps
 from xlam_jax.format.call_formats.lark import answer_rule
-from xlam_jax.format.call_formats.reading import ALL, SPACE, Reading, Source, Streamed, Wait
+from xlam_jax.format.call_formats.reading import ALL, SPACE, Reading, Source, Wait
+from xlam_jax.format.call_formats.under_way import JsonCall
 from xlam_jax.format.call_formats.value_rules import Values
 from xlam_jax.format.call_formats.worded import thinking
 from xlam_jax.format.templates import jinja_source
@@ -60,47 +62,50 @@ class React(Streamed):
 
     def _read(self, source: Source) -> Reading:
         yield from source.take(SPACE)
-        thoughts: list[str] = []
-        if block := (yield from thinking(source)):
-            yield block
-            thoughts.append(block)
+        block = yield from thinking(source)
+        # A marked thought is shown once a call follows: a final answer takes its place.
+        said = [block] if block else []
+        shown = len(said)
         fenced = yield from source.open_fence()
         count = 0
         while True:
             yield from source.take(SPACE)
             if (yield from source.accept(_ACTION)):
-                yield from source.attempt(_read_call(source), (_ACTION,))
+                yield _more(said, shown)
+                shown = len(said)
+                yield from source.attempt(_read_call(source), (_ACTION,), ActionInput)
                 count += 1
             elif (yield from source.accept("Thought:")):
                 yield from source.accept(" ")
-                thoughts.append((yield from _prose(source)))
+                said.append((yield from _prose(source)))
             elif not count and (yield from source.accept(_FINAL)):
                 yield from source.accept(" ")
-                yield "\n" if block else ""
-                return block + "\n" * bool(block) + (yield from source.rest())
-            elif not count and len(thoughts) == bool(block) and not fenced and (yield from source.peek(1)):
-                thoughts.append((yield from _unmarked(source)).strip())
-                if source.final and not (yield from source.peek(1)):
-                    return "\n".join(thoughts)
-            elif (
-                not count
-                or (yield from source.peek(1)) in ("", "`")
+                said[shown:] = [""]
+                yield _more(said, shown)
+                return "\n".join(said) + (yield from source.rest())
+            elif count and (
+                (yield from source.peek(1)) in ("", "`")
                 or (yield from source.follows((_OBSERVATION, _FINAL)))
             ):
                 break
+            elif count or (len(said) == bool(block) and not fenced and (yield from source.peek(1))):
+                said.append("")
+                yield _more(said, shown)
+                said[-1] = yield from _unmarked(source)
+                shown = len(said)
+                if not count and source.final and not (yield from source.peek(1)):
+                    return "\n".join(said)
             else:
-                thoughts.append((yield from _unmarked(source)).strip())
-        if not count:
-            source.fail("neither an action nor a final answer")
+                source.fail("neither an action nor a final answer")
         if (yield from source.accept(_OBSERVATION)):
             yield from source.take(ALL)
         yield from source.take(SPACE)
         if fenced and (yield from source.accept("```")):
             yield from source.take(SPACE)
         if (yield from source.peek(1)):
-            yield "\n".join([*thoughts, ""])[len(block) :]
-            thoughts.append((yield from source.rest()))
-        return "\n".join(thoughts)
+            said.append("")
+        yield _more(said, shown)
+        return "\n".join(said) + (yield from source.rest())
 
     def grammar(
         self, tools: Sequence[Tool], min_calls: int, max_calls: int | None, with_thought: bool
@@ -137,6 +142,18 @@ class React(Streamed):
         return jinja_source(self.name)
 
 
+class ActionInput(JsonCall):
+    """A name on a line of its own, and the object behind `Action Input:`."""
+
+    def _read(self, source: Source) -> Wait:
+        name = (yield from source.line()).strip()
+        self.name = str(source.json(name)) if name.startswith('"') else name
+        yield from source.take(SPACE)
+        yield from source.expect("Action Input:")
+        yield from source.take(SPACE)
+        yield from self._arguments(source)
+
+
 def _read_call(source: Source) -> Wait:
     name = (yield from source.line()).strip()
     if name.startswith('"'):
@@ -161,23 +178,38 @@ def _read_call(source: Source) -> Wait:
     source.fail("the action input is no JSON object")
 
 
-def _unmarked(source: Source) -> Wait:
-    """Words without a mark before them, up to a mark: of another format's, too, on their own line."""
-    words = ""
+def _more(said: list[str], shown: int) -> str:
+    """The words of which `shown` have been shown, from there on."""
+    return "\n".join(["", *said[shown:]][not shown :]) if said[shown:] else ""
+
+
+def _unmarked(source: Source) -> Reading:
+    """Words without a mark before them, up to a mark: of another format's, too, on their own line.
+
+    They are yielded as they come, and returned, without the whitespace around them.
+    """
+    shown: list[str] = []
+    held, ended = "", False
     while True:
-        words += yield from source.take(_UP_TO_LEAD)
-        if not (yield from source.peek(1)):
-            return words
-        for lead in LEADS:
-            if (yield from source.accept(lead)):
-                yield from source.take(SPACE)
-                return words + lead
+        held += "" if ended else source.some(_UP_TO_LEAD)
+        held = held if shown else held.lstrip()
+        if body := held.rstrip():
+            shown.append(body)
+            held = held[len(body) :]
+            yield body
         sign = yield from source.peek(1)
-        source.skip(1)
-        words += sign
-        start = "" if sign != "\n" else (yield from source.peek(len(_FINAL)))
-        if start.startswith(_ACTION) or start == _FINAL:
-            return words
+        if ended or not sign:
+            return "".join(shown)
+        if sign not in "\n<[":
+            continue
+        for lead in LEADS:
+            if not ended and (yield from source.accept(lead)):
+                yield from source.take(SPACE)
+                held, ended = held + lead, True
+        if not ended:
+            source.skip(1)
+            held += sign
+            ended = sign == "\n" and (yield from source.follows((_ACTION, _FINAL)))
 
 
 def _prose(source: Source) -> Wait:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Generator
 from typing import Any, NoReturn
 
-from xlam_jax.format.call_formats.base import DECODER, Answer, ParseError
+from xlam_jax.format.call_formats.base import DECODER, ParseError
 from xlam_jax.format.values import ToolCall, check_json
 
 Reading = Generator["ToolCall | str | None", None, Any]
@@ -37,6 +37,10 @@ class Source:
     Attributes:
       head: the first characters of the text, for messages.
       final: no more text will come.
+      begun: how many calls have begun.
+      ahead: text of the call under way since it was last looked at, and what came after it; None between calls.
+      sketch: tells name and arguments from that text, see `under_way.py`; None where the reader notes them.
+      noted: its name, and the arguments that are complete.
       stopped: the stop token was found, so the answer ends where its writer wanted it to.
     """
 
@@ -46,7 +50,10 @@ class Source:
         self.plain = plain
         # Words may run up to a sign that could begin a mark of any format, or the stop token.
         self.words = re.compile(rf"[^\s`{{\[<{re.escape(stop[:1])}]*")
-        self._tried = 0
+        self.begun = 0
+        self.ahead: list[str] | None = None
+        self.sketch: Any = None
+        self.noted: tuple[str, dict[str, Any]] | None = None
         self.final = False
         self.stopped = False
         self._stop = stop if cut else ""
@@ -81,6 +88,22 @@ class Source:
             self.head += chunk[: 120 - len(self.head)]
         self._text = self._text[self._at :] + chunk
         self._at = 0
+        if self.ahead is not None:
+            self.ahead.append(chunk)
+
+    def begin(self, sketch: Callable[[], Any] | None = None) -> None:
+        """A call begins here; for readers that look at its text before they `attempt` it."""
+        self.begun += 1
+        self.ahead, self.sketch, self.noted = [self._text[self._at :]], sketch and sketch(), None
+
+    def forget(self) -> None:
+        """What began here is no call."""
+        self.begun, self.ahead = self.begun - 1, None
+
+    def note(self, name: Any, arguments: dict[str, Any]) -> None:
+        """What is complete of the call under way; arguments may be added later, at the end."""
+        if isinstance(name, str) and name:
+            self.noted = name, arguments
 
     def peek(self, count: int) -> Wait:
         """The next `count` characters, fewer only at the end of the text."""
@@ -175,7 +198,9 @@ class Source:
         if not (yield from self.ended()):
             self.fail("text after the calls")
 
-    def attempt(self, reading: Wait, resume: tuple[str, ...] = ()) -> Reading:
+    def attempt(
+        self, reading: Wait, resume: tuple[str, ...] = (), sketch: Callable[[], Any] | None = None
+    ) -> Reading:
         """Yields the call that `reading` returns.
 
         Args:
@@ -184,20 +209,23 @@ class Source:
         Raises:
           ParseError: a malformed call, with its number; where calls are read strictly, or the text ends in it.
         """
-        self._tried += 1
+        if self.ahead is None:
+            self.begin(sketch)
         try:
             call = yield from reading
             check_call(self, call)
         except ParseError as e:
             ends = self.final and self._at >= len(self._text)
             if self.strict or (ends and "ends inside" in e.what):
-                raise ParseError(e.what, where=f"call {self._tried} of {e.where}") from None
+                raise ParseError(e.what, where=f"call {self.begun} of {e.where}") from None
+            self.ahead = None
             while resume and (yield from self.peek(1)):
                 if (yield from self.follows(resume)):
                     break
                 self.skip(1)
             return
         yield call
+        self.ahead = None
 
     def rest(self) -> Reading:
         """All the text that is left, also yielded as it comes."""
@@ -304,96 +332,3 @@ def check_call(source: Source, call: ToolCall) -> None:
         source.fail(str(e))
     if not call.name:
         source.fail("a call has no name")
-
-
-class AnswerStream:
-    """Reads one answer chunk by chunk; a `StreamParser`.
-
-    Args:
-      read: the format's reader.
-      source: the text it reads, still empty.
-    """
-
-    def __init__(self, read: Callable[[Source], Reading], source: Source) -> None:
-        self._source = source
-        self._reading: Reading | None = read(source)
-        self._calls: list[ToolCall] = []
-        self._words: list[str] = []
-        self._said: list[str] = []
-        self._given = 0
-        self._thought = ""
-        self._error: ParseError | None = None
-
-    def feed(self, chunk: str) -> list[ToolCall]:
-        """The calls that this chunk completes; a broken answer is reported by `close`."""
-        self._source.push(chunk)
-        return self._run()
-
-    @property
-    def broken(self) -> bool:
-        """Whether what came so far can be no answer."""
-        return self._error is not None
-
-    def words(self) -> str:
-        """What has become certain of the thought since the last time."""
-        words, self._words = "".join(self._words), []
-        self._given += len(words)
-        return words
-
-    def close(self) -> Answer:
-        """The whole answer; read leniently, the calls that were whole when the text broke off.
-
-        Raises:
-          ParseError: the text is no answer in this format.
-        """
-        self._source.end()
-        self._run()
-        if self._error and (self._source.strict or not self._calls):
-            raise self._error
-        return Answer("".join(self._said) if self._error else self._thought, tuple(self._calls))
-
-    def _run(self) -> list[ToolCall]:
-        done: list[ToolCall] = []
-        try:
-            while self._reading:
-                item = next(self._reading)
-                if item is None:
-                    break
-                if isinstance(item, str):
-                    self._words.append(item)
-                    self._said.append(item)
-                    continue
-                check_call(self._source, item)
-                done.append(item)
-        except StopIteration as end:
-            self._reading, self._thought = None, end.value
-            self._words = [self._thought[self._given :]]
-            try:
-                check_json(self._thought)
-            except ValueError as e:
-                self._error = ParseError(str(e), where=f"answer {self._source.head!r}")
-        except ParseError as e:
-            self._reading, self._error = None, e
-        self._calls += done
-        return done
-
-
-class Streamed:
-    """A call format that reads by its generator `_read`.
-
-    Attributes:
-      cut: see `Source`.
-    """
-
-    cut = True
-
-    def _read(self, source: Source) -> Reading:
-        raise NotImplementedError
-
-    def stream(self, stop: str, strict: bool = True, words: bool = True) -> AnswerStream:
-        return AnswerStream(self._read, Source(stop, self.cut, strict, words))
-
-    def parse(self, text: str, stop: str, strict: bool = True, words: bool = True) -> Answer:
-        stream = self.stream(stop, strict, words)
-        stream.feed(text)
-        return stream.close()

@@ -69,6 +69,7 @@ class Toml(Worded):
     def _answer(self, source: Source, fenced: bool) -> Reading:
         head: dict[str, Any] | None = None
         lines: list[str] = []
+        thought: Any = ""
         while True:
             ended = yield from source.accept(_END)
             if not ended and fenced and (yield from source.accept("```")):
@@ -80,6 +81,8 @@ class Toml(Worded):
                 continue
             if head is None:
                 head = _load(source, lines)
+                if isinstance(thought := head.pop("thought", ""), str):
+                    yield thought
             else:
                 if at_end and not (ended or source.stopped):
                     source.fail("the answer has no end: it may be cut off")
@@ -88,7 +91,6 @@ class Toml(Worded):
             if at_end:
                 break
             head.setdefault("tool_calls", None)
-        thought = head.pop("thought", "")
         if not isinstance(thought, str) or head not in ({"tool_calls": None}, {"tool_calls": []}):
             source.fail("neither calls nor tool_calls = []")
         return thought

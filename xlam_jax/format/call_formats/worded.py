@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import re
 
+from xlam_jax.format.call_formats.answer_stream import Streamed
 from xlam_jax.format.call_formats.base import LEADS, Plain
-from xlam_jax.format.call_formats.reading import SPACE, Reading, Source, Streamed, Wait
+from xlam_jax.format.call_formats.reading import SPACE, Reading, Source, Wait
 
 THINK = ("<think>", "</think>")
 _FENCE = re.compile(r"```[A-Za-z_]*$")
 _TICKS = re.compile(r"`{1,3}[A-Za-z_]*$")
 _CALLED = re.compile(r"[^\s()\[\]{}<\"'=,:;#`\\]")
 _WHITE = " \t\r\n"
-_HEAD = re.compile(r"[\[{\s]")
+# What may still become the beginning of an answer: brackets, and the beginning of a key or a tag.
+_HEAD = re.compile(r"[\[{\s]*(\"\w*|<\w*)?")
 
 
 class Worded(Streamed):
@@ -47,10 +49,8 @@ class Worded(Streamed):
             return (yield from self._alone(source))
         if not blank and (yield from source.accept("\\")):
             return (yield from literal_words(source))
-        thought = yield from thinking(source)
+        thought = yield from thinking(source, blank)
         if thought:
-            thought = blank + thought
-            yield thought
             blank = yield from source.take(SPACE)
         found = yield from self._starts(source)
         fenced = found and (yield from source.open_fence())
@@ -106,9 +106,13 @@ class Worded(Streamed):
                 return True
         if self.opening is None:
             return False
-        head = yield from source.glimpse(_HEAD, 64)
-        head = yield from source.peek(len(head) + 16)
-        return bool(self.opening.match(head))
+        for count in range(1, 80):
+            text = yield from source.peek(count)
+            if self.opening.match(text):
+                return True
+            if len(text) < count or not _HEAD.fullmatch(text):
+                break
+        return False
 
     def _words(self, source: Source, blank: str, more: bool) -> Reading:
         """Words up to an answer or the end: `(words, a fence was opened, an answer begins)`.
@@ -160,18 +164,25 @@ def _lead(source: Source) -> Wait:
     return ""
 
 
-def thinking(source: Source) -> Reading:
-    """The block of `<think>` that comes next, tags included; all the text where it never ends."""
+def thinking(source: Source, blank: str = "") -> Reading:
+    """The block of `<think>` that comes next, tags included; all the text where it never ends.
+
+    Args:
+      blank: whitespace before it, which has been taken.
+    """
     if not (yield from source.accept(THINK[0])):
         return ""
-    taken = [THINK[0]]
-    while not (yield from source.ended()):
-        taken.append(source.some(source.words))
-        if (yield from source.accept(THINK[1])):
-            taken.append(THINK[1])
-            break
-        taken.append((yield from source.peek(1)))
-        source.skip(1)
+    taken = [blank + THINK[0]]
+    yield taken[0]
+    while taken[-1] != THINK[1] and not (yield from source.ended()):
+        piece = source.some(source.words)
+        if not piece and (yield from source.accept(THINK[1])):
+            piece = THINK[1]
+        elif not piece:
+            piece = yield from source.peek(1)
+            source.skip(1)
+        taken.append(piece)
+        yield piece
     return "".join(taken)
 
 

@@ -167,7 +167,7 @@ class _Xml(Worded):
             if tag == f"/{self.root}":
                 break
             if tag == "thought" and thought is None and not attributes:
-                thought = yield from _text(source, "thought")
+                yield (thought := (yield from _text(source, "thought")))
             else:
                 resume = (f"<{self.call}>", f"<{self.call} ", f"</{self.root}>")
                 yield from source.attempt(self._read_call(source, tag, attributes), resume)
@@ -233,6 +233,7 @@ class XmlElements(_Xml):
         yield from _open(source, "name")
         name = yield from _text(source, "name")
         arguments: dict[str, Any] = {}
+        source.note(name, arguments)
         tag, attributes = yield from _next_tag(source)
         if tag == "arguments" and attributes in ({}, {"type": "json"}):
             yield from source.take(SPACE)
@@ -316,6 +317,7 @@ class XmlAttributes(_Xml):
             source.fail(f'<call name="..."> is expected, found <{tag[:80]}>')
         name = attributes["name"]
         arguments: dict[str, Any] = {}
+        source.note(name, arguments)
         while tag != "call/":
             tag, attributes = yield from _next_tag(source)
             if tag == "/call":

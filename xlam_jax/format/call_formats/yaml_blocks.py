@@ -92,7 +92,7 @@ class Yaml(Worded):
                 lines = [line]
                 while (yield from source.peek(1)) in (" ", "\n"):
                     lines.append((yield from source.line()))
-                thought = _thought(source, lines)
+                yield (thought := _thought(source, lines))
             elif line == "tool_calls: []":
                 found = True
             elif line and line not in ("tool_calls:", "---") and line[0] != "#":
@@ -155,6 +155,7 @@ def _at_end(source: Source) -> Wait:
 
 def _calls(source: Source) -> Reading:
     """The items of the list of calls, up to the end."""
+    source.begin()
     lines = [(yield from source.line())]
     item = _ITEM.match(lines[0])
     if item is None:
@@ -164,12 +165,15 @@ def _calls(source: Source) -> Reading:
         ended = yield from _at_end(source)
         if not ended and (yield from source.peek(len(mark))) != mark:
             lines.append((yield from source.line()))
+            if begun := _strict_call(lines):
+                source.note(begun.name, begun.arguments)
             continue
         if ended and not source.stopped and not (yield from source.peek(1)):
             source.fail("the answer has no end: it may be cut off")
         yield from source.attempt(_call(source, lines))
         if ended:
             return
+        source.begin()
         lines = [(yield from source.line())]
 
 
