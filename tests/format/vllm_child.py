@@ -176,9 +176,9 @@ def demanded(case):
             try:
                 check(asked)
                 out.append("taken")
-            except Exception as e:
-                assert type(e).__name__ in ("ValueError", "VLLMValidationError"), e
-                out.append("refused")
+            except Exception as e:  # vLLM's own error is no ValueError in every release
+                named = type(e).__name__ in ("ValueError", "VLLMValidationError")
+                out.append("refused" if named else repr(e))
     return out
 
 
