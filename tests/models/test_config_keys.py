@@ -136,6 +136,7 @@ LINEAR, YARN = {"rope_type": "linear", "factor": 4.0}, {"rope_type": "yarn", "fa
         ({"rope_parameters": "linear"}, "rope_parameters must be an object, found 'linear'"),
         ({"rope_scaling": LINEAR | {"factr": 2}}, "did you mean factor"),
         ({"rope_scaling": LINEAR | {"partial_rotary_factor": 0.5}}, "partial_rotary_factor"),
+        ({"rope_scaling": YARN | {"truncate": None}}, "truncate must be true or false, found None"),
         ({"rope_scaling": {"full_attention": LINEAR}}, "full_attention"),
         ({"rope_scaling": YARN, "original_max_position_embeddings": 64}, "transformers prefers"),
     ],

@@ -120,7 +120,7 @@ def _check(name: str, key: str, value: Any, where: str) -> None:
     if key in ("rope_type", "type"):
         check_kind(name, value, "a text", where)
     elif key in _KINDS:
-        if value is not None or key == "rope_theta":
+        if value is not None or key in ("rope_theta", "truncate"):  # a null truncate is false to transformers
             check_kind(name, value, _KINDS[key], where)
     elif key == "partial_rotary_factor" and value in (None, 1):
         return
