@@ -15,69 +15,45 @@ FREE, PERMISSIVE, ATTRIBUTION = "public domain", "permissive", "attribution"
 SHARE_ALIKE, TERMS, NON_COMMERCIAL, UNKNOWN = "share alike", "own terms", "non-commercial", "unknown"
 _ORDER = (FREE, PERMISSIVE, ATTRIBUTION)  # what may become the licence that comes after it
 
+# Names of the hub's list, within a kind the more lenient first.
 _TABLE: dict[str, tuple[str, ...]] = {
-    FREE: ("cc0-1.0", "unlicense", "pddl", "cdla-permissive-2.0", "0bsd"),
-    PERMISSIVE: ("mit", "isc", "zlib", "bsd", "bsd-2-clause", "bsd-3-clause", "afl-3.0", "apache-2.0"),
-    ATTRIBUTION: ("cc-by-2.0", "cc-by-2.5", "cc-by-3.0", "cc-by-4.0", "odc-by"),
-    SHARE_ALIKE: (
-        *(
-            "cc-by-sa-3.0",
-            "cc-by-sa-4.0",
-            "odbl",
-            "mpl-2.0",
-            "lgpl",
-            "lgpl-2.1",
-            "lgpl-3.0",
-            "gpl",
-            "gpl-2.0",
+    kind: tuple(names.split())
+    for kind, names in (
+        (FREE, "cc0-1.0 unlicense pddl cdla-permissive-2.0 0bsd"),
+        (PERMISSIVE, "mit isc zlib bsd bsd-2-clause bsd-3-clause afl-3.0 apache-2.0"),
+        (ATTRIBUTION, "cc-by-2.0 cc-by-2.5 cc-by-3.0 cc-by-4.0 odc-by"),
+        (
+            SHARE_ALIKE,
+            "cc-by-sa-3.0 cc-by-sa-4.0 odbl mpl-2.0 lgpl lgpl-2.1 lgpl-3.0 gpl gpl-2.0 gpl-3.0 agpl-3.0 "
+            "cdla-sharing-1.0",
         ),
-        *("gpl-3.0", "agpl-3.0", "cdla-sharing-1.0"),
-    ),
-    TERMS: (
-        *(
-            "llama2",
-            "llama3",
-            "llama3.1",
-            "llama3.2",
-            "llama3.3",
-            "llama4",
-            "gemma",
-            "openrail",
-            "openrail++",
+        (
+            TERMS,
+            "llama2 llama3 llama3.1 llama3.2 llama3.3 llama4 gemma openrail openrail++ bigscience-openrail-m "
+            "creativeml-openrail-m bigcode-openrail-m deepseek tongyi-qianwen qwen falcon-llm "
+            "nvidia-open-model-license",
         ),
-        *(
-            "bigscience-openrail-m",
-            "creativeml-openrail-m",
-            "bigcode-openrail-m",
-            "deepseek",
-            "tongyi-qianwen",
+        (
+            NON_COMMERCIAL,
+            "cc-by-nc-2.0 cc-by-nc-3.0 cc-by-nc-4.0 cc-by-nc-sa-3.0 cc-by-nc-sa-4.0 cc-by-nc-nd-4.0 mrl mnpl "
+            "qwen-research fair-noncommercial-research-license",
         ),
-        *("qwen", "falcon-llm", "nvidia-open-model-license"),
-    ),
-    NON_COMMERCIAL: (
-        *(
-            "cc-by-nc-2.0",
-            "cc-by-nc-3.0",
-            "cc-by-nc-4.0",
-            "cc-by-nc-sa-3.0",
-            "cc-by-nc-sa-4.0",
-            "cc-by-nc-nd-4.0",
-        ),
-        *("mrl", "mnpl", "qwen-research", "fair-noncommercial-research-license"),
-    ),
+    )
 }
 _KINDS = {name: kind for kind, names in _TABLE.items() for name in names}
 # Not in the hub's list of licences, which wants `other` with a name.
-_OTHER = {
-    "deepseek",
-    "tongyi-qianwen",
-    "qwen",
-    "qwen-research",
-    "mrl",
-    "mnpl",
-    "nvidia-open-model-license",
-    "0bsd",
-}
+_OTHER = frozenset(
+    [
+        "deepseek",
+        "tongyi-qianwen",
+        "qwen",
+        "qwen-research",
+        "mrl",
+        "mnpl",
+        "nvidia-open-model-license",
+        "0bsd",
+    ]
+)
 _ALIASES = {
     "apache": "apache-2.0", "apache2": "apache-2.0", "apache-license-2.0": "apache-2.0", "asl-2.0": "apache-2.0",
     "apache-license-version-2.0": "apache-2.0", "mit-license": "mit", "the-mit-license": "mit", "cc0": "cc0-1.0",
