@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests import tiny
+from tests.cases import long_but
 from tests.models.test_lora import filled
 from xlam_jax.errors import InputError
 from xlam_jax.models.decoder import forward, logits
@@ -68,7 +69,7 @@ def world(name, targets, folder, **options):
     return cfg, params, adapters
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", long_but(["llama", "mixtral", "deepseek"], CASES))
 def test_peft_loads_our_adapter_and_we_load_what_peft_saves(case, peft, tmp_path):
     name, targets = CASES[case]
     cfg, params, adapters = world(name, targets, tmp_path, rslora=case == "mixtral")

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.cases import long_but
 from tests.training import pairs_of_ids as world
 from xlam_jax.data.batch import PairBatch
 from xlam_jax.errors import InputError
@@ -307,7 +308,7 @@ def mixture(layout="separate", aux_loss=0.0):
     return world.model(layout, cfg, moe=MoeOptions(aux_loss=aux_loss))
 
 
-@pytest.mark.parametrize("layout", ["separate", "shared"])
+@pytest.mark.parametrize("layout", long_but(["shared"], ["separate", "shared"]))
 def test_a_mixture_starts_at_ln_2_however_it_is_packed(layout):
     """Nothing is dropped, so policy and reference route alike, and pairs share no capacity."""
     model = mixture(layout)
@@ -330,6 +331,7 @@ def test_packed_equals_unpacked_for_a_mixture():
     assert_same(two, one)
 
 
+@pytest.mark.slow
 def test_the_router_loss_comes_once_from_the_policy_and_not_from_padding():
     model, plain = mixture(aux_loss=0.02), mixture()
 

@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from tests import tiny_run
+from tests.cases import long_but
 from xlam_jax.config import make_config
 from xlam_jax.data.build import BuildConfig, build
 from xlam_jax.data.pairs import NEGATIVES, build_pairs
@@ -152,7 +153,7 @@ def test_there_is_none(settings):
     assert "xlam data reference" in e.value.hint
 
 
-@pytest.mark.parametrize("what", ["weights", "pairs", "template", "dtype"])
+@pytest.mark.parametrize("what", long_but(["weights", "template"], ["weights", "pairs", "template", "dtype"]))
 def test_a_stale_reference_is_refused(what, settings, world, pairs, tmp_path):
     precompute(config(settings))
     folder = tmp_path / "data"

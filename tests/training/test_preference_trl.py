@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from tests import tiny_run
+from tests.cases import long_but
 from tests.training import pairs_of_ids as world
 from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.spec import state_dict_from_params
@@ -78,7 +79,7 @@ def ours():
     return run
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", long_but(["sigmoid", "ipo", "bco", "apo_down", "ld_alpha"], CASES))
 def test_equal_to_trl(name, theirs, ours):
     trainer, inputs = theirs
     mine, wanted = CASES[name]

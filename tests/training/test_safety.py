@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from tests.cases import long_but
 from tests.training.runs import assert_same_arrays, checkpoints, config, events, run, start
 from xlam_jax.errors import FinalError, InputError, WorkError
 from xlam_jax.models.cross_entropy import chunked_cross_entropy
@@ -48,7 +49,7 @@ def test_one_flipped_bit_anywhere_is_seen(settings, seed):
     assert_same_arrays(f"{settings['out']}/checkpoints/3", f"{settings['out']}-whole/checkpoints/3")
 
 
-@pytest.mark.parametrize("where", ["checksums", "orbax"])
+@pytest.mark.parametrize("where", long_but(["orbax"], ["checksums", "orbax"]))
 def test_storage_that_fails_for_a_moment_costs_nothing(settings, monkeypatch, where):
     """A stale NFS handle, met when the checksums are read or later: nothing is moved, the status is one that is
     tried again, and the next try goes on."""

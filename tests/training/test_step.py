@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests import tiny
+from tests.cases import long_but
 from xlam_jax.data.batch import Batch
 from xlam_jax.data.pack import Document, fill
 from xlam_jax.errors import InputError
@@ -111,7 +112,7 @@ def test_accumulation_changes_nothing(accumulation):
 
 
 @pytest.mark.parametrize("cfg", [CFG, TIED], ids=["untied", "tied"])
-@pytest.mark.parametrize("accumulation", [1, 2])
+@pytest.mark.parametrize("accumulation", long_but([2], [1, 2]))
 def test_mesh_of_eight_equals_one_device(cfg, accumulation):
     rows = [[d] for d in documents(8)]
     batch = batch_of(rows, 16, accumulation)
@@ -195,7 +196,7 @@ def test_pick_targets_by_hand():
 # -- freezing ----
 
 
-@pytest.mark.parametrize("cfg", [CFG, TIED], ids=["untied", "tied"])
+@pytest.mark.parametrize("cfg", [pytest.param(CFG, marks=pytest.mark.slow), TIED], ids=["untied", "tied"])
 def test_frozen_layers_leave_the_upper_gradients_alone(cfg):
     batch = batch_of([documents(4)], 48)
     for cfg in (CFG, TIED):
