@@ -339,7 +339,9 @@ def test_parallel_results_stand_in_the_order_of_the_calls(tokenizer):
     assert [m["role"] for m in messages] == ["user", "assistant", "tool", "tool", "tool", "assistant"]
     results = messages[2:5]
     by_name = [{"role": "tool", "name": c.name, "content": v} for c, v in zip(calls, came, strict=True)]
+    sent = [{**m, "content": text} for m, text in zip(by_name, ("1 h", '{"h": 2}', "3"), strict=True)]
     orders = [results, results[::-1], [results[i] for i in (1, 2, 0)], [by_name[i] for i in (2, 0, 1)]]
+    orders.append(sent)  # the content of a client's message is a text, whatever the tool gave
     for order in orders:
         made = tokenizer.apply_chat_template(
             [*messages[:2], *order, messages[5]], tools=tools, tokenize=False, chat_template=codec.jinja()

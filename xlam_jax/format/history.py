@@ -12,7 +12,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from xlam_jax.format.opening import as_text
+from xlam_jax.format.messages import observation_of
 from xlam_jax.format.record import Record
 
 
@@ -25,8 +25,7 @@ def with_history(record: Record, step: int) -> tuple[Record, str]:
         calls = (
             [[{"name": c.name, "arguments": c.arguments} for c in past.tool_calls]] if past.tool_calls else []
         )
-        seen = past.next_observation
-        steps.append(_step(len(steps) + 1, past.thought, calls, "" if seen is None else as_text(seen)))
+        steps.append(_step(len(steps) + 1, past.thought, calls, observation_of(past) or ""))
         if past.user_input:
             steps.append(_step(len(steps) + 1, past.user_input, user=past.user_input))
     listed = json.dumps(steps)

@@ -38,14 +38,12 @@ def _results(step: Step, calls: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
     One result for several calls is nobody's in particular, so that the ids go: a result with an id is that call's.
     """
-    value = step.next_observation
     if (observation := observation_of(step)) is None:
         return []
-    each = isinstance(value, list) and len(value) == len(calls) > 1
-    if each and all(isinstance(v, str | int | float | dict) for v in value):
+    if each := _texts_of_each(step):
         return [
-            {"role": "tool", "content": v, "tool_call_id": call["id"]}
-            for v, call in zip(value, calls, strict=True)
+            {"role": "tool", "content": text, "tool_call_id": call["id"]}
+            for text, call in zip(each, calls, strict=True)
         ]
     result = {"role": "tool", "content": observation}
     if len(calls) == 1:
@@ -56,6 +54,17 @@ def _results(step: Step, calls: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def observation_of(step: Step) -> str | None:
-    """The observation as text, or None where there is none; 0, False, [] and {} are observations."""
-    value = step.next_observation
+    """The observation as text, or None where there is none; 0, False, [] and {} are observations.
+
+    The results of several calls are a list of texts, structured ones too: a client's messages hold nothing else.
+    """
+    value = _texts_of_each(step) or step.next_observation
     return None if value is None or value == "" else as_text(value)
+
+
+def _texts_of_each(step: Step) -> list[str] | None:
+    """A text for each of several calls; None where the observation is no list of a result for each."""
+    value = step.next_observation
+    if not isinstance(value, list) or not len(value) == len(step.tool_calls) > 1:
+        return None
+    return ["" if v is None else as_text(v) for v in value]
