@@ -155,6 +155,9 @@ def test_results_of_other_weights_are_refused(work):
         (result("0" * 32, 0.5), "0000, this folder"),
         (result(None, 0.5), "does not name"),
         ({"seconds": 1}, "no result"),
+        (result("0" * 32, 7.0), "no possible result"),
+        (result("0" * 32, float("nan")), "no possible result"),
+        (result("0" * 32, 0.95), "no possible result"),  # its interval ends above 1
     ):
         (work / "r.json").write_text(json.dumps(content))
         with pytest.raises(InputError, match=word):
@@ -183,6 +186,15 @@ def test_licences_that_do_not_agree_are_refused_unless_one_is_named(work):
     run("from-hf", work / "out", work / "native")  # decided once
     run("to-hf", work / "native", work / "again")
     assert files(work / "again") == files(work / "out")
+
+
+def test_a_base_model_that_is_not_found_is_said_to_be(work):
+    (work / "run/base_provenance.json").unlink(missing_ok=True)
+    config = work / "run/config.yaml"
+    config.write_text(config.read_text().replace(str(work / "base"), "elsewhere/base"))
+    assert "elsewhere/base" in config.read_text()
+    with pytest.raises(InputError, match=r"base model base \(its folder is not found from here\): unknown"):
+        run("to-hf", work / "run", work / "out")
 
 
 def test_without_ledgers_all_is_unknown(work):
@@ -224,6 +236,7 @@ def test_what_is_no_name_and_no_folder(tmp_path):
     write("llama", tmp_path / "m")
     for args, word in (
         (("to-hf", tmp_path / "m", tmp_path / "out", "--base-model", "plain"), "no name on the hub"),
+        (("to-hf", tmp_path / "m", tmp_path / "out", "--name", "a: b\n# c"), "no name for a heading"),
         (("card", tmp_path), "no released folder"),
     ):
         with pytest.raises(InputError, match=word):

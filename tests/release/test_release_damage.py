@@ -12,10 +12,12 @@ from tiny_hf import edit_config, files
 from tests import tiny
 from tests.cases import case
 from xlam_jax.cli.main import main
+from xlam_jax.errors import WorkError
 from xlam_jax.lease import Lease, lease_of
 from xlam_jax.models.config import RopeScaling
 from xlam_jax.models.named import named_config
 from xlam_jax.release import save_hf
+from xlam_jax.release.folders import check_free, whole_folder
 from xlam_jax.release.safetensors_io import INDEX, SINGLE
 from xlam_jax.release.tensors import check_finite
 
@@ -214,6 +216,19 @@ def test_two_writers_on_one_destination(hf, tmp_path, xlam):
         assert not dst.exists() and not list(tmp_path.glob("*.partial"))
     assert xlam("convert", "to-hf", hf, dst)[0] == 0
     assert files(dst)[SINGLE] and not lease_of(dst).exists()
+
+
+def test_what_another_finished_meanwhile_is_not_replaced(tmp_path):
+    """The command looked at the destination when it began; the other process let it go before the lease was taken."""
+    check_free(tmp_path / "out", overwrite=False)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/model").write_text("the other's")
+    with (
+        pytest.raises(WorkError, match="finished this destination meanwhile"),
+        whole_folder(tmp_path / "out"),
+    ):
+        pass
+    assert (tmp_path / "out/model").read_text() == "the other's"
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])

@@ -39,6 +39,8 @@ def card_facts(src: Path, license: str = "", base_model: str = "", name: str = "
     if base_model and base_model.count("/") != 1:
         raise InputError(f"{base_model!r} is no name on the hub", where="--base-model", hint="OWNER/NAME")
     facts = settle(provenance(src, base_model), license, where=str(src))
+    if not name.isprintable() or "|" in name:
+        raise InputError(f"{name!r} is no name for a heading", where="--name", hint="one line without |")
     return {**facts, **({"name": name} if name else {})}
 
 

@@ -36,6 +36,14 @@ def read_evaluations(path: Path, weights: str | None) -> list[dict[str, Any]]:
             where=str(path),
             hint="xlam eval ... --json FILE writes one",
         )
+    for result in found:
+        low, ast, high, parsable = (result[k] for k in ("ast_low", "ast", "ast_high", "parsable"))
+        if not (0 <= low <= ast <= high <= 1 and 0 <= parsable <= 1 and result["n"] >= 1):
+            raise InputError(
+                f"no possible result: ast {ast} within {low} and {high}, parsable {parsable}, n {result['n']}",
+                where=str(path),
+                hint="shares from 0 to 1 of at least one row; xlam eval ... --json FILE writes them",
+            )
     ours = [r for r in found if weights and r["weights_xxh3_128"] == weights]
     if not ours:
         others = sorted({str(r["weights_xxh3_128"] or "weights it does not name") for r in found})
@@ -100,8 +108,10 @@ def score_table(results: Sequence[Mapping[str, Any]]) -> str:
     """What was measured, for a reader."""
     if not results:
         return "Unknown: no report was given (`xlam convert card DIR --eval FILE` adds one)."
+    backslash = "\\"
     lines = [
-        f"| {r['dataset']} | {_way(r)} | {r['n']} | {100 * r['parsable']:.1f} | {100 * r['ast']:.1f} | {_interval(r)} |"
+        f"| {r['dataset'].replace('|', backslash + '|')} | {_way(r)} | {r['n']} | {100 * r['parsable']:.1f} "
+        f"| {100 * r['ast']:.1f} | {_interval(r)} |"
         for r in results
     ]
     head = (

@@ -9,20 +9,30 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from xlam_jax.errors import InputError, NoRoomError, is_no_room
+from xlam_jax.errors import InputError, NoRoomError, WorkError, is_no_room
 from xlam_jax.lease import Lease, lease_of
 
+# What each destination held when its command looked at it: the number of its inode, or None.
+_LOOKED_AT: dict[Path, int | None] = {}
 JOURNAL = "journal.jsonl"  # in a folder that is not finished; see `release.checksums.Journal`
 
 
 def check_free(dst: Path, *, overwrite: bool) -> None:
-    """Raises InputError when `dst` exists and holds something, unless `overwrite`."""
+    """Raises InputError when `dst` exists and holds something, unless `overwrite`.
+
+    `whole_folder` later replaces what was seen here, and nothing that appeared since.
+    """
+    _LOOKED_AT[dst.absolute()] = _inode(dst)
     if dst.exists() and not dst.is_dir():
         raise InputError("the destination is a file, a folder is needed", where=str(dst), hint="another DST")
     if not overwrite and dst.is_dir() and any(dst.iterdir()):
         raise InputError(
             "the destination folder is not empty", where=str(dst), hint="--overwrite, or another DST"
         )
+
+
+def _inode(path: Path) -> int | None:
+    return path.stat().st_ino if path.exists() else None
 
 
 def check_space(where: Path, needed_bytes: int) -> None:
@@ -45,12 +55,17 @@ def whole_folder(dst: str | Path, *, resume: bool = False) -> Iterator[Path]:
       resume: go on in a `DST.partial` that was left, and leave it again when this fails too.
 
     Raises:
-      WorkError: another process writes there.
+      WorkError: another process writes there, or has finished since `check_free` looked.
       NoRoomError: the disk is full.
     """
     dst = Path(dst)
     partial = dst.with_name(dst.name + ".partial")
     with room_on_disk(dst), Lease(lease_of(dst), "destination"):
+        here = _inode(dst)
+        if _LOOKED_AT.pop(dst.absolute(), here) != here and here is not None:
+            raise WorkError(
+                "another process finished this destination meanwhile", where=str(dst), hint="another DST"
+            )
         if not resume:
             _remove(partial)
         try:

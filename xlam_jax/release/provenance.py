@@ -102,7 +102,8 @@ def parts(facts: Mapping[str, Any]) -> list[Part]:
     """The base model and each source of data, with their licences."""
     base = facts["base"]
     name = base["model"] or base["name"] or base["folder"]
-    found = [Part(f"base model {name}", _licence(base["license"]))]
+    absent = " (its folder is not found from here)" if base.get("absent") else ""
+    found = [Part(f"base model {name}{absent}", _licence(base["license"]))]
     for source in (facts["data"] or {}).get("sources", ()):
         found += [Part(f"data of {source['name']}", licence(text)) for text in source["licences"]]
     return found
@@ -131,6 +132,8 @@ def _own_licence(facts: Mapping[str, Any]) -> dict[str, str] | None:
 def _facts(**known: Any) -> dict[str, Any]:
     facts = {"format_version": FORMAT_VERSION, **dict.fromkeys(_KEYS), "evaluations": [], **known}
     base = {key: facts["base"].get(key) for key in _BASE_KEYS}
+    if facts["base"].get("absent"):
+        base["absent"] = True
     return facts | {"name": facts["name"] or base["name"] or base["folder"], "base": base}
 
 
@@ -204,7 +207,7 @@ def _run_facts(source: Source, known: Mapping[str, Any]) -> dict[str, Any]:
     elif model != run and model.is_dir():
         base = base_facts(model)
     else:  # of a run without its ledgers nothing is known
-        base = {**dict.fromkeys(_BASE_KEYS), "folder": model.name, "language": []}
+        base = {**dict.fromkeys(_BASE_KEYS), "folder": model.name, "language": [], "absent": model != run}
     base = {**base, **known}
     step = int(source.params.parent.name) if source.params else None
     versions, plan = _object(run / "versions.json"), _object(run / "run.json")
