@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from xlam_jax.errors import InputError
 from xlam_jax.models.config import ModelConfig
+from xlam_jax.release.safetensors_io import read_object
 
 GENERATION = "generation_config.json"
 
@@ -22,12 +22,7 @@ def read_generation(folder: str | Path | None) -> dict[str, Any]:
     path = Path(folder or "") / GENERATION
     if folder is None or not path.is_file():
         return {}
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as e:
-        raise InputError(f"not JSON: {e}", where=str(path)) from e
-    if not isinstance(found, dict):
-        raise InputError(f"no JSON object but {type(found).__name__}", where=str(path))
+    found = read_object(path)
     ids = listed(found.get("eos_token_id"))
     if odd := [i for i in ids if not isinstance(i, int) or isinstance(i, bool) or i < 0]:
         raise InputError(

@@ -357,6 +357,17 @@ def _write_index(dst: Path, shards: Mapping[str, Sequence[TensorInfo]], total: i
     write_json(dst / INDEX, index)
 
 
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object of a file; InputError where it holds anything else."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as e:
+        raise InputError(f"not JSON: {e}", where=str(path)) from e
+    if not isinstance(found, dict):
+        raise InputError(f"no JSON object but {type(found).__name__}", where=str(path))
+    return found
+
+
 def write_json(path: Path, value: Mapping) -> None:
     """Writes JSON as transformers does (two spaces, a final newline), in one step, mode 0644."""
     partial = path.with_name(path.name + ".partial")

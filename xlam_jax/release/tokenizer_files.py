@@ -14,7 +14,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from xlam_jax.errors import InputError
-from xlam_jax.release.safetensors_io import write_json
+from xlam_jax.release.safetensors_io import read_object, write_json
 
 CONFIG = "tokenizer_config.json"
 TEMPLATE = "chat_template.jinja"
@@ -161,13 +161,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
     if not path.is_file():
         return {}
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as e:
-        raise InputError(f"not JSON: {e}", where=str(path)) from e
-    if not isinstance(found, dict):
-        raise InputError(f"no JSON object but {type(found).__name__}", where=str(path))
-    return found
+    return read_object(path)
 
 
 def token_id(folder: Path, token: str) -> int:
