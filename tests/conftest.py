@@ -8,6 +8,7 @@ settings are environment variables, which those inherit. A test whose subject is
 
 import os
 import shutil
+import signal
 import sys
 import tempfile
 
@@ -23,6 +24,12 @@ _FLAGS = ("--xla_force_host_platform_device_count=8", *map(profile_flags, _PROFI
 if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = " ".join((os.environ.get("XLA_FLAGS", ""), *_FLAGS)).strip()
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch sizes its pool from this when it is first imported
+
+# `nohup` and a shell's `&` have signals ignored, and whatever tests start would ignore them too. A handler is not
+# inherited: children begin with the system's defaults.
+for _signal in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(_signal) == signal.SIG_IGN:
+        signal.signal(_signal, lambda number, frame: None)
 
 if "torch" in sys.modules:
     sys.modules["torch"].set_num_threads(1)

@@ -119,12 +119,14 @@ def test_bad_files(hf, xlam):
         ("config.json", "", "not JSON"),
         ("config.json", "[]", "no JSON object"),
         (INDEX, '{"weight_map": []}', "not a safetensors index"),
+        ("generation_config.json", '{"eos_token_id": 256}', "the answer would end at token 256"),
+        ("generation_config.json", '{"temperature": NaN}', "NaN or Infinity"),
         ("xlam.json", "[]", "not a valid xlam.json"),
     ):
         old = (hf / name).read_bytes() if (hf / name).is_file() else None
         with case((name, text)):
             (hf / name).write_text(text)
-            refused(xlam, hf, words=[word])
+            refused(xlam, hf, words=[word, str(hf) if "id" not in text else name])
         (hf / name).unlink() if old is None else (hf / name).write_bytes(old)
 
 
@@ -180,6 +182,9 @@ def test_files_that_do_not_belong_together(hf, xlam):
     safetensors.numpy.save_file(arrays, hf / SINGLE)
     refused(xlam, hf, words=[SINGLE, INDEX, "transformers reads the former"])
     (hf / SINGLE).unlink()
+    index = (hf / INDEX).rename(hf / "index")
+    refused(xlam, hf, words=["3 safetensors files and no " + INDEX])
+    index.rename(hf / INDEX)
     name = next(iter(arrays))
     other = safetensors.numpy.load_file(shards[-1])
     safetensors.numpy.save_file(other | {name: arrays[name]}, shards[-1])

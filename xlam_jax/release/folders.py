@@ -60,7 +60,7 @@ def whole_folder(dst: str | Path, *, resume: bool = False) -> Iterator[Path]:
     """
     dst = Path(dst)
     partial = dst.with_name(dst.name + ".partial")
-    with room_on_disk(dst), Lease(lease_of(dst), "destination"):
+    with room_on_disk(dst), Lease(lease_of(dst), "destination") as lease:
         here = _inode(dst)
         if _LOOKED_AT.pop(dst.absolute(), here) != here and here is not None:
             raise WorkError(
@@ -71,6 +71,7 @@ def whole_folder(dst: str | Path, *, resume: bool = False) -> Iterator[Path]:
         try:
             partial.mkdir(parents=True, exist_ok=True)
             yield partial
+            lease.check()
             old = dst.with_name(dst.name + ".replaced")
             _remove(old)
             if dst.exists():

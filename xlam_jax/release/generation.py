@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,11 @@ def read_generation(folder: str | Path | None) -> dict[str, Any]:
     if folder is None or not path.is_file():
         return {}
     found = read_object(path)
+    try:
+        json.dumps(found, allow_nan=False)
+    except ValueError as e:
+        hint = "a number: NaN and Infinity are not JSON, and servers refuse the file"
+        raise InputError("it holds NaN or Infinity", where=str(path), hint=hint) from e
     ids = listed(found.get("eos_token_id"))
     if odd := [i for i in ids if not isinstance(i, int) or isinstance(i, bool) or i < 0]:
         raise InputError(
@@ -38,8 +44,18 @@ def stop_ids(folder: str | Path | None) -> tuple[int, ...]:
 
 def generation_config(cfg: ModelConfig, base: Mapping[str, Any]) -> dict[str, Any]:
     """What a written folder says: `base` (from `read_generation`), with the tokens of `cfg` first among those that
-    stop; its padding and first token are those of `cfg` where it names them."""
+    stop; its padding and first token are those of `cfg` where it names them.
+
+    Raises:
+      InputError: a token that ends an answer is none of the vocabulary.
+    """
     ends = [*dict.fromkeys((*cfg.eos_token_ids, *listed(base.get("eos_token_id"))))]
+    if beyond := [i for i in ends if i >= cfg.vocab_size]:
+        raise InputError(
+            f"the answer would end at token {beyond[0]}, and the model has {cfg.vocab_size} tokens",
+            where=f"eos_token_id of config.json or {GENERATION}",
+            hint="correct the id: no answer would ever end there",
+        )
     own = {
         "bos_token_id": cfg.bos_token_id,
         "eos_token_id": ends if len(ends) > 1 else ends[0] if ends else None,

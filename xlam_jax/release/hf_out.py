@@ -142,6 +142,8 @@ def write_hf(
     """
     memory, start = PeakMemory().start(), time.perf_counter()
     old, new = cfg, cfg if options.vocab_size is None else _resized(cfg, options)
+    generation = _carried_generation(options)
+    generation_config(new, generation)  # refuses before the weights are written
     infos = tensor_infos(new, stored, options.dtype)
     dtypes = {info.name: info.dtype for info in infos}
     label = options.dtype or str(dtypes["model.embed_tokens.weight"])
@@ -168,7 +170,7 @@ def write_hf(
             progress=lambda info: progress(info.name, info.nbytes),
             journal=journal,
         )
-        write_configs(folder, new, label, _carried_generation(options))
+        write_configs(folder, new, label, generation)
         carry(options.carry, folder)
         digest = journal.digest.hexdigest()
         write_json(folder / XLAM_JSON, xlam_json(options.codec, digest))

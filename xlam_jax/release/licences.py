@@ -25,7 +25,7 @@ _TABLE: dict[str, tuple[str, ...]] = {
         (
             SHARE_ALIKE,
             "cc-by-sa-3.0 cc-by-sa-4.0 odbl mpl-2.0 lgpl lgpl-2.1 lgpl-3.0 gpl gpl-2.0 gpl-3.0 agpl-3.0 "
-            "cdla-sharing-1.0",
+            "cdla-sharing-1.0 eupl-1.1 eupl-1.2",
         ),
         (
             TERMS,
@@ -50,6 +50,8 @@ _OTHER = frozenset(
         "qwen-research",
         "mrl",
         "mnpl",
+        "eupl-1.1",
+        "eupl-1.2",
         "nvidia-open-model-license",
         "0bsd",
     ]
@@ -120,6 +122,7 @@ class Licence:
 def licence(text: str, link: str = "") -> Licence:
     """Of a name in the hub's, SPDX's or a person's spelling."""
     name = re.sub(r"-(only|or-later)$", "", _slug(text))
+    name = re.sub(r"^(llama)-?([\d.]+)-community-licen[cs]e(-agreement)?$", r"\1\2", name)
     name = _ALIASES.get(name, name)
     return Licence(name if name in _KINDS else text.strip() or "unknown", link)
 

@@ -12,7 +12,6 @@ Shape legend: E experts, R rank.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -32,7 +31,7 @@ from xlam_jax.models.params import Adapted, Params
 from xlam_jax.models.spec import HfEntry, hf_entries, leaves, path_name, spec
 from xlam_jax.parallel.rules import DEFAULT_RULES, to_sharding
 from xlam_jax.release.folders import whole_folder
-from xlam_jax.release.safetensors_io import write_json
+from xlam_jax.release.safetensors_io import read_object, write_json
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PREFIX = "base_model.model."
@@ -247,12 +246,7 @@ def read_peft_config(folder: str | Path) -> dict[str, Any]:
         raise InputError(
             f"no PEFT adapter here: {CONFIG} is missing", where=str(folder), hint="check the path"
         )
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as e:
-        raise InputError(f"not JSON: {e}", where=str(path)) from e
-    if not isinstance(config, dict):
-        raise InputError(f"no JSON object but {type(config).__name__}", where=str(path))
+    config = read_object(path)
     if key := _odd_key(config):
         base = key == "init_lora_weights"
         what = ": it belongs to a base model that was changed with it" if base else ""

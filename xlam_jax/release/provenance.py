@@ -23,6 +23,7 @@ from xlam_jax.release.hf_out import read_xlam_json
 from xlam_jax.release.licences import Licence, Part, effective, licence, licence_of_text
 from xlam_jax.release.native import Source, inspect, run_config
 from xlam_jax.release.peft import CONFIG as ADAPTER_CONFIG
+from xlam_jax.release.safetensors_io import read_object
 
 BASE_PROVENANCE = "base_provenance.json"
 """In a training run: what `base_facts` said of its base model when it was trained."""
@@ -265,13 +266,7 @@ def _last(rows: list[dict[str, Any]], key: str) -> float | None:
 
 
 def _object(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except ValueError as e:
-        raise InputError(f"not JSON: {e}", where=str(path)) from e
-    if not isinstance(found, dict):
-        raise InputError(f"no JSON object but {type(found).__name__}", where=str(path))
-    return found
+    return read_object(path) if path.is_file() else {}
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

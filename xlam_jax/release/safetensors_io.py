@@ -148,6 +148,12 @@ def _listed_files(folder: Path) -> dict[str, str]:
     hint = "a folder with model.safetensors, or with model.safetensors.index.json and its shards"
     if (folder / "adapter_model.safetensors").is_file():
         hint = "this is a LoRA adapter: merge it into its base model first"
+    elif shards := sorted(folder.glob("*.safetensors")):
+        raise InputError(
+            f"{len(shards)} safetensors files and no {INDEX} that says which tensors they must hold",
+            where=str(folder),
+            hint="fetch the index too; a model in a single file is called " + SINGLE,
+        )
     elif list(folder.glob("*.bin")) or list(folder.glob("*.pth")):
         hint = "these are torch pickles: save them once with save_pretrained(..., safe_serialization=True)"
     raise InputError("no safetensors weights found", where=str(folder), hint=hint)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -82,7 +81,7 @@ def copy_tokenizer(
         pads where it did is the former one, since padding must not mean stop.
 
     Raises:
-      InputError: `src` holds no tokenizer, or its tokenizer_config.json is not JSON.
+      InputError: `src` holds no tokenizer, or one of its files is not readable.
     """
     src, dst = Path(src), Path(dst)
     if not has_tokenizer(src):
@@ -91,6 +90,7 @@ def copy_tokenizer(
             where=str(src),
             hint="name a folder that has one",
         )
+    largest_token_id(src)  # says where an unreadable one lies before its copy is found to be so
     for name in _COPIED:
         if (src / name).is_file():
             shutil.copyfile(src / name, dst / name)
@@ -102,7 +102,7 @@ def copy_tokenizer(
         config = _stopping(config, stop)
         tokens = dst / "special_tokens_map.json"
         if tokens.is_file():
-            write_json(tokens, _stopping(json.loads(tokens.read_text(encoding="utf-8")), stop))
+            write_json(tokens, _stopping(read_object(src / tokens.name), stop))
     named = named_templates(src)
     if chat_template is not None:
         named.pop(_TOOLS_NAME, None)
