@@ -53,6 +53,7 @@ def test_train_with_adapters_counts_them():
     assert found["lora"]["rank"] == 2 and "rank 2" in found["formula"]
 
 
+@pytest.mark.slow
 def test_train_on_real_shards(tmp_path):
     tokenizer = tiny_run.make_tokenizer(tmp_path / "tokenizer")
     data = tiny_run.make_data(tmp_path / "data", tokenizer, count=12, seq_len=512)

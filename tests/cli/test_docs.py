@@ -58,7 +58,7 @@ def demo(world, tmp_path_factory):
 
 
 # Their commands compile for a quarter to half a minute each; other tests have most of them in small.
-LONG = ("launch.md", "plan-and-bench.md", "preferences.md", "adapters.md")
+LONG = ("release.md", "launch.md", "plan-and-bench.md", "preferences.md", "adapters.md")
 READ = [n for n in PAGES if n not in ("BUILD.md", "add-a-source.md")]
 
 

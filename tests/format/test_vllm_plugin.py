@@ -10,6 +10,7 @@ import sys
 
 import pytest
 
+from tests.cases import long_but
 from xlam_jax.format import CALL_FORMATS, ParseError, ToolCall, get_codec
 from xlam_jax.format.vllm_plugin import parser_name, vllm_plugin
 
@@ -132,7 +133,7 @@ def cases(folder):
                 yield codec, {"file": str(file), "name": parser_name(codec), "text": text, "splits": splits}
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", long_but(["0.29", "0.11"], LAYOUTS))
 def test_plugins_stand_alone_and_read_as_the_codecs(layout, tmp_path):
     *places, attributes = LAYOUTS[layout]
     for path, source in zip(places, (PROTOCOL, PARSERS.replace("ATTRIBUTES", attributes)), strict=True):

@@ -43,7 +43,7 @@ def run(params, cfg, **options):
     return logits(params, hidden, cfg)
 
 
-@pytest.mark.parametrize("name", long_but(["tiny-mixtral"], NAMES))
+@pytest.mark.parametrize("name", long_but(["tiny-llama"], NAMES))
 def test_merged_equals_unmerged(name):
     cfg = CONFIGS[name]
     params = tiny.params(cfg)
@@ -136,7 +136,7 @@ def test_counts():
     assert by_hand < count_params(cfg)
 
 
-@pytest.mark.parametrize("name", long_but(["tiny-mixtral"], NAMES))
+@pytest.mark.parametrize("name", long_but(["tiny-llama"], NAMES))
 def test_a_mesh_of_eight_equals_one_device(name):
     cfg, lora = CONFIGS[name], L.LoraConfig(rank=4)
     mesh = make_mesh(MeshConfig(fsdp=2, expert=2, tensor=2))

@@ -37,7 +37,7 @@ TWINS = {
 
 NAME = lambda recipe: f"{recipe.parent.name}-{recipe.stem}"  # noqa: E731
 # A dense model and a mixture, SFT and DPO: recipes of other sizes have, but for sizes, their settings.
-QUICK_TWINS = ("xlam-1b-fc-r-dpo", "xlam-8x7b-r-sft")
+QUICK_TWINS = ("xlam-1b-fc-r-dpo",)
 
 
 def quick(recipes, condition):

@@ -117,6 +117,7 @@ def test_tensorboard_has_every_step_once(settings):
     assert dict(found) == pytest.approx(losses(settings["out"]))
 
 
+@pytest.mark.slow
 def test_wandb_is_offline_without_an_account_and_goes_on(settings, wandb):
     said = halves(settings, "track=[wandb]", "track_project=mine")
     names, found = wandb_values(settings["out"])
@@ -147,6 +148,7 @@ def test_an_account_that_does_not_work_costs_only_the_tracker(settings, wandb, n
     assert event["tracker"] == "wandb" and event["error"]
 
 
+@pytest.mark.slow
 def test_trackio_goes_on_with_its_run(settings, trackio):
     said = halves(settings, "track=[trackio]", "track_project=trackers-test")
     name = f"run-{json.loads((Path(settings['out']) / 'run.json').read_text())['tracked_as']}"
