@@ -14,7 +14,7 @@ import tempfile
 
 import pytest
 
-from xlam_jax.bench.xla_flags import profile, profile_flags
+from xlam_jax.parallel.xla_flags import profile, profile_flags
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 _PROFILES = ("fake-devices", "quick-compilation")

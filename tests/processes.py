@@ -14,9 +14,9 @@ import jax
 import numpy as np
 import yaml
 
-from xlam_jax.bench.xla_flags import profile_flags
-from xlam_jax.release import load_model
+from xlam_jax.parallel.xla_flags import profile_flags
 from xlam_jax.training.run_folder import read_metrics
+from xlam_jax.weights import load_model
 
 REPO = Path(__file__).resolve().parents[1]
 SECONDS = 900  # for a run of a few steps, most of them XLA's; the machine may be busy

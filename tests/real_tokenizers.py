@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from xlam_jax.release import find_smollm2
-from xlam_jax.release.gguf import save_gguf_tokenizer
-from xlam_jax.release.sentencepiece_bpe import convert_sentencepiece
+from xlam_jax.weights import find_smollm2
+from xlam_jax.weights.gguf import save_gguf_tokenizer
+from xlam_jax.weights.sentencepiece_bpe import convert_sentencepiece
 
 
 def package(name: str) -> Path:

@@ -256,8 +256,8 @@ def test_commands_and_options_that_are_named_exist(words):
 
 def test_counts_that_the_readme_gives():
     from xlam_jax.apigen.library import load_library
-    from xlam_jax.data.sources import SOURCES
     from xlam_jax.format.call_formats import CALL_FORMATS
+    from xlam_jax.records.sources import SOURCES
 
     said = " ".join(README.split())
     assert f"# {len(load_library())} real functions" in said

@@ -9,11 +9,11 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import PreTrainedTokenizerFast
 
 from tests import tiny
-from xlam_jax.data.build import BuildConfig, build
 from xlam_jax.format.codec import get_codec
 from xlam_jax.format.record import Record, Step, Tool, ToolCall, write_records
 from xlam_jax.models.config import ModelConfig
-from xlam_jax.release.hf_out import save_hf
+from xlam_jax.shards.build import BuildConfig, build
+from xlam_jax.weights.hf_out import save_hf
 
 SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 _CITIES = ("Oslo", "Lima", "Kyoto", "Über-Stadt", "São Paulo", "北京", "Nice 🌞")

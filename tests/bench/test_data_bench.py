@@ -5,8 +5,8 @@ import pytest
 from tests import tiny_run
 from xlam_jax.bench.data import bench_data
 from xlam_jax.bench.data_memory import bench_memory, synthetic
-from xlam_jax.data.quality.rules import RuleConfig, Rules
 from xlam_jax.format.record import write_records
+from xlam_jax.records.quality.rules import RuleConfig, Rules
 
 
 @pytest.fixture(scope="module")

@@ -2,10 +2,10 @@
 
 from tests import tiny_run
 from xlam_jax.bench.trajectories import bench_trajectories
-from xlam_jax.data.build import CodecConfig
-from xlam_jax.data.tokenize import load_tokenizer
 from xlam_jax.format.codec import get_codec
 from xlam_jax.format.record import write_records
+from xlam_jax.shards.build import CodecConfig
+from xlam_jax.shards.tokenize import load_tokenizer
 
 
 def test_tokens_of_both_ways(tmp_path):

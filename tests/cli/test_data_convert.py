@@ -2,8 +2,8 @@
 
 import json
 
-from xlam_jax.data.sources import SOURCES
 from xlam_jax.format.record import read_records
+from xlam_jax.records.sources import SOURCES
 
 from .conftest import REPO
 

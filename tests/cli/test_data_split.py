@@ -8,8 +8,8 @@ import re
 import pytest
 
 from tests import tiny_run
-from xlam_jax.data.loader import PackedSource
-from xlam_jax.data.tokenize import load_tokenizer
+from xlam_jax.shards.loader import PackedSource
+from xlam_jax.shards.tokenize import load_tokenizer
 
 # Each of its own words, so that no two say the same.
 ROWS = 40

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from tests.data.chat_server import ChatServer
-from tests.data.test_quality_judge import answer, record
+from tests.records.chat_server import ChatServer
+from tests.records.test_quality_judge import answer, record
 
 
 def test_calibrate_command(tmp_path, xlam):

@@ -61,7 +61,7 @@ BFCL_ANSWER = {"id": "simple_0", "ground_truth": [{"square": {"x": [3]}}]}
 def test_the_example_of_a_call_works_with_real_weights(world, xlam, at, tmp_path):
     """A random model cannot make a call; the untuned real one can, under the grammar."""
     from xlam_jax.errors import InputError
-    from xlam_jax.release import base_model
+    from xlam_jax.weights import base_model
 
     try:
         gguf = base_model.find_smollm2()

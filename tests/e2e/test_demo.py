@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from xlam_jax.errors import InputError
-from xlam_jax.release.base_model import find_smollm2
+from xlam_jax.weights.base_model import find_smollm2
 
 REPO = Path(__file__).resolve().parents[2]
 

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from tests import tiny_run
 from xlam_jax.format import get_codec
 from xlam_jax.inference import Engine
-from xlam_jax.release.card import EXAMPLE
+from xlam_jax.weights.card import EXAMPLE
 
 REPO = Path(__file__).resolve().parents[2]
 DEVICES = "--xla_force_host_platform_device_count=8"

@@ -11,8 +11,6 @@ from hypothesis import strategies as st
 
 from tests.cases import long_but
 from tests.examples import examples
-from xlam_jax.data.sources.conversation import record_from_messages
-from xlam_jax.data.sources.values import Refused
 from xlam_jax.format import (
     CALL_FORMATS,
     LAYOUTS,
@@ -25,6 +23,8 @@ from xlam_jax.format import (
     normalise_tool,
 )
 from xlam_jax.format.tool_views import TOOL_VIEWS, ToolList
+from xlam_jax.records.sources.conversation import record_from_messages
+from xlam_jax.records.sources.values import Refused
 
 transformers = pytest.importorskip("transformers")
 

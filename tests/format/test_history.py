@@ -5,10 +5,10 @@ import random
 
 import pytest
 
-from xlam_jax.data.sources.conversation import record_from_messages
 from xlam_jax.errors import InputError
 from xlam_jax.format import get_codec, normalise_tool
 from xlam_jax.format.presets import get_preset
+from xlam_jax.records.sources.conversation import record_from_messages
 
 TOOLS = [
     {

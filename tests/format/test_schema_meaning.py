@@ -5,10 +5,10 @@ import json
 import jsonschema
 import pytest
 
-from xlam_jax.data.quality.rules import RuleConfig, Rules
-from xlam_jax.data.quality.schema_check import check_call
 from xlam_jax.format import Record, Step, ToolCall, normalise_tool
 from xlam_jax.format.schema_meaning import meaning
+from xlam_jax.records.quality.rules import RuleConfig, Rules
+from xlam_jax.records.quality.schema_check import check_call
 
 METASCHEMA = jsonschema.Draft202012Validator(jsonschema.Draft202012Validator.META_SCHEMA)
 OBJECT = {"type": "object", "properties": {"n": {"type": "int"}}, "required": ["n"]}

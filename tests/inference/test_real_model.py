@@ -16,7 +16,7 @@ TOOL = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    from xlam_jax.release import convert_gguf, find_smollm2
+    from xlam_jax.weights import convert_gguf, find_smollm2
 
     try:
         gguf = find_smollm2()

@@ -11,10 +11,10 @@ from jax._src import compiler
 from jax.sharding import PartitionSpec as P
 
 from tests import tiny
-from xlam_jax.data.batch import Batch
 from xlam_jax.models.named import named_config
 from xlam_jax.parallel.fake_devices import number_channels, separate_channels
 from xlam_jax.parallel.mesh import MeshConfig, make_mesh
+from xlam_jax.shards.batch import Batch
 from xlam_jax.training.objectives import sft_objective
 from xlam_jax.training.step import init_state, make_step, micro_sharding
 

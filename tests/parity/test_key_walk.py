@@ -24,8 +24,8 @@ from xlam_jax.models.hf_config import config_from_hf, config_to_hf
 from xlam_jax.models.hf_keys import ALIASES, ELSEWHERE, FAMILY_INERT, INERT, READ
 from xlam_jax.models.named import named_config
 from xlam_jax.models.spec import hf_entries, params_from_state_dict
-from xlam_jax.release.hf_in import open_tensors, read_config
-from xlam_jax.release.tensors import check_tensors
+from xlam_jax.weights.hf_in import open_tensors, read_config
+from xlam_jax.weights.tensors import check_tensors
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

@@ -9,11 +9,11 @@ import jax
 import numpy as np
 
 from tests import tiny
-from xlam_jax.data.batch import PairBatch
-from xlam_jax.data.preference import PairLayout, fill_pairs, pair_document
-from xlam_jax.data.tokenize import Encoded
 from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.params import Params
+from xlam_jax.shards.batch import PairBatch
+from xlam_jax.shards.preference import PairLayout, fill_pairs, pair_document
+from xlam_jax.shards.tokenize import Encoded
 from xlam_jax.training.preference.objective import PairModel
 
 CFG = ModelConfig("llama", 64, 32, 48, 2, 4, 2, 8, tie_embeddings=False)

@@ -12,10 +12,10 @@ import jax
 import numpy as np
 
 from xlam_jax.config import make_config
-from xlam_jax.release import load_model
 from xlam_jax.training.config import TrainConfig
 from xlam_jax.training.loop import TrainResult, train
 from xlam_jax.training.run_folder import EVENTS, read_lines, read_metrics
+from xlam_jax.weights import load_model
 
 EXACT = ("step", "loss", "accuracy", "grad_norm", "lr")
 

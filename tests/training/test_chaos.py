@@ -20,9 +20,9 @@ from tests.training.runs import assert_same_arrays, exact_metrics, run, start
 from xlam_jax.cli.main import app
 from xlam_jax.format.record import write_records
 from xlam_jax.models.named import named_config
-from xlam_jax.release.hf_out import save_hf
 from xlam_jax.training.kept import complete_steps
 from xlam_jax.training.run_folder import read_metrics
+from xlam_jax.weights.hf_out import save_hf
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200)]
 EVENTS = int(os.environ.get("XLAM_CHAOS", "12"))

@@ -5,16 +5,16 @@ import pytest
 
 from tests.training import runs
 from xlam_jax.config import make_config
-from xlam_jax.data.loader import PackedSource, Steps
 from xlam_jax.models.flops import flops_per_token
 from xlam_jax.models.named import named_config
 from xlam_jax.parallel.hardware import hardware, known_hardware
 from xlam_jax.parallel.mesh import MeshConfig, make_mesh
-from xlam_jax.release.hf_in import read_config
+from xlam_jax.shards.loader import PackedSource, Steps
 from xlam_jax.training.config import TrainConfig
 from xlam_jax.training.efficiency import Efficiency
 from xlam_jax.training.report import page
 from xlam_jax.training.run_folder import read_metrics
+from xlam_jax.weights.hf_in import read_config
 
 CONFIG = make_config(TrainConfig, {"model": "m", "data": {"train": "d"}, "out": "o"})
 

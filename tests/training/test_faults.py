@@ -22,9 +22,9 @@ from tests.training.runs import (
     run,
     start,
 )
-from xlam_jax.data.loader import PackedSource, row_indices
-from xlam_jax.data.shards import MANIFEST, write_shards
 from xlam_jax.errors import InputError, WorkError, XlamError
+from xlam_jax.shards.folder import MANIFEST, write_shards
+from xlam_jax.shards.loader import PackedSource, row_indices
 from xlam_jax.training import checkpoint
 from xlam_jax.training.checkpoint import state_bytes
 from xlam_jax.training.kept import complete_steps

@@ -19,9 +19,9 @@ from tests.training.runs import (
     params_of,
     run,
 )
-from xlam_jax.data.loader import PackedSource, Steps, row_indices
-from xlam_jax.data.shards import write_shards
 from xlam_jax.errors import InputError, WorkError
+from xlam_jax.shards.folder import write_shards
+from xlam_jax.shards.loader import PackedSource, Steps, row_indices
 from xlam_jax.training import progress
 from xlam_jax.training.loop import train
 from xlam_jax.training.progress import StepClock

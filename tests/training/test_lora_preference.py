@@ -6,9 +6,9 @@ from rich.console import Console
 
 from tests import tiny_run
 from xlam_jax.config import make_config
-from xlam_jax.data.build import BuildConfig, build
-from xlam_jax.data.pairs import build_pairs
 from xlam_jax.format.record import write_records
+from xlam_jax.records.pairs import build_pairs
+from xlam_jax.shards.build import BuildConfig, build
 from xlam_jax.training.config import TrainConfig
 from xlam_jax.training.loop import train
 from xlam_jax.training.preference.precompute import precompute

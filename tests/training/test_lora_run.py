@@ -14,13 +14,13 @@ from xlam_jax.cli import convert
 from xlam_jax.config import make_config
 from xlam_jax.errors import InputError
 from xlam_jax.models.lora import base, merge
-from xlam_jax.release import load_model, save_hf
-from xlam_jax.release.adapters import adapter_run, read_adapted
-from xlam_jax.release.native import inspect
-from xlam_jax.release.peft import load_peft
 from xlam_jax.training.config import TrainConfig
 from xlam_jax.training.loop import train
 from xlam_jax.training.run_folder import read_metrics
+from xlam_jax.weights import load_model, save_hf
+from xlam_jax.weights.adapters import adapter_run, read_adapted
+from xlam_jax.weights.native import inspect
+from xlam_jax.weights.peft import load_peft
 
 QUIET = Console(quiet=True)
 LORA = {"rank": 4, "alpha": 8.0, "targets": ["attention", "down_proj"]}

@@ -9,11 +9,11 @@ import pytest
 
 from tests import tiny
 from tests.cases import long_but
-from xlam_jax.data.batch import Batch
 from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.lora import LoraConfig, init_adapters, quantize_base
 from xlam_jax.models.spec import shardings
 from xlam_jax.parallel.mesh import MeshConfig, make_mesh
+from xlam_jax.shards.batch import Batch
 from xlam_jax.training.objectives import sft_objective
 from xlam_jax.training.optimizer import OptimConfig, make_optimizer
 from xlam_jax.training.partition import Frozen
@@ -141,7 +141,7 @@ torch = pytest.importorskip("torch")
 def torch_peft(cfg):
     """The same model and adapters in torch: (peft model, its LoRA parameters by name)."""
     peft = pytest.importorskip("peft", reason="pip install --no-deps peft accelerate psutil")
-    from tests.release.peft_models import set_adapters, torch_model
+    from tests.weights.peft_models import set_adapters, torch_model
 
     model = torch_model(base(cfg), cfg)
     modules = [f"{name}_proj" for name in ("q", "k", "v", "o", "gate", "up", "down")]
@@ -151,7 +151,7 @@ def torch_peft(cfg):
 
 
 def test_five_steps_equal_pefts():
-    from tests.release.peft_models import adapter_arrays
+    from tests.weights.peft_models import adapter_arrays
 
     model = torch_peft(CFG)
     batch = batch_of()

@@ -9,7 +9,6 @@ import pytest
 
 from tests.cases import long_but
 from tests.training import pairs_of_ids as world
-from xlam_jax.data.batch import PairBatch
 from xlam_jax.errors import InputError
 from xlam_jax.models.attention import attend
 from xlam_jax.models.decoder import forward, head_matrix
@@ -17,6 +16,7 @@ from xlam_jax.models.logprobs import token_logprobs
 from xlam_jax.models.named import named_config
 from xlam_jax.models.spec import shardings
 from xlam_jax.parallel.mesh import MeshConfig, make_mesh
+from xlam_jax.shards.batch import PairBatch
 from xlam_jax.training import partition
 from xlam_jax.training.config import MoeOptions
 from xlam_jax.training.preference.config import ObjectiveConfig

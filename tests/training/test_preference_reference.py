@@ -12,14 +12,13 @@ from rich.console import Console
 from tests import tiny_run
 from tests.cases import long_but
 from xlam_jax.config import make_config
-from xlam_jax.data.build import BuildConfig, build
-from xlam_jax.data.pairs import NEGATIVES, build_pairs
 from xlam_jax.errors import InputError
 from xlam_jax.format.record import write_records
 from xlam_jax.models.fingerprint import weights_key
 from xlam_jax.models.spec import shardings
 from xlam_jax.parallel.mesh import MeshConfig, make_mesh
-from xlam_jax.release import load_model, save_hf
+from xlam_jax.records.pairs import NEGATIVES, build_pairs
+from xlam_jax.shards.build import BuildConfig, build
 from xlam_jax.training.config import TrainConfig
 from xlam_jax.training.loop import train
 from xlam_jax.training.preference import reference
@@ -27,6 +26,7 @@ from xlam_jax.training.preference.precompute import precompute
 from xlam_jax.training.preference.reference import PreferenceSource, done_rows
 from xlam_jax.training.run_folder import read_metrics
 from xlam_jax.training.tasks import Dpo
+from xlam_jax.weights import load_model, save_hf
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 from tests import tiny_run
 from xlam_jax.cli.main import app
 from xlam_jax.format.record import write_records
-from xlam_jax.release import load_model
 from xlam_jax.training.run_folder import read_metrics
+from xlam_jax.weights import load_model
 
 
 def xlam(*words):

@@ -9,9 +9,9 @@ from tests.cases import long_but
 from tests.training import pairs_of_ids as world
 from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.spec import state_dict_from_params
-from xlam_jax.release.hf_out import save_hf
 from xlam_jax.training.preference.config import ObjectiveConfig
 from xlam_jax.training.preference.objective import dpo_objective, reference_logprobs
+from xlam_jax.weights.hf_out import save_hf
 
 CFG = ModelConfig("llama", 400, 32, 48, 2, 4, 2, 8, tie_embeddings=False)
 FOUND = world.pairs(5, seed=3, vocab=400)

@@ -10,17 +10,17 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from tests import tiny, tiny_run
-from xlam_jax.bench.plan.plan import make_plan
-from xlam_jax.bench.plan.recipe import amount, read_recipe
-from xlam_jax.bench.plan.work import find_model, sizes_of, work_of
 from xlam_jax.cli.main import app
 from xlam_jax.config import load_config
 from xlam_jax.format.record import write_records
 from xlam_jax.models.named import BASES, named_config
 from xlam_jax.parallel.hardware import hardware
-from xlam_jax.release.hf_out import save_hf
+from xlam_jax.plan.plan import make_plan
+from xlam_jax.plan.recipe import amount, read_recipe
+from xlam_jax.plan.work import find_model, sizes_of, work_of
 from xlam_jax.training.config import TrainConfig
 from xlam_jax.training.loop import train
+from xlam_jax.weights.hf_out import save_hf
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 RECIPES = sorted(p for stage in ("sft", "dpo") for p in CONFIGS.glob(f"xlam-*/{stage}.yaml"))

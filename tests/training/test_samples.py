@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xlam_jax.bench.plan.recipe import amount, read_recipe
 from xlam_jax.config import load_config, make_config
 from xlam_jax.errors import InputError
 from xlam_jax.parallel.mesh import MeshConfig, make_mesh
+from xlam_jax.plan.recipe import amount, read_recipe
 from xlam_jax.training.config import BatchConfig, TrainConfig, binding
 from xlam_jax.training.samples import rows_for, with_rows
 

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from tests import tiny
-from xlam_jax.data.batch import Batch, ForkBatch
-from xlam_jax.data.forks import fill_forks
-from xlam_jax.data.pack import Document, fill
 from xlam_jax.models.config import ModelConfig
+from xlam_jax.shards.batch import Batch, ForkBatch
+from xlam_jax.shards.forks import fill_forks
+from xlam_jax.shards.pack import Document, fill
 from xlam_jax.training.objectives import sft_objective
 
 CFG = ModelConfig("llama", 64, 32, 48, 2, 4, 2, 8, tie_embeddings=True)

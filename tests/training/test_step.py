@@ -9,8 +9,6 @@ import pytest
 
 from tests import tiny
 from tests.cases import long_but
-from xlam_jax.data.batch import Batch
-from xlam_jax.data.pack import Document, fill
 from xlam_jax.errors import InputError
 from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.decoder import forward, head_matrix
@@ -18,6 +16,8 @@ from xlam_jax.models.named import named_config
 from xlam_jax.models.params import Params
 from xlam_jax.models.spec import decay_mask, shardings
 from xlam_jax.parallel.mesh import MeshConfig, make_mesh
+from xlam_jax.shards.batch import Batch
+from xlam_jax.shards.pack import Document, fill
 from xlam_jax.training import partition
 from xlam_jax.training.config import MoeOptions
 from xlam_jax.training.objectives import pick_targets, sft_objective

@@ -56,7 +56,7 @@ def test_on_a_mesh_the_answers_are_the_same(few, world):
     import jax
 
     from xlam_jax.parallel.mesh import MeshConfig, make_mesh
-    from xlam_jax.release import load_model
+    from xlam_jax.weights import load_model
 
     settings, _ = few
     made = config(settings)

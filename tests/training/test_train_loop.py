@@ -20,14 +20,14 @@ from typer.testing import CliRunner
 from tests import tiny_run
 from xlam_jax.cli.train import register
 from xlam_jax.config import make_config
-from xlam_jax.data.loader import PackedSource, Steps
-from xlam_jax.data.shards import MANIFEST, fingerprint, write_shards
 from xlam_jax.errors import InputError, WorkError
-from xlam_jax.release import load_model
+from xlam_jax.shards.folder import MANIFEST, fingerprint, write_shards
+from xlam_jax.shards.loader import PackedSource, Steps
 from xlam_jax.training.config import TrainConfig
 from xlam_jax.training.loop import train
 from xlam_jax.training.notice import notice_seconds
 from xlam_jax.training.run_folder import read_lines, read_metrics
+from xlam_jax.weights import load_model
 
 EXACT = ("step", "loss", "accuracy", "grad_norm", "lr")
 

@@ -4,10 +4,10 @@ import numpy as np
 
 from tests import tiny_run
 from tests.training.test_step import assert_equal, batch_of, loss_and_grads
-from xlam_jax.data.pack import document
-from xlam_jax.data.tokenize import encode, load_tokenizer, one_row_per_turn
 from xlam_jax.format.codec import get_codec
 from xlam_jax.models.config import ModelConfig
+from xlam_jax.shards.pack import document
+from xlam_jax.shards.tokenize import encode, load_tokenizer, one_row_per_turn
 
 CFG = ModelConfig("llama", 400, 32, 48, 2, 4, 2, 8, tie_embeddings=True)
 

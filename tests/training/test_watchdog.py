@@ -98,7 +98,7 @@ def test_a_hanging_run_ends_and_the_same_command_goes_on(settings):
     """The loader never delivers step 9: the process ends by itself, with all stacks in the run folder."""
     hang = """
 import time
-from xlam_jax.data import loader
+from xlam_jax.shards import loader
 plain = loader.Steps.__getitem__
 def stuck(self, step):
     while step == 8:

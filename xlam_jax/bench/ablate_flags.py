@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from xlam_jax.bench.xla_flags import profile, profile_flags, refusal
 from xlam_jax.errors import WorkError
+from xlam_jax.parallel.xla_flags import profile, profile_flags, refusal
 
 
 def bench_flags(

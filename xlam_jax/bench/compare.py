@@ -13,7 +13,6 @@ import numpy as np
 from xlam_jax.bench import protocol
 from xlam_jax.bench.compare_torch import Baseline, TorchSide
 from xlam_jax.bench.profile import profile_if_possible
-from xlam_jax.data.batch import Batch, stack
 from xlam_jax.errors import InputError, WorkError
 from xlam_jax.models import decoder
 from xlam_jax.models.config import ModelConfig
@@ -21,6 +20,7 @@ from xlam_jax.models.cross_entropy import chunked_cross_entropy
 from xlam_jax.models.flops import mean_keys, step_flops
 from xlam_jax.models.spec import decay_mask, init, state_dict_from_params
 from xlam_jax.parallel.mesh import make_mesh
+from xlam_jax.shards.batch import Batch, stack
 from xlam_jax.training.objectives import pick_targets, sft_objective
 from xlam_jax.training.optimizer import OptimConfig, make_optimizer
 from xlam_jax.training.step import init_state, make_step, micro_sharding

@@ -9,10 +9,10 @@ import jax
 import numpy as np
 
 from xlam_jax.bench import protocol
-from xlam_jax.data.batch import Batch
 from xlam_jax.errors import WorkError
 from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.hf_config import config_to_hf
+from xlam_jax.shards.batch import Batch
 
 Baseline = Literal["eager", "compile"]
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from xlam_jax.bench import protocol
-from xlam_jax.bench.plan.compiled import compile_here
-from xlam_jax.bench.plan.work import Work
 from xlam_jax.models.config import ModelConfig
+from xlam_jax.plan.compiled import compile_here
+from xlam_jax.plan.work import Work
 
 _ROUNDS = 3
 

@@ -21,10 +21,10 @@ import numpy as np
 from xlam_jax.errors import InputError, WorkError
 from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.spec import count_params, hf_entries
-from xlam_jax.release.checksums import CHECKSUMS
-from xlam_jax.release.folders import JOURNAL
-from xlam_jax.release.hf_out import HfOptions, write_hf
-from xlam_jax.release.safetensors_io import to_disk
+from xlam_jax.weights.checksums import CHECKSUMS
+from xlam_jax.weights.folders import JOURNAL
+from xlam_jax.weights.hf_out import HfOptions, write_hf
+from xlam_jax.weights.safetensors_io import to_disk
 
 _BLOCK_BYTES = 16 * 2**20
 

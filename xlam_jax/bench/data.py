@@ -17,16 +17,6 @@ from typing import Any
 import jsonschema
 import numpy as np
 
-from xlam_jax.data.augment.config import AugmentConfig
-from xlam_jax.data.augment.run import augment_file
-from xlam_jax.data.build import BuildConfig, CodecConfig, build
-from xlam_jax.data.engine import CHUNK_ROWS, Engine, LocalEngine, chunks
-from xlam_jax.data.pack import Document, document, fill, plan
-from xlam_jax.data.quality.rules import RuleConfig, Rules
-from xlam_jax.data.quality.verify import VerifyConfig, verify
-from xlam_jax.data.shards import write_shards
-from xlam_jax.data.sources.convert import convert
-from xlam_jax.data.tokenize import EncodeError, Encoder, load_tokenizer, special_token_in, special_tokens
 from xlam_jax.errors import InputError
 from xlam_jax.format.codec import Codec
 from xlam_jax.format.record import (
@@ -38,6 +28,16 @@ from xlam_jax.format.record import (
     write_records,
 )
 from xlam_jax.format.spellings import to_60k
+from xlam_jax.records.augment.config import AugmentConfig
+from xlam_jax.records.augment.run import augment_file
+from xlam_jax.records.engine import CHUNK_ROWS, Engine, LocalEngine, chunks
+from xlam_jax.records.quality.rules import RuleConfig, Rules
+from xlam_jax.records.quality.verify import VerifyConfig, verify
+from xlam_jax.records.sources.convert import convert
+from xlam_jax.shards.build import BuildConfig, CodecConfig, build
+from xlam_jax.shards.folder import write_shards
+from xlam_jax.shards.pack import Document, document, fill, plan
+from xlam_jax.shards.tokenize import EncodeError, Encoder, load_tokenizer, special_token_in, special_tokens
 
 _OURS = "verify, render, tokenise, mask, check, pack"
 _USUAL = "datasets.map: render, tokenise"

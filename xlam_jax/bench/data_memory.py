@@ -75,23 +75,23 @@ def run_stage(stage: str, root: Path, tokenizer: str) -> None:
     """One stage on the files in `root`."""
     source = root / "records.jsonl"
     if stage == "convert":
-        from xlam_jax.data.sources.convert import convert
+        from xlam_jax.records.sources.convert import convert
 
         convert("xlam-60k", root / "raw.jsonl", root / "out.jsonl")
     elif stage.startswith("verify"):
-        from xlam_jax.data.quality.verify import VerifyConfig, verify
+        from xlam_jax.records.quality.verify import VerifyConfig, verify
 
         # These rows are alike on purpose of nothing but size: near duplicates are found and kept.
         near = "flag" if "near" in stage else "off"
         config = VerifyConfig.model_validate({"rules": {"actions": {"near_duplicate": near}}})
         verify(source, root / "out.jsonl", config)
     elif stage == "augment":
-        from xlam_jax.data.augment.config import AugmentConfig
-        from xlam_jax.data.augment.run import augment_file
+        from xlam_jax.records.augment.config import AugmentConfig
+        from xlam_jax.records.augment.run import augment_file
 
         augment_file(source, root / "out.jsonl", AugmentConfig())
     else:
-        from xlam_jax.data.build import BuildConfig, build
+        from xlam_jax.shards.build import BuildConfig, build
 
         build(BuildConfig(inputs=[str(source)], tokenizer=tokenizer, out=str(root / "shards"), seq_len=2048))
 

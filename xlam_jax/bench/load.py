@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from xlam_jax.bench import protocol
-from xlam_jax.data.loader import PackedSource, Steps, batches
 from xlam_jax.errors import InputError
+from xlam_jax.shards.loader import PackedSource, Steps, batches
 
 
 def bench_load(

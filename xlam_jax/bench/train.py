@@ -12,10 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from xlam_jax.bench import protocol
-from xlam_jax.bench.plan.state import step_state
-from xlam_jax.bench.plan.work import Work
 from xlam_jax.bench.profile import profile_if_possible
-from xlam_jax.data.batch import Batch, stack
 from xlam_jax.errors import InputError
 from xlam_jax.models.attention import most_segments
 from xlam_jax.models.config import ModelConfig
@@ -24,6 +21,9 @@ from xlam_jax.models.lora import LoraConfig, init_adapters
 from xlam_jax.models.spec import init
 from xlam_jax.parallel.hardware import known_hardware
 from xlam_jax.parallel.mesh import MeshConfig, make_mesh
+from xlam_jax.plan.state import step_state
+from xlam_jax.plan.work import Work
+from xlam_jax.shards.batch import Batch, stack
 from xlam_jax.training.config import MoeOptions
 from xlam_jax.training.objectives import sft_objective
 from xlam_jax.training.optimizer import OptimConfig
@@ -193,7 +193,7 @@ def synthetic(cfg: ModelConfig, rows: int, seq_len: int) -> Batch:
 
 
 def _real(folder: Path, rows: int, cfg: ModelConfig) -> tuple[Batch, int]:
-    from xlam_jax.data.loader import PackedSource
+    from xlam_jax.shards.loader import PackedSource
 
     source = PackedSource(folder)
     if source.manifest["max_token_id"] >= cfg.vocab_size:

@@ -6,8 +6,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from xlam_jax.data.build import CodecConfig
-from xlam_jax.data.tokenize import (
+from xlam_jax.format.record import read_records
+from xlam_jax.shards.build import CodecConfig
+from xlam_jax.shards.tokenize import (
     EncodeError,
     Encoder,
     load_tokenizer,
@@ -15,7 +16,6 @@ from xlam_jax.data.tokenize import (
     special_token_in,
     special_tokens,
 )
-from xlam_jax.format.record import read_records
 
 BATCH = 256
 

@@ -13,13 +13,13 @@ from zlib import crc32
 
 import numpy as np
 
-from xlam_jax.data.quality.contamination import EvaluationIndex
-from xlam_jax.data.quality.corrupt import CORRUPTIONS, Corruption, Pool
-from xlam_jax.data.quality.duplicates import Seen, fingerprint
-from xlam_jax.data.quality.rules import Actions, RuleConfig, Rules, argument_scores
-from xlam_jax.data.quality.verify import VerifyConfig, VerifyTask
 from xlam_jax.errors import InputError
 from xlam_jax.format.record import Record, read_records
+from xlam_jax.records.quality.contamination import EvaluationIndex
+from xlam_jax.records.quality.corrupt import CORRUPTIONS, Corruption, Pool
+from xlam_jax.records.quality.duplicates import Seen, fingerprint
+from xlam_jax.records.quality.rules import Actions, RuleConfig, Rules, argument_scores
+from xlam_jax.records.quality.verify import VerifyConfig, VerifyTask
 
 EVALUATION_SHARE = 10
 GROUNDING = "ungrounded_argument"

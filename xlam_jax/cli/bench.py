@@ -33,7 +33,7 @@ def trajectories(
 ) -> None:
     """Count the tokens that training whole trajectories saves against one row per assistant turn."""
     from xlam_jax.bench.trajectories import bench_trajectories
-    from xlam_jax.data.build import CodecConfig
+    from xlam_jax.shards.build import CodecConfig
 
     codec = CodecConfig(template=template, thought=thought)
     with working("tokenising"):
@@ -81,7 +81,7 @@ def data(
 ) -> None:
     """Time convert, verify, augment and build from file to file, and the usual way on the same rows."""
     from xlam_jax.bench.data import bench_data
-    from xlam_jax.data.build import CodecConfig
+    from xlam_jax.shards.build import CodecConfig
 
     with working("reading") as status:
         result = bench_data(

@@ -39,7 +39,7 @@ def flags(
 ) -> None:
     """XLA flag profiles. A flag that this jaxlib does not know would end the process, so it is left out."""
     from xlam_jax.bench.ablate_flags import bench_flags
-    from xlam_jax.bench.xla_flags import flag_table, profile, profile_flags, profiles
+    from xlam_jax.parallel.xla_flags import flag_table, profile, profile_flags, profiles
 
     with warnings.catch_warnings(record=True) as dropped:
         warnings.simplefilter("always")

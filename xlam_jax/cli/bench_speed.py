@@ -33,8 +33,8 @@ def register(app: typer.Typer) -> None:
 
 
 def cut(model: str, layers: int | None) -> Any:
-    from xlam_jax.bench.plan.work import find_model
     from xlam_jax.bench.train import cut_layers
+    from xlam_jax.plan.work import find_model
 
     return cut_layers(find_model(model), layers)
 
@@ -87,9 +87,9 @@ def train(
 ) -> None:
     """Time the training step: tokens/s, MFU with its formula, and the share of the measured matmul ceiling."""
     from xlam_jax.bench import protocol
-    from xlam_jax.bench.plan.work import parse_mesh
     from xlam_jax.bench.train import StepOptions, bench_train
     from xlam_jax.models.lora import LoraConfig
+    from xlam_jax.plan.work import parse_mesh
     from xlam_jax.training.config import MoeOptions
 
     cfg = cut(model, layers)
@@ -159,7 +159,7 @@ def moe(
     """Time a layer of experts by backend: forward, gradient of tokens, gradient of weights."""
     from xlam_jax.bench import protocol
     from xlam_jax.bench.moe import bench_moe
-    from xlam_jax.bench.plan.work import find_model
+    from xlam_jax.plan.work import find_model
 
     counts = numbers(tokens, "--tokens")
     with working("compiling and timing"):
@@ -187,7 +187,7 @@ def attention(
     """Time attention by backend and length, forward and backward."""
     from xlam_jax.bench import protocol
     from xlam_jax.bench.attention import bench_attention
-    from xlam_jax.bench.plan.work import find_model
+    from xlam_jax.plan.work import find_model
 
     lengths = numbers(seq_len, "--seq-len")
     with working("compiling and timing"):
@@ -257,7 +257,7 @@ def compile_(
     """Compile the training step at several depths: the time and the program stay the same."""
     from xlam_jax.bench import protocol
     from xlam_jax.bench.compile import bench_compile
-    from xlam_jax.bench.plan.work import find_model
+    from xlam_jax.plan.work import find_model
 
     depths = numbers(layers, "--layers")
     with working("compiling"):

@@ -12,10 +12,10 @@ from xlam_jax.cli.common import JsonOption, out, print_table, write_json
 
 MODELS = {
     "train": ("xlam_jax.training.config", "TrainConfig", "xlam train"),
-    "data": ("xlam_jax.data.build", "BuildConfig", "xlam data build"),
-    "pairs": ("xlam_jax.data.build", "BuildConfig", "xlam data build"),
-    "augment": ("xlam_jax.data.augment.config", "AugmentConfig", "xlam data augment"),
-    "verify": ("xlam_jax.data.quality.verify", "VerifyConfig", "xlam data verify"),
+    "data": ("xlam_jax.shards.build", "BuildConfig", "xlam data build"),
+    "pairs": ("xlam_jax.shards.build", "BuildConfig", "xlam data build"),
+    "augment": ("xlam_jax.records.augment.config", "AugmentConfig", "xlam data augment"),
+    "verify": ("xlam_jax.records.quality.verify", "VerifyConfig", "xlam data verify"),
     "apigen": ("xlam_jax.apigen.run", "RunConfig", "xlam apigen run"),
 }
 

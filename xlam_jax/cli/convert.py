@@ -24,7 +24,7 @@ from xlam_jax.cli.convert_card import (
 from xlam_jax.errors import InputError
 
 if TYPE_CHECKING:
-    from xlam_jax.release.hf_out import SaveReport
+    from xlam_jax.weights.hf_out import SaveReport
 
 app = typer.Typer(
     help="Convert models from and to Hugging Face folders.",
@@ -73,9 +73,9 @@ def from_hf(
     json_file: JsonOption = None,
 ) -> None:
     """Read a Hugging Face folder or a GGUF file into a native folder (Orbax, any mesh)."""
-    from xlam_jax.release.native import inspect
-    from xlam_jax.release.provenance import provenance
-    from xlam_jax.release.stream import open_model, to_native
+    from xlam_jax.weights.native import inspect
+    from xlam_jax.weights.provenance import provenance
+    from xlam_jax.weights.stream import open_model, to_native
 
     if src.suffix != ".gguf" and inspect(src).kind != "hf":
         raise InputError("this folder is native already", where=str(src), hint="xlam convert to-hf")
@@ -111,10 +111,10 @@ def to_hf(
     """Write a Hugging Face folder: safetensors, configs, tokenizer, chat template, vLLM tool parser, model card."""
     from xlam_jax.format import get_codec
     from xlam_jax.format.vllm_plugin import vllm_plugin
-    from xlam_jax.release import stream
-    from xlam_jax.release.card import write_card
-    from xlam_jax.release.hf_out import HfOptions
-    from xlam_jax.release.verify import need_torch, verify_export
+    from xlam_jax.weights import stream
+    from xlam_jax.weights.card import write_card
+    from xlam_jax.weights.hf_out import HfOptions
+    from xlam_jax.weights.verify import need_torch, verify_export
 
     max_shard_bytes = parse_size(max_shard_size)
     _check_dst(src, dst, overwrite)
@@ -161,10 +161,10 @@ def upcycle(
     json_file: JsonOption = None,
 ) -> None:
     """Make a mixture of experts of a dense model: Llama and Mistral to Mixtral, Qwen3 to Qwen3-MoE."""
-    from xlam_jax.release import stream
-    from xlam_jax.release.card import write_card
-    from xlam_jax.release.hf_out import HfOptions
-    from xlam_jax.release.upcycle import Upcycling, open_upcycled
+    from xlam_jax.weights import stream
+    from xlam_jax.weights.card import write_card
+    from xlam_jax.weights.hf_out import HfOptions
+    from xlam_jax.weights.upcycle import Upcycling, open_upcycled
 
     max_shard_bytes = parse_size(max_shard_size)
     _check_dst(src, dst, overwrite)
@@ -187,7 +187,7 @@ def verify_folder(
     json_file: JsonOption = None,
 ) -> None:
     """Read every file back and compare with checksums.json (or the weights with xlam.json)."""
-    from xlam_jax.release.stream import verify_checksums
+    from xlam_jax.weights.stream import verify_checksums
 
     with _bar("reading", None) as advance:
         what = verify_checksums(folder, advance)
@@ -263,14 +263,14 @@ def _finish(
 
 
 def _unread(src: Path) -> list[str]:
-    from xlam_jax.release.hf_in import unread_keys
-    from xlam_jax.release.native import inspect
+    from xlam_jax.weights.hf_in import unread_keys
+    from xlam_jax.weights.native import inspect
 
     return [] if src.suffix == ".gguf" else unread_keys(inspect(src).folder)
 
 
 def _check_dst(src: Path, dst: Path, overwrite: bool) -> None:
-    from xlam_jax.release.folders import check_free
+    from xlam_jax.weights.folders import check_free
 
     check_free(dst, overwrite=overwrite)
     inside = dst.resolve() == src.resolve() or dst.resolve() in src.resolve().parents

@@ -34,7 +34,7 @@ def register(app: typer.Typer) -> None:
 
 def card_facts(src: Path, license: str = "", base_model: str = "", name: str = "") -> dict[str, Any]:
     """What the card of a model made of `src` will say; InputError for a conflict of licences that `license` leaves."""
-    from xlam_jax.release.provenance import provenance, settle
+    from xlam_jax.weights.provenance import provenance, settle
 
     if base_model and base_model.count("/") != 1:
         raise InputError(f"{base_model!r} is no name on the hub", where="--base-model", hint="OWNER/NAME")
@@ -46,8 +46,8 @@ def card_facts(src: Path, license: str = "", base_model: str = "", name: str = "
 
 def documents(src: Path, dst: Path) -> dict[str, Any]:
     """What was carried from the folder `src` (of a run: its base model's) to `dst`, and what was not."""
-    from xlam_jax.release.carried import carried, left_behind
-    from xlam_jax.release.native import inspect
+    from xlam_jax.weights.carried import carried, left_behind
+    from xlam_jax.weights.native import inspect
 
     folder = inspect(src).folders[-1] if src.is_dir() else None
     return {"carried": carried(dst), "left_behind": left_behind(folder, dst) if folder else []}
@@ -77,10 +77,10 @@ def card(
 ) -> None:
     """Write the model card (README.md) anew, with results, and its checksum."""
     need_dir(folder, "released folder")
-    from xlam_jax.release.adapter_card import is_adapter
-    from xlam_jax.release.card import add_evaluations, update_card
-    from xlam_jax.release.evaluations import read_evaluations
-    from xlam_jax.release.hf_out import read_xlam_json
+    from xlam_jax.weights.adapter_card import is_adapter
+    from xlam_jax.weights.card import add_evaluations, update_card
+    from xlam_jax.weights.evaluations import read_evaluations
+    from xlam_jax.weights.hf_out import read_xlam_json
 
     if (folder / "params").is_dir() or not (is_adapter(folder) or (folder / "config.json").is_file()):
         raise InputError(
@@ -113,7 +113,7 @@ def push(
 ) -> None:
     """Send a released folder to the hub, checked against its checksums; says what would go unless --yes."""
     need_dir(folder, "released folder")
-    from xlam_jax.release.push import plan_upload, upload
+    from xlam_jax.weights.push import plan_upload, upload
 
     with working(f"reading {folder}"):
         plan = plan_upload(folder, repo, revision=revision, private=not public, without_card=without_card)

@@ -34,14 +34,14 @@ def to_peft(
 ) -> None:
     """Write the adapters of a run for PEFT and vLLM, without their base model."""
     need_dir(run, "training run")
-    from xlam_jax.release.adapters import adapter_run, read_adapters
-    from xlam_jax.release.card import write_card
-    from xlam_jax.release.carried import carry
-    from xlam_jax.release.checksums import write_checksums
-    from xlam_jax.release.folders import check_free
-    from xlam_jax.release.hf_in import read_config
-    from xlam_jax.release.native import inspect
-    from xlam_jax.release.peft import save_peft
+    from xlam_jax.weights.adapters import adapter_run, read_adapters
+    from xlam_jax.weights.card import write_card
+    from xlam_jax.weights.carried import carry
+    from xlam_jax.weights.checksums import write_checksums
+    from xlam_jax.weights.folders import check_free
+    from xlam_jax.weights.hf_in import read_config
+    from xlam_jax.weights.native import inspect
+    from xlam_jax.weights.peft import save_peft
 
     source = inspect(run)
     found = adapter_run(source.params) if source.params else None
@@ -77,9 +77,9 @@ def from_peft(
     """Merge a PEFT adapter into its base model and write a native folder."""
     need_dir(src, "PEFT folder")
     from xlam_jax.models.lora import attach, merge
-    from xlam_jax.release.folders import check_free
-    from xlam_jax.release.native import inspect, load_model, save_native
-    from xlam_jax.release.peft import load_peft, read_peft_config
+    from xlam_jax.weights.folders import check_free
+    from xlam_jax.weights.native import inspect, load_model, save_native
+    from xlam_jax.weights.peft import load_peft, read_peft_config
 
     named = str(read_peft_config(src).get("base_model_name_or_path") or "")
     model = base or Path(named)

@@ -56,9 +56,9 @@ def augment(
 ) -> None:
     """Varies records: orders, markers, call formats, wordings, masked names, rows without a right call."""
     from xlam_jax.config import load_config, make_config
-    from xlam_jax.data.augment.config import AugmentConfig
-    from xlam_jax.data.augment.run import augment_file
-    from xlam_jax.data.engines import make_engine
+    from xlam_jax.records.augment.config import AugmentConfig
+    from xlam_jax.records.augment.run import augment_file
+    from xlam_jax.records.engines import make_engine
 
     overrides = _rates(rate or [])
     overrides += [f"copies={copies}"] if copies is not None else []
@@ -128,8 +128,8 @@ def pairs(
     json_path: JsonOption = None,
 ) -> None:
     """Builds preference pairs that the scorer confirms: it passes the chosen answer and fails the other."""
-    from xlam_jax.data.engines import make_engine
-    from xlam_jax.data.pairs import NEGATIVES, build_pairs
+    from xlam_jax.records.engines import make_engine
+    from xlam_jax.records.pairs import NEGATIVES, build_pairs
 
     names = list(NEGATIVES) if corruptions == "all" else [n for n in corruptions.split(",") if n]
     need_output(target, source, *([negatives] if negatives else []))
@@ -154,7 +154,7 @@ def pairs(
 
 
 def _rates(given: list[str]) -> list[str]:
-    from xlam_jax.data.augment.config import Rates
+    from xlam_jax.records.augment.config import Rates
 
     out: list[str] = []
     for text in given:

@@ -39,9 +39,9 @@ def build(
 ) -> None:
     """Tokenise Records once, mask, pack, write shards and a manifest; every dropped row is in the ledger."""
     from xlam_jax.config import load_config
-    from xlam_jax.data.build import BuildConfig
-    from xlam_jax.data.build import build as run
-    from xlam_jax.data.engines import make_engine
+    from xlam_jax.records.engines import make_engine
+    from xlam_jax.shards.build import BuildConfig
+    from xlam_jax.shards.build import build as run
 
     settings = load_config(BuildConfig, config, overrides or ())
     rows = make_engine(engine, workers, ray_address)

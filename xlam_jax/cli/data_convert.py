@@ -55,9 +55,9 @@ def convert(
     json_file: JsonOption = None,
 ) -> None:
     """Turn a public data set's rows into Records; every refused row is in the ledger with its reason."""
-    from xlam_jax.data.engines import make_engine
-    from xlam_jax.data.sources import SOURCES, get_source, installed_sources
-    from xlam_jax.data.sources.convert import convert as run
+    from xlam_jax.records.engines import make_engine
+    from xlam_jax.records.sources import SOURCES, get_source, installed_sources
+    from xlam_jax.records.sources.convert import convert as run
 
     if list_sources:
         listed = [get_source(name) for name in (*SOURCES, *installed_sources())]

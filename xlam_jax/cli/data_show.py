@@ -84,7 +84,7 @@ def show(
     found = select(read_records(path), codec, ids or (), grep)
     chosen = islice(found, offset, offset + (limit or (_HTML_LIMIT if html else _LIMIT)))
     if html:
-        from xlam_jax.data.report_html import write_report
+        from xlam_jax.shards.report_html import write_report
 
         need_output(html, path)
         with working("writing the page"):

@@ -51,9 +51,9 @@ def stats(
     json_file: JsonOption = None,
 ) -> None:
     """Counts what Records or packed shards hold: lengths, calls, tools, sources, licences, drops."""
-    from xlam_jax.data.engines import make_engine
-    from xlam_jax.data.stats import record_stats, shard_stats
     from xlam_jax.format.codec import get_codec
+    from xlam_jax.records.engines import make_engine
+    from xlam_jax.shards.stats import record_stats, shard_stats
 
     codec = get_codec(call_format, template, layout, thought)
     runner = make_engine(engine, workers, ray_address)

@@ -70,9 +70,9 @@ def verify(
     from rich.progress import Progress, SpinnerColumn, TextColumn
 
     from xlam_jax.config import load_config, make_config
-    from xlam_jax.data.engines import make_engine
-    from xlam_jax.data.quality.verify import VerifyConfig
-    from xlam_jax.data.quality.verify import verify as run
+    from xlam_jax.records.engines import make_engine
+    from xlam_jax.records.quality.verify import VerifyConfig
+    from xlam_jax.records.quality.verify import verify as run
 
     typed = [*(overrides or ())]
     typed += [
@@ -120,7 +120,7 @@ def judge_calibrate(
 ) -> None:
     """Ask the judge about rows whose quality is known: accuracy, Cohen's kappa, confusion by threshold."""
     from xlam_jax.config import make_config
-    from xlam_jax.data.quality.judge import JudgeConfig, calibrate, judge, read_labelled
+    from xlam_jax.records.quality.judge import JudgeConfig, calibrate, judge, read_labelled
 
     values = {"base_url": judge_url, "model": judge_model, "cache": judge_cache, "scope": scope}
     settings = make_config(JudgeConfig, {**values, "min_score": min_score})

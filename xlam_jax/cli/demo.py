@@ -113,7 +113,7 @@ def demo(
     # The same shapes are compiled before and after the training; the cache makes the second time free.
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str((folder / "compiled").resolve()))
     os.environ["PJRT_NPROC"] = _THREADS
-    base_model = importlib.import_module("xlam_jax.release.base_model")
+    base_model = importlib.import_module("xlam_jax.weights.base_model")
     gguf = str(base_model.find_smollm2())
 
     stages = _Stages(folder)

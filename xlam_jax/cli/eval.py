@@ -129,7 +129,7 @@ def _engine(model: Path, max_len: int, batch_size: int, adapters: list[str] | No
 
 def _about(dataset: str, model: Path) -> dict[str, Any]:
     """What a result is of; a model card takes it for the weights that it names."""
-    from xlam_jax.release import inspect, read_xlam_json
+    from xlam_jax.weights import inspect, read_xlam_json
 
     weights = read_xlam_json(inspect(model).folder).get("weights_xxh3_128")
     return {"dataset": dataset, "model": str(model), "weights_xxh3_128": weights}

@@ -57,14 +57,14 @@ def plan(
     json_file: JsonOption = None,
 ) -> None:
     """Plan a training run before a device is booked: bytes, traffic, time, cost, and the mesh that fits best."""
-    from xlam_jax.bench.plan.plan import make_plan, report
-    from xlam_jax.bench.plan.recipe import amount, read_recipe, values
-    from xlam_jax.bench.plan.work import Work, find_model, parse_mesh, sizes_of, work_of
     from xlam_jax.config import load_config
     from xlam_jax.errors import InputError
     from xlam_jax.models.lora import LoraConfig
     from xlam_jax.parallel.hardware import hardware as find_hardware
     from xlam_jax.parallel.mesh import AXES
+    from xlam_jax.plan.plan import make_plan, report
+    from xlam_jax.plan.recipe import amount, read_recipe, values
+    from xlam_jax.plan.work import Work, find_model, parse_mesh, sizes_of, work_of
     from xlam_jax.training.config import BatchConfig, TrainConfig
     from xlam_jax.training.setup import with_defaults
 

@@ -98,7 +98,7 @@ def use_flag_profile() -> None:
     name = os.environ.get("XLAM_XLA_PROFILE", "fake-devices" if fake else "")
     if not name:
         return
-    from xlam_jax.bench.xla_flags import profile, profile_flags
+    from xlam_jax.parallel.xla_flags import profile, profile_flags
 
     for key, value in profile(name).env.items():
         os.environ.setdefault(key, value)

@@ -23,11 +23,11 @@ class CallAccuracy:
     def __init__(self, config: TrainConfig, calls: CallsConfig):
         from transformers import AutoTokenizer
 
-        from xlam_jax.data.loader import PackedSource
         from xlam_jax.evaluation import record_cases
         from xlam_jax.format import get_codec, read_records
-        from xlam_jax.release.generation import stop_ids
-        from xlam_jax.release.hf_in import read_config
+        from xlam_jax.shards.loader import PackedSource
+        from xlam_jax.weights.generation import stop_ids
+        from xlam_jax.weights.hf_in import read_config
 
         self.every, self._calls = calls.every, calls
         source = PackedSource(config.data.train)

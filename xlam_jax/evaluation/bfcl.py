@@ -11,10 +11,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from xlam_jax.data.sources.bfcl import question
 from xlam_jax.errors import InputError
 from xlam_jax.evaluation.harness import Case
 from xlam_jax.format import Codec, Record
+from xlam_jax.records.sources.bfcl import question
 
 # category of the files -> (category of the checker, language)
 CATEGORIES = {

@@ -118,9 +118,9 @@ class Engine:
         """
         from transformers import AutoTokenizer
 
-        from xlam_jax.release import inspect, load_model
-        from xlam_jax.release.generation import stop_ids
-        from xlam_jax.release.peft import load_peft
+        from xlam_jax.weights import inspect, load_model
+        from xlam_jax.weights.generation import stop_ids
+        from xlam_jax.weights.peft import load_peft
 
         folder = Path(folder)
         if not folder.is_dir():
@@ -227,7 +227,7 @@ class Engine:
 
 def folder_codec(folder: str | Path) -> Codec:
     """The codec a model folder (in its xlam.json) or training run names; the default where it names none."""
-    from xlam_jax.release import inspect
+    from xlam_jax.weights import inspect
 
     names = inspect(folder).codec or {}
     try:

@@ -7,7 +7,7 @@ from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.params import Moe, Params
 
 # Names of gate, up and down below the block. The per-expert layout is the one of the hub and of vLLM; the
-# fused one that transformers 5 holds in memory is read too (`release.fused`).
+# fused one that transformers 5 holds in memory is read too (`weights.fused`).
 _MIXTRAL = ("block_sparse_moe", "w1", "w3", "w2")
 _QWEN3 = ("mlp", "gate_proj", "up_proj", "down_proj")
 

@@ -11,10 +11,13 @@ from __future__ import annotations
 import functools
 import itertools
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from jax.extend.mlir import ir
 from jax.extend.mlir.dialects import stablehlo
+
+from xlam_jax.compat import wrap_compile
 
 log = logging.getLogger(__name__)
 _DEVICE_TO_DEVICE = 1  # the type of channel that StableHLO's specification asks of collectives
@@ -36,27 +39,20 @@ def separate_channels() -> None:
 
     Calling it again changes nothing. Where JAX no longer compiles by the function that this wraps, it warns.
     """
-    try:
-        from jax._src import compiler  # no public hook lies between lowering and compiling
-
-        compile_program = compiler.compile_or_get_cached
-    except (ImportError, AttributeError):
+    if not wrap_compile(_separating):
         log.warning(
-            "jax._src.compiler.compile_or_get_cached is gone: on fake CPU devices collectives may take each "
-            "other's data, so do not trust a loss computed on them"
+            "JAX no longer compiles where it did: on fake CPU devices collectives may take each other's data, so do "
+            "not trust a loss computed on them"
         )
-        return
-    if hasattr(compile_program, "separates_channels"):
-        return
 
-    @functools.wraps(compile_program)
+
+def _separating(compile_program: Callable[..., Any]) -> Callable[..., Any]:
     def separated(backend: Any, computation: ir.Module, *args: Any, **kwargs: Any) -> Any:
         if backend.platform == "cpu":
             number_channels(computation)
         return compile_program(backend, computation, *args, **kwargs)
 
-    separated.separates_channels = True  # type: ignore[attr-defined]
-    compiler.compile_or_get_cached = separated
+    return separated
 
 
 def number_channels(program: ir.Module) -> int:

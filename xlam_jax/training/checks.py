@@ -8,10 +8,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from xlam_jax.data.loader import PackedSource, Steps
-from xlam_jax.data.tokenize import tokenizer_hash
 from xlam_jax.errors import FinalError, InputError
 from xlam_jax.models.config import ModelConfig
+from xlam_jax.shards.loader import PackedSource, Steps
+from xlam_jax.shards.tokenize import tokenizer_hash
 from xlam_jax.training.config import TrainConfig
 
 

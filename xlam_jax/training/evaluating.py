@@ -7,10 +7,10 @@ from typing import Any
 
 import jax
 
-from xlam_jax.data.loader import PackedSource, eval_batches
 from xlam_jax.models.params import Params
 from xlam_jax.parallel.mesh import batch_share
 from xlam_jax.parallel.rules import batch_sharding
+from xlam_jax.shards.loader import PackedSource, eval_batches
 from xlam_jax.training.setup import Work
 from xlam_jax.training.step import TrainState, averages, make_eval
 

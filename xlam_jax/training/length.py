@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from xlam_jax.data.loader import batches
+from xlam_jax.shards.loader import batches
 from xlam_jax.training.checkpoint import state_bytes
 from xlam_jax.training.checks import no_length, not_finite
 from xlam_jax.training.config import LENGTH

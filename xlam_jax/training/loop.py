@@ -15,9 +15,9 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from xlam_jax.data.loader import batches
 from xlam_jax.errors import FinalError, InputError, WorkError, XlamError
 from xlam_jax.lease import Lease
+from xlam_jax.shards.loader import batches
 from xlam_jax.training import norms, run_folder
 from xlam_jax.training.checkpoint import Store, model_to_json, open_store
 from xlam_jax.training.checks import broken_update, named_records, not_finite, spiked

@@ -66,7 +66,7 @@ class LoraRun:
 
     def load_base(self) -> dict[str, Any]:
         """Reads the base; returns what a checkpoint says of it: `base` (its `weights_key`) and `lora`."""
-        from xlam_jax.release import load_model
+        from xlam_jax.weights import load_model
 
         model, dtype = self.config.model, self.config.precision.param_dtype
         cfg, params = load_model(model, dtype=dtype, mesh=self.mesh)

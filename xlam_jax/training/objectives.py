@@ -11,12 +11,12 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 
-from xlam_jax.data.batch import Batch, ForkBatch
 from xlam_jax.models import decoder
 from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.cross_entropy import chunked_cross_entropy
 from xlam_jax.models.params import Layer, Params
 from xlam_jax.models.routing import load_balance_loss
+from xlam_jax.shards.batch import Batch, ForkBatch
 from xlam_jax.training.config import MoeOptions
 
 

@@ -10,8 +10,6 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from xlam_jax.data.loader import Steps, to_device
-from xlam_jax.data.shards import read_manifest
 from xlam_jax.errors import InputError
 from xlam_jax.models.attention import Facts, probe_attention
 from xlam_jax.models.config import ModelConfig
@@ -22,6 +20,8 @@ from xlam_jax.models.rope import softmax_scale
 from xlam_jax.models.spec import count_params, decay_mask, shapes
 from xlam_jax.parallel.mesh import MeshConfig, batch_share, make_mesh
 from xlam_jax.parallel.rules import batch_sharding
+from xlam_jax.shards.folder import read_manifest
+from xlam_jax.shards.loader import Steps, to_device
 from xlam_jax.training import partition
 from xlam_jax.training.checkpoint import state_bytes
 from xlam_jax.training.checks import check_batch, check_context, check_data
@@ -61,8 +61,8 @@ class Work:
     """One run's objects. Built before anything is written, so that bad input leaves no trace."""
 
     def __init__(self, config: TrainConfig, console: Console, began: float):
-        from xlam_jax.release.folders import check_space
-        from xlam_jax.release.hf_in import read_config
+        from xlam_jax.weights.folders import check_space
+        from xlam_jax.weights.hf_in import read_config
 
         config = with_defaults(config, jax.default_backend())
         self.config, self.console, self.began = config, console, began
@@ -139,12 +139,12 @@ class Work:
     def describe_model(self, run: Path) -> None:
         """config.json, tokenizer, licences and origin of the model, so that the run folder explains its parameters
         when the base is gone."""
-        from xlam_jax.release.carried import carry
-        from xlam_jax.release.generation import read_generation
-        from xlam_jax.release.hf_out import write_configs
-        from xlam_jax.release.provenance import BASE_PROVENANCE, base_facts
-        from xlam_jax.release.safetensors_io import write_json
-        from xlam_jax.release.tokenizer_files import copy_tokenizer
+        from xlam_jax.weights.carried import carry
+        from xlam_jax.weights.generation import read_generation
+        from xlam_jax.weights.hf_out import write_configs
+        from xlam_jax.weights.provenance import BASE_PROVENANCE, base_facts
+        from xlam_jax.weights.safetensors_io import write_json
+        from xlam_jax.weights.tokenizer_files import copy_tokenizer
 
         if jax.process_index() == 0:
             model = Path(self.config.model)
@@ -168,7 +168,7 @@ class Work:
             state = self.lora.fresh(self.tx, self.places)
             self.task.start(without_adapters(self.whole(state)))
             return state
-        from xlam_jax.release import load_model
+        from xlam_jax.weights import load_model
 
         cfg, params = load_model(self.config.model, dtype=self.config.precision.param_dtype, mesh=self.mesh)
         assert cfg == self.cfg, "config.json changed while it was read"

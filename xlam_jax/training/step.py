@@ -20,12 +20,12 @@ import optax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from xlam_jax.data.batch import Batch
 from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.lora import with_dropout
 from xlam_jax.models.params import Params
 from xlam_jax.models.spec import path_name, shapes, shardings
 from xlam_jax.parallel.rules import ShardingRules, batch_sharding
+from xlam_jax.shards.batch import Batch
 from xlam_jax.training import norms, optimizer, partition
 from xlam_jax.training.objectives import Objective
 from xlam_jax.training.partition import Frozen

@@ -9,12 +9,12 @@ from typing import Any, Protocol
 import jax
 from jax.sharding import Mesh
 
-from xlam_jax.data.batch import DTYPES, FORK_DTYPES, PAIR_DTYPES, Batch, ForkBatch, PairBatch
-from xlam_jax.data.loader import PackedSource
 from xlam_jax.errors import InputError
 from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.fingerprint import weights_key
 from xlam_jax.models.params import Params
+from xlam_jax.shards.batch import DTYPES, FORK_DTYPES, PAIR_DTYPES, Batch, ForkBatch, PairBatch
+from xlam_jax.shards.loader import PackedSource
 from xlam_jax.training import partition
 from xlam_jax.training.config import TrainConfig
 from xlam_jax.training.objectives import Objective, sft_objective
@@ -233,7 +233,7 @@ def make_task(
         return Sft(config, cfg)
 
     def load() -> Params:
-        from xlam_jax.release import load_model
+        from xlam_jax.weights import load_model
 
         return load_model(config.model, dtype=config.precision.param_dtype, mesh=mesh)[1]
 

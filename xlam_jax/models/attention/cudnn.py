@@ -1,7 +1,7 @@
 """cuDNN's fused attention on packed documents: lengths and offsets of the documents, never a dense mask.
 
-The packed layout is not in JAX's public API. Everything private stands in this file: the function is looked
-up and its signature checked before use, and `cudnn_reason` says in words why it cannot be used.
+The packed layout is not in JAX's public API: `compat.cudnn_attention` looks the function up and checks its signature,
+and `cudnn_reason` says in words why it cannot be used.
 
 Three things about the packed layout that its interface does not tell:
 - Offsets are where documents begin, and nothing else. JAX moves the offsets of all rows together, so that the
@@ -18,13 +18,13 @@ values, M documents of a row at most.
 from __future__ import annotations
 
 import functools
-import inspect
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from xlam_jax.compat import cudnn_attention
 from xlam_jax.errors import WorkError
 from xlam_jax.models.attention.facts import Facts
 
@@ -144,18 +144,9 @@ def _platform_version(device: Any) -> str:
 def _private() -> tuple[Any, str]:
     """(JAX's module, "") when it has what is called here, else (None, why not)."""
     try:
-        from jax._src.cudnn import fused_attention_stablehlo as module
-
-        parameters = inspect.signature(module.dot_product_attention).parameters
-        missing = [name for name in _PARAMETERS if name not in parameters]
-        if missing or not hasattr(module.MaskType, "PADDING_CAUSAL"):
-            return (
-                None,
-                f"jax {jax.__version__} lacks {', '.join(missing or ['PADDING_CAUSAL'])} of cuDNN attention",
-            )
-    except (ImportError, AttributeError) as e:
-        return None, f"jax {jax.__version__} has no cuDNN attention where it was: {e}"
-    return module, ""
+        return cudnn_attention(_PARAMETERS), ""
+    except ImportError as e:
+        return None, f"jax {jax.__version__}: {e}"
 
 
 @functools.cache

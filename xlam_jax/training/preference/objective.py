@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from xlam_jax.data.batch import PairBatch
-from xlam_jax.data.preference import BOTH, CHOSEN_SAME
 from xlam_jax.models import decoder
 from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.logprobs import token_logprobs
 from xlam_jax.models.params import Layer, Params
+from xlam_jax.shards.batch import PairBatch
+from xlam_jax.shards.preference import BOTH, CHOSEN_SAME
 from xlam_jax.training.config import MoeOptions
 from xlam_jax.training.objectives import Objective, router_loss, target_index
 from xlam_jax.training.preference.config import ObjectiveConfig

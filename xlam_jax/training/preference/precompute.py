@@ -12,12 +12,12 @@ from xlam_jax.errors import InputError
 from xlam_jax.models.fingerprint import weights_key
 from xlam_jax.models.lora import quantize_base
 from xlam_jax.parallel.mesh import make_mesh
-from xlam_jax.release import load_model
-from xlam_jax.release.hf_in import read_config
 from xlam_jax.training.checks import check_batch, check_data
 from xlam_jax.training.config import TrainConfig
 from xlam_jax.training.preference.reference import PreferenceSource, compute
 from xlam_jax.training.samples import with_rows
+from xlam_jax.weights import load_model
+from xlam_jax.weights.hf_in import read_config
 
 
 def precompute(

@@ -21,12 +21,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from xlam_jax.data.batch import PairBatch
-from xlam_jax.data.loader import PackedSource, eval_batches, to_device
 from xlam_jax.errors import InputError
 from xlam_jax.models.params import Params
 from xlam_jax.parallel.mesh import batch_share
 from xlam_jax.parallel.rules import batch_sharding
+from xlam_jax.shards.batch import PairBatch
+from xlam_jax.shards.loader import PackedSource, eval_batches, to_device
 from xlam_jax.training.preference.objective import PairModel, reference_logprobs
 
 FOLDER, FACTS = "reference", "facts.json"

@@ -1,0 +1,203 @@
+"""Lines of Records or Pairs -> tokenised rows: the work of `shards.build` that runs on an engine."""
+
+from __future__ import annotations
+
+import fnmatch
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from xlam_jax.format.codec import Codec, Rendered
+from xlam_jax.format.instructions import contradiction
+from xlam_jax.format.pair import Pair
+from xlam_jax.format.record import Record, parse_line
+from xlam_jax.ledger import Entry
+from xlam_jax.shards.mixture import Holdout
+from xlam_jax.shards.pack import Document, document
+from xlam_jax.shards.preference import PairDocument, pair_document
+from xlam_jax.shards.tokenize import EncodeError, Encoder, load_tokenizer, special_token_in, special_tokens
+
+if TYPE_CHECKING:
+    from xlam_jax.shards.build import BuildConfig
+
+STAGE = "tokenise"
+CONTRADICTION = "contradictory_instruction"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A tokenised record, or pair with its chosen record, on its way to a spool.
+
+    Attributes:
+      again: a further text of the record before, see `Codec.texts`.
+    """
+
+    part: str
+    record: Record
+    document: Document | PairDocument
+    pair: Pair | None = None
+    again: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """The line it would be in a file of its kind."""
+        return (self.pair or self.record).to_json()
+
+
+@dataclass
+class Rows:
+    """What became of a chunk: its tokenised rows and its ledger entries."""
+
+    rows: list[Row] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Tokenise:
+    """What both kinds share: which rows are refused before they are tokenised."""
+
+    config: BuildConfig
+    holdout: Holdout
+    license: str = ""  # of rows that name none
+
+    def _admit(self, record: Record, result: Rows, line: bytes) -> tuple[str, Record] | None:
+        """(part, record without held-out tools), or None after an entry in the ledger."""
+        licence = record.license or self.license
+        if any(fnmatch.fnmatch(licence, pattern) for pattern in self.config.deny_licences):
+            result.entries.append(_dropped(record, "licence_denied", licence))
+            return None
+        part, kept = self.holdout.assign(record)
+        if part == "straddles":
+            result.entries.append(
+                _dropped(record, "straddles_validation", "calls both kinds, or no other tool is left")
+            )
+            return None
+        _, specials = _encoder(self.config.tokenizer)
+        if found := special_token_in(kept, specials, line):
+            detail = f"the text spells the control token {found!r}"
+            result.entries.append(_dropped(record, "special_token_in_text", detail))
+            return None
+        return part, kept
+
+
+@dataclass(frozen=True)
+class TokeniseRecords(_Tokenise):
+    """A task: lines of a Records file -> `Rows`."""
+
+    def __call__(self, start: int, items: Sequence[tuple[bytes, str]]) -> Rows:
+        config, result = self.config, Rows()
+        codec = config.codec.make()
+        rendered, admitted = [], []
+        for line, where in items:
+            record = Record.from_json(parse_line(line, where), where)
+            if (found := self._admit(record, result, line)) is None:
+                continue
+            part, kept = found
+            styled = codec.styled(kept.style)
+            if said := contradiction(kept, styled):
+                result.entries.append(_dropped(record, CONTRADICTION, said))
+                continue
+            texts = [
+                t for t in styled.texts(kept) if any(s.kind == "assistant" and s.weight for s in t.spans)
+            ]
+            texts = texts or [styled.render(kept)]
+            rendered += [(text, styled, f"record {kept.id}") for text in texts]
+            admitted.append((part, kept, _removed(record, kept), len(texts)))
+        encoded = iter(_encoder(config.tokenizer)[0](rendered, config.seq_len))
+        for part, record, removed, count in admitted:
+            rows = [next(encoded) for _ in range(count)]
+            refused = [row for row in rows if isinstance(row, EncodeError)]
+            if len(refused) == count:
+                result.entries.append(_dropped(record, refused[0].code, refused[0].what))
+                continue
+            kept = [document(row) for row in rows if not isinstance(row, EncodeError)]
+            result.rows += [Row(part, record, made, again=i > 0) for i, made in enumerate(kept)]
+            result.entries.append(_passed(record, removed, refused, count))
+        return result
+
+
+@dataclass(frozen=True)
+class TokenisePairs(_Tokenise):
+    """A task: lines of a Pairs file -> `Rows`."""
+
+    def __call__(self, start: int, items: Sequence[tuple[bytes, str]]) -> Rows:
+        config, result = self.config, Rows()
+        codec = config.codec.make()
+        rendered, admitted = [], []
+        for line, where in items:
+            pair = Pair.from_json(parse_line(line, where), where)
+            # One record that calls what either answer calls, so that both stand on one side of the split.
+            both = replace(pair.chosen, steps=(*pair.chosen.steps, pair.rejected))
+            if (found := self._admit(both, result, line)) is None:
+                continue
+            part, kept = found
+            removed = _removed(both, kept)
+            shown = replace(pair.chosen, tools=kept.tools, few_shot_examples=kept.few_shot_examples)
+            pair = replace(pair, chosen=shown)
+            if said := contradiction(pair.chosen, codec.styled(pair.chosen.style)):
+                result.entries.append(_dropped(pair.chosen, CONTRADICTION, said))
+                continue
+            rendered.append(_rendered(pair.chosen, codec, "chosen of pair"))
+            rendered.append(_rendered(pair.rejected_record, codec, "rejected of pair"))
+            admitted.append((part, pair, removed))
+        encoded = _encoder(config.tokenizer)[0](rendered, config.seq_len)
+        for k, (part, pair, removed) in enumerate(admitted):
+            record, chosen, rejected = pair.chosen, encoded[2 * k], encoded[2 * k + 1]
+            try:
+                made = pair_document(
+                    _raised(chosen), _raised(rejected), config.pair_layout, max_len=config.seq_len
+                )
+            except EncodeError as e:
+                result.entries.append(_dropped(record, e.code, e.what))
+                continue
+            result.rows.append(Row(part, record, made, pair))
+            result.entries.append(_passed(record, removed))
+        return result
+
+
+def tokenise(config: BuildConfig, holdout: Holdout) -> TokeniseRecords | TokenisePairs:
+    """The task of a build."""
+    return (TokenisePairs if config.kind == "preference" else TokeniseRecords)(config, holdout)
+
+
+def document_kind(config: BuildConfig) -> type[Any]:
+    """The class of the documents that `tokenise` makes."""
+    return PairDocument if config.kind == "preference" else Document
+
+
+@functools.lru_cache(maxsize=2)
+def _encoder(folder: str) -> tuple[Encoder, tuple[str, ...]]:
+    """Once a process: loading a tokenizer takes a second."""
+    tokenizer = load_tokenizer(folder)
+    return Encoder(tokenizer, where=folder), special_tokens(tokenizer)
+
+
+def _rendered(record: Record, codec: Codec, what: str) -> tuple[Rendered, Codec, str]:
+    styled = codec.styled(record.style)
+    return styled.render(record), styled, f"{what} {record.id}"
+
+
+def _raised(encoded: Any) -> Any:
+    if isinstance(encoded, EncodeError):
+        raise encoded
+    return encoded
+
+
+def _removed(record: Record, kept: Record) -> int:
+    """How many tools and examples a record lost to the validation set."""
+    before, after = (len(r.tools) + len(r.few_shot_examples) for r in (record, kept))
+    return before - after
+
+
+def _passed(record: Record, removed: int, refused: Sequence[EncodeError] = (), count: int = 1) -> Entry:
+    if refused:
+        detail = f"{len(refused)} of {count} steps: {refused[0].what}"
+        return Entry(record.id, record.source, STAGE, "repaired", refused[0].code, detail)
+    if removed:
+        detail = f"{removed} tools or examples kept for validation were taken away"
+        return Entry(record.id, record.source, STAGE, "repaired", "held_out_tool", detail)
+    return Entry(record.id, record.source, STAGE, "pass")
+
+
+def _dropped(record: Record, reason: str, detail: str) -> Entry:
+    return Entry(record.id, record.source, STAGE, "dropped", reason, detail)

@@ -1,0 +1,69 @@
+"""generation_config.json: a base model's own settings go on, and all of its stop tokens count."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from xlam_jax.errors import InputError
+from xlam_jax.models.config import ModelConfig
+from xlam_jax.weights.safetensors_io import read_object
+
+GENERATION = "generation_config.json"
+
+
+def read_generation(folder: str | Path | None) -> dict[str, Any]:
+    """The generation_config.json of a folder, {} where there is none.
+
+    Raises:
+      InputError: not a JSON object, or stop tokens that are no token ids.
+    """
+    path = Path(folder or "") / GENERATION
+    if folder is None or not path.is_file():
+        return {}
+    found = read_object(path)
+    try:
+        json.dumps(found, allow_nan=False)
+    except ValueError as e:
+        hint = "a number: NaN and Infinity are not JSON, and servers refuse the file"
+        raise InputError("it holds NaN or Infinity", where=str(path), hint=hint) from e
+    ids = listed(found.get("eos_token_id"))
+    if odd := [i for i in ids if not isinstance(i, int) or isinstance(i, bool) or i < 0]:
+        raise InputError(
+            f"eos_token_id holds {odd[0]!r}", where=str(path), hint="a token id, or a list of them"
+        )
+    return found
+
+
+def stop_ids(folder: str | Path | None) -> tuple[int, ...]:
+    """The tokens that end an answer by a folder's generation_config.json; InputError as `read_generation`."""
+    return tuple(listed(read_generation(folder).get("eos_token_id")))
+
+
+def generation_config(cfg: ModelConfig, base: Mapping[str, Any]) -> dict[str, Any]:
+    """What a written folder says: `base` (from `read_generation`), with the tokens of `cfg` first among those that
+    stop; its padding and first token are those of `cfg` where it names them.
+
+    Raises:
+      InputError: a token that ends an answer is none of the vocabulary.
+    """
+    ends = [*dict.fromkeys((*cfg.eos_token_ids, *listed(base.get("eos_token_id"))))]
+    if beyond := [i for i in ends if i >= cfg.vocab_size]:
+        raise InputError(
+            f"the answer would end at token {beyond[0]}, and the model has {cfg.vocab_size} tokens",
+            where=f"eos_token_id of config.json or {GENERATION}",
+            hint="correct the id: no answer would ever end there",
+        )
+    own = {
+        "bos_token_id": cfg.bos_token_id,
+        "eos_token_id": ends if len(ends) > 1 else ends[0] if ends else None,
+        "pad_token_id": cfg.pad_token_id,
+    }
+    return {**base, **{key: value for key, value in own.items() if value is not None}}
+
+
+def listed(ids: Any) -> list[Any]:
+    """Of a token id, a list of them, or None."""
+    return ids if isinstance(ids, list) else [] if ids is None else [ids]

@@ -1,0 +1,257 @@
+"""Native folders: Orbax parameters (sharded, any mesh) beside config.json, xlam.json and the tokenizer.
+
+Parameters are stored as a flat mapping from dotted path ("layers.attn.q") to the stacked array, as in the `params`
+item of a training run's checkpoints, so one reader serves both.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import yaml
+from jax.sharding import Mesh, SingleDeviceSharding
+
+from xlam_jax.errors import InputError
+from xlam_jax.models.config import ModelConfig
+from xlam_jax.models.lora import merge
+from xlam_jax.models.params import Params
+from xlam_jax.models.spec import leaves, path_name, shardings, spec
+from xlam_jax.parallel.rules import ShardingRules
+from xlam_jax.weights.adapters import adapter_run, read_adapted
+from xlam_jax.weights.folders import PeakMemory, check_space, whole_folder
+from xlam_jax.weights.hf_in import load_hf, read_config
+from xlam_jax.weights.hf_out import (
+    XLAM_JSON,
+    SaveReport,
+    check_params,
+    named_arrays,
+    read_xlam_json,
+    weights_digest,
+    write_configs,
+    xlam_json,
+)
+from xlam_jax.weights.orbax_arrays import checkpointer, read_item
+from xlam_jax.weights.orbax_item import PARAMS, is_apart, load_item
+from xlam_jax.weights.safetensors_io import INDEX, SINGLE, write_json
+from xlam_jax.weights.tensors import kept_dtype
+from xlam_jax.weights.tokenizer_files import copy_tokenizer, has_tokenizer
+
+CHECKPOINTS = "checkpoints"
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a model folder turned out to be.
+
+    Attributes:
+      kind: "hf", "native" or "run" (a training run; its newest checkpoint).
+      folder: holds config.json and the tokenizer.
+      params: folder of the Orbax item; None for "hf".
+      codec: names that `format.get_codec` takes, where the folder knows them.
+    """
+
+    kind: str
+    folder: Path
+    params: Path | None
+    codec: dict[str, Any] | None
+
+    @property
+    def tokenizer(self) -> Path | None:
+        """The folder to copy tokenizer files from, None when it has none."""
+        return self.folder if has_tokenizer(self.folder) else None
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Its own folder and, of a run, the folder of its base model where it still lies."""
+        base = run_config(self.folder).get("model") if self.kind == "run" else None
+        return (self.folder, *((Path(base),) if base and Path(base).is_dir() else ()))
+
+
+def inspect(folder: str | Path) -> Source:
+    """Tells which kind of model folder this is.
+
+    A run is named by its folder, or by one checkpoint of it (`RUN/checkpoints/STEP`).
+
+    Raises:
+      InputError: no such folder, or no model in it.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError("model folder not found", where=str(folder), hint="check the path")
+    codec = read_xlam_json(folder).get("codec")
+    if (folder / CHECKPOINTS).is_dir():
+        steps = [
+            p for p in (folder / CHECKPOINTS).iterdir() if p.name.isdigit()
+        ]  # unfinished ones have a suffix
+        if not steps:
+            raise InputError("the run holds no checkpoint", where=str(folder), hint="train it first")
+        step = max(steps, key=lambda p: int(p.name))
+        return Source("run", folder, step / PARAMS, codec or _codec_of_step(step))
+    if (folder / PARAMS).is_dir() and folder.parent.name == CHECKPOINTS:
+        run = folder.parent.parent
+        return Source("run", run, folder / PARAMS, _codec_of_step(folder))
+    if (folder / PARAMS).is_dir():
+        return Source("native", folder, folder / PARAMS, codec)
+    if (folder / SINGLE).is_file() or (folder / INDEX).is_file():
+        return Source("hf", folder, None, codec)
+    read_config(folder)  # says so when even config.json is missing
+    return Source("hf", folder, None, codec)  # the reader explains what is missing
+
+
+def run_config(run: Path) -> dict[str, Any]:
+    """The config.yaml of a training run, {} where there is none.
+
+    Raises:
+      InputError: it is no YAML mapping.
+    """
+    path = run / "config.yaml"
+    if not path.is_file():
+        return {}
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as e:
+        raise InputError(f"not YAML: {str(e).splitlines()[0]}", where=str(path)) from e
+    if not isinstance(found, dict):
+        raise InputError("no mapping of keys", where=str(path))
+    return found
+
+
+def _codec_of_step(step: Path) -> dict[str, Any] | None:
+    path = step / "meta" / "metadata"  # where Orbax puts a JSON item
+    if not path.is_file():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8")).get("codec")
+    except (ValueError, AttributeError) as e:
+        raise InputError(f"not JSON: {e}", where=str(path)) from e
+
+
+def load_model(
+    folder: str | Path,
+    *,
+    dtype: Any = None,
+    mesh: Mesh | None = None,
+    rules: ShardingRules | None = None,
+    progress: Callable[[str, int], None] = lambda name, nbytes: None,
+) -> tuple[ModelConfig, Params]:
+    """Config and placed, stacked parameters of a Hugging Face folder, a native folder or a training run.
+
+    Of a run that trained adapters: its base model with the adapters merged.
+
+    Args and errors as in `load_hf`; `progress` is called per tensor for Hugging Face folders only.
+    """
+    source = inspect(folder)
+    if source.params is None:
+        return load_hf(folder, dtype=dtype, mesh=mesh, rules=rules, progress=progress)
+    cfg = read_config(source.folder)
+    if run := adapter_run(source.params):
+        merged = merge(read_adapted(run, cfg, mesh))
+        return cfg, jax.tree.map(lambda x: x.astype(dtype or run.dtype), merged)
+    return cfg, load_params_item(source.params, cfg, dtype=dtype, mesh=mesh, rules=rules)
+
+
+def load_native(
+    folder: str | Path, *, dtype: Any = None, mesh: Mesh | None = None, rules: ShardingRules | None = None
+) -> tuple[ModelConfig, Params]:
+    """Reads a folder of `save_native`.
+
+    Raises:
+      InputError: no native folder, damaged files, parameters of another model than config.json says.
+    """
+    source = inspect(folder)
+    if source.kind != "native":
+        raise InputError("this is no native folder (params/ is missing)", where=str(folder))
+    cfg = read_config(folder)
+    return cfg, load_params_item(Path(folder) / PARAMS, cfg, dtype=dtype, mesh=mesh, rules=rules)
+
+
+def load_params_item(
+    path: str | Path,
+    cfg: ModelConfig,
+    mesh: Mesh | None = None,
+    *,
+    dtype: Any = None,
+    rules: ShardingRules | None = None,
+) -> Params:
+    """Reads the Orbax item at `path` (`RUN/checkpoints/STEP/params`, say) straight to its devices.
+
+    Of an item that `write_item` wrote, each process reads the chunks of its own shards, one tensor at a time.
+    Of others (training checkpoints) the host holds two or three times the largest stacked array beside those
+    on the devices: the copies of tensorstore and Orbax.
+
+    Args:
+      dtype: of the parameters; None keeps the stored one.
+      mesh, rules: placement; without a mesh everything goes to the first device.
+
+    Raises:
+      InputError: not an Orbax item, damaged, or not the parameters of `cfg`.
+    """
+    path = Path(path).absolute()
+    if is_apart(path):
+        return load_item(path, cfg, dtype=dtype, mesh=mesh, rules=rules)
+    places, specs = _places(cfg, mesh, rules), leaves(cfg)
+    wanted = None if dtype is None else np.dtype(dtype)
+    found = read_item(
+        path,
+        lambda stored: check_params(stored, cfg, where=str(path)),
+        places.__getitem__,
+        dtype_of=lambda name, stored: kept_dtype(specs[name], stored, wanted),
+    )
+    return jax.tree_util.tree_map_with_path(lambda p, _: found[path_name(p)], spec(cfg))
+
+
+def save_native(
+    params: Params,
+    cfg: ModelConfig,
+    dst: str | Path,
+    *,
+    tokenizer: str | Path | None = None,
+    codec: Mapping[str, Any] | None = None,
+    chat_template: str | None = None,
+) -> SaveReport:
+    """Writes a native folder; it appears whole or not at all.
+
+    Args:
+      tokenizer: folder to copy the tokenizer files from.
+      codec: names that `format.get_codec` takes, kept in xlam.json.
+      chat_template: Jinja text that replaces the one of `tokenizer`.
+
+    Raises:
+      InputError: full disk, parameters that are not of `cfg`, a missing tokenizer.
+    """
+    jax.block_until_ready(params)  # arrays still being computed would count as memory of the export
+    memory, start = PeakMemory().start(), time.perf_counter()
+    arrays = named_arrays(params)
+    check_params(arrays, cfg, where="params")
+    check_space(Path(dst), sum(a.nbytes for a in arrays.values()))
+    with whole_folder(dst) as folder:
+        if tokenizer is not None:
+            copy_tokenizer(tokenizer, folder, chat_template=chat_template)
+        with checkpointer(max(a.nbytes for a in arrays.values())) as writer:
+            args = ocp.args.PyTreeSave(arrays)  # type: ignore[call-arg]
+            writer.save((folder / PARAMS).absolute(), args=args)
+        dtype = str(arrays["embed"].dtype)
+        write_configs(folder, cfg, dtype)
+        digest = weights_digest(params, cfg)
+        write_json(folder / XLAM_JSON, xlam_json(codec, digest))
+        files = {
+            str(p.relative_to(folder)): p.stat().st_size
+            for p in sorted((folder / PARAMS).rglob("*"))
+            if p.is_file()
+        }
+    parameters = sum(int(np.prod(a.shape)) for a in arrays.values())
+    return SaveReport(str(dst), dtype, parameters, files, digest, time.perf_counter() - start, memory.bytes())
+
+
+def _places(cfg: ModelConfig, mesh: Mesh | None, rules: ShardingRules | None) -> dict[str, Any]:
+    if mesh is None:
+        return dict.fromkeys(leaves(cfg), SingleDeviceSharding(jax.local_devices()[0]))
+    return named_arrays(shardings(cfg, mesh, rules))

@@ -1,0 +1,233 @@
+"""Tokenizer files of a released folder: copied, readable for old and new transformers, chat template set."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from xlam_jax.errors import InputError
+from xlam_jax.weights.safetensors_io import read_object, write_json
+
+CONFIG = "tokenizer_config.json"
+TEMPLATE = "chat_template.jinja"
+NAMED = "additional_chat_templates"
+_TOOLS_NAME = "tool_use"  # transformers takes the template of this name as soon as there are tools
+_COPIED = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+)
+# Written by transformers 5, unknown to transformers 4, which both read the class below.
+_UNPORTABLE_CLASS = "TokenizersBackend"
+_PORTABLE_CLASS = "PreTrainedTokenizerFast"
+
+
+@dataclass(frozen=True)
+class SpecialTokens:
+    """The tokens that a tokenizer config names; `pad` must not be `eos`, or padding would mean stop."""
+
+    bos: str | None
+    eos: str | None
+    pad: str | None
+    unk: str | None
+
+
+def save_tokenizer(
+    tokenizer: Tokenizer,
+    special: SpecialTokens,
+    dst: Path,
+    *,
+    model_max_length: int,
+    chat_template: str | None = None,
+) -> None:
+    """Writes a tokenizers object as the files AutoTokenizer reads, without importing transformers."""
+    partial = dst / "tokenizer.json.partial"
+    tokenizer.save(str(partial))
+    os.chmod(partial, 0o644)
+    os.replace(partial, dst / "tokenizer.json")
+    config: dict[str, Any] = {
+        "bos_token": special.bos,
+        "clean_up_tokenization_spaces": False,
+        "eos_token": special.eos,
+        "model_max_length": model_max_length,
+        "pad_token": special.pad,
+        "tokenizer_class": _PORTABLE_CLASS,
+        "unk_token": special.unk,
+    }
+    _write_config(dst, config, chat_template)
+
+
+def copy_tokenizer(
+    src: str | Path, dst: str | Path, *, chat_template: str | None = None, stop: str | None = None
+) -> None:
+    """Copies the tokenizer files of `src` into `dst`.
+
+    The class name that only transformers 5 knows is replaced by one that both major versions load. The chat
+    template (`chat_template`, else the one of `src`) goes into chat_template.jinja and, for older readers,
+    into tokenizer_config.json; named ones beside it, but for one that would go before a given `chat_template`.
+
+    Args:
+      stop: the token that ends an answer; it becomes the end-of-sequence token that the files name, and what
+        pads where it did is the former one, since padding must not mean stop.
+
+    Raises:
+      InputError: `src` holds no tokenizer, or one of its files is not readable.
+    """
+    src, dst = Path(src), Path(dst)
+    if not has_tokenizer(src):
+        raise InputError(
+            "no tokenizer found (tokenizer.json or tokenizer.model)",
+            where=str(src),
+            hint="name a folder that has one",
+        )
+    largest_token_id(src)  # says where an unreadable one lies before its copy is found to be so
+    for name in _COPIED:
+        if (src / name).is_file():
+            shutil.copyfile(src / name, dst / name)
+            os.chmod(dst / name, 0o644)
+    config = _read_config(src)
+    if config.get("tokenizer_class", _UNPORTABLE_CLASS) == _UNPORTABLE_CLASS:
+        config["tokenizer_class"] = _PORTABLE_CLASS
+    if stop is not None:
+        config = _stopping(config, stop)
+        tokens = dst / "special_tokens_map.json"
+        if tokens.is_file():
+            write_json(tokens, _stopping(read_object(src / tokens.name), stop))
+    named = named_templates(src)
+    if chat_template is not None:
+        named.pop(_TOOLS_NAME, None)
+    _write_config(dst, config, chat_template or read_chat_template(src), named)
+
+
+def _stopping(config: dict[str, Any], stop: str) -> dict[str, Any]:
+    """The special tokens with `stop` as the one that ends a text."""
+    former = config.get("eos_token")
+    out = {**config, "eos_token": stop}
+    if _content(config.get("pad_token")) == stop:
+        out["pad_token"] = former if _content(former) != stop else config.get("unk_token")
+    return out
+
+
+def _content(token: Any) -> Any:
+    return token.get("content") if isinstance(token, dict) else token
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """True when `folder` holds tokenizer files."""
+    return any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model"))
+
+
+def read_chat_template(folder: Path) -> str | None:
+    """The default chat template of a folder: chat_template.jinja, else the key of tokenizer_config.json."""
+    if (folder / TEMPLATE).is_file():
+        return (folder / TEMPLATE).read_text(encoding="utf-8")
+    found = _read_config(folder).get("chat_template")
+    return _by_name(found, folder).get("default") if isinstance(found, list) else found
+
+
+def named_templates(folder: Path) -> dict[str, str]:
+    """Chat templates beside the default one: name -> text, of files and of tokenizer_config.json."""
+    found = _read_config(folder).get("chat_template")
+    out = _by_name(found, folder) if isinstance(found, list) else {}
+    for path in sorted((folder / NAMED).glob("*.jinja")):
+        out[path.stem] = path.read_text(encoding="utf-8")
+    out.pop("default", None)
+    return out
+
+
+def _by_name(templates: list[Any], folder: Path) -> dict[str, str]:
+    try:
+        found = {str(t["name"]): str(t["template"]) for t in templates}
+    except (KeyError, TypeError) as e:
+        raise InputError("chat_template is no list of names and templates", where=str(folder / CONFIG)) from e
+    if odd := [name for name in found if not re.fullmatch(r"\w[\w.-]*", name)]:
+        raise InputError(
+            f"a chat template is called {odd[0]!r}", where=str(folder / CONFIG), hint="a plain name"
+        )
+    return found
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / CONFIG
+    if not path.is_file():
+        return {}
+    return read_object(path)
+
+
+def token_id(folder: Path, token: str) -> int:
+    """The id of a token of the tokenizer in `folder`.
+
+    Raises:
+      InputError: there is no tokenizer.json, or the text is no single token of it.
+    """
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        raise InputError("tokenizer.json not found", where=str(folder))
+    found = _tokenizer(path).token_to_id(token)
+    if found is None:
+        raise InputError(
+            f"the tokenizer has no token {token!r}",
+            where=str(path),
+            hint="choose a chat template whose stop token the tokenizer knows",
+        )
+    return found
+
+
+def check_vocabulary(folder: Path, vocab_size: int) -> None:
+    """Raises InputError when the tokenizer in `folder` makes ids that a model of `vocab_size` rows lacks.
+
+    Fewer tokens than rows are normal: released models pad their embeddings.
+    """
+    largest = largest_token_id(folder)
+    if largest is not None and largest >= vocab_size:
+        raise InputError(
+            f"the tokenizer has ids up to {largest}, the model has {vocab_size} embeddings",
+            where=str(folder / "tokenizer.json"),
+            hint="take the tokenizer that belongs to the model",
+        )
+
+
+def largest_token_id(folder: Path) -> int | None:
+    """The largest id that the tokenizer in `folder` makes; None without a tokenizer.json."""
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        return None
+    vocabulary = _tokenizer(path).get_vocab(with_added_tokens=True)
+    if not vocabulary:
+        raise InputError("the tokenizer has no tokens", where=str(path), hint="fetch the file again")
+    return max(vocabulary.values())
+
+
+def _tokenizer(path: Path) -> Tokenizer:
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as e:  # the library raises nothing narrower
+        raise InputError(
+            f"not readable as a tokenizer: {e}", where=str(path), hint="fetch or export the file again"
+        ) from e
+
+
+def _write_config(
+    dst: Path, config: dict[str, Any], chat_template: str | None, named: Mapping[str, str] | None = None
+) -> None:
+    every = {**({} if chat_template is None else {"default": chat_template}), **(named or {})}
+    for name, text in every.items():
+        path = dst / (TEMPLATE if name == "default" else f"{NAMED}/{name}.jinja")
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8", newline="")
+        os.chmod(path, 0o644)
+    if named:
+        config = {**config, "chat_template": [{"name": n, "template": t} for n, t in every.items()]}
+    elif chat_template is not None:
+        config = {**config, "chat_template": chat_template}
+    write_json(dst / CONFIG, dict(sorted(config.items())))
