@@ -69,8 +69,8 @@ def test_the_example_of_a_call_works_with_real_weights(world, xlam, at, tmp_path
         pytest.skip(f"real weights needed: {e}")
     at(tmp_path)
     (tmp_path / "configs").symlink_to((world / "configs").resolve())
-    assert xlam("convert", "from-hf", gguf, "runs/native0").code == 0
-    assert xlam("convert", "to-hf", "runs/native0", "runs/demo/model").code == 0
+    assert xlam("convert", "from-hf", gguf, "runs/base0").code == 0
+    assert xlam("convert", "to-hf", "runs/base0", "runs/demo/model").code == 0
     typed = {example(command) for _, command in commands() if "xlam call" in (example(command) or "")}
     assert typed
     for line in typed:

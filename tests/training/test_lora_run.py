@@ -19,8 +19,8 @@ from xlam_jax.training.loop import train
 from xlam_jax.training.run_folder import read_metrics
 from xlam_jax.weights import load_model, save_hf
 from xlam_jax.weights.adapters import adapter_run, read_adapted
-from xlam_jax.weights.native import inspect
 from xlam_jax.weights.peft import load_peft
+from xlam_jax.weights.source import inspect
 
 QUIET = Console(quiet=True)
 LORA = {"rank": 4, "alpha": 8.0, "targets": ["attention", "down_proj"]}
@@ -67,9 +67,9 @@ def test_a_run_from_start_to_release(settings, world, tmp_path):
     call("to-peft", tmp_path / "run", tmp_path / "adapter")
     back = load_peft(tmp_path / "adapter", cfg)
     np.testing.assert_allclose(back.layers.attn.o.b, params.layers.attn.o.b, rtol=1e-6)
-    call("from-peft", tmp_path / "adapter", tmp_path / "native")
+    call("from-peft", tmp_path / "adapter", tmp_path / "merged")
     jax.tree.map(
-        lambda x, y: np.testing.assert_allclose(x, y, atol=1e-6), load_model(tmp_path / "native")[1], merged
+        lambda x, y: np.testing.assert_allclose(x, y, atol=1e-6), load_model(tmp_path / "merged")[1], merged
     )
 
 

@@ -8,6 +8,7 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 from huggingface_hub.repocard import metadata_load
+from run_folders import write_run
 from tiny_hf import files, write
 from transformers import AutoTokenizer
 from typer.testing import CliRunner
@@ -17,8 +18,9 @@ from xlam_jax.cli import convert
 from xlam_jax.errors import InputError
 from xlam_jax.format import get_codec
 from xlam_jax.models.named import named_config
-from xlam_jax.weights import check_files, load_hf, save_hf, save_native
+from xlam_jax.weights import check_files, load_hf, save_hf
 from xlam_jax.weights.licences import Licence, Part, effective, licence, licence_of_text
+from xlam_jax.weights.tokenizer_files import copy_tokenizer
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -38,9 +40,9 @@ def trained(tmp_path_factory):
     (base / "LICENSE").write_text("Apache License\nVersion 2.0\n")
     cfg, params = load_hf(base)
     codec = get_codec()
-    save_native(params, cfg, root / "run", tokenizer=base, codec=codec.settings)
-    (root / "run/checkpoints/7").mkdir(parents=True)
-    (root / "run/params").rename(root / "run/checkpoints/7/params")
+    write_run(root / "run", params, cfg, codec=codec.settings)
+    (root / "run/checkpoints/1").rename(root / "run/checkpoints/7")
+    copy_tokenizer(base, root / "run")
     config = {
         "model": str(base),
         "out": str(root / "run"),

@@ -59,8 +59,8 @@ def base(tmp_path):
 
 
 def test_documents_templates_and_settings_go_in_and_out(base, tmp_path):
-    run("from-hf", base, tmp_path / "native")
-    text = run("to-hf", tmp_path / "native", tmp_path / "out")
+    run("from-hf", base, tmp_path / "in")
+    text = run("to-hf", tmp_path / "in", tmp_path / "out")
     for name, content in {**DOCUMENTS, "BASE_README.md": (base / "README.md").read_text()}.items():
         assert (tmp_path / "out" / name).read_text() == content and name in text
     assert json.loads((tmp_path / "out/generation_config.json").read_text()) == GENERATION
@@ -69,8 +69,8 @@ def test_documents_templates_and_settings_go_in_and_out(base, tmp_path):
     older = json.loads((tmp_path / "out/tokenizer_config.json").read_text())["chat_template"]
     assert {t["name"]: t["template"] for t in older} == theirs  # what readers without files of templates take
     # And again: nothing is lost, and the card of the base is still the base's.
-    run("from-hf", tmp_path / "out", tmp_path / "native2")
-    run("to-hf", tmp_path / "native2", tmp_path / "out2")
+    run("from-hf", tmp_path / "out", tmp_path / "in2")
+    run("to-hf", tmp_path / "in2", tmp_path / "out2")
     assert files(tmp_path / "out2") == files(tmp_path / "out")
 
 

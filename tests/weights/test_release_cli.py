@@ -4,6 +4,7 @@ import importlib.util
 import json
 
 import pytest
+from run_folders import write_run
 from tiny_hf import edit_config, files, folder_logits, torch_logits, write, write_tokenizer
 from typer.testing import CliRunner
 
@@ -12,7 +13,7 @@ from xlam_jax.cli import convert
 from xlam_jax.errors import InputError
 from xlam_jax.format import get_codec
 from xlam_jax.models.named import named_config
-from xlam_jax.weights import load_hf, save_native
+from xlam_jax.weights import load_hf, save_hf
 from xlam_jax.weights.tokenizer_files import copy_tokenizer
 
 
@@ -74,7 +75,7 @@ def test_codec_of_the_source_sets_template_and_stop(tmp_path):
         "thought": False,
     }
     params = tiny.params(cfg)
-    save_native(params, cfg, tmp_path / "n", tokenizer=tmp_path / "t", codec=choices)
+    save_hf(params, cfg, tmp_path / "n", tokenizer=tmp_path / "t", codec=choices)
     run("to-hf", tmp_path / "n", tmp_path / "h")
     assert (tmp_path / "h" / "chat_template.jinja").read_text() == codec.jinja()
     assert json.loads((tmp_path / "h" / "generation_config.json").read_text())["eos_token_id"] == [20, 2]
@@ -135,10 +136,11 @@ def test_bad_sources_leave_nothing(tmp_path, model):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["runs", "t"]
 
 
-def test_native_is_not_read_as_hugging_face(tmp_path, model):
-    run("from-hf", model[0], tmp_path / "n")
-    with pytest.raises(InputError, match="native already"):
-        run("from-hf", tmp_path / "n", tmp_path / "m")
+def test_a_run_is_not_read_as_hugging_face(tmp_path, model):
+    cfg, params = load_hf(model[0])
+    write_run(tmp_path / "run", params, cfg)
+    with pytest.raises(InputError, match="no Hugging Face folder"):
+        run("from-hf", tmp_path / "run", tmp_path / "m")
 
 
 def test_verify_without_torch_says_how_before_any_work(tmp_path, model, monkeypatch):

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import safetensors.numpy
+from run_folders import write_run
 from tiny_hf import edit_config, files
 
 from tests import tiny
@@ -16,7 +17,7 @@ from xlam_jax.errors import WorkError
 from xlam_jax.lease import Lease, lease_of
 from xlam_jax.models.config import RopeScaling
 from xlam_jax.models.named import named_config
-from xlam_jax.weights import save_hf
+from xlam_jax.weights import intact, save_hf
 from xlam_jax.weights.folders import check_free, whole_folder
 from xlam_jax.weights.safetensors_io import INDEX, SINGLE
 from xlam_jax.weights.tensors import check_finite
@@ -42,13 +43,11 @@ def xlam(monkeypatch, capsys):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A Hugging Face folder in three shards and its native twin."""
+    """A Hugging Face folder in three shards and a run whose checkpoint is the same model, sealed as training does."""
     folder = tmp_path_factory.mktemp("whole")
     save_hf(tiny.params(CFG), CFG, folder / "hf", max_shard_bytes=150_000)
-    from xlam_jax.weights import open_model, to_native
-
-    with open_model(folder / "hf") as model:
-        to_native(model, folder / "native")
+    write_run(folder / "run", tiny.params(CFG), CFG, codec=None)
+    intact.seal(folder / "run/checkpoints/1")
     return folder
 
 
@@ -106,10 +105,10 @@ def test_bad_values_of_config_json(hf, xlam):
             )
 
 
-def test_ten_million_layers_of_a_native_folder(whole, tmp_path, xlam):
-    native = shutil.copytree(whole / "native", tmp_path / "native")
-    edit_config(native, num_hidden_layers=10_000_000)
-    refused(xlam, native, kinds=["to-hf"], words=["do not fit config.json"])
+def test_ten_million_layers_of_a_run(whole, tmp_path, xlam):
+    run = shutil.copytree(whole / "run", tmp_path / "run")
+    edit_config(run, num_hidden_layers=10_000_000)
+    refused(xlam, run, kinds=["to-hf"], words=["do not fit config.json"])
 
 
 def test_bad_files(hf, xlam):
@@ -198,13 +197,15 @@ def flip(path, at=-5):
 
 
 def test_a_flipped_byte_of_a_source_is_noticed(whole, hf, tmp_path, xlam):
-    native = shutil.copytree(whole / "native", tmp_path / "native")
-    assert xlam("convert", "to-hf", native, tmp_path / "good", "--dtype", "bfloat16")[0] == 0
+    run = shutil.copytree(whole / "run", tmp_path / "run")
+    assert xlam("convert", "to-hf", run, tmp_path / "good", "--dtype", "bfloat16")[0] == 0
     shutil.rmtree(tmp_path / "good")
-    chunk = "params/layers.mlp.up/1.0.0"
-    flip(native / chunk)
+    chunk = max(
+        (f for f in (run / "checkpoints/1/params").rglob("*") if f.is_file()), key=lambda f: f.stat().st_size
+    )
+    flip(chunk, at=chunk.stat().st_size // 2)
     for options in ([], ["--dtype", "bfloat16"], ["--vocab-size", "300"]):
-        refused(xlam, native, *options, kinds=["to-hf"], words=[chunk, "1 of "])
+        refused(xlam, run, *options, kinds=["to-hf"], words=[chunk.name, "not what was written"])
     shard = sorted(hf.glob("*.safetensors"))[1]
     flip(shard)
     refused(xlam, hf, words=[shard.name])
@@ -264,8 +265,8 @@ def test_verify_notices_a_key_that_the_reader_ignores(tmp_path, xlam, monkeypatc
         "convert", "to-hf", tmp_path / "hf", tmp_path / "out", "--verify", "--dtype", "bfloat16"
     )
     assert code == 0 and sum("verified with transformers on " in line for line in lines) == 2
-    assert xlam("convert", "from-hf", tmp_path / "hf", tmp_path / "native")[0] == 0
+    write_run(tmp_path / "run", tiny.params(cfg.replace(initializer_range=0.3)), cfg, codec=None)
     monkeypatch.setattr(hf_config, "rope_from_hf", lambda v, values, where: (10_000.0, None))
-    for src in ("hf", "native"):  # a native folder's config.json may be edited too
+    for src in ("hf", "run"):  # a run's config.json may be edited too
         code, lines = xlam("convert", "to-hf", tmp_path / src, tmp_path / f"{src}-2", "--verify")
         assert code == 1 and "disagree" in lines[0] and lines[1].endswith(str(tmp_path / src)), lines

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 import torch
+from run_folders import write_run
 from tiny_hf import edit_config, files
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -20,7 +22,7 @@ from xlam_jax.models.config import RopeScaling
 from xlam_jax.models.decoder import forward, logits
 from xlam_jax.models.named import NAMED, named_config
 from xlam_jax.models.spec import hf_entries, state_dict_from_params
-from xlam_jax.weights import HfOptions, load_hf, load_native, open_model, save_hf, to_hf, to_native
+from xlam_jax.weights import HfOptions, load_hf, open_model, save_hf, to_hf
 from xlam_jax.weights.safetensors_io import SINGLE
 
 FAMILIES = [name for name in NAMED if name.startswith("tiny-")]
@@ -80,20 +82,21 @@ def same_bytes(found, expected) -> None:
 
 @pytest.mark.parametrize("name", long_but(["tiny-qwen3", "tiny-mixtral", "tiny-deepseek-v3"], FAMILIES))
 def test_there_and_back_and_the_same_logits(tmp_path, name):
-    """transformers -> native -> Hugging Face -> native -> Hugging Face, through chunks and shards."""
+    """transformers -> ours -> a run's checkpoint -> ours, through shards."""
     write(name, tmp_path / "a")
-    for source, native, hf in (("a", "n1", "h1"), ("h1", "n2", "h2")):
-        with open_model(tmp_path / source) as model:
-            to_native(model, tmp_path / native)
-        with open_model(tmp_path / native) as model:
-            to_hf(model, tmp_path / hf, HfOptions(dtype=None, max_shard_bytes=60_000))
+    with open_model(tmp_path / "a") as model:
+        to_hf(model, tmp_path / "h1", HfOptions(dtype=None, max_shard_bytes=60_000))
+    cfg, params = load_hf(tmp_path / "h1")
+    write_run(tmp_path / "run", params, cfg, codec=None)
+    shutil.copy(tmp_path / "h1/generation_config.json", tmp_path / "run")  # as the trainer does
+    with open_model(tmp_path / "run") as model:
+        to_hf(model, tmp_path / "h2", HfOptions(dtype=None, max_shard_bytes=60_000))
     one, two = files(tmp_path / "h1"), files(tmp_path / "h2")
+    assert weights(tmp_path / "h1").keys() == weights(tmp_path / "h2").keys()
     assert one == two and sum(n.endswith(".safetensors") for n in one) > 2
-    assert files(tmp_path / "n1") == files(tmp_path / "n2")
     # The per-expert names of the hub, and what transformers itself wrote.
     same_bytes(weights(tmp_path / "h1"), weights(tmp_path / "a"))
     assert set(weights(tmp_path / "h1")) == set(hf_entries(named_config(name)))
-    cfg, params = load_native(tmp_path / "n1")
     assert dataclasses.replace(cfg, rope_scaling=None) == dataclasses.replace(
         load_hf(tmp_path / "a")[0], rope_scaling=None
     )
@@ -221,7 +224,5 @@ def test_rope_scaling_keeps_its_type(tmp_path, kind):
     # Dynamic scaling acts beyond the trained length only.
     assert moved == 0 if kind == "dynamic" else moved > 1e-3
     with open_model(tmp_path / "a") as model:
-        to_native(model, tmp_path / "n")
-    with open_model(tmp_path / "n") as model:
         to_hf(model, tmp_path / "b", HfOptions())
     assert (tmp_path / "b" / "config.json").read_bytes() == (tmp_path / "a" / "config.json").read_bytes()

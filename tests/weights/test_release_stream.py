@@ -9,11 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
+from run_folders import write_run
 from tiny_hf import edit_config, files, folder_logits, our_logits, weights_of, write_tokenizer
 from typer.testing import CliRunner
 
@@ -21,31 +19,27 @@ from tests import tiny
 from xlam_jax.cli import convert
 from xlam_jax.errors import InputError, WorkError
 from xlam_jax.models.named import named_config
-from xlam_jax.models.spec import hf_entries, path_name
+from xlam_jax.models.spec import hf_entries
 from xlam_jax.parallel.mesh import MeshConfig, make_mesh
 from xlam_jax.weights import (
     HfOptions,
     check_files,
     load_hf,
-    load_native,
     open_model,
-    orbax_item,
     save_hf,
-    save_native,
     to_hf,
-    to_native,
 )
 from xlam_jax.weights.checksums import SYNC_BYTES, Journal
 from xlam_jax.weights.hf_in import load_tensors
-from xlam_jax.weights.orbax_item import ItemTensors
+from xlam_jax.weights.orbax_tensors import ItemTensors
 from xlam_jax.weights.safetensors_io import TensorFolder
 
 CFG = named_config("tiny-mixtral")
 ROOT = str(Path(__file__).parents[2])
 KILLED = """
 import os, signal, sys
-from xlam_jax.weights import HfOptions, open_model, to_hf, to_native
-src, dst, kind, last = sys.argv[1:]
+from xlam_jax.weights import HfOptions, open_model, to_hf
+src, dst, last = sys.argv[1:]
 left = int(last)
 def progress(name, nbytes):
     global left
@@ -53,10 +47,7 @@ def progress(name, nbytes):
     if left == 0:
         os.kill(os.getpid(), signal.SIGKILL)
 with open_model(src) as model:
-    if kind == "to-hf":
-        to_hf(model, dst, HfOptions(dtype="bfloat16", max_shard_bytes=40_000), progress=progress)
-    else:
-        to_native(model, dst, progress=progress)
+    to_hf(model, dst, HfOptions(dtype="bfloat16", max_shard_bytes=40_000), progress=progress)
 """
 
 
@@ -74,14 +65,13 @@ def source(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("kind", ["to-hf", "from-hf"])
-def test_killed_and_resumed_is_byte_identical(tmp_path, source, kind):
-    options = ["--dtype", "bfloat16", "--max-shard-size", "40KB"] if kind == "to-hf" else []
-    run(kind, source, tmp_path / "whole", *options)
+def test_killed_and_resumed_is_byte_identical(tmp_path, source):
+    options = ["--dtype", "bfloat16", "--max-shard-size", "40KB"]
+    run("to-hf", source, tmp_path / "whole", *options)
     dst, partial = tmp_path / "cut", tmp_path / "cut.partial"
     count = len(hf_entries(CFG))
     killed = subprocess.run(
-        [sys.executable, "-c", KILLED, str(source), str(dst), kind, str(count - 6)],
+        [sys.executable, "-c", KILLED, str(source), str(dst), str(count - 6)],
         env={**os.environ, "PYTHONPATH": ROOT, "XLA_FLAGS": ""},
     )
     assert killed.returncode == -signal.SIGKILL and not dst.exists()
@@ -96,10 +86,9 @@ def test_killed_and_resumed_is_byte_identical(tmp_path, source, kind):
     (partial / torn).unlink()
     journal.write_text(journal.read_text()[:-20])  # the last note is torn
     # The same folder for another job is refused, and nothing of it is touched.
-    if kind == "to-hf":
-        with pytest.raises(InputError, match="another conversion: max_shard_bytes differs"):
-            run(kind, source, dst, "--resume", "--dtype", "bfloat16", "--max-shard-size", "50KB")
-    run(kind, source, dst, "--resume", *options)
+    with pytest.raises(InputError, match="another conversion: max_shard_bytes differs"):
+        run("to-hf", source, dst, "--resume", "--dtype", "bfloat16", "--max-shard-size", "50KB")
+    run("to-hf", source, dst, "--resume", *options)
     one, two = files(tmp_path / "whole"), files(dst)
     assert one == two and not partial.exists()
     assert (dst / kept.removesuffix(".partial")).stat().st_ino == inode  # not written again
@@ -164,7 +153,7 @@ def test_checksums_are_those_of_sha256sum(tmp_path, source):
         theirs = subprocess.run(["sha256sum", str(folder / name)], capture_output=True, text=True)
         assert theirs.stdout.split()[0] == listed[name]
         assert f"{len(listed)} files as written" in run("verify", folder)
-    victim = tmp_path / "n" / "params" / "layers.mlp.up" / "1.2.0.0"
+    victim = tmp_path / "n" / "model.safetensors"
     victim.write_bytes(victim.read_bytes()[::-1])
     (tmp_path / "n" / "config.json").unlink()
     with pytest.raises(WorkError, match=r"2 of \d+ files.*config.json \(missing\)"):
@@ -172,85 +161,26 @@ def test_checksums_are_those_of_sha256sum(tmp_path, source):
 
 
 def test_weights_without_checksums_are_verified_by_their_digest(tmp_path, source):
-    """save_native leaves the writing to Orbax, which several processes may share."""
+    """`save_hf` of a program writes none: its bytes may still change."""
     cfg, params = load_hf(source)
-    save_native(params, cfg, tmp_path / "n")
+    for name, scale in (("n", 1), ("m", 2)):
+        save_hf(params.replace(final_norm=params.final_norm * scale), cfg, tmp_path / name)
+        (tmp_path / name / "checksums.json").unlink()
     assert f"{len(hf_entries(CFG))} tensors as written" in run("verify", tmp_path / "n")
-    save_native(params.replace(final_norm=params.final_norm * 2), cfg, tmp_path / "m")
     (tmp_path / "m" / "xlam.json").write_bytes((tmp_path / "n" / "xlam.json").read_bytes())
     with pytest.raises(WorkError, match=r"not those of xlam\.json"):
         run("verify", tmp_path / "m")
 
 
-def test_item_written_by_orbax_streams_the_same_bytes(tmp_path, source):
-    """Chunks of several layers (a training run's) and chunks of one tensor."""
+def test_a_checkpoint_streams_the_same_bytes(tmp_path, source):
     cfg, params = load_hf(source)
-    save_native(params, cfg, tmp_path / "orbax")
-    run("from-hf", source, tmp_path / "ours")
-    for name in ("orbax", "ours"):
-        run("to-hf", tmp_path / name, tmp_path / f"{name}-hf", "--max-shard-size", "100KB")
-    assert weights_of(tmp_path / "orbax-hf") == weights_of(tmp_path / "ours-hf") == weights_of(source)
+    item = write_run(tmp_path / "run", params, cfg, codec=None)
+    run("to-hf", tmp_path / "run", tmp_path / "hf", "--max-shard-size", "100KB")
+    assert weights_of(tmp_path / "hf") == weights_of(source)
     name = "model.layers.1.block_sparse_moe.experts.3.w2.weight"
     cut = (slice(3, 9), slice(2, 5))
-    expected = TensorFolder(source).get(name, cut)
-    for kind in ("orbax", "ours"):
-        tensors = ItemTensors(tmp_path / kind / "params", cfg)
-        np.testing.assert_array_equal(tensors.get(name, cut), expected)
-        held = sum(isinstance(a, np.ndarray) for a in tensors._leaves.values())
-        assert held == (kind == "orbax")  # ours is never read whole
-
-
-def test_orbax_reads_an_item_without_a_warning(tmp_path, source, caplog):
-    with open_model(source) as model:
-        to_native(model, tmp_path / "native")
-    from absl import logging
-
-    logging.get_absl_logger().propagate = True
-    with caplog.at_level("WARNING"):
-        load_native(tmp_path / "native")
-    assert caplog.messages == []
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_chunks_are_turned_in_pieces(tmp_path, source, monkeypatch, dtype):
-    monkeypatch.setattr(orbax_item, "_CHUNK_BYTES", 20_000)
-    monkeypatch.setattr(orbax_item, "_PIECE_BYTES", 1)
-    monkeypatch.setattr(orbax_item, "_PIECE_ROWS", 24)  # 64 rows are two pieces and a rest
-    with open_model(source) as model:
-        to_native(model, tmp_path / "n", dtype=dtype)
-        with open_model(tmp_path / "n") as native:
-            for name in hf_entries(CFG):
-                expected = model.tensors.get(name).astype(native.tensors.infos[name].dtype)
-                np.testing.assert_array_equal(native.tensors.get(name), expected, err_msg=name)
-
-
-def test_large_rows_are_split_into_chunks_that_orbax_joins(tmp_path, source, monkeypatch):
-    monkeypatch.setattr(orbax_item, "_CHUNK_BYTES", 7_000)
-    with open_model(source) as model:
-        to_native(model, tmp_path / "n", dtype="float16")
-    assert len(list((tmp_path / "n" / "params" / "embed").glob("[0-9]*"))) == 8  # 32 rows of 128 bytes
-    _, params = load_native(tmp_path / "n", mesh=make_mesh(MeshConfig(fsdp=4, tensor=2)))
-    expected = load_hf(source, dtype=jnp.float16)[1]
-    jax.tree.map(np.testing.assert_array_equal, params, expected)
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-        flat = {path_name(p): x for p, x in jax.tree_util.tree_flatten_with_path(expected)[0]}
-        restore = ocp.args.PyTreeRestore(flat, restore_args=ocp.checkpoint_utils.construct_restore_args(flat))
-        found = checkpointer.restore((tmp_path / "n" / "params").absolute(), args=restore)
-    assert found.keys() == flat.keys()
-    jax.tree.map(np.testing.assert_array_equal, found, flat)
-
-
-def test_a_missing_or_cut_chunk_is_damage_and_not_zeros(tmp_path, source):
-    run("from-hf", source, tmp_path / "n")
-    chunk = tmp_path / "n" / "params" / "layers.mlp.down" / "1.3.0.0"
-    whole = chunk.read_bytes()
-    for harm in (lambda: chunk.write_bytes(whole[:-8]), chunk.unlink):
-        harm()
-        with pytest.raises(InputError, match=r"(?s)damaged.*layers\.mlp\.down"):
-            load_native(tmp_path / "n")
-        with pytest.raises(InputError, match="damaged"):
-            run("to-hf", tmp_path / "n", tmp_path / "out")
-        assert not (tmp_path / "out").exists()
+    tensors = ItemTensors(item, cfg)
+    np.testing.assert_array_equal(tensors.get(name, cut), TensorFolder(source).get(name, cut))
 
 
 def test_a_mesh_reads_every_byte_once(source):
@@ -271,7 +201,6 @@ from xlam_jax.errors import InputError
 from xlam_jax.models.spec import params_from_state_dict
 from xlam_jax.parallel.mesh import MeshConfig, make_mesh
 from xlam_jax.weights import read_config, save_hf
-from xlam_jax.weights import orbax_item
 from xlam_jax.weights.hf_in import load_tensors
 from xlam_jax.weights.safetensors_io import TensorFolder
 

@@ -62,7 +62,8 @@ def bench_convert(
             hint="--layers 1, or another --folder",
         )
     work = folder / f"xlam-bench-convert-{os.getpid()}"
-    source, native, again = work / "source", work / "native", work / "again"
+    source, base, again = work / "source", work / "base", work / "again"
+    size = ("--max-shard-size", str(max_shard_bytes))
     work.mkdir()
     try:
         progress("writing a synthetic checkpoint")
@@ -71,14 +72,14 @@ def bench_convert(
         copies = [_copy_rate(source, work / "copy", total) for _ in range(2)]
         disk = max(copies, key=lambda copy: copy["copy_MB_per_second"])
         progress("from-hf")
-        inward = _command("from-hf", source, native)
+        inward = _command("from-hf", source, base, *size)
         progress("to-hf")
-        outward = _command("to-hf", native, again, "--max-shard-size", str(max_shard_bytes))
+        outward = _command("to-hf", base, again, *size)
         whole = _weights(again)
         shutil.rmtree(again)
         progress("to-hf, to be killed")
         shards = len(list(source.glob("*.safetensors")))
-        resumed = _killed_and_resumed(native, again, str(max_shard_bytes), shards, progress)
+        resumed = _killed_and_resumed(base, again, str(max_shard_bytes), shards, progress)
         same = _weights(source) == whole == _weights(again)
         if not same:
             raise WorkError("the conversion and back wrote other bytes", where=str(again))

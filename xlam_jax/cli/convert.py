@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     help="Convert models from and to Hugging Face folders.",
-    epilog="Example: xlam convert from-hf runs/demo/model runs/native",
+    epilog="Example: xlam convert to-hf runs/demo/run runs/released --dtype bfloat16",
     no_args_is_help=True,
 )
 
@@ -49,7 +49,7 @@ _Source = Annotated[
     Path,
     typer.Argument(
         metavar="SRC",
-        help="A Hugging Face or native folder, a training run or one of its checkpoints (adapters are "
+        help="A Hugging Face folder, a training run or one of its checkpoints (adapters are "
         "merged), or a .gguf file.",
     ),
 ]
@@ -61,33 +61,45 @@ _ShardSize = Annotated[str, typer.Option(metavar="SIZE", help="Of one file: 5GB,
 _DtypeOption = Annotated[Dtype | None, typer.Option(help="Of the weights; as stored in SRC if not given.")]
 
 
-@app.command("from-hf", epilog="Example: xlam convert from-hf runs/demo/model runs/native")
+@app.command("from-hf", epilog="Example: xlam convert from-hf runs/demo/model runs/base")
 def from_hf(
     src: Annotated[
         Path, typer.Argument(metavar="SRC", help="A Hugging Face folder, or a Llama-type .gguf file.")
     ],
-    dst: Annotated[Path, typer.Argument(metavar="DST", help="The native folder to write.")],
+    dst: Annotated[Path, typer.Argument(metavar="DST", help="The folder to write, to train from.")],
     dtype: _DtypeOption = None,
+    max_shard_size: _ShardSize = "5GB",
     overwrite: _Overwrite = False,
     resume: _Resume = False,
     json_file: JsonOption = None,
 ) -> None:
-    """Read a Hugging Face folder or a GGUF file into a native folder (Orbax, any mesh)."""
-    from xlam_jax.weights.native import inspect
-    from xlam_jax.weights.provenance import provenance
-    from xlam_jax.weights.stream import open_model, to_native
+    """Take a model in: every key and tensor checked, one layout, checksums, what is known of its origin kept.
 
+    Training reads Hugging Face folders as they are; this checks one once, before a hundred hosts read it.
+    """
+    from xlam_jax.weights import stream
+    from xlam_jax.weights.carried import PROVENANCE
+    from xlam_jax.weights.hf_out import HfOptions
+    from xlam_jax.weights.provenance import provenance
+    from xlam_jax.weights.safetensors_io import write_json as write_object
+    from xlam_jax.weights.source import inspect
+
+    max_shard_bytes = parse_size(max_shard_size)
     if src.suffix != ".gguf" and inspect(src).kind != "hf":
-        raise InputError("this folder is native already", where=str(src), hint="xlam convert to-hf")
+        raise InputError("this is no Hugging Face folder", where=str(src), hint="xlam convert to-hf reads it")
     _check_dst(src, dst, overwrite)
     facts = provenance(src)
-    with open_model(src) as model, _bar("converting", model.nbytes) as advance:
-        name = dtype.value if dtype else None
-        report = to_native(model, dst, dtype=name, resume=resume, facts=facts, progress=advance)
+    options = HfOptions(
+        dtype=dtype.value if dtype else None,
+        max_shard_bytes=max_shard_bytes,
+        finish=lambda folder: write_object(folder / PROVENANCE, facts),
+    )
+    with stream.open_model(src) as model, _bar("converting", model.nbytes) as advance:
+        report = stream.to_hf(model, dst, options, resume=resume, progress=advance)
     _finish(report, src, dst, json_file)
 
 
-@app.command("to-hf", epilog="Example: xlam convert to-hf runs/native runs/released --dtype bfloat16")
+@app.command("to-hf", epilog="Example: xlam convert to-hf runs/base runs/released --dtype bfloat16")
 def to_hf(
     src: _Source,
     dst: Annotated[Path, typer.Argument(metavar="DST", help="The Hugging Face folder to write.")],
@@ -264,7 +276,7 @@ def _finish(
 
 def _unread(src: Path) -> list[str]:
     from xlam_jax.weights.hf_in import unread_keys
-    from xlam_jax.weights.native import inspect
+    from xlam_jax.weights.source import inspect
 
     return [] if src.suffix == ".gguf" else unread_keys(inspect(src).folder)
 

@@ -47,7 +47,7 @@ def card_facts(src: Path, license: str = "", base_model: str = "", name: str = "
 def documents(src: Path, dst: Path) -> dict[str, Any]:
     """What was carried from the folder `src` (of a run: its base model's) to `dst`, and what was not."""
     from xlam_jax.weights.carried import carried, left_behind
-    from xlam_jax.weights.native import inspect
+    from xlam_jax.weights.source import inspect
 
     folder = inspect(src).folders[-1] if src.is_dir() else None
     return {"carried": carried(dst), "left_behind": left_behind(folder, dst) if folder else []}

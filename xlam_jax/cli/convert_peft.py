@@ -40,8 +40,8 @@ def to_peft(
     from xlam_jax.weights.checksums import write_checksums
     from xlam_jax.weights.folders import check_free
     from xlam_jax.weights.hf_in import read_config
-    from xlam_jax.weights.native import inspect
     from xlam_jax.weights.peft import save_peft
+    from xlam_jax.weights.source import inspect
 
     source = inspect(run)
     found = adapter_run(source.params) if source.params else None
@@ -67,19 +67,20 @@ def to_peft(
 
 def from_peft(
     src: Annotated[Path, typer.Argument(metavar="SRC", help="A PEFT folder.")],
-    dst: Annotated[Path, typer.Argument(metavar="DST", help="The native folder to write.")],
+    dst: Annotated[Path, typer.Argument(metavar="DST", help="The Hugging Face folder to write.")],
     base: Annotated[
         Path | None, typer.Option("--base", metavar="DIR", help="The base model; else the one SRC names.")
     ] = None,
     overwrite: _Overwrite = False,
     json_file: JsonOption = None,
 ) -> None:
-    """Merge a PEFT adapter into its base model and write a native folder."""
+    """Merge a PEFT adapter into its base model and write a Hugging Face folder, to train or convert from."""
     need_dir(src, "PEFT folder")
     from xlam_jax.models.lora import attach, merge
     from xlam_jax.weights.folders import check_free
-    from xlam_jax.weights.native import inspect, load_model, save_native
+    from xlam_jax.weights.hf_out import save_hf
     from xlam_jax.weights.peft import load_peft, read_peft_config
+    from xlam_jax.weights.source import inspect, load_model
 
     named = str(read_peft_config(src).get("base_model_name_or_path") or "")
     model = base or Path(named)
@@ -95,7 +96,9 @@ def from_peft(
     cfg, params = load_model(model)
     merged = merge(attach(params, load_peft(src, cfg)))
     source = inspect(model)
-    report = save_native(merged, cfg, dst, tokenizer=source.tokenizer, codec=source.codec)
+    report = save_hf(
+        merged, cfg, dst, tokenizer=source.tokenizer, codec=source.codec, dtype=None, carry=source.folders
+    )
     write_json(json_file, {"source": str(src), "base": str(model), **report.to_json(), "folder": str(dst)})
     _say(dst, f"{report.parameters / 1e6:.1f} M parameters, {report.dtype}, the adapter merged")
 

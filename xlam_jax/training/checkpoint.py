@@ -28,11 +28,12 @@ from xlam_jax.errors import FinalError, InputError, NoRoomError, WorkError
 from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.lora import has_adapters
 from xlam_jax.models.spec import path_name, shardings
-from xlam_jax.training import intact, partition
+from xlam_jax.training import partition
 from xlam_jax.training.kept import BEST, FOLDER, UNREADABLE, best_of, complete_steps, no_room
 from xlam_jax.training.run_folder import note, write
 from xlam_jax.training.shared import all_agree
 from xlam_jax.training.step import TrainState
+from xlam_jax.weights import intact
 from xlam_jax.weights.folders import check_space, room_on_disk
 
 DELETED = "deleted"

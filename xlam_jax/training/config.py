@@ -141,7 +141,7 @@ class TrainConfig(Config):
 
     Attributes:
       objective: what is minimised; supervised fine-tuning when left out.
-      model: folder of the base model (Hugging Face or native).
+      model: folder of the base model (Hugging Face), or a training run.
       out: the run folder.
       steps: total steps; "auto" fits them into `max_minutes` and `max_epochs`, whichever is shorter.
       max_minutes: wall time of the training command, start-up and compilation included, for steps "auto".

@@ -1,12 +1,12 @@
-"""Models in and out: Hugging Face folders, GGUF files, native folders, and the proof that they agree."""
+"""Models in and out: Hugging Face folders, GGUF files, training checkpoints, and the proof that they agree."""
 
 from xlam_jax.weights.base_model import find_smollm2
 from xlam_jax.weights.checksums import check_files
 from xlam_jax.weights.gguf import load_gguf
 from xlam_jax.weights.hf_in import load_hf, read_config
 from xlam_jax.weights.hf_out import HfOptions, SaveReport, read_xlam_json, save_hf, weights_digest
-from xlam_jax.weights.native import Source, inspect, load_model, load_native, load_params_item, save_native
-from xlam_jax.weights.stream import convert_gguf, open_model, to_hf, to_native
+from xlam_jax.weights.source import Source, inspect, load_model, load_params_item
+from xlam_jax.weights.stream import convert_gguf, open_model, to_hf
 from xlam_jax.weights.verify import Agreement, Verified, verify_export, verify_hf
 
 __all__ = [
@@ -22,15 +22,12 @@ __all__ = [
     "load_gguf",
     "load_hf",
     "load_model",
-    "load_native",
     "load_params_item",
     "open_model",
     "read_config",
     "read_xlam_json",
     "save_hf",
-    "save_native",
     "to_hf",
-    "to_native",
     "verify_export",
     "verify_hf",
     "weights_digest",

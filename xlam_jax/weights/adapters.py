@@ -83,7 +83,7 @@ def read_adapted(
     Raises:
       InputError: no base model there, or another one.
     """
-    from xlam_jax.weights.native import load_model
+    from xlam_jax.weights.source import load_model
 
     model = Path(base) if base else run.model
     if not model.is_dir():

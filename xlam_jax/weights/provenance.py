@@ -21,9 +21,9 @@ from xlam_jax.weights.carried import BASE_README, PROVENANCE, README
 from xlam_jax.weights.gguf import read_fields
 from xlam_jax.weights.hf_out import read_xlam_json
 from xlam_jax.weights.licences import Licence, Part, effective, licence, licence_of_text
-from xlam_jax.weights.native import Source, inspect, run_config
 from xlam_jax.weights.peft import CONFIG as ADAPTER_CONFIG
 from xlam_jax.weights.safetensors_io import read_object
+from xlam_jax.weights.source import Source, inspect, run_config
 
 BASE_PROVENANCE = "base_provenance.json"
 """In a training run: what `base_facts` said of its base model when it was trained."""

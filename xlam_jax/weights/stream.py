@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,36 +13,27 @@ import numpy as np
 
 from xlam_jax.errors import InputError, WorkError
 from xlam_jax.models.config import ModelConfig
-from xlam_jax.models.spec import count_params, hf_entries
+from xlam_jax.models.spec import hf_entries
 from xlam_jax.weights.adapters import adapter_run
-from xlam_jax.weights.carried import PROVENANCE, carry
-from xlam_jax.weights.checksums import CHECKSUMS, Journal, Origin, WeightsDigest, check_files
-from xlam_jax.weights.folders import PeakMemory, check_space, whole_folder
-from xlam_jax.weights.generation import read_generation
+from xlam_jax.weights.checksums import CHECKSUMS, Origin, WeightsDigest, check_files
 from xlam_jax.weights.gguf import open_gguf, save_gguf_tokenizer
 from xlam_jax.weights.hf_in import open_tensors, read_config
 from xlam_jax.weights.hf_out import (
-    DTYPES,
     XLAM_JSON,
     HfOptions,
     SaveReport,
     read_xlam_json,
-    write_configs,
     write_hf,
-    xlam_json,
 )
-from xlam_jax.weights.native import inspect, load_model
-from xlam_jax.weights.orbax_item import ItemTensors, write_item
-from xlam_jax.weights.safetensors_io import write_json
+from xlam_jax.weights.orbax_tensors import ItemTensors
+from xlam_jax.weights.source import check_intact, inspect, load_model
 from xlam_jax.weights.tensors import (
     ParamsTensors,
     Tensors,
     check_tensors,
     contiguous,
     kept_dtype,
-    leaf_dtypes,
 )
-from xlam_jax.weights.tokenizer_files import check_vocabulary, copy_tokenizer
 
 Progress = Callable[[str, int], None]
 
@@ -76,7 +66,7 @@ class OpenModel:
 
 @contextmanager
 def open_model(src: str | Path) -> Iterator[OpenModel]:
-    """Opens a Hugging Face folder, a native folder, a training run or one of its checkpoints, or a GGUF file.
+    """Opens a Hugging Face folder, a training run or one of its checkpoints, or a GGUF file.
 
     Raises:
       InputError: no model there, unreadable files, tensors that are not the config's.
@@ -94,6 +84,7 @@ def open_model(src: str | Path) -> Iterator[OpenModel]:
         if adapter_run(source.params):  # merged in float32, which takes the whole model in memory
             tensors: Tensors = ParamsTensors(load_model(src)[1], cfg)
         else:
+            check_intact(source)
             tensors = ItemTensors(source.params, cfg)
         origin, stamp = _origin(src) if source.kind == "native" else None, _stamp(source.params)
         yield OpenModel(cfg, tensors, source.tokenizer, source.codec, stamp, source.folders, origin)
@@ -156,53 +147,6 @@ def to_hf(
     return write_hf(
         read, stored, model.cfg, dst, options, job=job, origin=origin, resume=resume, progress=progress
     )
-
-
-def to_native(
-    model: OpenModel,
-    dst: str | Path,
-    *,
-    dtype: str | None = None,
-    resume: bool = False,
-    facts: Mapping[str, Any] | None = None,
-    progress: Progress = lambda name, nbytes: None,
-) -> SaveReport:
-    """Writes a native folder as `save_native` does, of chunks that can be read one by one.
-
-    Args:
-      dtype: "float32", "bfloat16", "float16", or None for what the source has, leaf by leaf.
-      resume: as in `to_hf`.
-      facts: of `provenance`, for provenance.json.
-
-    Raises:
-      InputError: full disk, a tokenizer that does not fit, a folder left by another conversion.
-    """
-    memory, start = PeakMemory().start(), time.perf_counter()
-    cfg = model.cfg
-    dtypes = leaf_dtypes(model.tensors, cfg, None if dtype is None else DTYPES[dtype])
-    label = dtype or str(dtypes["embed"])
-    with whole_folder(dst, resume=resume) as folder:
-        journal = Journal(folder, {"kind": "from-hf", "dtype": label, **model.stamp}, origin=model.origin)
-        if model.tokenizer is not None:
-            copy_tokenizer(model.tokenizer, folder)
-            check_vocabulary(folder, cfg.vocab_size)
-        check_space(folder, _bytes_left(folder, cfg, dtypes))
-        files = write_item(folder, model.tensors, cfg, dtypes, journal, progress)
-        write_configs(folder, cfg, label, next(filter(None, map(read_generation, model.folders)), {}))
-        carry(model.folders, folder)
-        digest = journal.digest.hexdigest()
-        write_json(folder / XLAM_JSON, xlam_json(model.codec, digest))
-        if facts is not None:
-            write_json(folder / PROVENANCE, facts)
-        journal.seal()
-    seconds = time.perf_counter() - start
-    return SaveReport(str(dst), label, count_params(cfg), files, digest, seconds, memory.bytes())
-
-
-def _bytes_left(folder: Path, cfg: ModelConfig, dtypes: Mapping[str, np.dtype]) -> int:
-    entries = hf_entries(cfg).values()
-    total = sum(int(np.prod(e.shape)) * dtypes[e.path].itemsize for e in entries)
-    return total - sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
 
 
 def convert_gguf(path: str | Path, dst: str | Path, *, dtype: str = "float32") -> SaveReport:

@@ -103,7 +103,7 @@ class UpcycledTensors:
 
 @contextmanager
 def open_upcycled(src: str | Path, how: Upcycling) -> Iterator[OpenModel]:
-    """`open_model` of a dense source, seen as a mixture; `to_hf` and `to_native` write it.
+    """`open_model` of a dense source, seen as a mixture; `to_hf` writes it.
 
     Raises:
       InputError: as `open_model` and `upcycled_config`.

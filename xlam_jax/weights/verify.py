@@ -23,8 +23,8 @@ from xlam_jax.models.decoder import forward, logits
 from xlam_jax.models.params import Params
 from xlam_jax.weights.gguf import load_gguf
 from xlam_jax.weights.hf_out import DTYPES
-from xlam_jax.weights.native import inspect, load_model
 from xlam_jax.weights.orbax_arrays import first_line
+from xlam_jax.weights.source import inspect, load_model
 from xlam_jax.weights.tokenizer_files import has_tokenizer
 
 PROMPTS = (
@@ -100,7 +100,7 @@ def verify_hf(
 def verify_export(src: str | Path, dst: str | Path, *, tolerance: float = 1e-4) -> Verified:
     """Compares three: transformers on `src`, our forward pass of `src`, transformers on `dst`.
 
-    Of a native folder or a run transformers reads config.json, and the tensors from `dst`.
+    Of a run transformers reads config.json, and the tensors from `dst`.
 
     Args:
       src: as `load_model` takes it, or a GGUF file; rounded to the dtype of `dst` before it is compared.

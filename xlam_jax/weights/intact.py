@@ -32,11 +32,12 @@ def seal(folder: Path) -> None:
     (folder / CHECKSUMS).write_text(text, encoding="utf-8")
 
 
-def damage(folder: Path, part: int = 0, parts: int = 1) -> str | None:
+def damage(folder: Path, part: int = 0, parts: int = 1, under: str = "") -> str | None:
     """What of a checkpoint is not as it was written; "" when all of it is, None when it was never sealed.
 
     Args:
       part: of `parts`; this process looks at every `parts`-th file.
+      under: only files whose path in `folder` begins so.
 
     Raises:
       OSError: the files could not be read, which says nothing about them.
@@ -48,7 +49,7 @@ def damage(folder: Path, part: int = 0, parts: int = 1) -> str | None:
         files = dict(json.loads(path.read_text(encoding="utf-8"))["files"])
     except (ValueError, KeyError, TypeError):
         return f"{CHECKSUMS} is not readable"
-    mine = sorted(files)[part::parts]
+    mine = [name for name in sorted(files) if name.startswith(under)][part::parts]
     missing = [name for name in mine if not (folder / name).is_file()]
     if missing:
         return f"{missing[0]} is missing"

@@ -1,21 +1,19 @@
-"""Native folders: Orbax parameters (sharded, any mesh) beside config.json, xlam.json and the tokenizer.
+"""What a model folder is, and its parameters on the devices.
 
-Parameters are stored as a flat mapping from dotted path ("layers.attn.q") to the stacked array, as in the `params`
-item of a training run's checkpoints, so one reader serves both.
+Weights at rest are Hugging Face folders. A training run is a model too: its newest checkpoint, an Orbax item that maps
+dotted paths ("layers.attn.q") to stacked arrays, beside config.json and the tokenizer.
 """
 
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 import yaml
 from jax.sharding import Mesh, SingleDeviceSharding
 
@@ -26,23 +24,18 @@ from xlam_jax.models.params import Params
 from xlam_jax.models.spec import leaves, path_name, shardings, spec
 from xlam_jax.parallel.rules import ShardingRules
 from xlam_jax.weights.adapters import adapter_run, read_adapted
-from xlam_jax.weights.folders import PeakMemory, check_space, whole_folder
 from xlam_jax.weights.hf_in import load_hf, read_config
 from xlam_jax.weights.hf_out import (
-    XLAM_JSON,
-    SaveReport,
     check_params,
     named_arrays,
     read_xlam_json,
-    weights_digest,
-    write_configs,
-    xlam_json,
 )
-from xlam_jax.weights.orbax_arrays import checkpointer, read_item
-from xlam_jax.weights.orbax_item import PARAMS, is_apart, load_item
-from xlam_jax.weights.safetensors_io import INDEX, SINGLE, write_json
+from xlam_jax.weights.intact import damage
+from xlam_jax.weights.orbax_arrays import read_item
+from xlam_jax.weights.orbax_tensors import PARAMS
+from xlam_jax.weights.safetensors_io import INDEX, SINGLE
 from xlam_jax.weights.tensors import kept_dtype
-from xlam_jax.weights.tokenizer_files import copy_tokenizer, has_tokenizer
+from xlam_jax.weights.tokenizer_files import has_tokenizer
 
 CHECKPOINTS = "checkpoints"
 
@@ -52,7 +45,8 @@ class Source:
     """What a model folder turned out to be.
 
     Attributes:
-      kind: "hf", "native" or "run" (a training run; its newest checkpoint).
+      kind: "hf", "run" (a training run; its newest checkpoint), or "native" (an Orbax item `params` beside
+        config.json, which earlier versions wrote).
       folder: holds config.json and the tokenizer.
       params: folder of the Orbax item; None for "hf".
       codec: names that `format.get_codec` takes, where the folder knows them.
@@ -142,7 +136,7 @@ def load_model(
     rules: ShardingRules | None = None,
     progress: Callable[[str, int], None] = lambda name, nbytes: None,
 ) -> tuple[ModelConfig, Params]:
-    """Config and placed, stacked parameters of a Hugging Face folder, a native folder or a training run.
+    """Config and placed, stacked parameters of a Hugging Face folder or a training run.
 
     Of a run that trained adapters: its base model with the adapters merged.
 
@@ -151,6 +145,7 @@ def load_model(
     source = inspect(folder)
     if source.params is None:
         return load_hf(folder, dtype=dtype, mesh=mesh, rules=rules, progress=progress)
+    check_intact(source)
     cfg = read_config(source.folder)
     if run := adapter_run(source.params):
         merged = merge(read_adapted(run, cfg, mesh))
@@ -158,19 +153,14 @@ def load_model(
     return cfg, load_params_item(source.params, cfg, dtype=dtype, mesh=mesh, rules=rules)
 
 
-def load_native(
-    folder: str | Path, *, dtype: Any = None, mesh: Mesh | None = None, rules: ShardingRules | None = None
-) -> tuple[ModelConfig, Params]:
-    """Reads a folder of `save_native`.
-
-    Raises:
-      InputError: no native folder, damaged files, parameters of another model than config.json says.
-    """
-    source = inspect(folder)
-    if source.kind != "native":
-        raise InputError("this is no native folder (params/ is missing)", where=str(folder))
-    cfg = read_config(folder)
-    return cfg, load_params_item(Path(folder) / PARAMS, cfg, dtype=dtype, mesh=mesh, rules=rules)
+def check_intact(source: Source) -> None:
+    """Raises InputError when the parameters of a run's checkpoint are not what training wrote; reads them once."""
+    if source.kind == "run" and source.params and (found := damage(source.params.parent, under=f"{PARAMS}/")):
+        raise InputError(
+            f"the checkpoint is damaged: {found}",
+            where=str(source.params.parent),
+            hint="take another one: RUN/checkpoints/STEP",
+        )
 
 
 def load_params_item(
@@ -183,9 +173,8 @@ def load_params_item(
 ) -> Params:
     """Reads the Orbax item at `path` (`RUN/checkpoints/STEP/params`, say) straight to its devices.
 
-    Of an item that `write_item` wrote, each process reads the chunks of its own shards, one tensor at a time.
-    Of others (training checkpoints) the host holds two or three times the largest stacked array beside those
-    on the devices: the copies of tensorstore and Orbax.
+    The host holds two or three times the largest stacked array beside those on the devices: the copies of
+    tensorstore and Orbax.
 
     Args:
       dtype: of the parameters; None keeps the stored one.
@@ -195,8 +184,6 @@ def load_params_item(
       InputError: not an Orbax item, damaged, or not the parameters of `cfg`.
     """
     path = Path(path).absolute()
-    if is_apart(path):
-        return load_item(path, cfg, dtype=dtype, mesh=mesh, rules=rules)
     places, specs = _places(cfg, mesh, rules), leaves(cfg)
     wanted = None if dtype is None else np.dtype(dtype)
     found = read_item(
@@ -206,49 +193,6 @@ def load_params_item(
         dtype_of=lambda name, stored: kept_dtype(specs[name], stored, wanted),
     )
     return jax.tree_util.tree_map_with_path(lambda p, _: found[path_name(p)], spec(cfg))
-
-
-def save_native(
-    params: Params,
-    cfg: ModelConfig,
-    dst: str | Path,
-    *,
-    tokenizer: str | Path | None = None,
-    codec: Mapping[str, Any] | None = None,
-    chat_template: str | None = None,
-) -> SaveReport:
-    """Writes a native folder; it appears whole or not at all.
-
-    Args:
-      tokenizer: folder to copy the tokenizer files from.
-      codec: names that `format.get_codec` takes, kept in xlam.json.
-      chat_template: Jinja text that replaces the one of `tokenizer`.
-
-    Raises:
-      InputError: full disk, parameters that are not of `cfg`, a missing tokenizer.
-    """
-    jax.block_until_ready(params)  # arrays still being computed would count as memory of the export
-    memory, start = PeakMemory().start(), time.perf_counter()
-    arrays = named_arrays(params)
-    check_params(arrays, cfg, where="params")
-    check_space(Path(dst), sum(a.nbytes for a in arrays.values()))
-    with whole_folder(dst) as folder:
-        if tokenizer is not None:
-            copy_tokenizer(tokenizer, folder, chat_template=chat_template)
-        with checkpointer(max(a.nbytes for a in arrays.values())) as writer:
-            args = ocp.args.PyTreeSave(arrays)  # type: ignore[call-arg]
-            writer.save((folder / PARAMS).absolute(), args=args)
-        dtype = str(arrays["embed"].dtype)
-        write_configs(folder, cfg, dtype)
-        digest = weights_digest(params, cfg)
-        write_json(folder / XLAM_JSON, xlam_json(codec, digest))
-        files = {
-            str(p.relative_to(folder)): p.stat().st_size
-            for p in sorted((folder / PARAMS).rglob("*"))
-            if p.is_file()
-        }
-    parameters = sum(int(np.prod(a.shape)) for a in arrays.values())
-    return SaveReport(str(dst), dtype, parameters, files, digest, time.perf_counter() - start, memory.bytes())
 
 
 def _places(cfg: ModelConfig, mesh: Mesh | None, rules: ShardingRules | None) -> dict[str, Any]:
