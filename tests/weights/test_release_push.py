@@ -111,7 +111,7 @@ def test_a_dry_run_sends_nothing_and_yes_sends_what_was_shown(released, hub, tmp
 def test_what_must_not_go_is_refused(released, hub, tmp_path):
     run("from-hf", released, tmp_path / "taken")
     for folder, repo, word in (
-        (tmp_path / "taken", "me/caller", "no released folder"),
+        (tmp_path / "taken", "me/caller", "no model card"),
         (released, "caller", "owner"),
         (released, "me/a/b", "me/a/b"),
     ):
