@@ -175,11 +175,12 @@ def _tpu_vm(folder: Path, arguments: Sequence[str], nodes: int | None, name: str
     return Launch((str(script), *arguments), {}, script.read_text("utf-8"), str(script))
 
 
-def check_rows(rows: int, accumulation: int, nodes: int) -> None:
-    """Raises InputError when a step's rows do not split over the hosts."""
-    if rows % (accumulation * nodes):
+def check_rows(rows: int, accumulation: int, nodes: int, devices: int = 1) -> None:
+    """Raises InputError when a step's rows do not split over the hosts and the devices of each."""
+    if rows % (parts := accumulation * nodes * devices):
+        each = f" of {devices} devices" if devices > 1 else ""
         raise InputError(
-            f"{rows} rows a step do not split over {nodes} nodes and {accumulation} micro-batches",
+            f"{rows} rows a step do not split over {nodes} nodes{each} and {accumulation} micro-batches",
             where="batch.rows",
-            hint=f"a multiple of {accumulation * nodes}",
+            hint=f"a multiple of {parts}",
         )

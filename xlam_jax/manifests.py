@@ -12,6 +12,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import posixpath
 import re
 import subprocess
 from collections.abc import Sequence
@@ -23,7 +24,9 @@ import yaml
 from xlam_jax.errors import InputError, WorkError
 
 NETWORKS = ("infiniband", "gke", "gke-rdma", "efa", "oke")
+WORKSPACE = "/workspace"  # where the volume claim is mounted and pods start
 LONGEST_NAME = 40  # pods add "-train-0-0-" and five letters, and Kubernetes allows 63
+_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
 _COORDINATOR_PORT = 61500
 _CONTENT = "xlam-jax/content"
 _WHOLE_MACHINE = 8  # GPUs of every machine that an overlay is for
@@ -67,6 +70,7 @@ class Manifest:
       namespace: "" for kubectl's own.
       nodes: hosts, a process each.
       content: digest of the documents, which the workload carries too.
+      devices: GPUs or TPU chips of a host.
     """
 
     text: str
@@ -75,6 +79,7 @@ class Manifest:
     namespace: str
     nodes: int
     content: str
+    devices: int = 1
 
     def kubectl(self, *words: str) -> tuple[str, ...]:
         """The words of a kubectl command in the workload's namespace."""
@@ -125,8 +130,8 @@ def _has_ended(workload: dict[str, Any]) -> bool:
 
 
 def name_for(base: str, out: str) -> str:
-    """The workload's name: what is readable of the config's, and a digest of `out`."""
-    digest = _digest(out)
+    """The workload's name: what is readable of the config's, and a digest of the folder that `out` leads to."""
+    digest = _digest(posixpath.normpath(posixpath.join(WORKSPACE, out)))
     return f"{base[: LONGEST_NAME - len(digest) - 1].strip('-')}-{digest}"
 
 
@@ -144,6 +149,15 @@ def fill(
     Raises:
       InputError: an option that does not fit the manifest.
     """
+    for option, values in (
+        ("--namespace", [options.namespace]), ("--queue", [options.queue]),
+        ("--claim", [options.claim]), ("--secret", options.secrets),
+    ):  # fmt: skip
+        if odd := [value for value in values if value and not _NAME.fullmatch(value)]:
+            raise InputError(
+                f"Kubernetes has no names like {odd[0]!r}", where=option,
+                hint="small letters a-z, digits, - and ., a letter or digit at both ends",
+            )  # fmt: skip
     documents = list(yaml.safe_load_all(file.read_text("utf-8")))
     workload = documents[-1]
     spec, first = workload["spec"], f"{name}-0.{name}"
@@ -161,7 +175,7 @@ def fill(
     spec["parallelism"] = spec["completions"] = hosts
     _choose(pod, container, options)
     # Kubernetes replaces $(NAME) in arguments; $$ stands for $.
-    container["args"] = [word.replace("$(", "$$(") for word in overrides]
+    container["args"] = [word.replace("$", "$$") for word in overrides]
     values = {"XLAM_COORDINATOR": f"{first}:{_COORDINATOR_PORT}", "XLAM_NUM_PROCESSES": str(hosts)}
     for variable in container["env"]:
         if variable["name"] in values:
@@ -182,7 +196,9 @@ def fill(
         workload["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] = options.queue
     content = _digest(_dump(documents))
     workload["metadata"]["annotations"] = {_CONTENT: content}
-    return Manifest(_dump(documents), workload["kind"], name, options.namespace, hosts, content)
+    limits = container["resources"]["limits"]
+    devices = int(limits.get("nvidia.com/gpu") or limits.get("google.com/tpu") or 1)
+    return Manifest(_dump(documents), workload["kind"], name, options.namespace, hosts, content, devices)
 
 
 def _digest(text: str) -> str:

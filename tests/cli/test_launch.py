@@ -69,6 +69,10 @@ def test_a_manifest_can_be_piped_into_a_file(here, xlam, capfd, monkeypatch):
         (("slurm", "configs/none.yaml"), "config file not found"),
         (("slurm", CONFIG, "batch.rows=6", "--nodes", 4), "6 rows a step do not split over 4 nodes"),
         (("slurm", CONFIG, "batch.rows=7"), "7 rows a step do not split over 2 nodes"),
+        (
+            ("k8s", CONFIG, "batch.rows=16", "--nodes", 4),
+            "16 rows a step do not split over 4 nodes of 8 devices",
+        ),
         (("slurm", CONFIG, *WIDE, "--kind", "jobset"), "slurm has no kind 'jobset'"),
         (("k8s", CONFIG, *WIDE, "--name", "My_job"), "'My_job' is no name for a job"),
         (("local", CONFIG, "--image", "x"), "local (processes) runs no container"),

@@ -27,7 +27,7 @@ def launch(
 
 @pytest.mark.parametrize("kind", ["jobset", "job"])
 def test_filling_in_changes_every_place(kind):
-    plan = launch("out=$(HOME)/x", "seed=3", nodes=5, kind=kind, name="mine", image="r/x:1")
+    plan = launch("out=$(HOME)/x$$y$", "seed=3", nodes=5, kind=kind, name="mine", image="r/x:1")
     found, job, pod = pod_of(plan.text)
     config = found.pop("ConfigMap")
     assert {d["metadata"]["name"] for d in found.values()} == {"mine"}
@@ -38,7 +38,7 @@ def test_filling_in_changes_every_place(kind):
     assert (env["XLAM_COORDINATOR"], env["XLAM_NUM_PROCESSES"]) == (f"{first}:61500", "5")
     assert job["completions"] == job["parallelism"] == 5 and container["image"] == "r/x:1"
     assert container["command"] == ["xlam", "train", "/etc/xlam/config.yaml"]
-    assert container["args"] == ["out=$$(HOME)/x", "seed=3"]  # nothing that Kubernetes would replace
+    assert container["args"] == ["out=$$(HOME)/x$$$$y$$", "seed=3"]  # nothing that Kubernetes would replace
     (volume,) = [v for v in pod["volumes"] if v["name"] == "config"]
     assert volume["configMap"] == {"name": config["metadata"]["name"]}
     if kind == "job":
@@ -222,3 +222,18 @@ def test_the_same_command_again(cluster, kind, condition):
     assert asked()[4:] == ["get", "delete", "apply"]
     # Another `out` is another run.
     assert launch(kind=kind, out="runs/b").manifest.name != plan.manifest.name
+
+
+def test_one_folder_has_one_workload_however_it_is_spelt():
+    names = {
+        launch(out=out).manifest.name for out in ("runs/a", "runs/a/", "./runs/a", "/workspace/runs/b/../a")
+    }
+    assert len(names) == 1 and launch(out="runs/b").manifest.name not in names
+
+
+@pytest.mark.parametrize("option", ["namespace", "queue", "claim", "secrets"])
+def test_names_that_kubernetes_refuses_are_refused_before(option):
+    for name in ("Bad", "ö", "a b", "a/b", "-a", "a" * 64):
+        value = (name,) if option == "secrets" else name
+        with pytest.raises(InputError, match="Kubernetes has no names like"):
+            launch(**{option: value})

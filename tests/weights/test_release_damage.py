@@ -14,11 +14,11 @@ from tests import tiny
 from tests.cases import case
 from xlam_jax.cli.main import main
 from xlam_jax.errors import WorkError
+from xlam_jax.files import check_free, whole_folder
 from xlam_jax.lease import Lease, lease_of
 from xlam_jax.models.config import RopeScaling
 from xlam_jax.models.named import named_config
 from xlam_jax.weights import intact, save_hf
-from xlam_jax.weights.folders import check_free, whole_folder
 from xlam_jax.weights.safetensors_io import INDEX, SINGLE
 from xlam_jax.weights.tensors import check_finite
 

@@ -16,7 +16,7 @@ from xlam_jax.models.spec import init
 from run_folders import write_run
 from pathlib import Path
 from xlam_jax.weights import HfOptions, load_model, open_model, save_hf, to_hf
-from xlam_jax.weights.folders import PeakMemory
+from xlam_jax.weights.memory import PeakMemory
 
 stage, folder = sys.argv[1:]
 cfg = ModelConfig("llama", vocab_size=8192, hidden_size=1024, intermediate_size=2816, num_layers=7,

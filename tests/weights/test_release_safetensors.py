@@ -131,7 +131,7 @@ import resource, sys
 import numpy as np
 from xlam_jax.errors import InputError
 from xlam_jax.weights.safetensors_io import TensorInfo, write_folder
-from xlam_jax.weights.folders import whole_folder
+from xlam_jax.files import whole_folder
 resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
 array = np.ones(100_000, np.float32)
 infos = [TensorInfo(f"t{i}", array.shape, array.dtype) for i in range(5)]

@@ -19,10 +19,10 @@ import ml_dtypes
 import numpy as np
 
 from xlam_jax.errors import InputError, WorkError
+from xlam_jax.files import JOURNAL
 from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.spec import count_params, hf_entries
 from xlam_jax.weights.checksums import CHECKSUMS
-from xlam_jax.weights.folders import JOURNAL
 from xlam_jax.weights.hf_out import HfOptions, write_hf
 from xlam_jax.weights.safetensors_io import to_disk
 

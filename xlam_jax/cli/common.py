@@ -41,8 +41,11 @@ def write_json(path: Path | None, result: Any) -> None:
     """Writes `result` to `path` when one was asked for."""
     if path is None:
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    from xlam_jax.files import room_on_disk
+
+    with room_on_disk(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def print_table(title: str, rows: list[dict[str, Any]]) -> None:

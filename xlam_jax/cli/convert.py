@@ -77,11 +77,11 @@ def from_hf(
 
     Training reads Hugging Face folders as they are; this checks one once, before a hundred hosts read it.
     """
+    from xlam_jax.files import write_json as write_object
     from xlam_jax.weights import stream
     from xlam_jax.weights.carried import PROVENANCE
     from xlam_jax.weights.hf_out import HfOptions
     from xlam_jax.weights.provenance import provenance
-    from xlam_jax.weights.safetensors_io import write_json as write_object
     from xlam_jax.weights.source import inspect
 
     max_shard_bytes = parse_size(max_shard_size)
@@ -282,7 +282,7 @@ def _unread(src: Path) -> list[str]:
 
 
 def _check_dst(src: Path, dst: Path, overwrite: bool) -> None:
-    from xlam_jax.weights.folders import check_free
+    from xlam_jax.files import check_free
 
     check_free(dst, overwrite=overwrite)
     inside = dst.resolve() == src.resolve() or dst.resolve() in src.resolve().parents

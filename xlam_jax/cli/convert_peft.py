@@ -34,11 +34,11 @@ def to_peft(
 ) -> None:
     """Write the adapters of a run for PEFT and vLLM, without their base model."""
     need_dir(run, "training run")
+    from xlam_jax.files import check_free
     from xlam_jax.weights.adapters import adapter_run, read_adapters
     from xlam_jax.weights.card import write_card
     from xlam_jax.weights.carried import carry
     from xlam_jax.weights.checksums import write_checksums
-    from xlam_jax.weights.folders import check_free
     from xlam_jax.weights.hf_in import read_config
     from xlam_jax.weights.peft import save_peft
     from xlam_jax.weights.source import inspect
@@ -76,8 +76,8 @@ def from_peft(
 ) -> None:
     """Merge a PEFT adapter into its base model and write a Hugging Face folder, to train or convert from."""
     need_dir(src, "PEFT folder")
+    from xlam_jax.files import check_free
     from xlam_jax.models.lora import attach, merge
-    from xlam_jax.weights.folders import check_free
     from xlam_jax.weights.hf_out import save_hf
     from xlam_jax.weights.peft import load_peft, read_peft_config
     from xlam_jax.weights.source import inspect, load_model

@@ -98,7 +98,8 @@ def launch(
     )  # fmt: skip
     # Where tensor or context split, several nodes may share rows; rows made from samples always divide.
     if settings.mesh.tensor == settings.mesh.context == 1 and not settings.batch.samples:
-        launchers.check_rows(settings.batch.rows, settings.batch.accumulation, plan.nodes)
+        devices = plan.manifest.devices if plan.manifest else 1
+        launchers.check_rows(settings.batch.rows, settings.batch.accumulation, plan.nodes, devices)
     if dry_run:
         # Plain, so that it can be piped into a file.
         print(plan.text, end="" if plan.text.endswith("\n") else "\n")

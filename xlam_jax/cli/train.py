@@ -44,9 +44,14 @@ def train(
     """Fine-tune a model on packed data; stop it with SIGTERM, and the same command goes on."""
     from xlam_jax.config import load_config
     from xlam_jax.errors import Stopped
-    from xlam_jax.parallel import distributed
-    from xlam_jax.training.config import TrainConfig
-    from xlam_jax.training.loop import train as run
+    from xlam_jax.parallel.early_signals import end_at_once
+
+    with (
+        end_at_once()
+    ):  # the imports take seconds, and as the first process of a container nothing would end them
+        from xlam_jax.parallel import distributed
+        from xlam_jax.training.config import TrainConfig
+        from xlam_jax.training.loop import train as run
 
     changes = [*(overrides or ()), *([f"log.profile='{profile}'"] if profile else [])]
     settings = load_config(TrainConfig, config, changes)

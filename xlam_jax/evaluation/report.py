@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from xlam_jax.evaluation.harness import EvalReport
+from xlam_jax.files import write_text
 
 
 def table(report: EvalReport) -> list[dict[str, Any]]:
@@ -42,11 +42,5 @@ def write_report(report: EvalReport, folder: Path) -> None:
     """Writes generations.jsonl (a line per row, raw text included) and summary.json into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     lines = "".join(json.dumps(dataclasses.asdict(row), ensure_ascii=False) + "\n" for row in report.rows)
-    _write(folder / "generations.jsonl", lines)
-    _write(folder / "summary.json", json.dumps(report.summary, indent=2, ensure_ascii=False) + "\n")
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    write_text(folder / "generations.jsonl", lines)
+    write_text(folder / "summary.json", json.dumps(report.summary, indent=2, ensure_ascii=False) + "\n")

@@ -23,6 +23,7 @@ import jsonschema
 import jsonschema_rs
 
 from xlam_jax.errors import InputError
+from xlam_jax.files import whole_file
 from xlam_jax.format.values import Tool, ToolCall, check_json
 
 
@@ -220,20 +221,15 @@ def write_lines(path: str | os.PathLike[str], lines: Iterable[str]) -> int:
     """Writes lines (gzip by name) to a file that appears only when complete; returns their number."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
     count = 0
-    try:
-        with partial.open("wb") as raw:
-            # A gzip header holds a name and a time; both are left out so that bytes depend on content only.
-            packed = gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if path.suffix == ".gz" else None
-            for line in lines:
-                (packed or raw).write(f"{line}\n".encode())
-                count += 1
-            if packed:
-                packed.close()
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(path) as partial, partial.open("wb") as raw:
+        # A gzip header holds a name and a time; both are left out so that bytes depend on content only.
+        packed = gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if path.suffix == ".gz" else None
+        for line in lines:
+            (packed or raw).write(f"{line}\n".encode())
+            count += 1
+        if packed:
+            packed.close()
     return count
 
 

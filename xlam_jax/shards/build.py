@@ -22,6 +22,7 @@ import pydantic
 
 from xlam_jax.config import Config
 from xlam_jax.errors import InputError
+from xlam_jax.files import room_on_disk, sha256_of
 from xlam_jax.format.codec import Codec, get_codec
 from xlam_jax.format.presets import get_preset
 from xlam_jax.format.record import read_lines, write_lines
@@ -29,7 +30,7 @@ from xlam_jax.ledger import Ledger
 from xlam_jax.records.augment.origin import functions_of
 from xlam_jax.records.engine import Engine, LocalEngine
 from xlam_jax.shards.batch import Batch, ForkBatch, PairBatch
-from xlam_jax.shards.folder import file_hash, full_disk_is_told, write_shards
+from xlam_jax.shards.folder import write_shards
 from xlam_jax.shards.forks import fill_forks, group, length_of
 from xlam_jax.shards.mixture import Holdout, InputConfig, ValidationConfig, choose, epochs_of, held_functions
 from xlam_jax.shards.pack import Document, fill, plan
@@ -156,7 +157,7 @@ def build(
     codec = config.codec.make()
     check_tokenizer(load_tokenizer(config.tokenizer), codec, where=config.tokenizer)
 
-    with full_disk_is_told(out), ExitStack() as stack:
+    with room_on_disk(out), ExitStack() as stack:
         ledger = stack.enter_context(Ledger(out.with_name(out.name + ".ledger.jsonl")))
         spool: Spool[Any] = stack.enter_context(
             Spool(out.with_name(out.name + ".spool"), document_kind(config))
@@ -262,7 +263,7 @@ def _facts(config: BuildConfig) -> dict[str, Any]:
 
 def _input(source: InputConfig, read: int, usable: int) -> dict[str, Any]:
     files = [
-        {"path": str(path), "bytes": path.stat().st_size, "sha256": file_hash(path)} for path in source.files
+        {"path": str(path), "bytes": path.stat().st_size, "sha256": sha256_of(path)} for path in source.files
     ]
     return {"path": source.path, "records": read, "usable": usable, "files": files}
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -20,8 +18,8 @@ from typing import Any
 import numpy as np
 from safetensors import numpy as safetensors
 
-from xlam_jax.errors import InputError, NoRoomError, WorkError, is_no_room
-from xlam_jax.lease import Lease, lease_of
+from xlam_jax.errors import InputError, WorkError
+from xlam_jax.files import sha256_of, whole_folder
 from xlam_jax.shards.batch import Batch, ForkBatch, PairBatch
 from xlam_jax.shards.preference import describe_row
 
@@ -100,7 +98,7 @@ def write_shards(
             writer.close()
             counts["rows"] += n
             size = path.stat().st_size
-            shards.append({"file": name, "rows": n, "bytes": size, "sha256": file_hash(path)})
+            shards.append({"file": name, "rows": n, "bytes": size, "sha256": sha256_of(path)})
         fill = counts["tokens"] / max(1, counts["tokens"] + counts["padding"])
         manifest = {"version": VERSION, **manifest, **counts, **most, "fill_percent": round(100 * fill, 2)}
         if pairs:
@@ -143,38 +141,8 @@ def replacing(folder: Path) -> Iterator[Path]:
         raise InputError(
             "the output is there already and is no data folder", where=str(folder), hint="choose another"
         )
-    partial = folder.with_name(folder.name + ".partial")
-    with full_disk_is_told(folder), Lease(lease_of(folder), "output folder"):
-        shutil.rmtree(partial, ignore_errors=True)
-        try:
-            partial.mkdir(parents=True)
-            yield partial
-            old = folder.with_name(folder.name + ".old")
-            if folder.exists():
-                shutil.rmtree(old, ignore_errors=True)
-                os.replace(folder, old)
-            os.replace(partial, folder)
-            shutil.rmtree(old, ignore_errors=True)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-
-
-@contextmanager
-def full_disk_is_told(folder: Path) -> Iterator[None]:
-    """Turns the many shapes of "no space left" into one NoRoomError that names `folder`."""
-    try:
-        yield
-    except (OSError, RuntimeError) as e:
-        if not is_no_room(e):
-            raise
-        hint = "free some space or choose another disk; nothing was kept"
-        raise NoRoomError("the disk is full", where=str(folder), hint=hint) from e
-
-
-def file_hash(path: Path) -> str:
-    """sha256 of a file, read in pieces."""
-    with path.open("rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()
+    with whole_folder(folder, what="output folder") as partial:
+        yield partial
 
 
 _READ = (
@@ -232,6 +200,6 @@ def read_manifest(folder: str | Path, *, full: bool = False) -> dict:
                 where=str(file),
                 hint="build the data again",
             )
-        if full and file_hash(file) != shard["sha256"]:
+        if full and sha256_of(file) != shard["sha256"]:
             raise InputError("the shard was changed", where=str(file), hint="build the data again")
     return manifest

@@ -11,13 +11,13 @@ import base64
 import hashlib
 import importlib.resources
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
+from xlam_jax.files import write_text
 from xlam_jax.format.call_formats import ParseError
 from xlam_jax.format.codec import Codec, Rendered
 from xlam_jax.format.record import Record
@@ -63,9 +63,7 @@ def write_report(
     }
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(page({"about": about, "kinds": KINDS, "records": entries}), "utf-8")
-    os.replace(partial, path)
+    write_text(path, page({"about": about, "kinds": KINDS, "records": entries}))
     return dict(counts)
 
 

@@ -25,16 +25,16 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
 from xlam_jax.errors import FinalError, InputError, NoRoomError, WorkError
+from xlam_jax.files import check_space, room_on_disk, write_text
 from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.lora import has_adapters
 from xlam_jax.models.spec import path_name, shardings
 from xlam_jax.training import partition
 from xlam_jax.training.kept import BEST, FOLDER, UNREADABLE, best_of, complete_steps, no_room
-from xlam_jax.training.run_folder import note, write
+from xlam_jax.training.run_folder import note
 from xlam_jax.training.shared import all_agree
 from xlam_jax.training.step import TrainState
 from xlam_jax.weights import intact
-from xlam_jax.weights.folders import check_space, room_on_disk
 
 DELETED = "deleted"
 
@@ -127,7 +127,7 @@ class Store:
         if self._coming:
             self.best, self._coming = self._coming, None
             if jax.process_index() == 0:
-                write(self.folder.parent / BEST, json.dumps(self.best) + "\n")
+                write_text(self.folder.parent / BEST, json.dumps(self.best) + "\n")
             self._keep.special = {self.best["step"]}
             for step in sorted(self._manager.all_steps())[: -self._keep.newest]:
                 if step not in self._keep.special:

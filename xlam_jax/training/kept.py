@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from xlam_jax.errors import NoRoomError, is_no_room
-from xlam_jax.training.run_folder import EVENTS, read_lines
+from xlam_jax.errors import InputError, NoRoomError, is_no_room
+from xlam_jax.files import read_object
+from xlam_jax.training.run_folder import EVENTS, read_lines, read_own
+from xlam_jax.weights.intact import damage
 
 FOLDER = "checkpoints"
 BEST = "best.json"
@@ -53,21 +54,18 @@ def lost(run: str | Path) -> bool:
 
 
 def newest_meta(run: str | Path) -> dict[str, Any]:
-    """The `meta` item of the newest complete checkpoint; empty without one that can be read."""
-    steps = complete_steps(run)
-    path = (
-        Path(run) / FOLDER / str(steps[-1]) / "meta" / "metadata" if steps else None
-    )  # as Orbax writes JSON
-    if path is None or not path.is_file():
-        return {}
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:  # damaged, which the restore finds by its checksums
-        return {}
-    return found if isinstance(found, dict) else {}
+    """The `meta` item of the newest complete checkpoint where it is as it was written; empty without one."""
+    for step in reversed(complete_steps(run)):
+        folder = Path(run) / FOLDER / str(step)
+        path = folder / "meta" / "metadata"  # as Orbax writes JSON
+        if path.is_file() and not damage(folder, under="meta/"):
+            try:
+                return read_object(path)
+            except InputError:  # never sealed, and damaged
+                continue
+    return {}
 
 
 def best_of(run: str | Path) -> dict[str, Any] | None:
-    """What `best.json` of a run says, None without one: `{step, metric, value}`."""
-    path = Path(run) / BEST
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    """What `best.json` of a run says, None without one: `{step, metric, value}`; InputError when it is damaged."""
+    return read_own(Path(run) / BEST) or None

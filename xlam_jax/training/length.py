@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from xlam_jax.errors import InputError
 from xlam_jax.shards.loader import batches
 from xlam_jax.training.checkpoint import state_bytes
 from xlam_jax.training.checks import no_length, not_finite
@@ -49,6 +50,12 @@ def total_on_resume(work: Work, meta: dict[str, Any]) -> int:
     """
     config, before = work.config, meta["config"]
     if config.steps != "auto":
+        if config.steps < meta["step"]:
+            raise InputError(
+                f"the run has made {meta['step']} steps already",
+                where=f"steps: {config.steps}",
+                hint="as many or more, or another `out`",
+            )
         return config.steps
     if all(before.get(key) == getattr(config, key) for key in LENGTH):
         return meta["total_steps"]

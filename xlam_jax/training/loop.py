@@ -16,6 +16,7 @@ import numpy as np
 from rich.console import Console
 
 from xlam_jax.errors import FinalError, InputError, WorkError, XlamError
+from xlam_jax.files import write_text
 from xlam_jax.lease import Lease
 from xlam_jax.shards.loader import batches
 from xlam_jax.training import norms, run_folder
@@ -111,21 +112,27 @@ def train(
         Watchdog(config.watchdog, dump) as watchdog,
         contextlib.closing(profile),
     ):
-        run_folder.prepare(run, config, work.data.manifest)
         check_shared(run)
-        work.describe_model(run)
         try:
             with open_store(run, config.checkpoint.keep, say) as store:
                 session = _Session(work, store, interrupts, watchdog, profile, lease)
                 return session.run(Evaluation(work, evaluators))
         except Exception as e:
-            with contextlib.suppress(OSError):  # the error may be that the disk is full
-                run_folder.note(run, "failed", None, error=str(e)[:2000])
+            if not isinstance(e, InputError):  # a start that is refused leaves the run as it was
+                with contextlib.suppress(OSError):  # the error may be that the disk is full
+                    run_folder.note(run, "failed", None, error=str(e)[:2000])
             raise
         finally:
-            with contextlib.suppress(OSError):
-                if jax.process_index() == 0:
-                    write_report(run)
+            if jax.process_index() == 0 and (run / run_folder.CONFIG).is_file():
+                _report(run, say)
+
+
+def _report(run: Path, say: Callable[[str], None]) -> None:
+    """Writes report.html; what stands in its way is said, and takes nothing from the run."""
+    try:
+        write_report(run)
+    except Exception as e:
+        say(f"report.html was not written: {type(e).__name__}: {e}")
 
 
 def _check_resume(run: Path, resume: Resume) -> None:
@@ -204,6 +211,8 @@ class _Session:
         else:
             state, self.total = fix_steps(work, work.fresh())
         check_warmup(config.optim, self.total)
+        run_folder.prepare(self.out, config, work.data.manifest)
+        work.describe_model(self.out)
         store.forget_best_after(self.start)
         started = run_folder.first_start(self.out)
         self.clock = StepClock(found.get("productive_seconds", 0.0), started)
@@ -216,7 +225,7 @@ class _Session:
         if jax.process_index() == 0:
             facts = {"total_steps": self.total, "started": started, "tracked_as": tracked_as}
             facts["flops"] = self.efficiency.formula
-            run_folder.write(self.out / run_folder.RUN, json.dumps(facts) + "\n")
+            write_text(self.out / run_folder.RUN, json.dumps(facts) + "\n")
         run_folder.note(self.out, "resumed" if restored else "started", self.start)
         self.log = run_folder.MetricsLog(self.out, self.start, lambda: self._trackers(tracked_as))
         try:

@@ -11,8 +11,9 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from xlam_jax.files import write_text
 from xlam_jax.training.charts import Points, line_chart
-from xlam_jax.training.run_folder import EVENTS, MANIFEST, RUN, read_lines, read_metrics, write
+from xlam_jax.training.run_folder import EVENTS, MANIFEST, RUN, read_lines, read_metrics
 
 REPORT = "report.html"
 _LAST_EVENTS = 200
@@ -37,7 +38,7 @@ def write_report(run: str | Path) -> Path:
     """Writes `RUN/report.html` from what lies in the run folder, whatever of it is there."""
     run = Path(run)
     path = run / REPORT
-    write(path, page(run))
+    write_text(path, page(run))
     return path
 
 
@@ -152,8 +153,8 @@ def _events(events: list[dict]) -> str:
         words = "; ".join(
             f"{k} {', '.join(map(str, v)) if isinstance(v, list) else v}" for k, v in rest.items()
         )
-        step = "" if event["step"] is None else str(event["step"])
-        return {"time": _time(event), "event": event["event"], "step": step, "": words}
+        step = "" if event.get("step") is None else str(event["step"])
+        return {"time": _time(event), "event": str(event.get("event", "")), "step": step, "": words}
 
     return _rows([row(e) for e in events[-_LAST_EVENTS:]], of="event")
 
@@ -208,7 +209,7 @@ def _about(events: list[dict]) -> str:
 
 
 def _time(event: dict) -> str:
-    return event["time"][:16].replace("T", " ")
+    return str(event.get("time", ""))[:16].replace("T", " ")
 
 
 def _number(value: Any) -> str:

@@ -24,11 +24,12 @@ from typing import Any
 
 import yaml
 
+from xlam_jax.files import read_object, write_text
 from xlam_jax.training.config import TrainConfig
 from xlam_jax.training.trackers import Tracker
 
 METRICS, EVENTS, RUN = "metrics.jsonl", "events.jsonl", "run.json"
-MANIFEST = "data.manifest.json"
+MANIFEST, CONFIG = "data.manifest.json", "config.yaml"
 _PACKAGES = ("xlam-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "tokenizers")
 
 
@@ -81,9 +82,9 @@ def prepare(run: Path, config: TrainConfig, manifest: dict[str, Any]) -> None:
     values = config.model_dump(mode="json")
     if config.batch.samples:
         del values["batch"]["rows"]  # it follows from the samples
-    write(run / "config.yaml", yaml.safe_dump(values, sort_keys=False))
-    write(run / "versions.json", json.dumps({**versions(), "git": git_state()}, indent=2) + "\n")
-    write(run / MANIFEST, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
+    write_text(run / CONFIG, yaml.safe_dump(values, sort_keys=False))
+    write_text(run / "versions.json", json.dumps({**versions(), "git": git_state()}, indent=2) + "\n")
+    write_text(run / MANIFEST, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
 
 
 def first_start(run: Path) -> float:
@@ -98,8 +99,13 @@ def tracked_as(run: Path, start_step: int) -> str:
 
 
 def _facts(run: Path) -> dict[str, Any]:
-    path = run / RUN
-    return json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    return read_own(run / RUN)
+
+
+def read_own(path: Path) -> dict[str, Any]:
+    """A small JSON file of the run folder, {} where there is none; InputError when it is damaged."""
+    hint = "it is damaged: remove it, and the run goes on without what it said"
+    return read_object(path, hint) if path.is_file() else {}
 
 
 def note(run: Path, event: str, step: int | None, **facts: Any) -> None:
@@ -113,13 +119,6 @@ def note(run: Path, event: str, step: int | None, **facts: Any) -> None:
         file.write(
             json.dumps({"time": now, "event": event, "step": step, **facts}, ensure_ascii=False) + "\n"
         )
-
-
-def write(path: Path, text: str) -> None:
-    """Writes a small file that is there whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
 
 
 class MetricsLog:
@@ -140,7 +139,7 @@ class MetricsLog:
             return
         self._tracker = tracker()
         kept = [row for row in read_metrics(run) if row["step"] <= start_step]
-        write(self._path, "".join(json.dumps(row) + "\n" for row in kept))
+        write_text(self._path, "".join(json.dumps(row) + "\n" for row in kept))
         self._file = self._path.open("a", encoding="utf-8")
 
     def add(self, row: dict[str, Any]) -> None:
@@ -181,18 +180,20 @@ def evaluated_at(run: Path, step: int) -> bool:
 
 
 def read_metrics(run: str | Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl; a last line that was cut off is left out."""
-    return read_lines(Path(run) / METRICS)
+    """The lines of metrics.jsonl; what is cut off or damaged is left out."""
+    return [row for row in read_lines(Path(run) / METRICS) if isinstance(row.get("step"), int)]
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """JSON lines of a file that may be missing, or cut off at its end."""
+    """JSON objects, one a line, of a file that may be missing, cut off at its end, or damaged in places."""
     rows = []
-    for line in path.read_text("utf-8").splitlines() if path.is_file() else ():
+    for line in path.read_bytes().splitlines() if path.is_file() else ():
         try:
-            rows.append(json.loads(line))
+            row = json.loads(line)
         except ValueError:
             continue
+        if isinstance(row, dict):
+            rows.append(row)
     return rows
 
 

@@ -61,7 +61,7 @@ class Work:
     """One run's objects. Built before anything is written, so that bad input leaves no trace."""
 
     def __init__(self, config: TrainConfig, console: Console, began: float):
-        from xlam_jax.weights.folders import check_space
+        from xlam_jax.files import check_space
         from xlam_jax.weights.hf_in import read_config
 
         config = with_defaults(config, jax.default_backend())
@@ -139,11 +139,11 @@ class Work:
     def describe_model(self, run: Path) -> None:
         """config.json, tokenizer, licences and origin of the model, so that the run folder explains its parameters
         when the base is gone."""
+        from xlam_jax.files import write_json
         from xlam_jax.weights.carried import carry
         from xlam_jax.weights.generation import read_generation
         from xlam_jax.weights.hf_out import write_configs
         from xlam_jax.weights.provenance import BASE_PROVENANCE, base_facts
-        from xlam_jax.weights.safetensors_io import write_json
         from xlam_jax.weights.tokenizer_files import copy_tokenizer
 
         if jax.process_index() == 0:

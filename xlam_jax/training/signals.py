@@ -12,7 +12,8 @@ CAUGHT = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class Interrupts:
-    """Within it, signals of `CAUGHT` are only noted; `caught` names the first of them.
+    """Within it, signals of `CAUGHT` are only noted; `caught` names the first of them (of those
+    that arrive together, which Python tells apart by their numbers alone, the lowest).
 
     A scheduler may warn with SIGUSR1 and then send SIGTERM, or send it twice (Slurm signals both a step and
     the `srun` that passes it on), and must not cut off the save: it has SIGKILL for that. A second SIGINT is

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from xlam_jax import __version__
+from xlam_jax.files import write_json
 from xlam_jax.format.codec import Codec, get_codec
 from xlam_jax.format.record import Record, Step, Tool, ToolCall
 from xlam_jax.format.tools import openai_view
@@ -27,7 +28,6 @@ from xlam_jax.weights.hf_in import read_config
 from xlam_jax.weights.hf_out import read_xlam_json
 from xlam_jax.weights.licences import Licence
 from xlam_jax.weights.provenance import parts
-from xlam_jax.weights.safetensors_io import write_json
 from xlam_jax.weights.tokenizer_files import TEMPLATE, has_tokenizer
 
 _PAPERS = """\

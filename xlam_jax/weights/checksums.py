@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -15,7 +14,7 @@ import numpy as np
 import xxhash
 
 from xlam_jax.errors import InputError, WorkError
-from xlam_jax.weights.folders import JOURNAL
+from xlam_jax.files import JOURNAL, sha256_of
 
 CHECKSUMS = "checksums.json"
 SYNC_BYTES = 2**20
@@ -165,7 +164,7 @@ def write_checksums(folder: Path, known: Mapping[str, str]) -> None:
     names = sorted(
         p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() and p.name != CHECKSUMS
     )
-    files = {n: known.get(n) or file_sha256(folder / n) for n in names}
+    files = {n: known.get(n) or sha256_of(folder / n) for n in names}
     text = json.dumps({"algorithm": "sha256", "files": files}, indent=2) + "\n"
     (folder / CHECKSUMS).write_text(text, encoding="utf-8")
 
@@ -197,22 +196,10 @@ def _whole_lines(path: Path) -> list[Any]:
     return found
 
 
-def file_sha256(path: Path) -> str:
-    """64 hexadecimal digits, as `sha256sum` prints."""
-    digest, block = hashlib.sha256(), bytearray(_BLOCK_BYTES)
-    with path.open("rb", buffering=0) as f:
-        while count := f.readinto(block):
-            digest.update(memoryview(block)[:count])
-        # The pages were read once; keeping them would only push others out.
-        if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(f.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-    return digest.hexdigest()
-
-
 def _hashes(paths: Iterable[Path]) -> Iterator[str | None]:
     """SHA-256 of each file in turn, None where there is none; all cores read, up to 16."""
     with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as threads:
-        yield from threads.map(lambda path: file_sha256(path) if path.is_file() else None, paths)
+        yield from threads.map(lambda path: sha256_of(path) if path.is_file() else None, paths)
 
 
 def check_files(folder: Path, progress: Callable[[str, int], None] = lambda name, nbytes: None) -> int:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from xlam_jax.errors import InputError
+from xlam_jax.files import read_object
 from xlam_jax.models.config import ModelConfig
-from xlam_jax.weights.safetensors_io import read_object
 
 GENERATION = "generation_config.json"
 

@@ -16,15 +16,16 @@ import numpy as np
 
 from xlam_jax import __version__
 from xlam_jax.errors import InputError
+from xlam_jax.files import whole_folder, write_json
 from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.hf_config import config_to_hf
 from xlam_jax.models.params import Params
 from xlam_jax.models.spec import HfEntry, hf_entries, leaves, param_to_hf, path_name
 from xlam_jax.weights.carried import carry
 from xlam_jax.weights.checksums import Journal, Origin, WeightsDigest
-from xlam_jax.weights.folders import PeakMemory, whole_folder
 from xlam_jax.weights.generation import GENERATION, generation_config, listed, read_generation
-from xlam_jax.weights.safetensors_io import TensorInfo, write_folder, write_json
+from xlam_jax.weights.memory import PeakMemory
+from xlam_jax.weights.safetensors_io import TensorInfo, write_folder
 from xlam_jax.weights.tensors import check_finite, contiguous, kept_dtype, refuse_float64
 from xlam_jax.weights.tokenizer_files import check_vocabulary, copy_tokenizer, largest_token_id, token_id
 

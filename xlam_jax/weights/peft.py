@@ -25,13 +25,12 @@ from jax.sharding import Mesh
 from safetensors.numpy import save_file
 
 from xlam_jax.errors import InputError
+from xlam_jax.files import read_object, whole_folder, write_json
 from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.lora import is_adapted
 from xlam_jax.models.params import Adapted, Params
 from xlam_jax.models.spec import HfEntry, hf_entries, leaves, path_name, spec
 from xlam_jax.parallel.rules import DEFAULT_RULES, to_sharding
-from xlam_jax.weights.folders import whole_folder
-from xlam_jax.weights.safetensors_io import read_object, write_json
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PREFIX = "base_model.model."

@@ -16,13 +16,13 @@ from typing import Any
 import yaml
 
 from xlam_jax.errors import InputError
+from xlam_jax.files import read_object
 from xlam_jax.records.sources import SOURCES, get_source
 from xlam_jax.weights.carried import BASE_README, PROVENANCE, README
 from xlam_jax.weights.gguf import read_fields
 from xlam_jax.weights.hf_out import read_xlam_json
 from xlam_jax.weights.licences import Licence, Part, effective, licence, licence_of_text
 from xlam_jax.weights.peft import CONFIG as ADAPTER_CONFIG
-from xlam_jax.weights.safetensors_io import read_object
 from xlam_jax.weights.source import Source, inspect, run_config
 
 BASE_PROVENANCE = "base_provenance.json"

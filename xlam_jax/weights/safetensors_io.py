@@ -18,8 +18,8 @@ import numpy as np
 import safetensors
 
 from xlam_jax.errors import InputError
+from xlam_jax.files import check_space, room_on_disk, write_json
 from xlam_jax.weights.checksums import Journal, WeightsDigest
-from xlam_jax.weights.folders import check_space, room_on_disk
 
 T = TypeVar("T")
 
@@ -361,22 +361,3 @@ def _write_index(dst: Path, shards: Mapping[str, Sequence[TensorInfo]], total: i
         "weight_map": dict(sorted((info.name, name) for name, shard in shards.items() for info in shard)),
     }
     write_json(dst / INDEX, index)
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object of a file; InputError where it holds anything else."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as e:
-        raise InputError(f"not JSON: {e}", where=str(path)) from e
-    if not isinstance(found, dict):
-        raise InputError(f"no JSON object but {type(found).__name__}", where=str(path))
-    return found
-
-
-def write_json(path: Path, value: Mapping) -> None:
-    """Writes JSON as transformers does (two spaces, a final newline), in one step, mode 0644."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.chmod(partial, 0o644)
-    os.replace(partial, path)

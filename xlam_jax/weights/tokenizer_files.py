@@ -13,7 +13,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from xlam_jax.errors import InputError
-from xlam_jax.weights.safetensors_io import read_object, write_json
+from xlam_jax.files import read_object, whole_file, write_json
 
 CONFIG = "tokenizer_config.json"
 TEMPLATE = "chat_template.jinja"
@@ -51,10 +51,8 @@ def save_tokenizer(
     chat_template: str | None = None,
 ) -> None:
     """Writes a tokenizers object as the files AutoTokenizer reads, without importing transformers."""
-    partial = dst / "tokenizer.json.partial"
-    tokenizer.save(str(partial))
-    os.chmod(partial, 0o644)
-    os.replace(partial, dst / "tokenizer.json")
+    with whole_file(dst / "tokenizer.json", 0o644) as partial:
+        tokenizer.save(str(partial))
     config: dict[str, Any] = {
         "bos_token": special.bos,
         "clean_up_tokenization_spaces": False,

@@ -11,7 +11,6 @@ weights and the dtypes. Log-probabilities under other facts are never used.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from functools import lru_cache
@@ -22,6 +21,7 @@ import jax
 import numpy as np
 
 from xlam_jax.errors import InputError
+from xlam_jax.files import whole_file, write_text
 from xlam_jax.models.params import Params
 from xlam_jax.parallel.mesh import batch_share
 from xlam_jax.parallel.rules import batch_sharding
@@ -139,7 +139,7 @@ def compute(
     if read_facts(folder) != facts and writes:
         shutil.rmtree(folder / FOLDER, ignore_errors=True)
         (folder / FOLDER).mkdir()
-        _replace(folder / FOLDER / FACTS, json.dumps(facts, indent=2).encode() + b"\n")
+        write_text(folder / FOLDER / FACTS, json.dumps(facts, indent=2) + "\n")
     _meet("reference facts")
     first = done_rows(folder)
     _meet("reference rows")
@@ -184,16 +184,8 @@ def _part(folder: Path, number: int) -> Path:
 
 
 def _save(path: Path, values: np.ndarray) -> None:
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as f:
+    with whole_file(path) as partial, partial.open("wb") as f:
         np.save(f, values.astype(np.float32))
-    os.replace(partial, path)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)
 
 
 def _meet(name: str) -> None:

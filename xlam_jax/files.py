@@ -1,13 +1,16 @@
-"""Folders that appear whole or not at all, the memory a conversion took, and the error of a full disk."""
+"""Files and folders that appear whole or not at all, their digests, and the error of a full disk."""
 
 from __future__ import annotations
 
 import errno
+import hashlib
+import json
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from xlam_jax.errors import InputError, NoRoomError, WorkError, is_no_room
 from xlam_jax.lease import Lease, lease_of
@@ -46,13 +49,14 @@ def check_space(where: Path, needed_bytes: int) -> None:
 
 
 @contextmanager
-def whole_folder(dst: str | Path, *, resume: bool = False) -> Iterator[Path]:
+def whole_folder(dst: str | Path, *, resume: bool = False, what: str = "destination") -> Iterator[Path]:
     """Yields `DST.partial` to write into; it becomes `dst` at the end, and is removed when anything fails.
 
     A killed process leaves `DST.partial`, and so does an interrupted one when the folder holds a journal.
 
     Args:
       resume: go on in a `DST.partial` that was left, and leave it again when this fails too.
+      what: the folder is, for messages.
 
     Raises:
       WorkError: another process writes there, or has finished since `check_free` looked.
@@ -60,11 +64,11 @@ def whole_folder(dst: str | Path, *, resume: bool = False) -> Iterator[Path]:
     """
     dst = Path(dst)
     partial = dst.with_name(dst.name + ".partial")
-    with room_on_disk(dst), Lease(lease_of(dst), "destination") as lease:
+    with room_on_disk(dst), Lease(lease_of(dst), what) as lease:
         here = _inode(dst)
         if _LOOKED_AT.pop(dst.absolute(), here) != here and here is not None:
             raise WorkError(
-                "another process finished this destination meanwhile", where=str(dst), hint="another DST"
+                f"another process finished this {what} meanwhile", where=str(dst), hint="another DST"
             )
         if not resume:
             _remove(partial)
@@ -89,7 +93,7 @@ def room_on_disk(where: Path) -> Iterator[None]:
     """Turns the system's "no space left", quota and file-size errors into a NoRoomError about `where`."""
     try:
         yield
-    except (OSError, ValueError) as e:  # tensorstore, under Orbax, reports every failed write as a ValueError
+    except (OSError, ValueError, RuntimeError) as e:  # tensorstore and ArrayRecord raise the last two
         if not is_no_room(e):
             raise
         raise _no_room(where, os.strerror(getattr(e, "errno", None) or errno.ENOSPC)) from e
@@ -110,30 +114,50 @@ def _remove(path: Path) -> None:
         path.unlink()
 
 
-class PeakMemory:
-    """Highest resident set of this process since `start()`, in bytes above the resident set at the start.
+@contextmanager
+def whole_file(path: Path, mode: int | None = None) -> Iterator[Path]:
+    """Yields `FILE.partial` to write; it becomes `path` at the end, and is removed when anything fails.
 
-    Linux keeps the high-water mark and lets a process reset its own. Where it cannot be reset the mark since
-    the process began is used, which can only be too high.
+    Args:
+      mode: of the file; else as the system's umask has it.
     """
-
-    def start(self) -> PeakMemory:
-        with suppress(OSError):
-            Path("/proc/self/clear_refs").write_text("5")
-        self._before = _status("VmRSS")
-        return self
-
-    def bytes(self) -> int:
-        return max(0, _status("VmHWM") - self._before)
-
-
-def _status(key: str) -> int:
+    partial = path.with_name(path.name + ".partial")
     try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError:  # not Linux: the high-water mark alone is known
-        import resource
-        import sys
+        yield partial
+        if mode is not None:
+            os.chmod(partial, mode)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else peak * 1024
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key + ":"))
+
+def write_text(path: Path, text: str, mode: int | None = None) -> None:
+    """Writes a small file that is there whole or not at all."""
+    with whole_file(path, mode) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Mapping) -> None:
+    """`write_text` of JSON as transformers writes it (two spaces, a final newline), for every reader."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n", 0o644)
+
+
+def read_object(path: Path, hint: str = "") -> dict[str, Any]:
+    """The JSON object of a file; InputError, with `hint`, where it holds anything else."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as e:
+        raise InputError(f"not JSON: {e}", where=str(path), hint=hint) from e
+    if not isinstance(found, dict):
+        raise InputError(f"no JSON object but {type(found).__name__}", where=str(path), hint=hint)
+    return found
+
+
+def sha256_of(path: Path) -> str:
+    """64 hexadecimal digits, as `sha256sum` prints."""
+    with path.open("rb", buffering=0) as f:
+        digest = hashlib.file_digest(f, "sha256")
+        # The pages were read once; keeping them would only push others out.
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(f.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    return digest.hexdigest()
