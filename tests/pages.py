@@ -5,9 +5,10 @@ import shlex
 from pathlib import Path
 
 REPO = Path(__file__).resolve().parents[1]
+TOP = ("README", "BUILD", "ARCHITECTURE", "CONTRIBUTING", "SECURITY")
 PAGES = {
     p.name: p.read_text("utf-8")
-    for p in (REPO / "README.md", REPO / "BUILD.md", *sorted((REPO / "docs").glob("*.md")))
+    for p in (*(REPO / f"{name}.md" for name in TOP), *sorted((REPO / "docs").glob("*.md")))
 }
 _FENCED = r"^```[a-z]*\n(.*?)^```$"
 

@@ -136,9 +136,9 @@ def test_every_target_tells_what_it_does():
 
 
 def test_one_version_everywhere():
-    version = PROJECT["version"]
+    version = xlam_jax.__version__
+    assert PROJECT["dynamic"] == ["version"]  # written once, in the package
     headings = re.findall(r"^## (.+)$", (REPO / "CHANGELOG.md").read_text("utf-8"), re.M)
-    assert xlam_jax.__version__ == version
     assert headings[0] == "Unreleased" or headings[0].split()[0].strip("[]") == version
 
 
@@ -195,7 +195,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(tmp_path):
     command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--quiet"]
     subprocess.run([*command, "--wheel-dir", tmp_path, source], check=True, capture_output=True)
     (wheel,) = tmp_path.glob("xlam_jax-*.whl")
-    assert wheel.name == f"xlam_jax-{PROJECT['version']}-py3-none-any.whl"
+    assert wheel.name == f"xlam_jax-{xlam_jax.__version__}-py3-none-any.whl"
     with zipfile.ZipFile(wheel) as opened:
         held = {n for n in opened.namelist() if ".dist-info/" not in n}
     ours = {str(p.relative_to(source)) for p in (source / "xlam_jax").rglob("*") if p.is_file()}
