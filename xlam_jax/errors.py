@@ -12,8 +12,10 @@ The command line turns them into one screen and an exit status, which launchers 
 
 from __future__ import annotations
 
+import difflib
 import errno
 import os
+from collections.abc import Iterable
 from typing import Any
 
 # A quota and a file-size limit look the same to the person at the keyboard: the result does not fit.
@@ -83,6 +85,22 @@ class Stopped(WorkError):
     """A signal ended the work, and what was done is saved; exit status 75 (`EX_TEMPFAIL` of sysexits.h)."""
 
     exit_code = 75
+
+
+def unknown(
+    what: str, name: str, known: Iterable[str], *, where: str = "", cutoff: float = 0.4
+) -> InputError:
+    """The error of a name that is not among the known ones: the hint is the nearest, else all of them.
+
+    Args:
+      what: the name is of: "preset".
+      cutoff: how alike a near one is, from 0 to 1 (`difflib.get_close_matches`).
+    """
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=cutoff)
+    return InputError(
+        f"unknown {what} {name!r}", where=where, hint=near[0] if near else "one of " + ", ".join(known)
+    )
 
 
 def is_no_room(error: BaseException) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import importlib
 import pkgutil
@@ -15,7 +14,7 @@ from xlam_jax.apigen import functions as _functions
 from xlam_jax.apigen.functions.declare import Declaration, Template
 from xlam_jax.apigen.functions.heldout import DEV, HELDOUT
 from xlam_jax.apigen.signature import tool_from_function
-from xlam_jax.errors import InputError
+from xlam_jax.errors import InputError, unknown
 from xlam_jax.format import Tool
 
 Split = Literal["train", "dev", "heldout"]
@@ -93,10 +92,7 @@ def load_library(kind: str = "stdlib") -> tuple[ApiFunction, ...]:
       InputError: unknown kind, or a function whose declaration does not fit its signature.
     """
     if kind not in _KINDS:
-        near = difflib.get_close_matches(kind, _KINDS, n=1)
-        raise InputError(
-            f"unknown API library {kind!r}", where="library", hint=near[0] if near else _KINDS[0]
-        )
+        raise unknown("API library", kind, _KINDS, where="library")
     return _load_stdlib()
 
 

@@ -75,19 +75,15 @@ def list_command(
     json_file: JsonOption = None,
 ) -> None:
     """List the functions: name, parameters, domain, and the split it serves."""
-    import difflib
 
     from xlam_jax.apigen.library import load_library
-    from xlam_jax.errors import InputError
+    from xlam_jax.errors import unknown
     from xlam_jax.format import python_type
 
     library = load_library(kind)
     known = sorted({api.category for api in library})
     if category is not None and category not in known:
-        near = difflib.get_close_matches(category, known, n=1)
-        raise InputError(
-            f"unknown category {category!r}", where="--category", hint=near[0] if near else ", ".join(known)
-        )
+        raise unknown("category", category, known, where="--category")
     rows = [
         {
             "name": api.name,

@@ -6,12 +6,11 @@ Covers the categories that an AST checker or the presence of a call decides. A c
 
 from __future__ import annotations
 
-import difflib
 import json
 from pathlib import Path
 from typing import Any
 
-from xlam_jax.errors import InputError
+from xlam_jax.errors import InputError, unknown
 from xlam_jax.evaluation.harness import Case
 from xlam_jax.format import Codec, Record
 from xlam_jax.records.sources.bfcl import question
@@ -40,10 +39,7 @@ def bfcl_cases(folder: str | Path, category: str, codec: Codec, limit: int | Non
       InputError: unknown category, missing file, or a line that is no case (with file:line).
     """
     if category not in CATEGORIES:
-        near = difflib.get_close_matches(category, CATEGORIES, n=1)
-        raise InputError(
-            f"unknown BFCL category {category!r}", hint=near[0] if near else "one of " + ", ".join(CATEGORIES)
-        )
+        raise unknown("BFCL category", category, CATEGORIES)
     kind, language = CATEGORIES[category]
     path = _find(Path(folder), category)
     answers: dict[str, Any] = {}

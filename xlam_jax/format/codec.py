@@ -12,14 +12,13 @@ spans still point at the answers; whether such text may become a special token i
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from xlam_jax.errors import InputError
+from xlam_jax.errors import InputError, unknown
 from xlam_jax.format.call_formats import CALL_FORMATS, Answer, CallFormat, Piece, StreamParser
 from xlam_jax.format.history import with_history
 from xlam_jax.format.layout import LAYOUTS, Layout
@@ -395,6 +394,5 @@ T = TypeVar("T")
 
 def _known(what: str, name: str, table: dict[str, T]) -> T:
     if name not in table:
-        near = difflib.get_close_matches(name, table, n=1, cutoff=0.4)
-        raise InputError(f"unknown {what} {name!r}", hint=near[0] if near else "one of " + ", ".join(table))
+        raise unknown(what, name, table)
     return table[name]

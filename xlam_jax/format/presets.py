@@ -7,10 +7,9 @@ blanks, because the checkpoints have seen no others.
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 
-from xlam_jax.errors import InputError
+from xlam_jax.errors import InputError, unknown
 from xlam_jax.format.codec import Codec, get_codec
 from xlam_jax.format.record import Record
 
@@ -154,6 +153,5 @@ def get_preset(name: str) -> Preset:
       InputError: unknown name; the hint is the nearest known one.
     """
     if name not in PRESETS:
-        near = difflib.get_close_matches(name, PRESETS, n=1, cutoff=0.4)
-        raise InputError(f"unknown preset {name!r}", hint=near[0] if near else "one of " + ", ".join(PRESETS))
+        raise unknown("preset", name, PRESETS)
     return PRESETS[name]

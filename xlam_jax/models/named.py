@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Any
 
-from xlam_jax.errors import InputError
+from xlam_jax.errors import unknown
 from xlam_jax.models.config import LatentConfig, ModelConfig, MoeConfig, RopeScaling
 
 
@@ -247,9 +246,5 @@ def named_config(name: str) -> ModelConfig:
     """
     name = BASES.get(name, name)
     if name not in NAMED:
-        known = [*BASES, *NAMED]
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-        raise InputError(
-            f"unknown model name {name!r}", hint=near[0] if near else "known: " + ", ".join(known)
-        )
+        raise unknown("model name", name, [*BASES, *NAMED])
     return NAMED[name]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 from pathlib import Path
 
 import jax
 
-from xlam_jax.errors import InputError
+from xlam_jax.errors import unknown
 
 _DATA = json.loads(Path(__file__).with_name("hardware.json").read_text(encoding="utf-8"))
 _UNMEASURED_CEILING = 0.8  # of the peak; what was measured on the H100
@@ -67,10 +66,7 @@ def hardware(
     also = {alias: key for key, values in known.items() for alias in values["aka"]}
     key = also.get(name.lower(), name.lower())
     if key not in known:
-        near = difflib.get_close_matches(key, [*known, *also], n=1, cutoff=0.5)
-        raise InputError(
-            f"unknown hardware {name!r}", where="--hardware", hint=near[0] if near else ", ".join(known)
-        )
+        raise unknown("hardware", name, [*known, *also], where="--hardware", cutoff=0.5)
     values = {k: v for k, v in known[key].items() if k != "aka"}
     measured = values["ceiling"] is not None
     values["ceiling"] = values["ceiling"] if measured else _UNMEASURED_CEILING * values["peak"]

@@ -7,7 +7,6 @@ so the string is ready before a backend starts.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 import json
 import os
@@ -18,7 +17,7 @@ import warnings
 from importlib.metadata import version
 from pathlib import Path
 
-from xlam_jax.errors import InputError
+from xlam_jax.errors import unknown
 
 _DATA = Path(__file__).with_name("xla_flags.json")
 
@@ -51,8 +50,7 @@ def profile(name: str) -> Profile:
     """
     known = profiles()
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-        raise InputError(f"unknown flag profile {name!r}", hint=near[0] if near else ", ".join(known))
+        raise unknown("flag profile", name, known)
     return known[name]
 
 

@@ -7,7 +7,6 @@ scorer must pass the chosen answer and fail the rejected one.
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import json
 import zlib
@@ -19,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from xlam_jax.errors import InputError
+from xlam_jax.errors import InputError, unknown
 from xlam_jax.format import CALL_FORMATS, Pair, ParseError, Record, Step, ToolCall
 from xlam_jax.format.record import parse_line, read_json_lines, read_lines
 from xlam_jax.ledger import Entry, Ledger
@@ -245,9 +244,7 @@ def build_pairs(
     """
     for name in corruptions:
         if name not in NEGATIVES:
-            near = difflib.get_close_matches(name, NEGATIVES, n=1, cutoff=0.4)
-            hint = near[0] if near else "one of " + ", ".join(NEGATIVES)
-            raise InputError(f"unknown corruption {name!r}", hint=hint)
+            raise unknown("corruption", name, NEGATIVES)
     if negatives is None and not corruptions:
         raise InputError("nothing to make worse answers of", hint="--negatives FILE or --corruptions all")
     name = f"model:{model or negatives.name.split('.')[0]}" if negatives else ""

@@ -13,13 +13,12 @@ element check; the original raises in both cases.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from xlam_jax.errors import InputError
+from xlam_jax.errors import InputError, unknown
 from xlam_jax.format import Tool, ToolCall
 from xlam_jax.scoring.source_values import (
     CONTAINERS,
@@ -318,5 +317,4 @@ def _loose(value: Any) -> Any:
 
 def _check_name(what: str, name: str, known: tuple[str, ...]) -> None:
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-        raise InputError(f"unknown {what} {name!r}", hint=near[0] if near else "one of " + ", ".join(known))
+        raise unknown(what, name, known)

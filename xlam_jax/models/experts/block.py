@@ -6,13 +6,12 @@ what is computed.
 
 from __future__ import annotations
 
-import difflib
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from xlam_jax.errors import InputError
+from xlam_jax.errors import InputError, unknown
 from xlam_jax.models.config import MoeConfig
 from xlam_jax.models.experts.batched import batched
 from xlam_jax.models.experts.dense import dense
@@ -66,12 +65,7 @@ def moe_ffn(
     """
     for kind, name, known in (("backend", backend, BACKENDS), ("exchange", exchange, ("auto", *EXCHANGES))):
         if name not in known:
-            near = difflib.get_close_matches(name, list(known), n=1)
-            raise InputError(
-                f"unknown expert {kind} {name!r}",
-                where=f"moe.{kind}",
-                hint=near[0] if near else "known: " + ", ".join(known),
-            )
+            raise unknown(f"expert {kind}", name, known, where=f"moe.{kind}")
     if not slack > 0:
         raise InputError(f"slack must be positive, found {slack}", where="moe.slack")
     E = cfg.num_experts

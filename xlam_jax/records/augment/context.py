@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import zlib
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -10,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from xlam_jax.errors import InputError
+from xlam_jax.errors import unknown
 from xlam_jax.format import CALL_FORMATS, LAYOUTS, Record
 from xlam_jax.records.augment.config import AugmentConfig
 from xlam_jax.records.augment.pool import ToolPool
@@ -71,7 +70,4 @@ def drawn(context: Context, name: str, index: int, copy: int) -> np.random.Gener
 def _check_names(what: str, names: Iterable[str], known: Collection[str]) -> None:
     for name in names:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-            raise InputError(
-                f"unknown {what} {name!r}", hint=near[0] if near else "one of " + ", ".join(known)
-            )
+            raise unknown(what, name, known)

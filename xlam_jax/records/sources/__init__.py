@@ -6,7 +6,6 @@ Others come from files (`my_set.py`) and from installed packages, which name the
 
 from __future__ import annotations
 
-import difflib
 import functools
 import hashlib
 import importlib
@@ -16,7 +15,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
-from xlam_jax.errors import InputError
+from xlam_jax.errors import InputError, unknown
 from xlam_jax.records.sources.base import Source
 
 GROUP = "xlam_jax.sources"
@@ -68,9 +67,7 @@ def get_source(name: str) -> Source:
             raise
         except Exception as e:  # whatever a stranger's module raises
             raise _broken(e, f"entry point {name} = {point.value}") from e
-    known = [*SOURCES, *installed]
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-    raise InputError(f"unknown source {name!r}", hint=near[0] if near else "one of " + ", ".join(known))
+    raise unknown("source", name, [*SOURCES, *installed])
 
 
 def installed_sources() -> dict[str, EntryPoint]:
