@@ -1,3 +1,4 @@
+import dataclasses
 import inspect
 import json
 from pathlib import Path
@@ -5,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests import tiny_run
-from xlam_jax.training import loop
-from xlam_jax.training.setup import Work
+from xlam_jax.training import loop, setup
 
 _STEPS: dict[str, object] = {}
 _DECIDE = {"model", "objective", "freeze", "freeze_layers", "lora", "batch", "optim", "mesh", "precision"}
@@ -22,15 +22,14 @@ def one_step_function_for_equal_settings(request, monkeypatch):
     if "monkeypatch" in inspect.signature(request.function).parameters:
         return
 
-    class Traced(Work):
-        def __init__(self, *args):
-            super().__init__(*args)
-            data = Path(self.config.data.train) / "manifest.json"
-            files = (Path(self.config.model) / "config.json", data)
-            key = [self.config.model_dump(mode="json", include=_DECIDE), *(f.read_text() for f in files)]
-            self.step_fn = _STEPS.setdefault(json.dumps(key), self.step_fn)
+    def set_up(*args):
+        run = setup.set_up(*args)
+        data = Path(run.config.data.train) / "manifest.json"
+        files = (Path(run.config.model) / "config.json", data)
+        key = [run.config.model_dump(mode="json", include=_DECIDE), *(f.read_text() for f in files)]
+        return dataclasses.replace(run, step_fn=_STEPS.setdefault(json.dumps(key), run.step_fn))
 
-    monkeypatch.setattr(loop, "Work", Traced)
+    monkeypatch.setattr(loop, "set_up", set_up)
 
 
 @pytest.fixture(scope="session")

@@ -59,10 +59,10 @@ def test_a_disk_that_fills_while_saving(settings, small_disk):
     the same command goes on as if nothing had been."""
     from rich.console import Console
 
-    from xlam_jax.training.setup import Work
+    from xlam_jax.training.setup import set_up
 
     settings |= {"out": str(small_disk / "run"), "checkpoint": {"every": 2, "keep": 2}}
-    size = state_bytes(Work(config(settings), Console(quiet=True), 0.0).shapes)
+    size = state_bytes(set_up(config(settings), Console(quiet=True), 0.0).shapes)
     filler = small_disk / "filler"
 
     def fill(params, step):

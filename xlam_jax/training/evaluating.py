@@ -11,7 +11,7 @@ from xlam_jax.models.params import Params
 from xlam_jax.parallel.mesh import batch_share
 from xlam_jax.parallel.rules import batch_sharding
 from xlam_jax.shards.loader import PackedSource, eval_batches
-from xlam_jax.training.setup import Work
+from xlam_jax.training.setup import Setup
 from xlam_jax.training.step import TrainState, averages, make_eval
 
 # An evaluator may have an attribute `every`: it is then called every so many steps instead of every
@@ -22,9 +22,9 @@ Evaluator = Callable[[Params, int], Mapping[str, float]]
 class Evaluation:
     """All that is evaluated, and when."""
 
-    def __init__(self, work: Work, evaluators: Sequence[Evaluator]):
-        self._work, self._evaluators = work, evaluators
-        self._every = work.config.log.eval_every
+    def __init__(self, run: Setup, evaluators: Sequence[Evaluator]):
+        self._run, self._evaluators = run, evaluators
+        self._every = run.config.log.eval_every
         self._loss_fn: Any = None
 
     def due(self, step: int, end: int) -> bool:
@@ -33,29 +33,29 @@ class Evaluation:
 
     def run(self, state: TrainState, step: int, end: int) -> dict[str, float]:
         """What is due after `step` steps, by name."""
-        params = self._work.whole(state)
+        params = self._run.trained.whole(state)
         found: dict[str, float] = {}
-        if self._work.eval_data and self._loss_due(step, end):
-            found.update(self._loss(state, params, self._work.eval_data))
+        if self._run.eval_data and self._loss_due(step, end):
+            found.update(self._loss(state, params, self._run.eval_data))
         for evaluator in self._evaluators:
             if self._is_due(evaluator, step, end):
                 found.update(evaluator(params, step))
         return found
 
     def _loss_due(self, step: int, end: int) -> bool:
-        return bool(self._work.eval_data) and (step == end or bool(self._every and step % self._every == 0))
+        return bool(self._run.eval_data) and (step == end or bool(self._every and step % self._every == 0))
 
     def _is_due(self, evaluator: Evaluator, step: int, end: int) -> bool:
         every = getattr(evaluator, "every", 0) or self._every
         return step == end or bool(every and step % every == 0)
 
     def _loss(self, state: TrainState, params: Params, data: PackedSource) -> dict[str, float]:
-        work = self._work
-        self._loss_fn = self._loss_fn or make_eval(work.task.objective(data))
+        run = self._run
+        self._loss_fn = self._loss_fn or make_eval(run.task.objective(data))
         sums: dict[str, float] = {}
-        place = batch_sharding(work.mesh)
-        for batch in eval_batches(data, work.micro, *batch_share(work.mesh)):
+        place = batch_sharding(run.mesh)
+        for batch in eval_batches(data, run.micro, *batch_share(run.mesh)):
             part = type(batch)(*(field[0] for field in batch))
-            values = jax.device_get(self._loss_fn(params, work.put(part, place, state)))
+            values = jax.device_get(self._loss_fn(params, run.put(part, state, place)))
             sums = {k: sums.get(k, 0.0) + float(v) for k, v in values.items()}
         return {f"eval_{k}": float(v) for k, v in averages(sums).items()}

@@ -21,7 +21,6 @@ from xlam_jax.lease import Lease
 from xlam_jax.shards.loader import batches
 from xlam_jax.training import norms, run_folder
 from xlam_jax.training.checkpoint import Store, model_to_json, open_store
-from xlam_jax.training.checks import broken_update, named_records, not_finite, spiked
 from xlam_jax.training.config import TrainConfig, binding
 from xlam_jax.training.efficiency import Efficiency
 from xlam_jax.training.evaluating import Evaluation, Evaluator
@@ -29,13 +28,14 @@ from xlam_jax.training.kept import complete_steps, lost, room_for
 from xlam_jax.training.length import fix_steps, total_on_resume
 from xlam_jax.training.optimizer import check_warmup, learning_rate
 from xlam_jax.training.profiling import Profile
-from xlam_jax.training.progress import Meter, StepClock, display, memory, peak_rss
+from xlam_jax.training.progress import StepClock, display, peak_rss
+from xlam_jax.training.readings import Readings
 from xlam_jax.training.report import write_report
-from xlam_jax.training.setup import Work
+from xlam_jax.training.setup import Setup, describe_model, set_up
 from xlam_jax.training.shared import all_agree, check_shared
 from xlam_jax.training.signals import Interrupts
 from xlam_jax.training.spikes import SpikeRule
-from xlam_jax.training.step import COUNTS, Metrics, TrainState
+from xlam_jax.training.step import TrainState
 from xlam_jax.training.trackers import Trackers, need_packages
 from xlam_jax.training.watchdog import Watchdog
 
@@ -97,34 +97,200 @@ def train(
     """
     began = time.monotonic()
     console = console or Console(stderr=True)
-    run = Path(config.out)
-    _check_resume(run, resume)
-    need_packages(config.track)
-    profile = Profile(config.log.profile, run)
-    work = Work(config, console, began)
     say = functools.partial(console.print, highlight=False, markup=False)
-    dump = run / f"hang-{jax.process_index()}.txt"
+    out = Path(config.out)
+    _check_resume(out, resume)
+    need_packages(config.track)
+    profile = Profile(config.log.profile, out)
+    run = set_up(config, console, began)  # bad input ends here, before anything is written
+    config = run.config
     with (
-        room_for(run),
+        room_for(out),
         Interrupts() as interrupts,
-        jax.set_mesh(work.mesh),
-        _alone(run, say) as lease,
-        Watchdog(config.watchdog, dump) as watchdog,
+        jax.set_mesh(run.mesh),
+        _alone(out, say) as lease,
+        Watchdog(config.watchdog, out / f"hang-{jax.process_index()}.txt") as watchdog,
         contextlib.closing(profile),
+        _told(out, say),
+        open_store(out, config.checkpoint.keep, say) as store,
     ):
-        check_shared(run)
+        check_shared(out)
+        begun = _begin(run, store)
+        state, total, done = begun.state, begun.total, begun.step
+        steps, rate = run.steps(total), learning_rate(config.optim, total)
+        end = min(total, config.stop_at or total)
+        clock = StepClock(begun.before.get("productive_seconds", 0.0), run_folder.first_start(out))
+        rule = SpikeRule(config.spikes, begun.before.get("spikes"))
+        evaluation, efficiency = Evaluation(run, evaluators), Efficiency(config, run.cfg, run.mesh)
+        log = _log(run, begun, efficiency)
+        saved, evaluated, stopped = done, dict[str, float](), ""
+
+        def save() -> None:
+            nonlocal saved
+            if lease:
+                lease.check()
+            progress = {"spikes": rule.state(), "productive_seconds": clock.productive}
+            store.save(state, done, {**begun.meta, "total_steps": total, **progress})
+            saved = done
+            run_folder.note(out, "saved", done)
+
+        def look() -> None:
+            """Evaluates, and keeps the run when it is the best so far."""
+            found = evaluation.run(state, done, end)
+            readings.window.restart()
+            if not found:
+                return
+            evaluated.update(found)
+            log.add({"step": done, **found})
+            shown.say(f"step {done}  " + "  ".join(f"{k} {v:.4f}" for k, v in found.items()))
+            best = config.checkpoint.best
+            value = found.get(best) if best else None
+            if value is not None and store.beats_best(str(best), value, config.checkpoint.best_mode):
+                if saved != done:
+                    save()
+                store.mark_best(done, str(best), value)
+                run_folder.note(out, "best", done, **{str(best): value})
+
         try:
-            with open_store(run, config.checkpoint.keep, say) as store:
-                session = _Session(work, store, interrupts, watchdog, profile, lease)
-                return session.run(Evaluation(work, evaluators))
-        except Exception as e:
-            if not isinstance(e, InputError):  # a start that is refused leaves the run as it was
-                with contextlib.suppress(OSError):  # the error may be that the disk is full
-                    run_folder.note(run, "failed", None, error=str(e)[:2000])
-            raise
+            with display(console, total, done) as shown:
+                readings = Readings(
+                    run, steps, rule, rate, end, clock, watchdog, store, log, shown, efficiency
+                )
+                waiting = None
+                due = done and evaluation.due(done, end)
+                if due and not all_agree(run_folder.evaluated_at(out, done)):
+                    with watchdog.busy():  # due when the run ended before
+                        look()
+                clock.mark()
+                for number, host_batch in batches(steps, done):
+                    if number >= end or (stopped := interrupts.agreed()):
+                        break
+                    profile.before(number + 1)
+                    batch = run.put(host_batch, state)
+                    state, metrics = run.step_fn(state, batch, np.float32(rate(number)), rule.limits(number))
+                    metrics["pairs"] = efficiency.pairs(host_batch)
+                    if config.log.norms_every and (number + 1) % config.log.norms_every == 0:
+                        metrics["param_squares"] = norms.param_squares(state.params)
+                    else:
+                        del metrics["grad_squares"]
+                    if waiting:
+                        readings.take(*waiting, state, saved)
+                    waiting, done = (number, metrics), number + 1
+                    every = config.checkpoint.every
+                    due_save = done == end or bool(every and done % every == 0)
+                    due_look = evaluation.due(done, end)
+                    if due_save or due_look:
+                        readings.take(*waiting, state, saved)
+                        waiting = None
+                        with watchdog.busy():
+                            if due_save:
+                                save()
+                            if due_look:
+                                look()
+                        clock.mark()
+                    if profile.after(done, lambda metrics=metrics: jax.block_until_ready(metrics)):
+                        clock.mark()
+                if waiting:
+                    readings.take(*waiting, state, saved)
+                with watchdog.busy():
+                    if done > saved:
+                        save()
+                    store.wait()
         finally:
-            if jax.process_index() == 0 and (run / run_folder.CONFIG).is_file():
-                _report(run, say)
+            with watchdog.busy():  # a tracker may wait for its upload
+                log.close()
+        stopped = stopped or ("stop_at" if done < total else "")
+        run_folder.note(out, "stopped" if stopped else "finished", done, why=stopped or "last step")
+        if jax.process_index() == 0:
+            run_folder.plot_loss(out, run.task.loss_label)
+        speed = efficiency.overall()
+        return TrainResult(
+            run=str(out), step=done, total_steps=total, finished=done == total, stopped=stopped,
+            resumed_from=begun.step, loss=readings.last.get("loss"), accuracy=readings.last.get("accuracy"),
+            eval=evaluated, best=store.best, skipped=readings.skipped, **readings.rates,
+            seconds_per_step=round(clock.mean, 4), goodput=clock.goodput,
+            tflops_per_device=speed.get("tflops_per_device", 0.0), mfu=speed.get("mfu"),
+            seconds=run.seconds(), peak_rss_gib=peak_rss(),
+        )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class _Begun:
+    """Where a session begins.
+
+    Attributes:
+      meta: what its checkpoints say of the run.
+      before: what the checkpoint that it goes on from said; empty for a fresh run.
+    """
+
+    state: TrainState
+    step: int
+    total: int
+    meta: dict[str, Any]
+    before: dict[str, Any]
+
+
+def _begin(run: Setup, store: Store) -> _Begun:
+    """Starts, or goes on where the newest checkpoint ended; the run folder is written once that is allowed."""
+    config = run.config
+    meta: dict[str, Any] = {
+        "config": binding(config) | run.task.facts(),
+        "model": model_to_json(run.cfg),
+        "data": run.data.fingerprint,
+        "codec": run.data.manifest.get("codec"),
+        "tokenizer": (run.data.manifest.get("tokenizer") or {}).get("sha256"),
+        "versions": run_folder.versions(),
+    }
+    meta |= run.trained.open()
+    restored = store.restore(run.shapes, run.shardings, run.cfg, meta, config.resume_changed)
+    if restored:
+        state, before = run.trained.restored(restored[0]), restored[1]
+        step, total = before["step"], total_on_resume(run, before)
+        run.say(f"resumed at step {step} of {total}")
+    else:
+        step, before = 0, {}
+        state, total = fix_steps(run, run.fresh())
+    check_warmup(config.optim, total)
+    run_folder.prepare(run.out, config, run.data.manifest)
+    describe_model(run)
+    store.forget_best_after(step)
+    return _Begun(state, step, total, meta, before)
+
+
+def _log(run: Setup, begun: _Begun, efficiency: Efficiency) -> run_folder.MetricsLog:
+    """metrics.jsonl and the trackers; what they and the report are told of the run is written first."""
+    out, id = run.out, run_folder.tracked_as(run.out, begun.step)
+    if jax.process_index() == 0:
+        facts = {"total_steps": begun.total, "started": run_folder.first_start(out), "tracked_as": id}
+        write_text(out / run_folder.RUN, json.dumps(facts | {"flops": efficiency.formula}) + "\n")
+    run_folder.note(out, "resumed" if begun.before else "started", begun.step)
+
+    def failed(name: str, error: str) -> None:
+        run_folder.note(out, "tracker_failed", None, tracker=name, error=error)
+
+    def trackers() -> Trackers:
+        config = run.config
+        return Trackers(
+            config.track, out, id=id, start=begun.step, project=config.track_project,
+            config=config.model_dump(mode="json"), say=run.say, failed=failed,
+        )  # fmt: skip
+
+    return run_folder.MetricsLog(out, begun.step, trackers)
+
+
+@contextlib.contextmanager
+def _told(out: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """A failure is noted in the run folder, and its report is written, however the session ends."""
+    try:
+        yield
+    except Exception as e:
+        if not isinstance(e, InputError):  # a start that is refused leaves the run as it was
+            with contextlib.suppress(OSError):  # the error may be that the disk is full
+                run_folder.note(out, "failed", None, error=str(e)[:2000])
+        raise
+    finally:
+        if jax.process_index() == 0 and (out / run_folder.CONFIG).is_file():
+            _report(out, say)
 
 
 def _report(run: Path, say: Callable[[str], None]) -> None:
@@ -164,236 +330,3 @@ def _alone(run: Path, say: Callable[[str], None]) -> Iterator[Lease | None]:
         if not all_agree(error is None):
             raise error or WorkError("another process works in this run folder", where=str(run))
         yield lease
-
-
-class _Session:
-    """One process's part of a run: from a start or a checkpoint to a stop."""
-
-    def __init__(
-        self,
-        work: Work,
-        store: Store,
-        interrupts: Interrupts,
-        watchdog: Watchdog,
-        profile: Profile,
-        lease: Lease | None,
-    ):
-        self.work, self.store, self.config, self.out = work, store, work.config, work.out
-        self.lease = lease
-        self.interrupts, self.watchdog, self.profile = interrupts, watchdog, profile
-        self.window, self.overall = Meter(), Meter()
-        self.efficiency = Efficiency(work.config, work.cfg, work.mesh)
-        self.rates = self.overall.rates()  # as of the last step read, saving not counted
-        self.last: dict[str, Any] = {}
-        self.evaluated: dict[str, float] = {}
-        self.skipped = 0
-
-    def run(self, evaluation: Evaluation) -> TrainResult:
-        config, work, store = self.config, self.work, self.store
-        self.meta: dict[str, Any] = {
-            "config": binding(config) | work.task.facts(),
-            "model": model_to_json(work.cfg),
-            "data": work.data.fingerprint,
-            "codec": work.data.manifest.get("codec"),
-            "tokenizer": (work.data.manifest.get("tokenizer") or {}).get("sha256"),
-            "versions": run_folder.versions(),
-        }
-        if work.lora:
-            self.meta |= work.lora.load_base()
-        restored = store.restore(work.shapes, work.places, work.cfg, self.meta, config.resume_changed)
-        self.start, found = 0, {}
-        if restored:
-            state, found = restored
-            state = work.lora.with_base(state) if work.lora else state
-            self.start = found["step"]
-            self.total = total_on_resume(work, found)
-            work.console.print(f"resumed at step {self.start} of {self.total}", highlight=False)
-        else:
-            state, self.total = fix_steps(work, work.fresh())
-        check_warmup(config.optim, self.total)
-        run_folder.prepare(self.out, config, work.data.manifest)
-        work.describe_model(self.out)
-        store.forget_best_after(self.start)
-        started = run_folder.first_start(self.out)
-        self.clock = StepClock(found.get("productive_seconds", 0.0), started)
-        self.rule = SpikeRule(config.spikes, found.get("spikes"))
-        self.meta["total_steps"] = self.total
-        self.end = min(self.total, config.stop_at or self.total)
-        self.rate = learning_rate(config.optim, self.total)
-        self.saved = self.done = self.start
-        tracked_as = run_folder.tracked_as(self.out, self.start)
-        if jax.process_index() == 0:
-            facts = {"total_steps": self.total, "started": started, "tracked_as": tracked_as}
-            facts["flops"] = self.efficiency.formula
-            write_text(self.out / run_folder.RUN, json.dumps(facts) + "\n")
-        run_folder.note(self.out, "resumed" if restored else "started", self.start)
-        self.log = run_folder.MetricsLog(self.out, self.start, lambda: self._trackers(tracked_as))
-        try:
-            with display(work.console, self.total, self.start) as self.shown:
-                stopped = self._steps(state, evaluation)
-        finally:
-            with self.watchdog.busy():  # a tracker may wait for its upload
-                self.log.close()
-        return self._result(stopped)
-
-    def _trackers(self, id: str) -> Trackers:
-        return Trackers(
-            self.config.track,
-            self.out,
-            id=id,
-            start=self.start,
-            project=self.config.track_project,
-            config=self.config.model_dump(mode="json"),
-            say=functools.partial(self.work.console.print, highlight=False, markup=False),
-            failed=lambda name, error: run_folder.note(
-                self.out, "tracker_failed", self.done, tracker=name, error=error
-            ),
-        )
-
-    def _steps(self, state: TrainState, evaluation: Evaluation) -> str:
-        """The steps; returns the signal that stopped them, if one did."""
-        work, every = self.work, self.config.log.norms_every
-        self.steps = work.steps(self.total)
-        stopped = ""
-        waiting: tuple[int, Metrics] | None = None
-        due = self.start and evaluation.due(self.start, self.end)
-        if due and not all_agree(run_folder.evaluated_at(self.out, self.start)):
-            with self.watchdog.busy():  # due when the run ended before
-                self._look(state, evaluation)
-        self.clock.mark()
-        for number, host_batch in batches(self.steps, self.start):
-            if number >= self.end:
-                break
-            if stopped := self.interrupts.agreed():
-                break
-            self.profile.before(number + 1)
-            batch = work.put(host_batch, work.sharding, state)
-            limits = self.rule.limits(number)
-            state, metrics = work.step_fn(state, batch, np.float32(self.rate(number)), limits)
-            metrics["pairs"] = self.efficiency.pairs(host_batch)
-            if every and (number + 1) % every == 0:
-                metrics["param_squares"] = norms.param_squares(state.params)
-            else:
-                del metrics["grad_squares"]
-            if waiting:
-                self._finish(*waiting, state)
-            waiting, self.done = (number, metrics), number + 1
-            done = self.done
-            save = done == self.end or bool(
-                self.config.checkpoint.every and done % self.config.checkpoint.every == 0
-            )
-            look = evaluation.due(done, self.end)
-            if save or look:
-                self._finish(*waiting, state)
-                waiting = None
-                with self.watchdog.busy():
-                    if save:
-                        self._save(state)
-                    if look:
-                        self._look(state, evaluation)
-                self.clock.mark()
-            if self.profile.after(done, lambda metrics=metrics: jax.block_until_ready(metrics)):
-                self.clock.mark()
-        if waiting:
-            self._finish(*waiting, state)
-        with self.watchdog.busy():
-            if self.done > self.saved:
-                self._save(state)
-            self.store.wait()
-        return stopped
-
-    def _finish(self, number: int, metrics: Metrics, state: TrainState) -> None:
-        """Reads the metrics of a step, which waits for the device; stops on what must not go on.
-
-        Args:
-          state: after this step or the next; bad updates are in neither.
-        """
-        config, work = self.config, self.work
-        values = jax.device_get(metrics)
-        seconds = self.clock.lap()
-        self.watchdog.beat(seconds)
-        loss, norm, applied = float(values["loss"]), float(values["grad_norm"]), bool(values["applied"])
-        limits = self.rule.limits(number)
-        if not self.rule.add(number, loss, norm, applied):
-            self.store.wait()
-            if not values["finite"]:
-                raise not_finite(number, values, self.steps, self.saved)
-            losses = work.row_losses(state, number)
-            raise spiked(number, values, limits, self.steps, losses, self.saved)
-        if not values["params_finite"]:
-            self.store.wait()
-            raise broken_update(number, values, self.steps, self.saved)
-        if not applied:
-            self._skip(number, values)
-        counts = (int(values["tokens"]), int(values["targets"]), config.batch.rows * work.data.seq_len)
-        self.window.add(*counts)
-        self.efficiency.add(counts[0], values["pairs"], seconds)
-        if seconds is None:
-            self.overall.restart()  # the first step compiles
-        else:
-            self.overall.add(*counts)
-        self.rates = self.overall.rates()
-        scalars = {k: float(v) for k, v in values.items() if k not in COUNTS}
-        self.last = {"step": number + 1, **scalars, "lr": self.rate(number)}
-        if (number + 1) % config.log.every == 0 or number + 1 == self.end:
-            epoch = round((number + 1) * config.batch.rows / len(work.data), 4)
-            row = {**self.last, "epoch": epoch, **self.window.rates(), **self.efficiency.recent()}
-            row |= {"goodput": self.clock.goodput, "seconds": work.seconds(), **memory()}
-            self.log.add(row if applied else {**row, "skipped": True})
-            self.shown.show(row)
-            for line in work.task.warnings(row):
-                self.shown.say(f"warning, step {number + 1}: {line}")
-            self.window.restart()
-        if "param_squares" in values:
-            kinds = ("grad", "param")
-            found = {f"{kind}_norms": norms.as_norms(values[f"{kind}_squares"]) for kind in kinds}
-            self.log.add({"step": number + 1, **found})
-
-    def _skip(self, number: int, values: dict[str, Any]) -> None:
-        self.skipped += 1
-        bad = ~values["row_finite"]
-        rows = bad if bad.any() else np.ones_like(bad)
-        ids = named_records(self.steps.record_ids(number), np.argwhere(rows))
-        facts = {"loss": repr(float(values["loss"])), "grad_norm": repr(float(values["grad_norm"]))}
-        run_folder.note(self.out, "skipped", number + 1, **facts, records=ids)
-        self.shown.say(f"step {number + 1} skipped: loss {facts['loss']}, gradient {facts['grad_norm']}")
-
-    def _save(self, state: TrainState) -> None:
-        if self.lease:
-            self.lease.check()
-        progress = {"spikes": self.rule.state(), "productive_seconds": self.clock.productive}
-        self.store.save(state, self.done, {**self.meta, **progress})
-        self.saved = self.done
-        run_folder.note(self.out, "saved", self.done)
-
-    def _look(self, state: TrainState, evaluation: Evaluation) -> None:
-        """Evaluates, and keeps the run when it is the best so far."""
-        done, config = self.done, self.config.checkpoint
-        found = evaluation.run(state, done, self.end)
-        self.window.restart()
-        if not found:
-            return
-        self.evaluated = {**self.evaluated, **found}
-        self.log.add({"step": done, **found})
-        self.shown.say(f"step {done}  " + "  ".join(f"{k} {v:.4f}" for k, v in found.items()))
-        value = found.get(config.best) if config.best else None
-        if value is not None and self.store.beats_best(str(config.best), value, config.best_mode):
-            if self.saved != done:
-                self._save(state)
-            self.store.mark_best(done, str(config.best), value)
-            run_folder.note(self.out, "best", done, **{str(config.best): value})
-
-    def _result(self, stopped: str) -> TrainResult:
-        done, total, speed = self.done, self.total, self.efficiency.overall()
-        stopped = stopped or ("stop_at" if done < total else "")
-        run_folder.note(self.out, "stopped" if stopped else "finished", done, why=stopped or "last step")
-        if jax.process_index() == 0:
-            run_folder.plot_loss(self.out, self.work.task.loss_label)
-        return TrainResult(
-            run=str(self.out), step=done, total_steps=total, finished=done == total, stopped=stopped,
-            resumed_from=self.start, loss=self.last.get("loss"), accuracy=self.last.get("accuracy"),
-            eval=self.evaluated, best=self.store.best, skipped=self.skipped, **self.rates,
-            seconds_per_step=round(self.clock.mean, 4), goodput=self.clock.goodput,
-            tflops_per_device=speed.get("tflops_per_device", 0.0), mfu=speed.get("mfu"),
-            seconds=self.work.seconds(), peak_rss_gib=peak_rss(),
-        )  # fmt: skip

@@ -7,6 +7,7 @@ former and name the latter by folder and `weights_key`.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +20,19 @@ from jax.sharding import PartitionSpec as P
 from xlam_jax.errors import InputError
 from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.fingerprint import weights_key
-from xlam_jax.models.lora import adapter_shapes, base_places, init_adapters, quantize_base
+from xlam_jax.models.lora import adapter_shapes, base_places, count_adapters, init_adapters, quantize_base
+from xlam_jax.models.lora import base as without_adapters
+from xlam_jax.models.params import Params
 from xlam_jax.models.quantized import need_qwix
-from xlam_jax.models.spec import shapes
+from xlam_jax.models.spec import count_params, shapes
+from xlam_jax.training import partition
 from xlam_jax.training.config import TrainConfig
 from xlam_jax.training.partition import Frozen
 from xlam_jax.training.step import TrainState, opt_places
 
 
-class LoraRun:
-    """What `config.lora` asks for.
+class Adapters:
+    """What `config.lora` asks for; a `trainable.Trainable`.
 
     Raises:
       InputError: targets that match nothing, `freeze` beside `lora`, or no qwix for a quantised base.
@@ -44,9 +48,10 @@ class LoraRun:
             )
         if config.lora.quantize:
             need_qwix()
-        self.config, self.lora, self.cfg, self.mesh = config, config.lora, cfg, mesh
-        self._shapes = adapter_shapes(cfg, self.lora, mesh=mesh)
-        self._base: Any = None
+        self.base: Callable[[Params], Params] | None = without_adapters
+        self._config, self._lora, self._cfg, self._mesh = config, config.lora, cfg, mesh
+        self._shapes = adapter_shapes(cfg, self._lora, mesh=mesh)
+        self._read: Any = None
 
     def decay_mask(self) -> Any:
         """Weight decay applies to every factor of an adapter."""
@@ -54,41 +59,58 @@ class LoraRun:
 
     def state_spec(self, tx: optax.GradientTransformation) -> tuple[TrainState, TrainState]:
         """As `step.state_spec`."""
-        dtype, everywhere = self.config.precision.param_dtype, NamedSharding(self.mesh, P())
+        dtype, everywhere = self._config.precision.param_dtype, NamedSharding(self._mesh, P())
         adapters = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype), self._shapes)
-        places = jax.tree.map(lambda s: s.sharding, self._shapes)
-        whole = jax.eval_shape(lambda p: quantize_base(p, self.cfg, self.lora), shapes(self.cfg, dtype))
+        shardings = jax.tree.map(lambda s: s.sharding, self._shapes)
+        whole = jax.eval_shape(lambda p: quantize_base(p, self._cfg, self._lora), shapes(self._cfg, dtype))
         step = jax.ShapeDtypeStruct((), jnp.int32)
         state = TrainState(step, adapters, jax.eval_shape(tx.init, adapters), Frozen(whole))
-        opt_state = opt_places(state, places, everywhere)
-        frozen = Frozen(base_places(whole, self.cfg, self.mesh))
-        return state, TrainState(everywhere, places, opt_state, frozen)
+        opt_state = opt_places(state, shardings, everywhere)
+        frozen = Frozen(base_places(whole, self._cfg, self._mesh))
+        return state, TrainState(everywhere, shardings, opt_state, frozen)
 
-    def load_base(self) -> dict[str, Any]:
-        """Reads the base; returns what a checkpoint says of it: `base` (its `weights_key`) and `lora`."""
+    def params_spec(self, state: TrainState) -> Params:
+        """Of the base with its adapters."""
+        return partition.combine(state.params, state.frozen)
+
+    def open(self) -> dict[str, Any]:
+        """Reads the base; a checkpoint names it: `base` (its `weights_key`) and `lora`."""
         from xlam_jax.weights import load_model
 
-        model, dtype = self.config.model, self.config.precision.param_dtype
-        cfg, params = load_model(model, dtype=dtype, mesh=self.mesh)
-        assert cfg == self.cfg, "config.json changed while it was read"
+        model, dtype = self._config.model, self._config.precision.param_dtype
+        cfg, params = load_model(model, dtype=dtype, mesh=self._mesh)
+        assert cfg == self._cfg, "config.json changed while it was read"
         key = weights_key(params)
-        self._base = quantize_base(params, cfg, self.lora, self.mesh, take=True)
+        self._read = quantize_base(params, cfg, self._lora, self._mesh, take=True)
         about = {
-            "config": self.lora.model_dump(mode="json"),
+            "config": self._lora.model_dump(mode="json"),
             "model": str(Path(model).absolute()),
             "dtype": dtype,
         }
         return {"base": key, "lora": about}
 
-    def fresh(self, tx: optax.GradientTransformation, places: TrainState) -> TrainState:
-        """The state of step 0, once `load_base` was called."""
-        key = jax.random.key(self.config.seed)
-        adapters = init_adapters(self.cfg, self.lora, key, mesh=self.mesh)
-        opt_state = jax.jit(tx.init, out_shardings=places.opt_state)(adapters)
-        step = jax.device_put(jnp.int32(0), places.step)
-        return self.with_base(TrainState(step, adapters, opt_state, Frozen(None)))
+    def fresh(
+        self, tx: optax.GradientTransformation, shardings: TrainState, seen: Callable[[Params], None]
+    ) -> TrainState:
+        """Adapters that change nothing yet, on the base."""
+        key = jax.random.key(self._config.seed)
+        adapters = init_adapters(self._cfg, self._lora, key, mesh=self._mesh)
+        opt_state = jax.jit(tx.init, out_shardings=shardings.opt_state)(adapters)
+        step = jax.device_put(jnp.int32(0), shardings.step)
+        state = self.restored(TrainState(step, adapters, opt_state, Frozen(None)))
+        seen(without_adapters(self.whole(state)))
+        return state
 
-    def with_base(self, state: TrainState) -> TrainState:
-        """The state on the base that `load_base` read, whose arrays it takes over."""
-        whole, self._base = self._base, None
+    def restored(self, state: TrainState) -> TrainState:
+        """On the base that `open` read, whose arrays it takes over."""
+        whole, self._read = self._read, None
         return dataclasses.replace(state, frozen=Frozen(whole))
+
+    def whole(self, state: TrainState) -> Params:
+        """The base with its adapters beside it."""
+        return partition.merge(state.params, state.frozen)
+
+    def describe(self) -> str:
+        """How many parameters are trained."""
+        trained, whole = count_adapters(self._cfg, self._lora), count_params(self._cfg)
+        return f"{trained} adapter parameters, {trained / whole:.2%} of the model's {whole}"

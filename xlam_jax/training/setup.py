@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+import optax
 from rich.console import Console
 
 from xlam_jax.errors import InputError
 from xlam_jax.models.attention import Facts, probe_attention
 from xlam_jax.models.config import ModelConfig
-from xlam_jax.models.lora import base as without_adapters
-from xlam_jax.models.lora import count_adapters
-from xlam_jax.models.params import Params
 from xlam_jax.models.rope import softmax_scale
-from xlam_jax.models.spec import count_params, decay_mask, shapes
 from xlam_jax.parallel.mesh import MeshConfig, batch_share, make_mesh
 from xlam_jax.parallel.rules import batch_sharding
 from xlam_jax.shards.folder import read_manifest
-from xlam_jax.shards.loader import Steps, to_device
-from xlam_jax.training import partition
+from xlam_jax.shards.loader import PackedSource, Steps, to_device
 from xlam_jax.training.checkpoint import state_bytes
 from xlam_jax.training.checks import check_batch, check_context, check_data
 from xlam_jax.training.config import TrainConfig
-from xlam_jax.training.lora import LoraRun
 from xlam_jax.training.optimizer import check_warmup, make_optimizer
 from xlam_jax.training.samples import with_rows
-from xlam_jax.training.step import TrainState, init_state, make_eval, make_step, micro_sharding, state_spec
-from xlam_jax.training.tasks import make_task
+from xlam_jax.training.step import Metrics, TrainState, make_eval, make_step, micro_sharding
+from xlam_jax.training.tasks import Task, make_task
+from xlam_jax.training.trainable import Trainable, trainable_of
 
 
 def with_defaults(config: TrainConfig, backend: str) -> TrainConfig:
@@ -57,150 +55,163 @@ def describe(config: TrainConfig, mesh: jax.sharding.Mesh) -> str:
     )
 
 
-class Work:
-    """One run's objects. Built before anything is written, so that bad input leaves no trace."""
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """What `set_up` made of a config.
 
-    def __init__(self, config: TrainConfig, console: Console, began: float):
-        from xlam_jax.files import check_space
-        from xlam_jax.weights.hf_in import read_config
+    Attributes:
+      config: with what nobody had set filled in.
+      micro: rows of a micro-batch.
+      shapes, shardings: of the state.
+      step_fn: `make_step`'s.
+      began: `time.monotonic()` when the command began.
+    """
 
-        config = with_defaults(config, jax.default_backend())
-        self.config, self.console, self.began = config, console, began
-        self.out = Path(config.out)
-        self.cfg: ModelConfig = read_config(config.model)
-        if self.out.resolve() == Path(config.model).resolve():
-            raise InputError(
-                "the run would write into the folder of its own base model",
-                where=f"out: {config.out}",
-                hint="another `out`",
-            )
-        self.mesh = make_mesh(config.mesh)
-        config = self.config = self._with_attention(config)
-        self._say(describe(config, self.mesh))
-        self.task = make_task(config, self.cfg, self.mesh, without_adapters if config.lora else None)
-        self.data = self.task.open(config.data.train)
-        self.eval_data = self.task.open(config.data.eval) if config.data.eval else None
-        for source in filter(None, (self.data, self.eval_data)):
-            check_data(source, self.cfg, config.model)
-        config = self.config = with_rows(config, self.data.manifest, self.mesh, self._say)
-        micro = check_batch(config, self.mesh)
-        if config.steps != "auto":
-            check_warmup(config.optim, config.steps)
-        check_context(self.data.seq_len, self.mesh)
-        partition.check(self.cfg, config.freeze, config.freeze_layers)
-        self.lora = LoraRun(config, self.cfg, self.mesh) if config.lora else None
-        cut = (self.cfg, config.freeze, config.freeze_layers)
-        mask = self.lora.decay_mask() if self.lora else partition.split_like(decay_mask(self.cfg), *cut)[0]
-        self.tx = make_optimizer(config.optim, mask, config.seed)
-        self.shapes, self.places = (
-            self.lora.state_spec(self.tx)
-            if self.lora
-            else state_spec(self.cfg, self.tx, self.mesh, config.precision.param_dtype, *cut[1:])
-        )
-        self.objective = self.task.objective(self.data)
-        self.step_fn = make_step(self.objective, self.tx, self.places, config.optim.rounding, config.seed)
-        self.sharding = micro_sharding(self.mesh)
-        self.parts = batch_share(self.mesh)[1]
-        self.micro = micro
-        self._trace()
-        check_space(self.out, state_bytes(self.shapes))
-        self._merge = jax.jit(partition.merge) if config.freeze_layers else partition.merge
-        self._row_fn: Any = None
+    config: TrainConfig
+    console: Console
+    began: float
+    cfg: ModelConfig
+    mesh: jax.sharding.Mesh
+    task: Task
+    data: PackedSource
+    eval_data: PackedSource | None
+    micro: int
+    trained: Trainable
+    tx: optax.GradientTransformation
+    shapes: TrainState
+    shardings: TrainState
+    objective: Any
+    step_fn: Callable[..., tuple[TrainState, Metrics]]
 
-    def _say(self, text: str) -> None:
+    @property
+    def out(self) -> Path:
+        """The run folder."""
+        return Path(self.config.out)
+
+    def say(self, text: str) -> None:
+        """A line for the person at the screen."""
         self.console.print(text, highlight=False, markup=False)
 
-    def _with_attention(self, config: TrainConfig) -> TrainConfig:
-        """`attention: auto` becomes the backend that this machine was seen to compute rightly."""
-        if config.attention != "auto":
-            return config
-        manifest = read_manifest(Path(config.data.train))
-        if manifest.get("share_prompts"):
-            self.console.print("attention: xla (the records of this data share prompts)", highlight=False)
-            return config.model_copy(update={"attention": "xla"})
-        cfg, dtype = self.cfg, config.precision.compute_dtype
-        facts = Facts(
-            cfg.num_heads, cfg.num_kv_heads, cfg.head_dim, cfg.v_head_dim,
-            manifest["seq_len"], dtype, cfg.sliding_window, softmax_scale(cfg),
-        )  # fmt: skip
-        choice = probe_attention(facts)
-        self.console.print(f"attention: {choice.backend} ({choice.reason})", highlight=False)
-        return config.model_copy(update={"attention": choice.backend})
-
-    def _trace(self) -> None:
-        """Traces the objective, so that a bad `remat` or `attention` is found before anything is written."""
-        batch = self.task.shapes(self.micro, self.data)
-        params = shapes(self.cfg)
-        if self.lora:
-            params = partition.combine(self.shapes.params, self.shapes.frozen)
-        with jax.set_mesh(self.mesh):
-            jax.eval_shape(self.objective, params, batch)
-
-    def describe_model(self, run: Path) -> None:
-        """config.json, tokenizer, licences and origin of the model, so that the run folder explains its parameters
-        when the base is gone."""
-        from xlam_jax.files import write_json
-        from xlam_jax.weights.carried import carry
-        from xlam_jax.weights.generation import read_generation
-        from xlam_jax.weights.hf_out import write_configs
-        from xlam_jax.weights.provenance import BASE_PROVENANCE, base_facts
-        from xlam_jax.weights.tokenizer_files import copy_tokenizer
-
-        if jax.process_index() == 0:
-            model = Path(self.config.model)
-            write_configs(run, self.cfg, self.config.precision.param_dtype, read_generation(model))
-            if (model / "tokenizer.json").is_file():
-                copy_tokenizer(model, run)
-            carry((run, model), run)
-            write_json(run / BASE_PROVENANCE, base_facts(model))
-
     def steps(self, num_steps: int) -> Steps:
+        """The rows of each step."""
         batch = self.config.batch
         share = batch_share(self.mesh)
         return Steps(self.data, batch.rows, batch.accumulation, self.config.seed, num_steps, *share)
 
     def fresh(self) -> TrainState:
         """The state of step 0."""
-        if self.lora:
-            trained, whole = count_adapters(self.cfg, self.lora.lora), count_params(self.cfg)
-            text = f"{trained} adapter parameters, {trained / whole:.2%} of the model's {whole}"
-            self.console.print(text, highlight=False)
-            state = self.lora.fresh(self.tx, self.places)
-            self.task.start(without_adapters(self.whole(state)))
-            return state
-        from xlam_jax.weights import load_model
+        if text := self.trained.describe():
+            self.say(text)
+        return self.trained.fresh(self.tx, self.shardings, self.task.start)
 
-        cfg, params = load_model(self.config.model, dtype=self.config.precision.param_dtype, mesh=self.mesh)
-        assert cfg == self.cfg, "config.json changed while it was read"
-        self.task.start(params)
-        state, _ = init_state(params, cfg, self.tx, self.mesh, self.config.freeze, self.config.freeze_layers)
-        return state
+    def put(self, batch: Any, state: TrainState, sharding: Any = None) -> Any:
+        """This process's rows of a batch on the devices, with what the objective needs beside them.
 
-    def put(self, batch: Any, sharding: Any, state: TrainState) -> Any:
-        """This process's rows of a batch on the devices, with what the objective needs beside them."""
-        return self.task.prepare(to_device(batch, sharding, self.parts), state)
-
-    def whole(self, state: TrainState) -> Params:
-        """All parameters of a state, frozen ones too, layers stacked."""
-        return self._merge(state.params, state.frozen)
+        Args:
+          sharding: of the rows; by default that of a step, `[A, B, S]`.
+        """
+        place = sharding or micro_sharding(self.mesh)
+        return self.task.prepare(to_device(batch, place, batch_share(self.mesh)[1]), state)
 
     def seconds(self) -> float:
         """Since the command began."""
         return round(time.monotonic() - self.began, 2)
 
-    def row_losses(self, state: TrainState, number: int) -> np.ndarray:
-        """Loss of each row of a step by the parameters of `state`: [A, B]; one forward pass a row, for
-        reports."""
-        self._row_fn = self._row_fn or make_eval(self.objective)
-        params, place = self.whole(state), batch_sharding(self.mesh)
-        batch = self.steps(number + 1)[number]
-        a, mine, _ = batch.tokens.shape
-        part_index, parts = batch_share(self.mesh)
-        found = np.zeros((a, mine * parts))
-        for micro, row in np.ndindex(*found.shape):
-            here = np.arange(mine) + mine * part_index == row
-            part = type(batch)(*(field[micro] for field in batch))
-            part = part._replace(loss_weights=np.where(here[:, None], part.loss_weights, np.float32(0)))
-            sums = jax.device_get(self._row_fn(params, self.put(part, place, state)))
-            found[micro, row] = sums["loss_sum"] / max(float(sums["weight_sum"]), 1e-6)
-        return found
+
+def set_up(config: TrainConfig, console: Console, began: float) -> Setup:
+    """Everything of a run before its first step. Nothing is written, so that bad input leaves no trace.
+
+    Raises:
+      InputError: bad config, data or model, or a disk that is too small.
+    """
+    from xlam_jax.files import check_space
+    from xlam_jax.weights.hf_in import read_config
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, markup=False)
+
+    config = with_defaults(config, jax.default_backend())
+    cfg = read_config(config.model)
+    if Path(config.out).resolve() == Path(config.model).resolve():
+        raise InputError(
+            "the run would write into the folder of its own base model",
+            where=f"out: {config.out}",
+            hint="another `out`",
+        )
+    mesh = make_mesh(config.mesh)
+    config = _with_attention(config, cfg, say)
+    say(describe(config, mesh))
+    trained = trainable_of(config, cfg, mesh)
+    task = make_task(config, cfg, mesh, trained.base)
+    data = task.open(config.data.train)
+    eval_data = task.open(config.data.eval) if config.data.eval else None
+    for source in filter(None, (data, eval_data)):
+        check_data(source, cfg, config.model)
+    config = with_rows(config, data.manifest, mesh, say)
+    micro = check_batch(config, mesh)
+    if config.steps != "auto":
+        check_warmup(config.optim, config.steps)
+    check_context(data.seq_len, mesh)
+    tx = make_optimizer(config.optim, trained.decay_mask(), config.seed)
+    shapes, shardings = trained.state_spec(tx)
+    objective = task.objective(data)
+    with jax.set_mesh(mesh):  # a bad `remat` or `attention` is found before anything is written
+        jax.eval_shape(objective, trained.params_spec(shapes), task.shapes(micro, data))
+    check_space(Path(config.out), state_bytes(shapes))
+    step_fn = make_step(objective, tx, shardings, config.optim.rounding, config.seed)
+    return Setup(
+        config, console, began, cfg, mesh, task, data, eval_data, micro, trained, tx, shapes, shardings, objective,
+        step_fn,
+    )  # fmt: skip
+
+
+def _with_attention(config: TrainConfig, cfg: ModelConfig, say: Callable[[str], None]) -> TrainConfig:
+    """`attention: auto` becomes the backend that this machine was seen to compute rightly."""
+    if config.attention != "auto":
+        return config
+    manifest = read_manifest(Path(config.data.train))
+    if manifest.get("share_prompts"):
+        say("attention: xla (the records of this data share prompts)")
+        return config.model_copy(update={"attention": "xla"})
+    facts = Facts(
+        cfg.num_heads, cfg.num_kv_heads, cfg.head_dim, cfg.v_head_dim,
+        manifest["seq_len"], config.precision.compute_dtype, cfg.sliding_window, softmax_scale(cfg),
+    )  # fmt: skip
+    choice = probe_attention(facts)
+    say(f"attention: {choice.backend} ({choice.reason})")
+    return config.model_copy(update={"attention": choice.backend})
+
+
+def describe_model(run: Setup) -> None:
+    """config.json, tokenizer, licences and origin of the model, so that the run folder explains its parameters when
+    the base is gone."""
+    from xlam_jax.files import write_json
+    from xlam_jax.weights.carried import carry
+    from xlam_jax.weights.generation import read_generation
+    from xlam_jax.weights.hf_out import write_configs
+    from xlam_jax.weights.provenance import BASE_PROVENANCE, base_facts
+    from xlam_jax.weights.tokenizer_files import copy_tokenizer
+
+    if jax.process_index() == 0:
+        model = Path(run.config.model)
+        write_configs(run.out, run.cfg, run.config.precision.param_dtype, read_generation(model))
+        if (model / "tokenizer.json").is_file():
+            copy_tokenizer(model, run.out)
+        carry((run.out, model), run.out)
+        write_json(run.out / BASE_PROVENANCE, base_facts(model))
+
+
+def row_losses(run: Setup, state: TrainState, number: int) -> np.ndarray:
+    """Loss of each row of step `number` by the parameters of `state`: [A, B]; one forward pass a row, for reports."""
+    evaluate, params, sharding = make_eval(run.objective), run.trained.whole(state), batch_sharding(run.mesh)
+    batch = run.steps(number + 1)[number]
+    a, mine, _ = batch.tokens.shape
+    part_index, parts = batch_share(run.mesh)
+    found = np.zeros((a, mine * parts))
+    for micro, row in np.ndindex(*found.shape):
+        here = np.arange(mine) + mine * part_index == row
+        part = type(batch)(*(field[micro] for field in batch))
+        part = part._replace(loss_weights=np.where(here[:, None], part.loss_weights, np.float32(0)))
+        sums = jax.device_get(evaluate(params, run.put(part, state, sharding)))
+        found[micro, row] = sums["loss_sum"] / max(float(sums["weight_sum"]), 1e-6)
+    return found
