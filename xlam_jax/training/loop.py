@@ -122,7 +122,7 @@ def train(
         clock = StepClock(begun.before.get("productive_seconds", 0.0), run_folder.first_start(out))
         rule = SpikeRule(config.spikes, begun.before.get("spikes"))
         evaluation, efficiency = Evaluation(run, evaluators), Efficiency(config, run.cfg, run.mesh)
-        log = _log(run, begun, efficiency)
+        log = _log(run, begun, efficiency, lambda: done)
         saved, evaluated, stopped = done, dict[str, float](), ""
 
         def save() -> None:
@@ -257,8 +257,12 @@ def _begin(run: Setup, store: Store) -> _Begun:
     return _Begun(state, step, total, meta, before)
 
 
-def _log(run: Setup, begun: _Begun, efficiency: Efficiency) -> run_folder.MetricsLog:
-    """metrics.jsonl and the trackers; what they and the report are told of the run is written first."""
+def _log(run: Setup, begun: _Begun, efficiency: Efficiency, done: Callable[[], int]) -> run_folder.MetricsLog:
+    """metrics.jsonl and the trackers; what they and the report are told of the run is written first.
+
+    Args:
+      done: steps so far, for a tracker that fails.
+    """
     out, id = run.out, run_folder.tracked_as(run.out, begun.step)
     if jax.process_index() == 0:
         facts = {"total_steps": begun.total, "started": run_folder.first_start(out), "tracked_as": id}
@@ -266,7 +270,7 @@ def _log(run: Setup, begun: _Begun, efficiency: Efficiency) -> run_folder.Metric
     run_folder.note(out, "resumed" if begun.before else "started", begun.step)
 
     def failed(name: str, error: str) -> None:
-        run_folder.note(out, "tracker_failed", None, tracker=name, error=error)
+        run_folder.note(out, "tracker_failed", done(), tracker=name, error=error)
 
     def trackers() -> Trackers:
         config = run.config
