@@ -38,7 +38,7 @@ def losses(folder):
 def adapted(folder):
     source = inspect(folder)
     found = adapter_run(source.params)
-    return read_adapted(found, load_model(found.model)[0])
+    return read_adapted(found, load_model(found.model)[0], load_model)
 
 
 def test_a_run_from_start_to_release(settings, world, tmp_path):

@@ -124,7 +124,7 @@ def to_hf(
     from xlam_jax.format import get_codec
     from xlam_jax.format.vllm_plugin import vllm_plugin
     from xlam_jax.weights import stream
-    from xlam_jax.weights.card import write_card
+    from xlam_jax.weights.cards import write_card
     from xlam_jax.weights.hf_out import HfOptions
     from xlam_jax.weights.verify import need_torch, verify_export
 
@@ -174,7 +174,7 @@ def upcycle(
 ) -> None:
     """Make a mixture of experts of a dense model: Llama and Mistral to Mixtral, Qwen3 to Qwen3-MoE."""
     from xlam_jax.weights import stream
-    from xlam_jax.weights.card import write_card
+    from xlam_jax.weights.cards import write_card
     from xlam_jax.weights.hf_out import HfOptions
     from xlam_jax.weights.upcycle import Upcycling, open_upcycled
 

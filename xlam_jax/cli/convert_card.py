@@ -78,7 +78,7 @@ def card(
     """Write the model card (README.md) anew, with results, and its checksum."""
     need_dir(folder, "released folder")
     from xlam_jax.weights.adapter_card import is_adapter
-    from xlam_jax.weights.card import add_evaluations, update_card
+    from xlam_jax.weights.cards import add_evaluations, update_card
     from xlam_jax.weights.evaluations import read_evaluations
     from xlam_jax.weights.hf_out import read_xlam_json
 

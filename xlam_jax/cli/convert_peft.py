@@ -36,7 +36,7 @@ def to_peft(
     need_dir(run, "training run")
     from xlam_jax.files import check_free
     from xlam_jax.weights.adapters import adapter_run, read_adapters
-    from xlam_jax.weights.card import write_card
+    from xlam_jax.weights.cards import write_card
     from xlam_jax.weights.carried import carry
     from xlam_jax.weights.checksums import write_checksums
     from xlam_jax.weights.hf_in import read_config

@@ -11,9 +11,9 @@ from __future__ import annotations
 from typing import Any
 
 from xlam_jax.errors import InputError
-from xlam_jax.format.record import Tool
 from xlam_jax.format.tool_schema import FLAGS, ONE_SCHEMA, SCHEMA_LIST, SCHEMA_MAP, SchemaReader
 from xlam_jax.format.type_names import ANY, MAYBE, SCHEMA_TYPE, python_type
+from xlam_jax.format.values import Tool
 
 __all__ = ["SCHEMA_KEYS", "normalise_tool", "openai_view", "python_type", "tool_words", "xlam_view"]
 

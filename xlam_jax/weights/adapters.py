@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -73,26 +74,27 @@ def read_adapters(run: AdapterRun, cfg: ModelConfig, mesh: Mesh | None = None) -
 
 
 def read_adapted(
-    run: AdapterRun, cfg: ModelConfig, mesh: Mesh | None = None, base: str | Path | None = None
+    run: AdapterRun,
+    cfg: ModelConfig,
+    load: Callable[..., tuple[ModelConfig, Params]],
+    mesh: Mesh | None = None,
 ) -> Params:
     """The base model of a run with its adapters on it, as it was trained: quantised where it was.
 
     Args:
-      base: where the base model lies now, if not where it lay.
+      load: `source.load_model`, which reads the base.
 
     Raises:
-      InputError: no base model there, or another one.
+      InputError: no base model where it lay, or another one.
     """
-    from xlam_jax.weights.source import load_model
-
-    model = Path(base) if base else run.model
+    model = run.model
     if not model.is_dir():
         raise InputError(
             "the base model of the adapters is gone",
             where=str(model),
             hint="put it back, or name it with --base",
         )
-    found, params = load_model(model, dtype=run.dtype, mesh=mesh)
+    found, params = load(model, dtype=run.dtype, mesh=mesh)
     if found.replace(eos_token_ids=cfg.eos_token_ids) != cfg or weights_key(params) != run.base:
         raise InputError(
             "this is not the model that the adapters were trained on: its weights are others",

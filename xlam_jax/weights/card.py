@@ -6,14 +6,13 @@ Every number stands in a file of the folder or in a ledger that provenance.json 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from xlam_jax import __version__
-from xlam_jax.files import write_json
 from xlam_jax.format.codec import Codec, get_codec
 from xlam_jax.format.record import Record, Step, Tool, ToolCall
 from xlam_jax.format.tools import openai_view
@@ -21,7 +20,6 @@ from xlam_jax.format.vllm_plugin import parser_name
 from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.spec import count_active_params, count_params
 from xlam_jax.weights.carried import BASE_README, PROVENANCE, README
-from xlam_jax.weights.checksums import CHECKSUMS, read_checksums, write_checksums
 from xlam_jax.weights.evaluations import model_index, score_table
 from xlam_jax.weights.generation import stop_ids
 from xlam_jax.weights.hf_in import read_config
@@ -48,27 +46,6 @@ _TOOL = Tool(
 )
 _STEP = Step(tool_calls=(ToolCall("get_weather", {"city": "Paris"}),))
 EXAMPLE = Record("example", "What is the weather in Paris?", (_TOOL,), (_STEP,))
-
-
-def write_card(folder: Path, facts: Mapping[str, Any]) -> None:
-    """Writes provenance.json and README.md into a released folder, of a model or of adapters, that is otherwise
-    complete.
-
-    Args:
-      facts: of `provenance`, settled.
-    """
-    from xlam_jax.weights.adapter_card import adapter_card, is_adapter
-
-    write_json(folder / PROVENANCE, facts)
-    text = adapter_card(folder, facts) if is_adapter(folder) else model_card(folder, facts)
-    (folder / README).write_text(text, encoding="utf-8")
-
-
-def update_card(folder: Path, facts: Mapping[str, Any]) -> None:
-    """`write_card` in a finished folder, whose other checksums stay what they were."""
-    known = read_checksums(folder) if (folder / CHECKSUMS).is_file() else {}
-    write_card(folder, facts)
-    write_checksums(folder, {name: sha for name, sha in known.items() if name not in (README, PROVENANCE)})
 
 
 def model_card(folder: Path, facts: Mapping[str, Any]) -> str:
@@ -329,10 +306,3 @@ def citation_section(facts: Mapping[str, Any]) -> str:
     lines = [f"  title = {{{facts['name']}}},", *([f"  year = {{{year}}},"] if year else [])]
     own = "\n".join(("@misc{this_model,", *lines, f"  note = {{made with xlam-jax {__version__}}}", "}"))
     return f"```bibtex\n{own}\n\n{_PAPERS}\n```\n\nThe base model's own citation stands on its card."
-
-
-def add_evaluations(facts: Mapping[str, Any], found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """`facts` with further results; a repeated measurement replaces the earlier one."""
-    key = ("dataset", "constrained")
-    kept = [e for e in facts["evaluations"] if all(any(e[k] != f[k] for k in key) for f in found)]
-    return {**facts, "evaluations": [*kept, *map(dict, found)]}

@@ -148,7 +148,7 @@ def load_model(
     check_intact(source)
     cfg = read_config(source.folder)
     if run := adapter_run(source.params):
-        merged = merge(read_adapted(run, cfg, mesh))
+        merged = merge(read_adapted(run, cfg, load_model, mesh))
         return cfg, jax.tree.map(lambda x: x.astype(dtype or run.dtype), merged)
     return cfg, load_params_item(source.params, cfg, dtype=dtype, mesh=mesh, rules=rules)
 
