@@ -31,5 +31,5 @@ def imported(path, known):
 def test_imports_make_no_circle():
     known = modules()
     graph = {name: set(imported(path, known)) - {name} for name, path in known.items()}
-    assert len(graph) > 300 and sum(map(len, graph.values())) > 2000
+    assert len(graph) > 300 and sum(map(len, graph.values())) > 1000
     TopologicalSorter(graph).prepare()  # a CycleError names the circle
