@@ -16,7 +16,14 @@ def modules():
 
 
 def imported(path, known):
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    unread = [ast.parse(path.read_text("utf-8"))]
+    while unread:
+        node = unread.pop()
+        if (
+            isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        ):  # for readers, not for Python
+            continue
+        unread += ast.iter_child_nodes(node)
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name in known)
         elif isinstance(node, ast.ImportFrom) and node.module:
