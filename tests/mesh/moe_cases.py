@@ -69,13 +69,13 @@ def on_mesh(sizes):
 
 def put(mesh, x, router, experts, mask):
     """The case where a training step would have it."""
-    places = jax.tree.map(
+    param_shardings = jax.tree.map(
         lambda w, axes: to_sharding(axes, mesh, shape=w.shape), experts, logical_axes(experts)
     )
     rows = batch_sharding(mesh)
     router_place = to_sharding(("embed", None), mesh)
     x_place = NamedSharding(mesh, rows.spec)
-    return jax.device_put((x, router, experts, mask), (x_place, router_place, places, rows))
+    return jax.device_put((x, router, experts, mask), (x_place, router_place, param_shardings, rows))
 
 
 @functools.cache

@@ -101,11 +101,11 @@ def alone():
 def test_mesh_equals_one_device(name, sizes, alone):
     cfg, params, batch = case(name)
     mesh = make_mesh(MeshConfig(**sizes))
-    places = shardings(cfg, mesh)
+    param_shardings = shardings(cfg, mesh)
     with jax.set_mesh(mesh):
-        params = jax.device_put(params, places)
+        params = jax.device_put(params, param_shardings)
         batch = jax.device_put(batch, batch_sharding(mesh))
-        step = jax.jit(loss_and_grads(cfg, "full"), out_shardings=(None, places))
+        step = jax.jit(loss_and_grads(cfg, "full"), out_shardings=(None, param_shardings))
         loss, grads = step(params, *batch)
     right_loss, right = alone(name)
     np.testing.assert_allclose(loss, right_loss, rtol=1e-5)

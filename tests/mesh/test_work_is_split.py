@@ -34,11 +34,11 @@ def flops(sizes: dict[str, int]) -> float:
     # XLA counts the body of a loop once; layers that are unrolled are counted each.
     layers = tuple(jax.tree.map(lambda x, i=i: x[i], params.layers) for i in range(CFG.num_layers))
     with jax.set_mesh(mesh):
-        places = shardings(CFG, mesh)
+        param_shardings = shardings(CFG, mesh)
         drop = lambda s: jax.NamedSharding(s.mesh, jax.P(*s.spec[1:]))  # noqa: E731
-        layer_places = jax.tree.map(drop, places.layers)
+        layer_shardings = jax.tree.map(drop, param_shardings.layers)
         params = jax.device_put(
-            params.replace(layers=layers), places.replace(layers=(layer_places,) * CFG.num_layers)
+            params.replace(layers=layers), param_shardings.replace(layers=(layer_shardings,) * CFG.num_layers)
         )
         tokens = jax.device_put(jnp.ones((B, S), jnp.int32), batch_sharding(mesh))
         positions = jax.device_put(jnp.tile(jnp.arange(S), (B, 1)), batch_sharding(mesh))

@@ -148,8 +148,8 @@ def test_a_mesh_of_eight_equals_one_device(name):
 
     expected = jax.jit(jax.value_and_grad(loss))(adapters, params)
     with jax.set_mesh(mesh):
-        places = jax.tree.map(lambda s: s.sharding, L.adapter_shapes(cfg, lora, mesh=mesh))
-        here = jax.tree.map(jax.device_put, (adapters, params), (places, shardings(cfg, mesh)))
+        adapter_shardings = jax.tree.map(lambda s: s.sharding, L.adapter_shapes(cfg, lora, mesh=mesh))
+        here = jax.tree.map(jax.device_put, (adapters, params), (adapter_shardings, shardings(cfg, mesh)))
         found = jax.jit(jax.value_and_grad(loss))(*here)
         fresh = L.init_adapters(cfg, lora, KEY, mesh=mesh)
     q, w = fresh.layers.attn.o, here[1].layers.attn.o

@@ -106,9 +106,9 @@ def test_collectives_of_the_training_step_cannot_meet_each_other(name):
     positions = np.arange(16, dtype=np.int32) * ones
     batch = Batch(rows, np.roll(rows, -1, axis=1), ones.astype(np.float32), ones, positions)
     with jax.set_mesh(mesh):
-        state, places = init_state(tiny.params(cfg), cfg, optax.identity(), mesh)
+        state, state_shardings = init_state(tiny.params(cfg), cfg, optax.identity(), mesh)
         placed = jax.device_put(jax.tree.map(lambda a: a[None], batch), micro_sharding(mesh))
-        step = make_step(sft_objective(cfg), optax.identity(), places)
+        step = make_step(sft_objective(cfg), optax.identity(), state_shardings)
         found = channels(step.lower(state, placed, jnp.float32(0)).compile().as_text())
     assert len(found) > 20
     assert len(set(found)) == len(found)

@@ -149,16 +149,18 @@ def test_muon_is_optax_s_on_a_single_matrix():
 def test_state_lies_where_its_parameter_lies(name, moments):
     mesh = make_mesh(MeshConfig(fsdp=4, tensor=2))
     tx = make_optimizer(OptimConfig(name=name, moment_dtype=moments), decay_mask(CFG))
-    state, places = state_spec(CFG, tx, mesh, jnp.bfloat16)
+    state, state_shardings = state_spec(CFG, tx, mesh, jnp.bfloat16)
     by_name = {
         jax.tree_util.keystr(p, simple=True, separator="."): (x, s)
         for (p, x), s in zip(
             jax.tree_util.tree_leaves_with_path(state.opt_state),
-            jax.tree.leaves(places.opt_state),
+            jax.tree.leaves(state_shardings.opt_state),
             strict=True,
         )
     }
-    jax.tree.map(lambda x, s: s.shard_shape(x.shape), state.opt_state, places.opt_state)  # all divide
+    jax.tree.map(
+        lambda x, s: s.shard_shape(x.shape), state.opt_state, state_shardings.opt_state
+    )  # all divide
     queries = {k: v for k, v in by_name.items() if k.endswith(".layers.attn.q")}
     dtypes = {str(x.dtype) for x, _ in queries.values()}
     match name:
@@ -166,11 +168,11 @@ def test_state_lies_where_its_parameter_lies(name, moments):
             assert not queries
         case "adafactor":
             specs = {k.split(".layers.")[0].split(".")[-1]: s.spec for k, (_, s) in queries.items()}
-            q = places.params.layers.attn.q.spec
+            q = state_shardings.params.layers.attn.q.spec
             assert specs["rows"] == jax.P(q[0], q[1], None) and specs["cols"] == jax.P(q[0], None, q[2])
         case _:
             assert len(queries) == (1 if name == "muon" else 2)
-            assert all(s == places.params.layers.attn.q for _, s in queries.values())
+            assert all(s == state_shardings.params.layers.attn.q for _, s in queries.values())
     assert dtypes <= {moments}
     vectors = [x for k, (x, _) in by_name.items() if k.endswith(".final_norm") and x.ndim == 1]
     assert all(x.dtype == jnp.float32 for x in vectors)

@@ -126,8 +126,8 @@ def test_whole_steps_are_equal_on_mesh_and_under_accumulation():
         mesh = make_mesh(mesh_config)
         tx = make_optimizer(OptimConfig(weight_decay=0.1, clip=0.5), decay_mask(CFG))
         with jax.set_mesh(mesh):
-            state, places = init_state(initial(CFG), CFG, tx, mesh)
-            step = make_step(sft_objective(CFG), tx, places)
+            state, state_shardings = init_state(initial(CFG), CFG, tx, mesh)
+            step = make_step(sft_objective(CFG), tx, state_shardings)
             fields = batch_of(rows, 16, accumulation)
             batch = Batch(*(jax.device_put(f, micro_sharding(mesh)) for f in fields))
             for _ in range(3):
@@ -154,8 +154,8 @@ def test_adamw_by_hand():
     decay = jax.tree.leaves(decay_mask(CFG))
     m, v = [0 * p for p in flat], [0 * p for p in flat]
     with jax.set_mesh(mesh):
-        state, places = init_state(initial(CFG), CFG, tx, mesh)
-        step = make_step(sft_objective(CFG), tx, places)
+        state, state_shardings = init_state(initial(CFG), CFG, tx, mesh)
+        step = make_step(sft_objective(CFG), tx, state_shardings)
         for t, lr in ((1, 1e-2), (2, 5e-3)):
             now = jax.tree.unflatten(tree, [np.float32(p) for p in flat])
             objective = sft_objective(CFG)

@@ -167,11 +167,11 @@ def test_real_smollm2_upcycled_trained_on_experts_apart_and_exported(tmp_path):
     batch = Batch(rows, np.roll(rows, -1, axis=1), weights.astype(np.float32), ones, positions)
     with jax.set_mesh(mesh):
         tx = optax.clip_by_global_norm(1.0)
-        state, places = init_state(params, cfg, tx, mesh)
+        state, state_shardings = init_state(params, cfg, tx, mesh)
         del params
         gate = state.params.layers.mlp.gate
         assert gate.sharding.spec[1] == "expert" and gate.addressable_shards[0].data.shape[1] == 1
-        step = make_step(sft_objective(cfg), tx, places)
+        step = make_step(sft_objective(cfg), tx, state_shardings)
         placed = jax.device_put(jax.tree.map(lambda x: x[None], batch), micro_sharding(mesh))
         losses = []
         for _ in range(3):

@@ -174,8 +174,8 @@ class _Jax:
             tx = make_optimizer(OptimConfig(), decay_mask(cfg))
             self.batch = jax.device_put(stack([batch]), micro_sharding(self.mesh))
             self.one = jax.tree.map(lambda x: x[0], self.batch)
-            self.state, places = init_state(params, cfg, tx, self.mesh)
-            step = make_step(objective, tx, places)
+            self.state, state_shardings = init_state(params, cfg, tx, self.mesh)
+            step = make_step(objective, tx, state_shardings)
             self.run = step.lower(self.state, self.batch, jnp.float32(protocol.RATE)).compile()  # type: ignore[attr-defined]
 
         def loss(params: Any, batch: Batch) -> jax.Array:

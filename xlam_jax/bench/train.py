@@ -100,7 +100,7 @@ def bench_train(
             optim=OptimConfig(moment_dtype=options.moment_dtype),  # type: ignore[arg-type]
             lora=options.lora,
         )
-        tx, places, state = _state(work, device_mesh)
+        tx, state_shardings, state = _state(work, device_mesh)
         objective = sft_objective(
             cfg,
             remat=options.remat,
@@ -109,7 +109,7 @@ def bench_train(
             moe=options.moe,
             max_segments=most_segments(batch.segment_ids),
         )
-        step = make_step(objective, tx, places)
+        step = make_step(objective, tx, state_shardings)
         on_device = jax.device_put(batch, micro_sharding(device_mesh))
         rate = jnp.float32(1e-5)
         begun = time.perf_counter()
@@ -164,16 +164,16 @@ def bench_train(
 
 def _state(work: Work, mesh: Any) -> tuple[Any, TrainState, TrainState]:
     """(optimizer, shardings, a fresh state): random weights, and adapters where there are some."""
-    tx, _, places = step_state(work, mesh)
+    tx, _, state_shardings = step_state(work, mesh)
     key, dtype = jax.random.key(0), protocol.need_dtype(work.param_dtype, "--param-dtype")
     params = init(work.cfg, key, mesh=mesh, dtype=dtype)
     if not work.lora:
-        state, places = init_state(params, work.cfg, tx, mesh)
-        return tx, places, state
+        state, state_shardings = init_state(params, work.cfg, tx, mesh)
+        return tx, state_shardings, state
     adapters = init_adapters(work.cfg, work.lora, key, mesh=mesh)
-    moments = jax.jit(tx.init, out_shardings=places.opt_state)(adapters)
-    step = jax.device_put(jnp.int32(0), places.step)
-    return tx, places, TrainState(step, adapters, moments, Frozen(params))
+    moments = jax.jit(tx.init, out_shardings=state_shardings.opt_state)(adapters)
+    step = jax.device_put(jnp.int32(0), state_shardings.step)
+    return tx, state_shardings, TrainState(step, adapters, moments, Frozen(params))
 
 
 def synthetic(cfg: ModelConfig, rows: int, seq_len: int) -> Batch:

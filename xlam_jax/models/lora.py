@@ -161,8 +161,8 @@ def init_adapters(
 
         return jax.tree_util.tree_map_with_path(leaf, shapes)
 
-    places = None if mesh is None else jax.tree.map(lambda s: s.sharding, shapes)
-    return jax.jit(make, out_shardings=places)(key)
+    adapter_shardings = None if mesh is None else jax.tree.map(lambda s: s.sharding, shapes)
+    return jax.jit(make, out_shardings=adapter_shardings)(key)
 
 
 def is_adapted(x: Any) -> bool:
@@ -298,10 +298,10 @@ def quantize_base(
 
     if mesh is None:
         return jax.tree_util.tree_map_with_path(lambda path, w: leaf(path, w, None), params)
-    return jax.tree_util.tree_map_with_path(leaf, params, base_places(shaped, cfg, mesh))
+    return jax.tree_util.tree_map_with_path(leaf, params, base_shardings(shaped, cfg, mesh))
 
 
-def base_places(base: Params, cfg: ModelConfig, mesh: Mesh, rules: ShardingRules | None = None) -> Params:
+def base_shardings(base: Params, cfg: ModelConfig, mesh: Mesh, rules: ShardingRules | None = None) -> Params:
     """`NamedSharding` at every array of a base model, some of whose matrices may be quantised.
 
     Scales lie as their matrices do, but are whole along a dimension whose blocks do not split over the mesh.

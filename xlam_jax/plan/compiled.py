@@ -103,8 +103,10 @@ def compile_here(work: Work, sizes: Sizes) -> dict[str, float]:
 
     mesh = make_mesh(MeshConfig(**sizes))
     with jax.set_mesh(mesh):
-        tx, state, places = step_state(work, mesh)
-        state = jax.tree.map(lambda s, p: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=p), state, places)
+        tx, state, state_shardings = step_state(work, mesh)
+        state = jax.tree.map(
+            lambda s, p: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=p), state, state_shardings
+        )
         shape = (work.accumulation, work.rows // work.accumulation, work.seq_len)
         fields = (jax.ShapeDtypeStruct(shape, d, sharding=micro_sharding(mesh)) for d in DTYPES)
         objective = sft_objective(
@@ -117,7 +119,7 @@ def compile_here(work: Work, sizes: Sizes) -> dict[str, float]:
             moe=work.moe,
         )
         begun = time.perf_counter()
-        lowered = make_step(objective, tx, places).lower(  # type: ignore[attr-defined]
+        lowered = make_step(objective, tx, state_shardings).lower(  # type: ignore[attr-defined]
             state, Batch(*fields), jax.ShapeDtypeStruct((), jnp.float32)
         )
         hlo = len(lowered.as_text())

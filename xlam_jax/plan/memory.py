@@ -99,12 +99,15 @@ _LOGIT_BUFFERS = 2  # the logits, and their gradient; exponentials are fused int
 
 @functools.lru_cache(maxsize=512)
 def _state(work: Work, sizes: tuple[tuple[str, int], ...]) -> dict[str, float]:
-    _, state, places = step_state(work, abstract_mesh(dict(sizes)))
-    trained, frozen = _on_device(state.params, places.params), _on_device(state.frozen, places.frozen)
+    _, state, state_shardings = step_state(work, abstract_mesh(dict(sizes)))
+    trained, frozen = (
+        _on_device(state.params, state_shardings.params),
+        _on_device(state.frozen, state_shardings.frozen),
+    )
     copies = 2 if work.accumulation > 1 else 1
     return {
         "weights": trained + frozen,
-        "optimizer": _on_device(state.opt_state, places.opt_state),
+        "optimizer": _on_device(state.opt_state, state_shardings.opt_state),
         "gradients": copies * trained,
     }
 
@@ -235,8 +238,8 @@ def abstract_mesh(sizes: Sizes) -> AbstractMesh:
     return AbstractMesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
-def _on_device(tree: Any, places: Any) -> float:
-    leaves_, homes = jax.tree.leaves(tree), jax.tree.leaves(places)
+def _on_device(tree: Any, placed: Any) -> float:
+    leaves_, homes = jax.tree.leaves(tree), jax.tree.leaves(placed)
     pairs = zip(leaves_, homes, strict=True)
     return float(sum(math.prod(p.shard_shape(x.shape)) * x.dtype.itemsize for x, p in pairs))
 

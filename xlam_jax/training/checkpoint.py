@@ -187,7 +187,7 @@ class Store:
     def restore(
         self,
         state: TrainState,
-        places: TrainState,
+        state_shardings: TrainState,
         cfg: ModelConfig,
         expected: dict[str, Any],
         changed_ok: bool,
@@ -217,7 +217,7 @@ class Store:
             try:
                 meta = self.meta(step)
                 compare(meta, expected, changed_ok, where=str(self.folder / str(step)))
-                found = self._read(step, state, places, cfg), meta
+                found = self._read(step, state, state_shardings, cfg), meta
             except InputError:
                 raise
             except Exception as e:  # Orbax and tensorstore raise many kinds
@@ -265,38 +265,40 @@ class Store:
             "move its folder elsewhere and the one before is taken",
         )
 
-    def _read(self, step: int, state: TrainState, places: TrainState, cfg: ModelConfig) -> TrainState:
+    def _read(
+        self, step: int, state: TrainState, state_shardings: TrainState, cfg: ModelConfig
+    ) -> TrainState:
         adapters = has_adapters(state.params)
         whole = state.params if adapters else jax.eval_shape(partition.merge, state.params, state.frozen)
-        where = places.params if adapters else shardings(cfg, places.step.mesh)
+        where = state_shardings.params if adapters else shardings(cfg, state_shardings.step.mesh)
         params = self.read_item(step, "params", whole, where)
         opt_state = state.opt_state
         if jax.tree.leaves(opt_state):
-            opt_state = self.read_item(step, "opt_state", opt_state, places.opt_state)
+            opt_state = self.read_item(step, "opt_state", opt_state, state_shardings.opt_state)
 
         # Restored buffers may not be donatable, which would double the memory of every later step: copy once.
         def own(params: Any) -> tuple[Any, Any]:
             params = jax.tree.map(jnp.copy, params)
             return (params, None) if adapters else _like(params, state)
 
-        out = (places.params, None if adapters else places.frozen)
+        out = (state_shardings.params, None if adapters else state_shardings.frozen)
         trained, frozen = jax.jit(own, out_shardings=out)(params)
         del params
         opt_state = jax.tree.map(
-            lambda x, s: jax.jit(jnp.copy, out_shardings=s)(x), opt_state, places.opt_state
+            lambda x, s: jax.jit(jnp.copy, out_shardings=s)(x), opt_state, state_shardings.opt_state
         )
         return TrainState(
-            jax.device_put(jnp.int32(step), places.step),
+            jax.device_put(jnp.int32(step), state_shardings.step),
             trained,
             opt_state,
             state.frozen if adapters else frozen,
         )
 
-    def read_item(self, step: int, item: str, shapes: Any, places: Any) -> Any:
-        """One item of a checkpoint as a tree like `shapes`, placed as `places` says."""
+    def read_item(self, step: int, item: str, shapes: Any, placed: Any) -> Any:
+        """One item of a checkpoint as a tree like `shapes`, placed by the shardings of `placed`."""
         target = {
             name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s)
-            for (name, x), s in zip(flat(shapes).items(), jax.tree.leaves(places), strict=True)
+            for (name, x), s in zip(flat(shapes).items(), jax.tree.leaves(placed), strict=True)
         }
         how = ocp.checkpoint_utils.construct_restore_args(target)
         args = ocp.args.Composite(**{item: ocp.args.PyTreeRestore(target, restore_args=how)})  # type: ignore[call-arg]

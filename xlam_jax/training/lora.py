@@ -20,7 +20,7 @@ from jax.sharding import PartitionSpec as P
 from xlam_jax.errors import InputError
 from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.fingerprint import weights_key
-from xlam_jax.models.lora import adapter_shapes, base_places, count_adapters, init_adapters, quantize_base
+from xlam_jax.models.lora import adapter_shapes, base_shardings, count_adapters, init_adapters, quantize_base
 from xlam_jax.models.lora import base as without_adapters
 from xlam_jax.models.params import Params
 from xlam_jax.models.quantized import need_qwix
@@ -28,7 +28,7 @@ from xlam_jax.models.spec import count_params, shapes
 from xlam_jax.training import partition
 from xlam_jax.training.config import TrainConfig
 from xlam_jax.training.partition import Frozen
-from xlam_jax.training.step import TrainState, opt_places
+from xlam_jax.training.step import TrainState, opt_state_shardings
 
 
 class Adapters:
@@ -65,8 +65,8 @@ class Adapters:
         whole = jax.eval_shape(lambda p: quantize_base(p, self._cfg, self._lora), shapes(self._cfg, dtype))
         step = jax.ShapeDtypeStruct((), jnp.int32)
         state = TrainState(step, adapters, jax.eval_shape(tx.init, adapters), Frozen(whole))
-        opt_state = opt_places(state, shardings, everywhere)
-        frozen = Frozen(base_places(whole, self._cfg, self._mesh))
+        opt_state = opt_state_shardings(state, shardings, everywhere)
+        frozen = Frozen(base_shardings(whole, self._cfg, self._mesh))
         return state, TrainState(everywhere, shardings, opt_state, frozen)
 
     def params_spec(self, state: TrainState) -> Params:

@@ -68,17 +68,17 @@ def state_spec(
     state = jax.eval_shape(make, shapes(cfg, dtype))
     trained, frozen = partition.split_like(shardings(cfg, mesh), cfg, freeze, freeze_layers)
     everywhere = NamedSharding(mesh, P())
-    opt_state = opt_places(state, trained, everywhere)
+    opt_state = opt_state_shardings(state, trained, everywhere)
     return state, TrainState(everywhere, trained, opt_state, frozen)
 
 
-def opt_places(state: TrainState, places: Any, everywhere: NamedSharding) -> Any:
+def opt_state_shardings(state: TrainState, trained: Any, everywhere: NamedSharding) -> Any:
     """A leaf of the optimizer's state whose path ends with a parameter's lies where that lies, but is whole
     along axes on which it is smaller (factored moments)."""
     params = {
         path_name(path): (p.shape, place.spec)
         for (path, p), place in zip(
-            jax.tree_util.tree_leaves_with_path(state.params), jax.tree.leaves(places), strict=True
+            jax.tree_util.tree_leaves_with_path(state.params), jax.tree.leaves(trained), strict=True
         )
     }
 
@@ -105,7 +105,7 @@ def init_state(
 ) -> tuple[TrainState, TrainState]:
     """A fresh state from whole parameters (whose buffers it takes over), and its shardings."""
     dtype = jax.tree.leaves(params)[0].dtype
-    _, places = state_spec(cfg, tx, mesh, dtype, freeze, freeze_layers)
+    _, state_shardings = state_spec(cfg, tx, mesh, dtype, freeze, freeze_layers)
 
     def make(params: Params) -> TrainState:
         trained, frozen = partition.split(params, cfg, freeze, freeze_layers)
@@ -114,7 +114,7 @@ def init_state(
     params = jax.tree.map(jax.device_put, params, shardings(cfg, mesh))
     # Split stacks are new arrays, so there is nothing to reuse then.
     donate = () if freeze_layers else 0
-    return jax.jit(make, out_shardings=places, donate_argnums=donate)(params), places
+    return jax.jit(make, out_shardings=state_shardings, donate_argnums=donate)(params), state_shardings
 
 
 def micro_sharding(mesh: Mesh, rules: ShardingRules | None = None) -> NamedSharding:
@@ -129,7 +129,7 @@ NO_LIMIT = np.full(2, np.inf, np.float32)
 def make_step(
     objective: Objective,
     tx: optax.GradientTransformation,
-    places: TrainState,
+    state_shardings: TrainState,
     rounding: optimizer.Rounding = "stochastic",
     seed: int = 0,
 ) -> Callable[..., tuple[TrainState, Metrics]]:
@@ -181,8 +181,8 @@ def make_step(
         }
         return new, metrics
 
-    everywhere = jax.tree.leaves(places.step)[0]
-    return jax.jit(step, donate_argnums=0, out_shardings=(places, everywhere))
+    everywhere = jax.tree.leaves(state_shardings.step)[0]
+    return jax.jit(step, donate_argnums=0, out_shardings=(state_shardings, everywhere))
 
 
 def accumulate(

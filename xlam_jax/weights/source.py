@@ -184,18 +184,18 @@ def load_params_item(
       InputError: not an Orbax item, damaged, or not the parameters of `cfg`.
     """
     path = Path(path).absolute()
-    places, specs = _places(cfg, mesh, rules), leaves(cfg)
+    leaf_shardings, specs = _shardings(cfg, mesh, rules), leaves(cfg)
     wanted = None if dtype is None else np.dtype(dtype)
     found = read_item(
         path,
         lambda stored: check_params(stored, cfg, where=str(path)),
-        places.__getitem__,
+        leaf_shardings.__getitem__,
         dtype_of=lambda name, stored: kept_dtype(specs[name], stored, wanted),
     )
     return jax.tree_util.tree_map_with_path(lambda p, _: found[path_name(p)], spec(cfg))
 
 
-def _places(cfg: ModelConfig, mesh: Mesh | None, rules: ShardingRules | None) -> dict[str, Any]:
+def _shardings(cfg: ModelConfig, mesh: Mesh | None, rules: ShardingRules | None) -> dict[str, Any]:
     if mesh is None:
         return dict.fromkeys(leaves(cfg), SingleDeviceSharding(jax.local_devices()[0]))
     return named_arrays(shardings(cfg, mesh, rules))
