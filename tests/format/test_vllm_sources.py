@@ -40,7 +40,8 @@ def versions():
         found = sorted(
             Path(folder).glob("[0-9]*.[0-9]*"), key=lambda p: [int(n) for n in re.findall(r"\d+", p.name)]
         )
-        return [(p.name, [str(p), str(Path(folder) / "deps")]) for p in found]
+        deps = Path(folder) / "deps"
+        return [(p.name, [str(p), str(deps)]) for p in found] if deps.is_dir() else []
     if (spec := importlib.util.find_spec("vllm")) and spec.origin:
         return [("installed", [str(Path(spec.origin).parents[1])])]
     return []
