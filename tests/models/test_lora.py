@@ -156,7 +156,8 @@ def test_a_mesh_of_eight_equals_one_device(name):
     assert q.a.sharding.spec[1] == w.sharding.spec[1] and q.b.sharding.spec[2] == w.sharding.spec[2]
     jax.tree.map(np.testing.assert_array_equal, fresh, L.init_adapters(cfg, lora, KEY))
     np.testing.assert_allclose(found[0], expected[0], rtol=1e-5)
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6), found[1], expected[1])
+    # Sums over a mesh are rounded in another order; the largest of these gradients are 1e-2.
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=5e-6), found[1], expected[1])
 
 
 @pytest.mark.slow
