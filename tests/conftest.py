@@ -57,6 +57,14 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.timeout(1800))
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown(item, nextitem):
+    """A worker that keeps the programs of every room grows to 6 GB, and all it does grows slower."""
+    if nextitem is not None and nextitem.path.parent != item.path.parent and "jax" in sys.modules:
+        sys.modules["jax"].clear_caches()
+        gc.collect()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
     """Around a test with its fixtures: XLA's usual compilation for what is marked `optimised`, `gpu` or `real`.
@@ -80,15 +88,6 @@ def pytest_runtest_protocol(item):
         for name in (_UNPOLISHED, "XLA_FLAGS"):
             if name in environment:
                 os.environ[name] = environment[name]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def compiled_programs_of_one_module():
-    """A worker that keeps the programs of thousands of tests grows to 6 GB, and all it does grows slower."""
-    yield
-    if "jax" in sys.modules:
-        sys.modules["jax"].clear_caches()
-        gc.collect()
 
 
 @pytest.fixture(scope="session")
