@@ -35,6 +35,9 @@ for _signal in (signal.SIGINT, signal.SIGHUP):
 if "torch" in sys.modules:
     sys.modules["torch"].set_num_threads(1)
 
+# Tracing makes objects by the million, and looking for circles among them took a tenth of a whole run.
+gc.set_threshold(20_000, 50, 100)
+
 # Name a folder in JAX_COMPILATION_CACHE_DIR to keep the compiled programs from one run to the next.
 _OWN_CACHE = "JAX_COMPILATION_CACHE_DIR" not in os.environ
 if _OWN_CACHE:
