@@ -108,4 +108,4 @@ def test_the_source_of_the_how_to_is_added_as_it_says(xlam, at, tmp_path):
 
 
 def test_how_tos_are_all_read_by_these_tests():
-    assert {p.name for p in (REPO / "docs").iterdir()} | {"README.md", "BUILD.md"} == set(PAGES)
+    assert {p.name for p in (REPO / "docs").iterdir()} | {f"{name}.md" for name in TOP} == set(PAGES)
