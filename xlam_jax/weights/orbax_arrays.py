@@ -72,15 +72,10 @@ def stored_arrays(path: Path) -> dict[str, Any]:
 
 
 def checkpointer(largest_array_bytes: int) -> ocp.Checkpointer:
-    """A reader and writer that has one array in flight, which bounds host memory."""
-    # Orbax refuses an array that is not smaller than the bound. Compressing weights would save a few percent
-    # and cost most of the time.
-    handler = ocp.BasePyTreeCheckpointHandler(
-        save_concurrent_bytes=largest_array_bytes + 1,
-        restore_concurrent_bytes=largest_array_bytes + 1,
-        use_compression=False,
-    )
-    return ocp.Checkpointer(ocp.PyTreeCheckpointHandler(handler_impl=handler, use_compression=False))
+    """A reader that has one array in flight, which bounds host memory."""
+    # Orbax refuses an array that is not smaller than the bound.
+    handler = ocp.BasePyTreeCheckpointHandler(restore_concurrent_bytes=largest_array_bytes + 1)
+    return ocp.Checkpointer(ocp.PyTreeCheckpointHandler(handler_impl=handler))
 
 
 def first_line(error: Exception) -> str:
