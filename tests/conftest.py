@@ -18,6 +18,8 @@ import pytest
 from xlam_jax.parallel.xla_flags import profile, profile_flags
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# Tests start some hundred processes, each of which would translate the package again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 _PROFILES = ("fake-devices", "quick-compilation")
 for _name, _value in (item for name in _PROFILES for item in profile(name).env.items()):
     os.environ.setdefault(_name, _value)

@@ -71,8 +71,8 @@ def make_tokenizer(folder: Path, specials: tuple[str, ...] = SPECIALS) -> Path:
 
 
 def make_model(folder: Path, tokenizer: Path, **changes: int | bool) -> Path:
-    """A Llama of four layers in a Hugging Face folder."""
-    values = {"vocab_size": 400, "hidden_size": 32, "intermediate_size": 48, "num_layers": 4, "num_heads": 4}
+    """A Llama of two layers in a Hugging Face folder."""
+    values = {"vocab_size": 400, "hidden_size": 32, "intermediate_size": 48, "num_layers": 2, "num_heads": 4}
     values |= {"num_kv_heads": 2, "head_dim": 8, "tie_embeddings": False, **changes}
     cfg = ModelConfig("llama", **values)  # type: ignore[arg-type]
     save_hf(tiny.params(cfg, 1), cfg, folder, tokenizer=tokenizer)

@@ -96,7 +96,7 @@ def tokenizer():
     )
 
 
-@pytest.mark.parametrize("name", ["xlam-1-r", "xlam-1-fc-r"])
+@pytest.mark.parametrize("name", [pytest.param("xlam-1-r", marks=pytest.mark.slow), "xlam-1-fc-r"])
 def test_the_prompts_of_a_hundred_conversations_are_the_clients(tokenizer, name):
     preset = get_preset(name)
     codec = preset.codec

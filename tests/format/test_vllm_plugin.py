@@ -133,7 +133,7 @@ def cases(folder):
                 yield codec, {"file": str(file), "name": parser_name(codec), "text": text, "splits": splits}
 
 
-@pytest.mark.parametrize("layout", long_but(["0.29", "0.11"], LAYOUTS))
+@pytest.mark.parametrize("layout", long_but(["0.29"], LAYOUTS))
 def test_plugins_stand_alone_and_read_as_the_codecs(layout, tmp_path):
     *places, attributes = LAYOUTS[layout]
     for path, source in zip(places, (PROTOCOL, PARSERS.replace("ATTRIBUTES", attributes)), strict=True):

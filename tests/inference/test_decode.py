@@ -34,7 +34,7 @@ FAMILIES = ["qwen2", "qwen3", "llama3", "mixtral", "qwen3-moe", "deepseek-v2", "
 KINDS = ["llama", "linear", "mistral", "tied", *FAMILIES]
 
 
-@pytest.mark.parametrize("kind", long_but(("mistral", "tied", "qwen3", "mixtral", "deepseek-v3"), KINDS))
+@pytest.mark.parametrize("kind", long_but(("mistral", "tied", "mixtral", "deepseek-v3"), KINDS))
 def test_every_position_equals_forward_for_rows_of_different_lengths(kind):
     cfg, params, tokens = tiny.config(kind), unstack(tiny.params(kind)), sequences(kind)
     want = full_logits(kind, tokens)

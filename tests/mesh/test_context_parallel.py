@@ -101,7 +101,11 @@ def test_a_row_that_does_not_divide_lies_whole():
 
 @pytest.mark.parametrize(
     ("attention", "sizes"),
-    [("xla", MESHES[1]), ("context_ring", MESHES[2]), ("context_heads", {"context": 4, "fsdp": 2})],
+    [
+        ("xla", MESHES[1]),
+        pytest.param("context_ring", MESHES[2], marks=pytest.mark.slow),
+        ("context_heads", {"context": 4, "fsdp": 2}),
+    ],
     ids=name,
 )
 def test_model_equals_one_device(attention, sizes):

@@ -88,7 +88,6 @@ def alone():
     long_but(
         [
             ("tiny-mistral", MESHES[5]),
-            ("tiny-llama-tied", MESHES[5]),
             *(("tiny-mixtral", s) for s in MIXED[1:]),
         ],
         [("tiny-mistral", s) for s in MESHES]

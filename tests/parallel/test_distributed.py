@@ -199,7 +199,10 @@ def test_who_did_not_come_is_named_to_those_who_did():
 
 @pytest.mark.parametrize(
     ("coordinator", "message"),
-    [("127.0.0.1:9", "refused"), ("no-such-host.invalid:61500", "name is not known")],
+    [
+        ("127.0.0.1:9", "refused"),
+        pytest.param("no-such-host.invalid:61500", "name is not known", marks=pytest.mark.slow),
+    ],
 )
 def test_an_unreachable_coordinator_ends_the_command(coordinator, message, tmp_path):
     """By the command itself, as a launcher would see it: a status and one screen, not an abort of JAX."""

@@ -206,7 +206,7 @@ def test_load_balance_loss(name, padding):
 @pytest.mark.parametrize(
     "name",
     long_but(
-        ("mistral-window", "deepseek-v3"),
+        ("mistral-window",),
         (
             "llama-linear-rope",
             "mistral-window",

@@ -116,6 +116,7 @@ def test_a_second_pass_changes_nothing(tmp_path, corrupted):
     assert lineage["r500"] == ("flagged:low_quality_thought",)
 
 
+@pytest.mark.slow
 def test_two_workers_give_the_same_bytes(tmp_path, corrupted):
     write_records(tmp_path / "in.jsonl", corrupted * 5)
     for workers in (1, 2):

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from tests import tiny
-from tests.cases import long_but
 from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.lora import LoraConfig, init_adapters, quantize_base
 from xlam_jax.models.spec import shardings
@@ -115,7 +114,8 @@ def test_accumulation_and_mesh_change_nothing_with_dropout():
     assert abs(without[1]["loss_sum"] - one[1]["loss_sum"]) > 1e-2
 
 
-@pytest.mark.parametrize("kind", long_but(["nf4"], ["int8", "nf4"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["int8", "nf4"])
 def test_training_on_a_quantised_base_reduces_the_loss(kind):
     pytest.importorskip("qwix", reason="pip install 'xlam-jax[quant]'")
     mesh = make_mesh(MeshConfig(fsdp=2, tensor=2))

@@ -106,6 +106,7 @@ def test_the_base_of_adapters_is_a_reference(settings):
         run(settings, "objective.reference=base")
 
 
+@pytest.mark.slow
 def test_adapters_off_equal_stored_log_probabilities(settings, tmp_path):
     """LoRA with dropout: the reference has neither adapters nor dropout, so both runs are the same."""
     lora = "lora={rank: 4, alpha: 8, targets: [q_proj, v_proj], dropout: 0.1}"

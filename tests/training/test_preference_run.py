@@ -56,7 +56,7 @@ def test_the_margin_grows_and_every_pair_is_told_apart(done):
 
 def test_the_run_folder_is_a_model(done):
     cfg, _ = load_model(done / "run")
-    assert cfg.num_layers == 4
+    assert cfg.num_layers == 2
 
 
 def test_a_reference_for_a_folder_and_a_model(done, world):

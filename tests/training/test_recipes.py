@@ -36,12 +36,6 @@ TWINS = {
 
 
 NAME = lambda recipe: f"{recipe.parent.name}-{recipe.stem}"  # noqa: E731
-# A dense model and a mixture, SFT and DPO: recipes of other sizes have, but for sizes, their settings.
-QUICK_TWINS = ("xlam-1b-fc-r-dpo",)
-
-
-def quick(recipes, condition):
-    return [r if condition(NAME(r)) else pytest.param(r, marks=pytest.mark.slow) for r in recipes]
 
 
 def planned(recipe):
@@ -84,7 +78,8 @@ def small_world(tmp_path_factory):
     return root
 
 
-@pytest.mark.parametrize("recipe", quick(RECIPES, lambda name: name in QUICK_TWINS), ids=NAME)
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", RECIPES, ids=NAME)
 def test_its_tiny_twin_trains(recipe, small_world, tmp_path):
     cfg = TWINS[planned(recipe)[0]].replace(vocab_size=400)
     if cfg.moe:

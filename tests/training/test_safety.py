@@ -95,6 +95,7 @@ def test_nothing_is_trained_anew_over_lost_checkpoints(settings):
         run(settings, "steps=3")
 
 
+@pytest.mark.slow
 def test_a_start_that_saved_nothing_may_be_repeated(settings):
     """Killed before the first checkpoint there is nothing to lose."""
     process = start({**settings, "steps": 5000})
@@ -137,6 +138,7 @@ def _fill(file):
         file.write(b"x" * 4096)
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_when_metrics_are_written(settings, tmp_path):
     """The whole command: one line with the path, its own status, and no traceback."""
     import subprocess

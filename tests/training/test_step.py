@@ -111,7 +111,7 @@ def test_accumulation_changes_nothing(accumulation):
     assert_equal(loss_and_grads(batch_of(rows, 32, accumulation)), loss_and_grads(batch_of(rows, 32)))
 
 
-@pytest.mark.parametrize("cfg", [CFG, TIED], ids=["untied", "tied"])
+@pytest.mark.parametrize("cfg", [CFG, pytest.param(TIED, marks=pytest.mark.slow)], ids=["untied", "tied"])
 @pytest.mark.parametrize("accumulation", long_but([2], [1, 2]))
 def test_mesh_of_eight_equals_one_device(cfg, accumulation):
     rows = [[d] for d in documents(8)]

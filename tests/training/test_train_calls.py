@@ -51,6 +51,7 @@ def test_the_command_logs_calls_that_are_right(few, tmp_path):
     assert report["best"] == {"step": best, "metric": "eval_ast", "value": logged[best]["eval_ast"]}
 
 
+@pytest.mark.slow
 def test_on_a_mesh_the_answers_are_the_same(few, world):
     """Sharded parameters are read as they lie."""
     import jax

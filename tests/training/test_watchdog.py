@@ -94,6 +94,7 @@ def test_factor_zero_is_off(tmp_path):
         assert threading.active_count() == before
 
 
+@pytest.mark.slow
 def test_a_hanging_run_ends_and_the_same_command_goes_on(settings):
     """The loader never delivers step 9: the process ends by itself, with all stacks in the run folder."""
     hang = """

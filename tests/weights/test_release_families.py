@@ -80,7 +80,7 @@ def same_bytes(found, expected) -> None:
         assert array.tobytes() == expected[name].tobytes(), name
 
 
-@pytest.mark.parametrize("name", long_but(["tiny-qwen3", "tiny-mixtral", "tiny-deepseek-v3"], FAMILIES))
+@pytest.mark.parametrize("name", long_but(["tiny-qwen3", "tiny-mixtral"], FAMILIES))
 def test_there_and_back_and_the_same_logits(tmp_path, name):
     """transformers -> ours -> a run's checkpoint -> ours, through shards."""
     write(name, tmp_path / "a")
