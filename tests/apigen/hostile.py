@@ -199,3 +199,9 @@ def clock() -> float:
 
 def order_of_a_set() -> list:
     return list({"alpha", "beta", "gamma", "delta", "epsilon", "zeta"})
+
+
+def close_everything_and_go_on():
+    os.closerange(0, 256)
+    while True:
+        pass

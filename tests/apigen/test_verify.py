@@ -7,6 +7,7 @@ import pytest
 
 from xlam_jax.apigen.generate import GenerateConfig, Generator
 from xlam_jax.apigen.library import load_library
+from xlam_jax.apigen.sandbox import Limits, Sandbox
 from xlam_jax.apigen.verify import Deduplicator, Executor, Fault, Said, check_format
 from xlam_jax.format import Record, Step, ToolCall
 
@@ -98,8 +99,14 @@ def test_injected_faults_have_the_right_code(clean, corrupt, reason):
         assert fault is not None and fault.reason == reason, (fault, record)
 
 
-def test_clean_rows_pass_every_stage(clean):
-    executor, seen = Executor(LIBRARY), Deduplicator()
+@pytest.fixture(scope="module")
+def box():
+    with Sandbox() as sandbox:
+        yield sandbox
+
+
+def test_clean_rows_pass_every_stage(clean, box):
+    executor, seen = Executor(LIBRARY, box), Deduplicator()
     executor.run(clean)
     for record in clean:
         assert check_format(record) is None
@@ -122,22 +129,21 @@ def one(name, query, **arguments):
         ("base64.decode", {"data": "abcde"}, "Error"),
     ],
 )
-def test_calls_that_fail_when_run_are_dropped(name, arguments, error):
+def test_calls_that_fail_when_run_are_dropped(name, arguments, error, box):
     record = one(name, " ".join(map(str, arguments.values())), **arguments)
     assert check_format(record) is None
-    executor = Executor(LIBRARY)
+    executor = Executor(LIBRARY, box)
     executor.run([record])
     fault = executor.check(record)
     assert fault is not None and fault.reason == "raised" and error in fault.detail
 
 
 def test_hanging_and_outsized_calls_have_their_own_codes():
-    from xlam_jax.apigen.sandbox import Limits
-
     long = one("base64_encode", "encode " + "x" * 300, text="x" * 300)
     slow = one("factorial", "1000000", n=1000000)
-    executor = Executor(LIBRARY, Limits(seconds=0.3, result_bytes=128))
-    executor.run([long, slow])
+    with Sandbox(Limits(seconds=0.3, result_bytes=128)) as box:
+        executor = Executor(LIBRARY, box)
+        executor.run([long, slow])
     assert executor.check(long).reason == "too_large"
     assert executor.check(slow).reason == "timeout"
 
@@ -194,8 +200,8 @@ def test_grounding(query, value, said):
     assert Said.of(query).holds(value) is said
 
 
-def test_observations_hold_results_and_are_short(clean):
-    executor = Executor(LIBRARY)
+def test_observations_hold_results_and_are_short(clean, box):
+    executor = Executor(LIBRARY, box)
     executor.run(clean[:50])
     for record in clean[:50]:
         observed = executor.observe(record, max_chars=40)

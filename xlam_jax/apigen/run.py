@@ -18,7 +18,7 @@ import pydantic
 
 from xlam_jax.apigen.generate import STYLES, GenerateConfig, Generator, MixConfig, mask_names, separate
 from xlam_jax.apigen.library import ApiFunction, Split, load_library
-from xlam_jax.apigen.sandbox import Limits, isolation, probe_determinism
+from xlam_jax.apigen.sandbox import Limits, Sandbox, probe_determinism
 from xlam_jax.apigen.verify import Deduplicator, Executor, check_format
 from xlam_jax.config import Config
 from xlam_jax.errors import WorkError
@@ -83,7 +83,7 @@ class Report:
       reasons: dropped rows by `stage/reason`.
       styles: verified rows by split and style.
       calls, turns: numbers over the training rows.
-      isolation: which walls of the sandbox stood.
+      walls: the walls that calls ran behind, see `walls.kinds`.
     """
 
     yields: list[dict[str, Any]]
@@ -92,7 +92,7 @@ class Report:
     calls: int
     turns: int
     functions: dict[str, int]
-    isolation: dict[str, str]
+    walls: str
     seconds: float
     out: str
 
@@ -126,8 +126,8 @@ def run(config: RunConfig, out_dir: str | os.PathLike[str], progress: Progress |
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
     try:
-        with Ledger(staging / "ledger.jsonl") as ledger:
-            session = _Session(config, library, limits, ledger, progress or (lambda *_: None))
+        with Ledger(staging / "ledger.jsonl") as ledger, Sandbox(limits) as sandbox:
+            session = _Session(config, library, sandbox, ledger, progress or (lambda *_: None))
             wanted: dict[Split, int] = {
                 "train": config.rows, "dev": config.dev_rows, "heldout": config.heldout_rows,
             }  # fmt: skip
@@ -149,7 +149,7 @@ def run(config: RunConfig, out_dir: str | os.PathLike[str], progress: Progress |
         calls=sum(len(step.tool_calls) for record in made["train"] for step in record.steps),
         turns=sum(len(record.steps) for record in made["train"]),
         functions=dict(Counter(api.split for api in library)),
-        isolation=asdict(isolation(limits)),
+        walls=sandbox.kind,
         seconds=round(time.monotonic() - start, 2),
         out=str(out),
     )
@@ -162,12 +162,12 @@ class _Session:
         self,
         config: RunConfig,
         library: Sequence[ApiFunction],
-        limits: Limits,
+        sandbox: Sandbox,
         ledger: Ledger,
         progress: Progress,
     ):
         self.config, self.library, self.ledger, self.progress = config, library, ledger, progress
-        self.executor, self.seen = Executor(library, limits), Deduplicator()
+        self.executor, self.seen = Executor(library, sandbox), Deduplicator()
         self.yields: list[dict[str, Any]] = []
 
     def split(self, split: Split, wanted: int) -> list[Record]:
@@ -244,7 +244,7 @@ class _Session:
 
 
 def probe_library(library: Sequence[ApiFunction], limits: Limits = Limits()) -> tuple[ApiFunction, ...]:
-    """Marks each function as deterministic or not, by running its examples in two children."""
+    """Marks each function as deterministic or not, by running its examples in two processes."""
     jobs, owners = [], []
     for i, api in enumerate(library):
         n = max((len(values) for values in api.examples.values()), default=0)

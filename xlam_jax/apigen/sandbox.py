@@ -1,35 +1,43 @@
-"""Runs function calls where they can do no harm: bounded child processes, one per batch of calls.
+"""Runs function calls where they can do no harm, each in a fork of its own of a warm process inside walls.
 
-A child is a bare interpreter (`python -I -S`, empty environment, own session, scratch folder). It leaves
-the network, drops root, and runs under CPU, memory, file-size, descriptor and process limits, with an audit
-hook as a second wall. When a call hangs or kills its child, that call gets its outcome and a fresh child
-takes over. Calls that share a child share an interpreter: code that may tamper with Python itself belongs in
-a child of its own (`calls_per_child=1`).
+The walls (`walls.kinds`) are the kernel's; a module is imported inside them, so its top level runs there too. A
+call sees the interpreter as it was after the imports, whatever other calls did. It answers with one message of
+bounded size, read strictly, before one deadline; whatever it does instead ends as an outcome of that call alone.
+Without walls only the functions that this package ships are run, unless the caller trusts the others by name.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import os
-import secrets
+import queue
 import select
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
+from collections import OrderedDict
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Literal
 
-import xlam_jax
-from xlam_jax.errors import WorkError
+from xlam_jax.apigen.walls import kinds, seccomp, zygote
+from xlam_jax.apigen.walls.kinds import Kind
+from xlam_jax.errors import InputError, WorkError
 
 Status = Literal["ok", "raised", "timeout", "memory", "too_large", "not_serialisable"]
-_CHILD = Path(__file__).with_name("sandbox_child.py")
-_ROOT = Path(xlam_jax.__file__).resolve().parent.parent
+Call = tuple[str, dict[str, Any]]
+_REPORTED = ("ok", "raised", "memory", "too_large", "not_serialisable")
+_OWN = "xlam_jax"
+_GRACE = 2.0  # seconds beyond a deadline that the inside has to report it
+_IMPORT_SECONDS = 120.0
+_IMPORT_BYTES = 16 * 2**30  # of address space, of which large packages reserve much and touch little
+_SECOND_WORKER = 200  # calls that are worth starting a second process for
+_MOST_WORKERS = 16
 
 
 @dataclass(frozen=True)
@@ -37,14 +45,13 @@ class Limits:
     """What a call may use.
 
     Attributes:
-      seconds: wall-clock time of one call.
-      cpu_seconds: CPU time of one child, that is of up to `calls_per_child` calls.
-      memory_bytes: address space of the child.
-      result_bytes: JSON text of one result.
-      file_bytes: size of any file written (into the scratch folder).
+      seconds: wall-clock time; a call that got little of the processor in it has a second, longer try.
+      cpu_seconds: CPU time.
+      memory_bytes: address space beyond that of the imported modules.
+      result_bytes: JSON text of the result.
+      file_bytes: size of any file written, and of all of them together, in the scratch folder.
       files: open descriptors.
-      processes: further processes and threads.
-      calls_per_child: calls that share one child.
+      processes: further processes and threads, where no system-call filter refuses them all.
     """
 
     seconds: float = 2.0
@@ -54,7 +61,6 @@ class Limits:
     file_bytes: int = 1 << 20
     files: int = 64
     processes: int = 0
-    calls_per_child: int = 512
 
 
 @dataclass(frozen=True)
@@ -67,47 +73,147 @@ class Outcome:
     seconds: float = 0.0
 
 
-@dataclass(frozen=True)
-class Isolation:
-    """What the kernel granted: network `unshared` or only `guarded`; user `nobody`, `unchanged` or `root`."""
+def walls(wanted: Kind | Literal["auto"] = "auto") -> tuple[Kind, str]:
+    """The walls that this machine can put up, and why there are none.
 
-    network: str
-    user: str
+    Raises:
+      WorkError: the wanted walls do not stand here.
+    """
+    if wanted in ("docker", "podman"):
+        if shutil.which(wanted):
+            return wanted, ""
+        raise WorkError(f"{wanted} is not installed", hint=f"install {wanted}, or use the default walls")
+    if wanted == "none":
+        return "none", "walls were not wanted"
+    binary, reason = kinds.bubblewrap()
+    if binary:
+        return "bubblewrap", ""
+    if wanted == "bubblewrap":
+        raise WorkError(reason, hint="pip install 'xlam-jax[apigen]', or apt-get install bubblewrap")
+    return "none", reason
+
+
+class Sandbox:
+    """Warm processes for calls, a pool per module; a context manager.
+
+    Args:
+      limits: bounds of every call.
+      paths: folders where modules are looked up before the installed packages.
+      kind: the walls; `auto` takes bubblewrap where it works.
+      trust: run modules that are not this package's although there are no walls.
+      workers: most processes that run calls of one module at a time.
+
+    Raises:
+      WorkError: the wanted walls do not stand here.
+    """
+
+    def __init__(
+        self,
+        limits: Limits = Limits(),
+        *,
+        paths: Sequence[str | os.PathLike[str]] = (),
+        kind: Kind | Literal["auto"] = "auto",
+        trust: bool = False,
+        workers: int = 2,
+    ):
+        self.limits, self.paths, self.trust, self.workers = limits, tuple(paths), trust, workers
+        self.kind: Kind
+        self.kind, self.reason = walls(kind)
+        self._idle: OrderedDict[str, list[_Worker]] = OrderedDict()
+
+    def run(self, calls: Sequence[Call]) -> list[Outcome]:
+        """Runs each `(target, arguments)` by keyword and returns the outcomes in order.
+
+        Args:
+          calls: target is `module:function`.
+
+        Raises:
+          InputError: a module is found nowhere, or may not be run without walls.
+          WorkError: the walls cannot be put up after all.
+        """
+        groups: dict[str, list[int]] = {}
+        for i, (target, _) in enumerate(calls):
+            groups.setdefault(target.partition(":")[0].partition(".")[0], []).append(i)
+        self._refuse(groups)
+        outcomes: list[Outcome | None] = [None] * len(calls)
+        for top, indices in groups.items():
+            modules = {calls[i][0].partition(":")[0] for i in indices}
+            count = self.workers if len(indices) >= _SECOND_WORKER else 1
+            workers = self._take(top, modules, count)
+            left = queue.SimpleQueue[int]()
+            for i in indices:
+                left.put(i)
+
+            def work(worker: _Worker, left: queue.SimpleQueue[int] = left) -> None:
+                with contextlib.suppress(queue.Empty):
+                    while True:
+                        i = left.get_nowait()
+                        outcomes[i] = worker.call(*calls[i])
+
+            try:
+                # Each takes the next call, and no outcome depends on which of them ran it.
+                for future in [worker.thread.submit(work, worker) for worker in workers]:
+                    future.result()
+            finally:
+                self._idle[top] = workers
+        self._shrink()
+        return [o for o in outcomes if o is not None]
+
+    def close(self) -> None:
+        """Ends every process."""
+        while self._idle:
+            for worker in self._idle.popitem()[1]:
+                worker.close()
+
+    def __enter__(self) -> Sandbox:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _refuse(self, tops: Sequence[str] | dict[str, Any]) -> None:
+        foreign = sorted(top for top in tops if top != _OWN)
+        if foreign and self.kind == "none" and not self.trust:
+            raise InputError(
+                f"the module {foreign[0]!r} is not run without walls",
+                where=self.reason,
+                hint="pip install 'xlam-jax[apigen]' (Linux), --sandbox docker, or --trust to run it unprotected",
+            )
+
+    def _take(self, top: str, modules: set[str], count: int) -> list[_Worker]:
+        workers = self._idle.pop(top, [])
+        known = set().union(*(worker.modules for worker in workers), modules)
+        for worker in workers:
+            if not modules <= worker.modules:
+                worker.stop()
+                worker.modules = known
+        while len(workers) < count:
+            workers.append(_Worker(self, top, known))
+        return workers
+
+    def _shrink(self) -> None:
+        while sum(map(len, self._idle.values())) > _MOST_WORKERS and len(self._idle) > 1:
+            for worker in self._idle.popitem(last=False)[1]:
+                worker.close()
 
 
 def run_calls(
-    calls: Sequence[tuple[str, dict[str, Any]]],
+    calls: Sequence[Call],
     limits: Limits = Limits(),
     *,
-    paths: Sequence[str | Path] = (),
+    paths: Sequence[str | os.PathLike[str]] = (),
+    kind: Kind | Literal["auto"] = "auto",
+    trust: bool = False,
 ) -> list[Outcome]:
-    """Runs each `(target, arguments)` by keyword and returns the outcomes in order.
-
-    Args:
-      calls: target is `module:function`, importable from this package or from `paths`.
-      paths: further folders for `sys.path` of the child.
-
-    Raises:
-      WorkError: the child cannot be started at all.
-    """
-    outcomes: list[Outcome | None] = [None] * len(calls)
-    for first in range(0, len(calls), limits.calls_per_child):
-        pending = list(range(first, min(first + limits.calls_per_child, len(calls))))
-        while pending:
-            done = _run_batch(calls, pending, limits, paths)[0]
-            for index, outcome in done.items():
-                outcomes[index] = outcome
-            pending = [i for i in pending if i not in done]
-    return [o for o in outcomes if o is not None]
+    """`Sandbox.run` in a sandbox of its own."""
+    with Sandbox(limits, paths=paths, kind=kind, trust=trust) as sandbox:
+        return sandbox.run(calls)
 
 
 def probe_determinism(
-    calls: Sequence[tuple[str, dict[str, Any]]],
-    limits: Limits = Limits(),
-    *,
-    paths: Sequence[str | Path] = (),
+    calls: Sequence[Call], limits: Limits = Limits(), *, paths: Sequence[str | os.PathLike[str]] = ()
 ) -> list[bool | None]:
-    """Runs every call in two children (of different hash seeds): equal values? None where a run failed."""
+    """Runs every call in two processes (of different hash seeds): equal values? None where a run failed."""
     first, second = (run_calls(calls, limits, paths=paths) for _ in range(2))
     return [
         a.value == b.value if a.status == b.status == "ok" else None
@@ -115,136 +221,181 @@ def probe_determinism(
     ]
 
 
-def isolation(limits: Limits = Limits()) -> Isolation:
-    """Starts an empty child and tells which walls stand on this machine."""
-    hello = _run_batch([], [], limits, ())[1]
-    return Isolation(hello.get("network", "unknown"), hello.get("user", "unknown"))
+class _Gone(Exception):
+    """The process ended, or said something that is no reply."""
 
 
-def _run_batch(
-    calls: Sequence[tuple[str, dict[str, Any]]],
-    pending: list[int],
-    limits: Limits,
-    paths: Sequence[str | Path],
-) -> tuple[dict[int, Outcome], dict]:
-    """Runs `pending` in one child until it ends or must be killed; the first call always gets an outcome."""
-    scratch, secret = tempfile.mkdtemp(prefix="xlam-sandbox-"), secrets.token_hex(8)
-    job = {
-        "paths": [str(Path(p).resolve()) for p in paths] + [str(_ROOT)],
-        "modules": sorted({calls[i][0].partition(":")[0] for i in pending}),
-        "scratch": scratch,
-        "secret": secret,
-        "limits": asdict(limits),
-        "calls": [[i, *calls[i]] for i in pending],
-    }
-    child = subprocess.Popen(
-        [sys.executable, "-I", "-S", str(_CHILD)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env={},
-        cwd=scratch,
-        start_new_session=True,
-    )
-    try:
+class _Late(Exception):
+    """No reply before the deadline."""
+
+
+class _Worker:
+    """One warm process, started when it is first needed and again after whatever ended it."""
+
+    def __init__(self, sandbox: Sandbox, top: str, modules: set[str]):
+        self.sandbox, self.limits, self.top, self.modules = sandbox, sandbox.limits, top, modules
+        self._process: subprocess.Popen[bytes] | None = None
+        self._scratch = ""
+        # The process dies with the thread that started it, not only with the program: the thread has to last.
+        self.thread = ThreadPoolExecutor(1, thread_name_prefix=f"sandbox-{top}")
+
+    def call(self, target: str, arguments: dict[str, Any]) -> Outcome:
+        """Runs one call to its outcome."""
+        seconds = self.limits.seconds
+        outcome, starved = self._try(target, arguments, seconds)
+        if starved:
+            # It may have slept, or the machine was busy with other work: a result must not depend on that.
+            outcome, _ = self._try(target, arguments, 2 * seconds)
+        return outcome
+
+    def close(self) -> None:
+        """Ends the process and the thread."""
+        self.stop()
+        self.thread.shutdown()
+
+    def stop(self) -> None:
+        """Ends the process, with everything inside its walls; the next call starts another."""
+        if self._process is not None:
+            for pipe in (self._process.stdin, self._process.stdout):
+                if pipe:
+                    with contextlib.suppress(OSError):
+                        pipe.close()
+            try:
+                os.killpg(self._process.pid, signal.SIGKILL)
+            except (ProcessLookupError, PermissionError):
+                self._process.kill()
+            self._process.wait()
+            self._process = None
+        if self._scratch:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+            self._scratch = ""
+
+    def _try(self, target: str, arguments: dict[str, Any], seconds: float) -> tuple[Outcome, bool]:
         try:
-            child.stdin.write(json.dumps(job).encode())  # type: ignore[union-attr]
-            child.stdin.close()  # type: ignore[union-attr]
-        except BrokenPipeError:
-            pass
-        return _listen(child, secret, pending, limits)
-    finally:
-        _kill(child)
-        shutil.rmtree(scratch, ignore_errors=True)
+            if self._process is None:
+                self._start()
+        except _Late:
+            self.stop()
+            return Outcome("timeout", error=f"importing {self.top} took over {_IMPORT_SECONDS:g} s"), False
+        except _Gone:
+            self.stop()
+            return Outcome("raised", error=f"{self.top} ended its process while it was imported"), False
+        began = time.monotonic()
+        late = Outcome("timeout", error=f"no result after {self.limits.seconds} s", seconds=seconds)
+        try:
+            self._send({"target": target, "arguments": arguments, "seconds": seconds})
+            kind, leaving, wall, cpu, data = self._receive(began + seconds + _GRACE)
+        except _Late:
+            self.stop()
+            return late, True
+        except _Gone:
+            self.stop()
+            return Outcome("raised", error="the call ended the process that ran it"), False
+        if leaving:
+            self.stop()
+        if kind == zygote.TIMEOUT:
+            return late, cpu < 0.8 * seconds
+        return _outcome(kind, data, self.limits, wall, cpu), False
+
+    def _start(self) -> None:
+        sandbox, limits = self.sandbox, self.limits
+        self._scratch = tempfile.mkdtemp(prefix="xlam-sandbox-") if sandbox.kind == "none" else ""
+        names = sorted(self.modules)
+        start = kinds.start(sandbox.kind, [self.top], sandbox.paths, 4 * limits.file_bytes, self._scratch)
+        with tempfile.TemporaryFile() as said:
+            self._process = subprocess.Popen(
+                start.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, env=start.environment,
+                start_new_session=True, pass_fds=[file.fileno() for file in start.files],
+            )  # fmt: skip
+            for file in start.files:
+                file.close()
+            try:
+                refused = seccomp.program(seccomp.SESSION + seccomp.CALL)
+                self._send(
+                    {
+                        "paths": start.path, "modules": names, "scratch": start.scratch, "limits": asdict(limits),
+                        "filter": refused.hex() if refused and os.name == "posix" else "",
+                        "import_bytes": _IMPORT_BYTES,
+                    }
+                )  # fmt: skip
+                kind = self._receive(time.monotonic() + _IMPORT_SECONDS)[0]
+            except _Gone:
+                said.seek(0)
+                if words := said.read(4096).decode(errors="replace").strip():
+                    self.stop()
+                    raise WorkError(
+                        f"the walls ({sandbox.kind}) cannot be put up: {words[-500:]}",
+                        hint="xlam apigen walls shows what stands on this machine",
+                    ) from None
+                raise
+        if kind != zygote.READY:
+            raise _Gone
+
+    def _send(self, message: dict[str, Any]) -> None:
+        data = json.dumps(message).encode()
+        try:
+            self._process.stdin.write(zygote.REQUEST.pack(len(data)) + data)  # type: ignore[union-attr]
+            self._process.stdin.flush()  # type: ignore[union-attr]
+        except (BrokenPipeError, OSError):
+            raise _Gone from None
+
+    def _receive(self, deadline: float) -> tuple[bytes, bool, float, float, bytes]:
+        most = self.limits.result_bytes + 64 * 1024
+        kind, size, leaving, wall, cpu = zygote.REPLY.unpack(self._read(zygote.REPLY.size, deadline))
+        if size > most or not (math.isfinite(wall) and math.isfinite(cpu)):
+            raise _Gone
+        return kind, leaving, wall, cpu, self._read(size, deadline)
+
+    def _read(self, size: int, deadline: float) -> bytes:
+        fd, data = self._process.stdout.fileno(), b""  # type: ignore[union-attr]
+        while len(data) < size:
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([fd], [], [], left)[0]:
+                raise _Late
+            chunk = os.read(fd, size - len(data))
+            if not chunk:
+                raise _Gone
+            data += chunk
+        return data
 
 
-def _listen(child: subprocess.Popen, secret: str, pending: list[int], limits: Limits) -> tuple[dict, dict]:
-    done: dict[int, Outcome] = {}
-    hello: dict = {}
-    current: int | None = None
-    fd, buffer, prefix = child.stdout.fileno(), b"", f"{secret} ".encode()  # type: ignore[union-attr]
-    started = time.monotonic()
-    while len(done) < len(pending) or not hello:
-        # The timer inside the child strikes first; this one is for what it cannot interrupt.
-        allowance = 60.0 if current is None else limits.seconds + 0.5
-        left = started + allowance - time.monotonic()
-        if left <= 0 or not select.select([fd], [], [], left)[0]:
-            if current is None:
-                break
-            if not done:
-                done[current] = Outcome(
-                    "timeout", error="no result; the process was killed", seconds=allowance
-                )
-            return done, hello
-        chunk = os.read(fd, 1 << 16)
-        if not chunk:
-            break
-        *lines, buffer = (buffer + chunk).split(b"\n")
-        for line in lines:
-            message = _message(line, prefix)
-            if message is None:
-                continue
-            started = time.monotonic()
-            if "ready" in message:
-                hello = message
-            elif "start" in message:
-                if current is not None:
-                    done[current] = Outcome("raised", error="the call damaged the result channel")
-                current = message["start"]
-            elif message.get("index") == current and current is not None:
-                outcome = _outcome(message)
-                # Earlier calls may have filled the memory, a busy machine may have paused the child: such an
-                # outcome counts only for the first call of a child, so the others get a second try.
-                if outcome.status not in ("memory", "timeout") or not done:
-                    done[current] = outcome
-                current = None
-    if len(done) < len(pending):
-        if current is None and not done:
-            raise WorkError(
-                "the sandbox child ended before its first call",
-                where=str(_CHILD),
-                hint=f"exit status {child.wait()}; is {sys.executable} able to start with -I -S?",
-            )
-        if current is not None:
-            outcome = _died(child)
-            if outcome.status == "raised" or not done:
-                done[current] = outcome
-    return done, hello
-
-
-def _message(line: bytes, prefix: bytes) -> dict | None:
-    if not line.startswith(prefix):
-        return None
+def _outcome(kind: bytes, data: bytes, limits: Limits, seconds: float, cpu: float) -> Outcome:
+    """What a reply means; one that means nothing is the call's own damage."""
+    damaged = Outcome("raised", error="the call damaged its result", seconds=seconds)
     try:
-        message = json.loads(line[len(prefix) :])
-    except ValueError:
-        return None
-    return message if isinstance(message, dict) else None
+        if kind == zygote.TOO_LARGE:
+            return Outcome("too_large", error=f"over {limits.result_bytes} bytes of JSON", seconds=seconds)
+        if kind == zygote.DIED:
+            if cpu >= limits.cpu_seconds:
+                return Outcome("timeout", error="CPU time used up", seconds=seconds)
+            return Outcome(*_death(int(data)), seconds=seconds)
+        message = json.loads(data, parse_constant=_no_constant) if kind == zygote.MESSAGE else None
+        if not isinstance(message, dict) or message.get("status") not in _REPORTED:
+            return damaged
+        if message["status"] != "ok":
+            error = message.get("error")
+            if not isinstance(error, str) or len(error) > 1000:
+                return damaged
+            return Outcome(message["status"], error=error.encode(errors="replace").decode(), seconds=seconds)
+        text = message.get("json")
+        if not isinstance(text, str) or len(text) > limits.result_bytes:
+            return damaged
+        value = json.loads(text, parse_constant=_no_constant)
+        json.dumps(value, ensure_ascii=False).encode()  # a lone surrogate would end whoever writes the row
+        return Outcome("ok", value, seconds=seconds)
+    except (ValueError, RecursionError, KeyError):
+        return damaged
 
 
-def _outcome(message: dict) -> Outcome:
-    value = json.loads(message["json"]) if "json" in message else None
-    return Outcome(message["status"], value, message.get("error", ""), message.get("seconds", 0.0))
+def _no_constant(text: str) -> Any:
+    raise ValueError(f"{text} is no JSON")
 
 
-def _died(child: subprocess.Popen) -> Outcome:
-    try:
-        code = child.wait(timeout=1)
-    except subprocess.TimeoutExpired:
-        return Outcome("raised", error="the call closed the result channel")
-    if code == -signal.SIGXCPU:
-        return Outcome("timeout", error="CPU time used up")
-    if code == -signal.SIGKILL:
-        return Outcome("memory", error="killed by the system")
-    how = signal.Signals(-code).name if code < 0 else f"exit status {code}"
-    return Outcome("raised", error=f"the call ended its process ({how})")
-
-
-def _kill(child: subprocess.Popen) -> None:
-    try:
-        os.killpg(child.pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        child.kill()
-    if child.stdout:
-        child.stdout.close()
-    child.wait()
+def _death(status: int) -> tuple[Status, Any, str]:
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        if number == signal.SIGKILL:
+            return "memory", None, "killed by the system"
+        name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
+        return "raised", None, f"the call ended its process ({name})"
+    return "raised", None, f"the call ended its process (exit status {os.waitstatus_to_exitcode(status)})"

@@ -14,7 +14,7 @@ import jsonschema
 from jsonschema.validators import extend
 
 from xlam_jax.apigen.library import ApiFunction
-from xlam_jax.apigen.sandbox import Limits, Outcome, run_calls
+from xlam_jax.apigen.sandbox import Outcome, Sandbox
 from xlam_jax.apigen.wording import NUMBER_WORDS
 from xlam_jax.format import Record, Tool, ToolCall
 
@@ -169,15 +169,15 @@ def _spelled_dates(query: str) -> Iterable[str]:
 
 
 class Executor:
-    """Stage 2: runs calls in the sandbox, each different call once.
+    """Stage 2: runs calls in a sandbox, each different call once.
 
     Args:
       library: where to find the functions by name.
     """
 
-    def __init__(self, library: Iterable[ApiFunction], limits: Limits = Limits()):
+    def __init__(self, library: Iterable[ApiFunction], sandbox: Sandbox):
         self._targets = {api.name: api.target for api in library}
-        self._limits = limits
+        self._sandbox = sandbox
         self._outcomes: dict[str, Outcome] = {}
 
     def run(self, records: Iterable[Record]) -> None:
@@ -189,7 +189,7 @@ class Executor:
                     if (key := call_key(call)) not in self._outcomes:
                         new[key] = call
         jobs = [(self._targets[call.name], call.arguments) for call in new.values()]
-        for key, outcome in zip(new, run_calls(jobs, self._limits), strict=True):
+        for key, outcome in zip(new, self._sandbox.run(jobs), strict=True):
             self._outcomes[key] = outcome
 
     def outcome(self, call: ToolCall) -> Outcome:

@@ -59,10 +59,36 @@ def run_command(
         f"{report.functions['train']} training functions, {report.functions['dev']} for development, "
         f"{report.functions['heldout']} held out; "
         f"{report.turns} training turns with {report.calls} calls, every one executed "
-        f"(network {report.isolation['network']}, user {report.isolation['user']}); {report.seconds:.1f} s"
+        f"(walls: {report.walls}); {report.seconds:.1f} s"
     )
     say(f"wrote train.jsonl, dev.jsonl, heldout.jsonl, ledger.jsonl, library.json to {report.out}")
     write_json(json_file, report.to_json())
+
+
+@app.command("walls", epilog="Example: xlam apigen walls")
+def walls_command(json_file: JsonOption = None) -> None:
+    """Say which walls stand on this machine between called functions and you; exit 1 when none does."""
+    import shutil
+
+    from xlam_jax.apigen.walls import kinds
+
+    binary, reason = kinds.bubblewrap()
+    rows = [
+        {"walls": "bubblewrap", "usable": "yes" if binary else "no", "what": binary or reason},
+        *(
+            {
+                "walls": name,
+                "usable": "yes" if (path := shutil.which(name)) else "no",
+                "what": path or "not installed",
+            }
+            for name in ("docker", "podman")
+        ),
+    ]
+    print_table("Walls", rows)
+    write_json(json_file, {"walls": rows})
+    if not any(row["usable"] == "yes" for row in rows):
+        say("Functions of this package run without walls; others are refused unless you trust them by name.")
+        raise typer.Exit(1)
 
 
 @library_app.command("list", epilog="Example: xlam apigen library list --category dates")
