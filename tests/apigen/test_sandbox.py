@@ -24,8 +24,16 @@ HERE = Path(__file__).parent
 QUICK = Limits(seconds=0.6, cpu_seconds=3, memory_bytes=160 * 2**20, result_bytes=4096)
 
 
+def require_walls():
+    """Skips, with the reason, where no walls stand: a container without namespaces of its own."""
+    kind, reason = walls()
+    if kind == "none":
+        pytest.skip(f"no walls on this machine: {reason}")
+
+
 def contained(name, **arguments):
     """Runs a hostile call between two good ones; the good ones must be untouched."""
+    require_walls()
     calls = [("hostile:well", {"x": 1}), (f"hostile:{name}", arguments), ("hostile:well", {"x": 2})]
     before, outcome, after = run_calls(calls, QUICK, paths=[HERE])
     assert (before.status, before.value) == ("ok", 2)
@@ -141,6 +149,7 @@ def test_no_process_is_left_behind():
 
 
 def test_many_calls_in_a_few_seconds_and_in_order():
+    require_walls()
     calls = [("xlam_jax.apigen.functions.arithmetic:factorial", {"n": i % 20}) for i in range(600)]
     calls[300] = ("hostile:hard_exit", {})
     start = time.monotonic()
@@ -164,6 +173,7 @@ def test_arguments_travel_by_keyword():
 
 
 def test_determinism_probe():
+    require_walls()
     calls = [("hostile:well", {"x": 1}), ("hostile:clock", {}), ("hostile:sys_exit", {})]
     assert probe_determinism(calls, QUICK, paths=[HERE]) == [True, False, None]
     assert False in [
@@ -172,6 +182,7 @@ def test_determinism_probe():
 
 
 def write_module(folder, text, name="mine.py"):
+    require_walls()
     (folder / name).write_text(textwrap.dedent(text))
     return folder
 
@@ -313,6 +324,7 @@ def test_a_value_is_what_it_is_and_not_what_its_class_says(tmp_path):
 )  # fmt: skip
 def test_replies_that_are_none_end_as_outcomes(tmp_path, monkeypatch, kind, data):
     """A process that speaks for itself, in the place of the one we start."""
+    require_walls()
     script = tmp_path / "zygote.py"
     script.write_text(
         "import os, struct, time\n"
@@ -334,6 +346,7 @@ def test_replies_that_are_none_end_as_outcomes(tmp_path, monkeypatch, kind, data
     ],
 )
 def test_no_message_extends_the_deadline(tmp_path, monkeypatch, then):
+    require_walls()
     script = tmp_path / "zygote.py"
     script.write_text(
         "import os, struct, time\n"
@@ -347,21 +360,22 @@ def test_no_message_extends_the_deadline(tmp_path, monkeypatch, then):
 
 
 def test_modules_of_others_are_not_run_without_walls(tmp_path, monkeypatch):
-    folder = write_module(tmp_path, "open('/tmp/xlam-must-not-exist', 'w')\ndef f():\n    return 1")
+    (tmp_path / "mine.py").write_text("open('/tmp/xlam-must-not-exist', 'w')\ndef f():\n    return 1\n")
     monkeypatch.setattr(kinds, "bubblewrap", lambda: ("", "bubblewrap is not installed"))
     with pytest.raises(InputError, match="'mine' is not run without walls") as error:
-        run_calls([("mine:f", {})], QUICK, paths=[folder])
+        run_calls([("mine:f", {})], QUICK, paths=[tmp_path])
     assert "not installed" in error.value.where and "xlam-jax[apigen]" in error.value.hint
     assert not Path("/tmp/xlam-must-not-exist").exists()
     own = ("xlam_jax.apigen.functions.arithmetic:factorial", {"n": 5})
     assert run_calls([own], QUICK)[0].value == 120
-    write_module(tmp_path, "def f():\n    return 1")
-    assert run_calls([("mine:f", {})], QUICK, paths=[folder], trust=True)[0].value == 1
+    (tmp_path / "mine.py").write_text("def f():\n    return 1\n")
+    assert run_calls([("mine:f", {})], QUICK, paths=[tmp_path], trust=True)[0].value == 1
     with pytest.raises(WorkError, match="not installed"):
         walls("bubblewrap")
 
 
 def test_an_unknown_module_is_named():
+    require_walls()
     with pytest.raises(InputError, match="no module 'no_such_module_anywhere'"):
         run_calls([("no_such_module_anywhere:f", {})])
 
@@ -406,6 +420,7 @@ def test_a_container_runs_the_same_process(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_every_public_attack_is_contained(tmp_path):
     """The hostile module of the shared cases, with its names and arguments read, not imported."""
+    require_walls()
     source = Path(__file__).parents[3] / "shared" / "cases" / "sandbox" / "attacks.py"
     if not source.exists():
         pytest.skip(f"{source} is not here")

@@ -48,8 +48,9 @@ def test_a_default_typed_as_it_is_printed_changes_nothing():
     for kind, values in NEEDED.items():
         plain = make_config(model_of(kind), values)
         for key in keys_of(model_of(kind)):
-            parent = key.name.rpartition(".")[0]
-            optional = any(k.name == parent and k.default in ("null", "[]") for k in keys_of(model_of(kind)))
+            parts = key.name.split(".")
+            above = {".".join(parts[:n]) for n in range(1, len(parts))}
+            optional = any(k.name in above and k.default in ("null", "[]") for k in keys_of(model_of(kind)))
             bound = key.name == "pair_layout"  # which may be named beside kind: preference only
             if key.default in ("required", "") or key.name in values or "[]" in key.name or optional or bound:
                 continue

@@ -8,8 +8,11 @@ import shutil
 import pytest
 
 from tests import tiny_run
+from tests.apigen.scripted import scripted
+from tests.apigen.test_sandbox import require_walls
 from tests.cli.test_help import BFCL_ANSWER, BFCL_QUESTION
 from tests.pages import PAGES, REPO, TOP, commands_of, words
+from tests.records.chat_server import ChatServer
 from xlam_jax.apigen.run import RunConfig
 from xlam_jax.apigen.run import run as make_samples
 from xlam_jax.config import load_config
@@ -59,7 +62,7 @@ def demo(world, tmp_path_factory):
 
 # Their commands compile for a quarter to half a minute each; other tests have most of them in small.
 LONG = ("release.md", "launch.md", "plan-and-bench.md", "preferences.md", "adapters.md")
-READ = [n for n in PAGES if n.removesuffix(".md") not in (*TOP[1:], "add-a-source")]
+READ = [n for n in PAGES if n.removesuffix(".md") not in (*TOP[1:], "add-a-source", "your-own-tools")]
 
 
 @pytest.mark.parametrize(
@@ -105,6 +108,26 @@ def test_the_source_of_the_how_to_is_added_as_it_says(xlam, at, tmp_path):
     assert [c.name for s in record.steps for c in s.tool_calls] == ["weather"]
     assert record.steps[0].tool_calls[0].arguments == {"city": "Oslo"}
     assert "bad_call" in got.out
+
+
+def test_tools_of_ones_own_become_rows_as_it_says(demo, xlam, at, tmp_path):
+    require_walls()
+    page = PAGES["your-own-tools.md"]
+    root = tmp_path / "work"
+    shutil.copytree(demo, root)
+    at(root)
+    blocks = re.findall(r"^```(python|json|yaml)\n(.*?)^```", page, re.M | re.S)
+    files = dict(zip(("shop.py", "orders.json", "tools.json", "apigen.yaml"), blocks, strict=True))
+    assert all(f"`{name}`" in page for name in files)
+    with ChatServer(scripted) as server:
+        for name, (_, text) in files.items():
+            (root / name).write_text(text.replace("http://localhost:8000/v1", server.url))
+        for line in commands_of("your-own-tools.md"):
+            got = xlam(*words(line)[1:])
+            assert got.code == 0, f"{line}\n{got.out[-500:]}\n{got.err}"
+    assert len((root / "runs/own/train.jsonl").read_text().splitlines()) == 12
+    assert json.loads((root / "runs/library/library.json").read_text())["apis"] == 4
+    assert json.loads((root / "runs/own-shards/manifest.json").read_text())
 
 
 def test_how_tos_are_all_read_by_these_tests():

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import pydantic
 
+from xlam_jax.apigen.ask_run import AskConfig
 from xlam_jax.apigen.generate import STYLES, GenerateConfig, Generator, MixConfig, mask_names, separate
 from xlam_jax.apigen.library import ApiFunction, Split, load_library
 from xlam_jax.apigen.sandbox import Limits, Sandbox, probe_determinism
@@ -56,8 +57,9 @@ class RunConfig(Config):
       attempts: most rows drawn per row wanted.
       observations: `short` stores the results of the calls in the steps, `none` leaves them out.
       rename: share of training rows whose function and parameter names are masked.
-      library: functions that the rows call.
+      library: functions that the rows call: `stdlib`, or a folder of `xlam apigen library build`.
       generate: how rows are drawn.
+      ask: a language model that asks, which a library folder needs; see `ask_run.AskConfig`.
     """
 
     out: str = "runs/apigen"
@@ -72,6 +74,15 @@ class RunConfig(Config):
     observations: Literal["none", "short"] = "none"
     rename: float = pydantic.Field(default=0.0, ge=0, le=1)
     limits: LimitsConfig = LimitsConfig()
+    ask: AskConfig | None = None
+
+    def call_limits(self) -> Limits:
+        """The bounds of one call."""
+        return Limits(
+            seconds=self.limits.seconds,
+            memory_bytes=self.limits.memory_mib * 2**20,
+            result_bytes=self.limits.result_bytes,
+        )
 
 
 @dataclass(frozen=True)
@@ -116,11 +127,7 @@ def run(config: RunConfig, out_dir: str | os.PathLike[str], progress: Progress |
     """
     start = time.monotonic()
     out = Path(out_dir)
-    limits = Limits(
-        seconds=config.limits.seconds,
-        memory_bytes=config.limits.memory_mib * 2**20,
-        result_bytes=config.limits.result_bytes,
-    )
+    limits = config.call_limits()
     library = probe_library(load_library(config.library), limits)
     staging = out.with_name(out.name + ".partial")
     shutil.rmtree(staging, ignore_errors=True)

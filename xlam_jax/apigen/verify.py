@@ -57,14 +57,15 @@ def check_format(record: Record) -> Fault | None:
                 return Fault("unknown_function", call.name)
             if fault := _check_arguments(call, tools[call.name]):
                 return fault
-            if fault := _check_grounding(call, tools[call.name], query):
+            if fault := check_grounding(call, tools[call.name], query):
                 return fault
-        if i == 0 and (fault := _check_count(style, step.tool_calls)):
+        if i == 0 and (fault := check_count(style, step.tool_calls)):
             return fault
     return None
 
 
-def _check_count(style: str, calls: Sequence[ToolCall]) -> Fault | None:
+def check_count(style: str, calls: Sequence[ToolCall]) -> Fault | None:
+    """Whether a row of this style has so many calls of so many functions."""
     n, names = len(calls), {call.name for call in calls}
     right = {
         "simple": n == 1,
@@ -107,10 +108,11 @@ def _validator(schema: str) -> Any:
     return _Strict(json.loads(schema))
 
 
-def _check_grounding(call: ToolCall, tool: Tool, query: str) -> Fault | None:
+def check_grounding(call: ToolCall, tool: Tool, query: str) -> Fault | None:
+    """Whether each number, text and list item of a call is to be found in the query."""
     said = Said.of(query)
     for name, value in call.arguments.items():
-        schema = tool.parameters["properties"][name]
+        schema = tool.parameters["properties"].get(name, {})
         if "enum" in schema or isinstance(value, bool):
             continue  # one of a few choices may be put in other words
         if "default" in schema and schema["default"] == value:

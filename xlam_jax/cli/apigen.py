@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from xlam_jax.cli.common import JsonOption, err, out, print_table, say, write_json
+from xlam_jax.errors import InputError, WorkError
+
+if TYPE_CHECKING:
+    from xlam_jax.apigen.library import Split
+    from xlam_jax.apigen.run import RunConfig
 
 app = typer.Typer(
     help="Synthesise verified function-calling data from an executable API library.",
@@ -35,6 +40,15 @@ def run_command(
     from xlam_jax.config import load_config
 
     settings = load_config(RunConfig, config, overrides or ())
+    if settings.library != "stdlib":
+        asked = _ask(settings)
+        write_json(json_file, asked)
+        if asked["short"]:
+            raise WorkError(
+                f"{asked['short']}; what passed is kept", where=asked["out"],
+                hint="the same command with a larger attempts= goes on; rejected.jsonl says why the others failed",
+            )  # fmt: skip
+        return
     columns = (
         TextColumn("{task.description:>8}", markup=False),
         BarColumn(),
@@ -63,6 +77,42 @@ def run_command(
     )
     say(f"wrote train.jsonl, dev.jsonl, heldout.jsonl, ledger.jsonl, library.json to {report.out}")
     write_json(json_file, report.to_json())
+
+
+def _ask(settings: RunConfig) -> dict[str, Any]:
+    """Runs a synthesis by a language model and prints its tables."""
+    from dataclasses import asdict
+
+    from rich.progress import Progress
+
+    from xlam_jax.apigen.ask_run import run_asked
+
+    if settings.ask is None:
+        raise InputError(
+            "a library of your own needs a model that asks", where="ask",
+            hint="ask.generator.base_url=http://localhost:8000/v1 ask.generator.model=NAME",
+        )  # fmt: skip
+    with Progress(console=err, transient=True) as bar:
+        tasks: dict[str, Any] = {}
+
+        def show(split: str, done: int, wanted: int) -> None:
+            tasks.setdefault(split, bar.add_task(split, total=wanted))
+            bar.update(tasks[split], completed=done)
+
+        rows: dict[Split, int] = {"train": settings.rows, "heldout": settings.heldout_rows}
+        report = run_asked(
+            settings.ask, settings.library, rows, settings.seed, settings.attempts, settings.call_limits(),
+            settings.out, show,
+        )  # fmt: skip
+    print_table("Yield by split", report.yields)
+    print_table("Dropped pairs", [{"stage/reason": r, "pairs": n} for r, n in report.reasons.items()])
+    print_table("Pairs and verified rows by style", report.styles)
+    print_table(
+        "Calls of verified rows", [{"executor": k, "calls": n} for k, n in sorted(report.executors.items())]
+    )
+    out.print(f"walls: {report.walls}; {report.seconds:.1f} s")
+    say(f"wrote train.jsonl, rejected.jsonl and ledger.jsonl to {report.out}")
+    return asdict(report)
 
 
 @app.command("walls", epilog="Example: xlam apigen walls")
@@ -127,3 +177,106 @@ def list_command(
     ]
     print_table(f"{len(rows)} functions", rows)
     write_json(json_file, rows)
+
+
+@library_app.command(
+    "build",
+    epilog="Example: xlam apigen library build python=shop.py openapi=api.json mcp=servers.jsonl --out runs/library",
+)
+def build_command(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="DOOR=PLACE...",
+            help="python=FILE.py or an installed module, openapi=FILE (JSON, YAML), mcp=FILE (tools/list).",
+        ),
+    ],
+    to: Annotated[Path, typer.Option("--out", help="Folder to write.")],
+    heldout: Annotated[
+        float,
+        typer.Option(
+            "--heldout", min=0, max=1, help="Share of functions kept from training, by their names."
+        ),
+    ] = 0.0,
+    sandbox: Annotated[
+        str,
+        typer.Option("--sandbox", help="Walls of Python modules: auto, bubblewrap, docker, podman, none."),
+    ] = "auto",
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Import Python modules although no walls stand.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the folder.")] = False,
+    json_file: JsonOption = None,
+) -> None:
+    """Collect functions of Python modules, OpenAPI documents and MCP servers into a library folder."""
+    from dataclasses import replace
+    from typing import cast
+
+    from xlam_jax.apigen.api import Api, split_of, write_library
+    from xlam_jax.apigen.doors import open_door
+    from xlam_jax.apigen.sandbox import Sandbox
+    from xlam_jax.apigen.walls.kinds import KINDS, Kind
+    from xlam_jax.errors import unknown
+    from xlam_jax.files import check_free
+
+    if sandbox not in ("auto", *KINDS):
+        raise unknown("kind of walls", sandbox, ("auto", *KINDS), where="--sandbox")
+    check_free(to, overwrite=overwrite)
+    with Sandbox(kind=cast("Kind", sandbox), trust=trust) as box:
+        found = [one for source in sources for one in open_door(source, box)]
+    found = [replace(one, split=split_of(one.id, heldout)) if isinstance(one, Api) else one for one in found]
+    summary = write_library(to, found, sources)
+    _summary(summary)
+    say(f"wrote apis.jsonl, refused.jsonl, library.json to {to}")
+    write_json(json_file, summary)
+
+
+@library_app.command("stats", epilog="Example: xlam apigen library stats runs/library")
+def stats_command(
+    library: Annotated[Path, typer.Argument(help="A library folder.")], json_file: JsonOption = None
+) -> None:
+    """Count what a library folder holds: doors, groups, splits, categories, what was refused."""
+    from xlam_jax.apigen.api import read_summary
+
+    summary = read_summary(library)
+    _summary(summary)
+    write_json(json_file, summary)
+
+
+@library_app.command("show", epilog="Example: xlam apigen library show runs/library --limit 5")
+def show_command(
+    library: Annotated[Path, typer.Argument(help="A library folder.")],
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Most functions to show.")] = 20,
+    name: Annotated[str, typer.Option("--name", help="Only functions whose id holds this text.")] = "",
+    json_file: JsonOption = None,
+) -> None:
+    """Show functions of a library folder: parameters, examples, and how they are run."""
+    from xlam_jax.apigen.api import read_library
+    from xlam_jax.format import python_type
+
+    apis = [api for api in read_library(library) if name in api.id][:limit]
+    rows = [
+        {
+            "function": api.id,
+            "parameters": ", ".join(
+                f"{n}: {python_type(s)}" for n, s in api.tool.parameters["properties"].items()
+            ),
+            "example": str(api.examples[0]) if api.examples else "",
+            "door": api.door,
+            "split": api.split,
+        }
+        for api in apis
+    ]
+    print_table(f"{len(rows)} functions", rows)
+    write_json(json_file, [api.to_json() for api in apis])
+
+
+def _summary(summary: dict[str, Any]) -> None:
+    rows = [
+        {"what": "functions", "count": summary["apis"]},
+        {"what": "of them with examples", "count": summary["with_examples"]},
+    ]
+    rows += [{"what": f"door {k}", "count": n} for k, n in summary["doors"].items()]
+    rows += [{"what": f"split {k}", "count": n} for k, n in summary["splits"].items()]
+    rows += [{"what": f"refused: {k}", "count": n} for k, n in summary["refused"].items()]
+    print_table(f"{summary['groups']} groups, {len(summary['categories'])} categories", rows)

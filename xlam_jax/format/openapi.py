@@ -85,6 +85,32 @@ def operation_tool(document: dict[str, Any], path: str, method: str) -> Tool:
     return normalise_tool({"name": _name(operation, path, method), "description": text, "parameters": schema})
 
 
+def place_of(document: dict[str, Any], path: str, method: str) -> dict[str, str]:
+    """Where each parameter of an operation's tool goes in a request: path, query, header, form or body.
+
+    A body that is no object is the one parameter `body`, whose place is `whole`.
+    """
+    item = _follow(document, document["paths"].get(path))
+    operation = item[method]
+    given = _parameters(document, item, operation)
+    places: dict[str, str] = {
+        p["name"]: "form" if p["in"] == "formData" else str(p["in"]) for p in given if p["in"] != "body"
+    }
+    body = next((p for p in given if p["in"] == "body"), None)
+    if isinstance(operation.get("requestBody"), dict):
+        body = _follow(document, operation["requestBody"])
+    if body is not None:
+        names = _body(_Schemas(document), body)
+        whole = "whole" if not _has_properties(document, body) else "body"
+        places = {**dict.fromkeys(names, whole), **places}
+    return places
+
+
+def _has_properties(document: dict[str, Any], body: dict[str, Any]) -> bool:
+    given = _media(body["content"]) if isinstance(body.get("content"), dict) else body.get("schema")
+    return isinstance(_Schemas(document).read(given).get("properties"), dict)
+
+
 def _name(operation: dict[str, Any], path: str, method: str) -> str:
     own = str(operation.get("operationId") or "").strip()
     return re.sub(r"\s+", "_", own) if own else re.sub(r"[\W_]+", "_", f"{method}_{path}").strip("_")

@@ -1,0 +1,212 @@
+"""The ways into a library: Python modules, OpenAPI documents, tools of MCP servers.
+
+Every door yields `Api` and `Refusal`; what cannot be described, called by name or answered is refused with its
+reason, as the paper's cleaning does. A Python module is imported and described inside the walls, never here.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from xlam_jax.apigen.api import DOORS, Api, Refusal
+from xlam_jax.apigen.sandbox import Limits, Sandbox
+from xlam_jax.apigen.verify import Fault
+from xlam_jax.errors import InputError, unknown
+from xlam_jax.format import Tool
+from xlam_jax.format.openapi import operation_tool, operations, place_of
+from xlam_jax.format.tools import normalise_tool
+
+# Describing a large package takes longer, and says more, than one call.
+_DESCRIBE = Limits(seconds=120.0, cpu_seconds=120, memory_bytes=2 * 2**30, result_bytes=16 * 2**20)
+
+
+def open_door(source: str, sandbox: Sandbox) -> Iterator[Api | Refusal]:
+    """The APIs of `DOOR=PATH`, as typed on the command line: `python=shop.py`, `openapi=api.json`, `mcp=FILE`.
+
+    Raises:
+      InputError: another door, no such file, or one that is not of its kind.
+    """
+    door, equals, place = source.partition("=")
+    if not equals or not place:
+        raise InputError(f"not a source of APIs: {source!r}", hint="python=FILE.py, openapi=FILE or mcp=FILE")
+    if door not in DOORS:
+        raise unknown("door", door, DOORS, where=source)
+    return {"python": python_module, "openapi": openapi_document, "mcp": mcp_servers}[door](place, sandbox)
+
+
+def python_module(place: str, sandbox: Sandbox) -> Iterator[Api | Refusal]:
+    """Public functions of a file (`shop.py`) or an installed module (`babel.numbers`).
+
+    The examples of their docstrings are run, and those that fail are left out.
+    """
+    module, folder = place, ""
+    if place.endswith(".py") or "/" in place:
+        path = Path(place).resolve()
+        if not path.is_file():
+            raise InputError("no such Python file", where=place)
+        module, folder = path.stem, str(path.parent)
+    paths = [folder] if folder else []
+    with Sandbox(_DESCRIBE, paths=paths, kind=sandbox.kind, trust=sandbox.trust) as inside:
+        outcome = inside.describe(module)
+        if outcome.status != "ok":
+            raise InputError(f"the module cannot be described: {outcome.error}", where=place)
+        apis: list[Api] = []
+        for found in outcome.value["tools"]:
+            target = f"{module}:{found['function']}"
+            made = _tool(
+                {k: found[k] for k in ("name", "description", "parameters")},
+                f"{module}/{found['name']}",
+                "python",
+            )
+            if isinstance(made, Refusal):
+                yield made
+                continue
+            run = {"target": target, "path": folder}
+            apis.append(
+                Api(made, "python", module, run, tuple(found["examples"]), category=module.partition(".")[0])
+            )
+        for refused in outcome.value["refused"]:
+            yield Refusal(f"{module}/{refused['name']}", "python", refused["reason"], refused["detail"])
+    with Sandbox(sandbox.limits, paths=paths, kind=sandbox.kind, trust=sandbox.trust) as inside:
+        outcomes = iter(inside.run([(a.run["target"], e) for a in apis for e in a.examples]))
+        for api in apis:
+            yield replace(api, examples=tuple(e for e in api.examples if next(outcomes).status == "ok"))
+
+
+def openapi_document(place: str, sandbox: Sandbox) -> Iterator[Api | Refusal]:
+    """One API an operation of an OpenAPI 3 or Swagger 2 document (JSON or YAML)."""
+    document = _document(place)
+    title = str((document.get("info") or {}).get("title") or Path(place).stem)
+    license = str(((document.get("info") or {}).get("license") or {}).get("name") or "")
+    server = _server(document)
+    for route, method in operations(document):
+        name = f"{method.upper()} {route}"
+        try:
+            tool = operation_tool(document, route, method)
+        except InputError as e:
+            yield Refusal(f"{title}/{name}", "openapi", "bad_tool", e.what)
+            continue
+        made = _checked(tool, f"{title}/{tool.name}", "openapi")
+        if isinstance(made, Refusal):
+            yield made
+            continue
+        run = {
+            "method": method,
+            "server": server,
+            "route": route,
+            "places": place_of(document, route, method),
+        }
+        operation = document["paths"][route].get(method) or {}
+        tags = operation.get("tags") or []
+        category = str(tags[0]) if tags else title
+        yield Api(made, "openapi", title, run, (), _answers(operation), category, license)
+
+
+def mcp_servers(place: str, sandbox: Sandbox) -> Iterator[Api | Refusal]:
+    """Tools of MCP servers: lines of `{server, tools, category?, license?}`, or one answer of `tools/list`."""
+    for where, server in _rows(place):
+        tools = server.get("tools", (server.get("result") or {}).get("tools"))
+        group = str(server.get("server") or server.get("name") or Path(place).name.partition(".")[0])
+        if not isinstance(tools, list) or not tools:
+            yield Refusal(f"{group}/", "mcp", "no_tools", where)
+            continue
+        for item in tools:
+            name = item.get("name", "") if isinstance(item, dict) else ""
+            made = _tool(item, f"{group}/{name}", "mcp")
+            if isinstance(made, Refusal):
+                yield made
+                continue
+            category = str(server.get("category") or "")
+            yield Api(made, "mcp", group, {}, (), (), category, str(server.get("license") or ""))
+
+
+def _tool(obj: Any, id: str, door: Any) -> Tool | Refusal:
+    try:
+        return _checked(normalise_tool(obj), id, door)
+    except InputError as e:
+        return Refusal(id, door, "bad_tool", e.what)
+
+
+def _checked(tool: Tool, id: str, door: Any) -> Tool | Refusal:
+    fault = None
+    if not tool.description.strip():
+        fault = Fault("no_description")
+    elif not tool.parameters.get("properties"):
+        fault = Fault("no_parameters")
+    return tool if fault is None else Refusal(id, door, fault.reason, fault.detail)
+
+
+def _server(document: dict[str, Any]) -> str:
+    servers = document.get("servers") or []
+    if servers and isinstance(servers[0], dict):
+        return str(servers[0].get("url") or "")
+    if document.get("host"):  # Swagger 2
+        scheme = (document.get("schemes") or ["https"])[0]
+        return f"{scheme}://{document['host']}{document.get('basePath') or ''}"
+    return ""
+
+
+def _answers(operation: dict[str, Any]) -> tuple[Any, ...]:
+    """Examples of a good answer, where the document gives them in place."""
+    for code, response in sorted((operation.get("responses") or {}).items(), key=lambda item: str(item[0])):
+        if not str(code).startswith("2") or not isinstance(response, dict):
+            continue
+        for media in (response.get("content") or {}).values():
+            if not isinstance(media, dict):
+                continue
+            examples = [media["example"]] if "example" in media else []
+            examples += [
+                e["value"]
+                for e in (media.get("examples") or {}).values()
+                if isinstance(e, dict) and "value" in e
+            ]
+            if examples:
+                return tuple(examples)
+    return ()
+
+
+def _document(place: str) -> dict[str, Any]:
+    text = _text(place)
+    try:
+        document = json.loads(text) if text.lstrip().startswith("{") else yaml.safe_load(text)
+    except (ValueError, yaml.YAMLError) as e:
+        raise InputError(f"neither JSON nor YAML: {str(e).splitlines()[0]}", where=place) from e
+    if not isinstance(document, dict):
+        raise InputError("not an OpenAPI document", where=place)
+    return document
+
+
+def _rows(place: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    text = _text(place)
+    try:
+        whole: Sequence[Any] = [json.loads(text)]
+        whole = whole[0] if isinstance(whole[0], list) else whole
+        numbered = [(place, row) for row in whole]
+    except ValueError:
+        numbered = []
+        for number, line in enumerate(text.splitlines(), 1):
+            if line.strip():
+                try:
+                    numbered.append((f"{place}:{number}", json.loads(line)))
+                except ValueError as e:
+                    raise InputError(f"not JSON: {e}", where=f"{place}:{number}") from e
+    for where, row in numbered:
+        if not isinstance(row, dict):
+            raise InputError("a server is a JSON object with tools", where=where)
+        yield where, row
+
+
+def _text(place: str) -> str:
+    path = Path(place)
+    try:
+        data = path.read_bytes()
+        return (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8")
+    except (OSError, UnicodeDecodeError, EOFError) as e:
+        raise InputError(f"cannot be read: {e}", where=place) from e
