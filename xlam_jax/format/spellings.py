@@ -28,6 +28,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from xlam_jax.errors import InputError
+from xlam_jax.format.call_keys import arguments_of
 from xlam_jax.format.record import Record, Step
 from xlam_jax.format.tools import openai_view, python_type
 from xlam_jax.format.type_names import read_type
@@ -235,7 +236,10 @@ def _call(item: Any, where: str) -> dict[str, Any]:
     inner = item.get("function", item) if isinstance(item, dict) else None
     if not isinstance(inner, dict) or not isinstance(inner.get("name"), str):
         raise InputError("a call has no name", where=where)
-    arguments = inner.get("arguments")
+    try:
+        arguments = arguments_of(inner, item)
+    except InputError as e:
+        raise InputError(f"{inner['name']}: {e.what}", where=where, hint=e.hint) from None
     if isinstance(arguments, str):
         arguments = _parsed(arguments or "{}", f"arguments of {inner['name']}", where)
     arguments = {} if arguments is None else arguments

@@ -59,7 +59,9 @@ def normalise_tool(obj: Any) -> Tool:
                 hint="parameters",
             )
         reader.note("tool_key_ignored", name)
-    schema = reader.parameters(obj[key] if key else {}, obj.get("required"), key or "parameters")
+    schema = reader.parameters(
+        obj[key] if key else {}, obj.get("required", outer.get("required")), key or "parameters"
+    )
     return Tool(obj["name"], description, schema, tuple(dict.fromkeys(reader.notes)))
 
 

@@ -120,9 +120,9 @@ def _read(name: str) -> dict[str, Any]:
     if match := _BEFORE.match(name):
         return _read(name[match.end() :].strip())
     if match := re.match(r"\[\d*\](?=[^\s\[]|\[)", name):  # Go's []string
-        return _array([_read(name[match.end() :].strip())])
+        return _array([_inner(name[match.end() :].strip())])
     if match := re.fullmatch(r"(.*\S)\s*(\[\d*\]|\s(?i:array|list))", name):  # int[], string[][], int[3]
-        return _array([_read(match[1])])
+        return _array([_inner(match[1])])
     if name.endswith("?") and name.lower() not in ANY:
         return _read(name[:-1].strip())
     if match := re.fullmatch(r"'[^']*'|\"[^\"]*\"", name):
@@ -142,12 +142,26 @@ def _read(name: str) -> dict[str, Any]:
     if kind is None:
         return {}
     # Java's and C#'s Object as an argument is anything.
-    inner = [{} if a == "Object" else _read(a) for a in arguments]
+    inner = [{} if a == "Object" else _inner(a) for a in arguments]
     if kind == "array" and inner:
         return _array(inner)
     if kind == "object" and len(inner) == 2 and inner[1]:
         return {"type": "object", "additionalProperties": inner[1]}
     return {"type": kind}
+
+
+def _inner(name: str) -> dict[str, Any]:
+    """The schema of one item or value, which may be null where its type says so; a parameter says it elsewhere."""
+    found = _read(name)
+    if not found or not null_type(name) or found == {"type": "null"}:
+        return found
+    if "anyOf" in found:
+        return {**found, "anyOf": [*found["anyOf"], {"type": "null"}]}
+    kinds = found["type"] if isinstance(found["type"], list) else [found["type"]]
+    found = {**found, "type": [*kinds, *(["null"] if "null" not in kinds else [])]}
+    return (
+        {**found, "enum": [*found["enum"], None]} if "enum" in found and None not in found["enum"] else found
+    )
 
 
 def _applied(name: str) -> tuple[str, list[str]]:

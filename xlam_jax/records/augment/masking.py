@@ -22,6 +22,7 @@ from xlam_jax.format.values import Tool, ToolCall
 from xlam_jax.records.augment.context import Context
 from xlam_jax.records.augment.origin import mask_notes
 from xlam_jax.records.augment.words import is_identifier, mention
+from xlam_jax.records.quality.references import rename_references
 
 FUNCTION_LENGTH = (5, 15)
 PARAMETER_LENGTH = (4, 10)
@@ -56,7 +57,13 @@ def mask_functions(record: Record, rng: np.random.Generator, context: Context) -
         ),
         lineage=(*record.lineage, *mask_notes(new)),
         steps=tuple(
-            replace(s, tool_calls=tuple(ToolCall(new.get(c.name, c.name), c.arguments) for c in s.tool_calls))
+            replace(
+                s,
+                tool_calls=tuple(
+                    ToolCall(new.get(c.name, c.name), rename_references(c.arguments, new))
+                    for c in s.tool_calls
+                ),
+            )
             for s in masked.steps
         ),
     )
@@ -157,8 +164,20 @@ def _shown(record: Record) -> set[str]:
 def _untraced(record: Record, names: list[str]) -> list[str]:
     """The names that renaming leaves nowhere in what the assistant says, in capitals or as a plain word neither."""
     rename = _renamer(dict.fromkeys(names, ""))
-    said = "\n".join(rename(step.thought) for step in record.steps).lower()
-    return [n for n in names if not re.search(rf"(?<![^\W_]){re.escape(n.lower())}(?![^\W_])", said)]
+    said = "\n".join(rename(step.thought) for step in record.steps)
+    squeezed = {_squeezed(word) for word in re.findall(r"[\w.-]+", said)}
+    said = said.lower()
+    return [
+        n
+        for n in names
+        if not re.search(rf"(?<![^\W_]){re.escape(n.lower())}(?![^\W_])", said)
+        and _squeezed(n) not in squeezed
+    ]
+
+
+def _squeezed(name: str) -> str:
+    """`getWeather`, `get-weather` and `get_weather` alike."""
+    return re.sub(r"[\W_]+", "", name).lower()
 
 
 def _strings(value: Any, keys: bool) -> Iterator[str]:

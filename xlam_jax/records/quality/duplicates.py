@@ -21,11 +21,13 @@ import numpy as np
 
 from xlam_jax.errors import InputError
 from xlam_jax.format.record import Record
+from xlam_jax.format.values import Tool
 
 # 10 bands of 6: a pair of similarity 0.85 shares a band with probability 0.99.
 PERMUTATIONS, BANDS, BAND_ROWS = 64, 10, 6
 SHINGLE_WORDS = 3
-_WORD = re.compile(r"\w+")
+# A word with the signs that make it another one: -5, C++, C#, 5%, 2.50.
+_WORD = re.compile(r"(?:(?<!\w)[-+$€£])?\w+(?:[.,:]\w+)*(?:[%+#]+(?!\w))?")
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,9 @@ class Fingerprint:
 def texts_of(record: Record) -> tuple[str, str]:
     """What rows are compared by, as words in lower case: what the user said, and the calls."""
     said = [record.query, *(step.user_input for step in record.steps)]
+    if record.steps and not record.steps[0].tool_calls:
+        # What is learned is the words: to ask, to answer and to refuse are three rows, not one.
+        said += [step.thought for step in record.steps if not step.tool_calls]
     calls = [
         f"{call.name} {json.dumps(call.arguments, sort_keys=True, ensure_ascii=False)}"
         for step in record.steps
@@ -67,11 +72,25 @@ def fingerprint(record: Record, near: bool) -> Fingerprint:
       InputError: near duplicates are asked for, and datasketch is not installed.
     """
     texts = texts_of(record)
-    turns = "".join("c" if step.tool_calls else "w" for step in record.steps)
-    kind = _hash("\n".join([turns[:1], *sorted({tool.name for tool in record.tools})]))
-    return Fingerprint(
-        _hash("\n".join((*texts, str(kind)))), kind, turns, _signature(texts) if near else None
-    )
+    # A row that trains nothing makes none superfluous that does.
+    turns = "".join(_TURN[bool(step.tool_calls), bool(step.weight)] for step in record.steps)
+    kind = _hash("\n".join([turns[:1], *sorted({_shape(tool) for tool in record.tools})]))
+    calls = [[call.name, call.arguments] for step in record.steps for call in step.tool_calls]
+    exact = _hash("\n".join((*texts, json.dumps(calls, sort_keys=True, ensure_ascii=False), str(kind))))
+    return Fingerprint(exact, kind, turns, _signature(texts) if near else None)
+
+
+_TURN = {(True, True): "c", (False, True): "w", (True, False): "x", (False, False): "y"}
+
+
+def _shape(tool: Tool) -> str:
+    """A tool's name with the types of its parameters; its words may differ."""
+    properties = tool.parameters.get("properties") or {}
+    types = {
+        name: schema.get("type") if isinstance(schema, dict) else schema
+        for name, schema in properties.items()
+    }
+    return f"{tool.name} {json.dumps(types, sort_keys=True)}"
 
 
 def _hash(text: str) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from xlam_jax.format.record import Record
@@ -64,6 +64,23 @@ def holds_reference(value: Any) -> bool:
     )
 
 
+def rename_references(value: Any, new: Mapping[str, str]) -> Any:
+    """A value whose references by the name of a function, in all its texts, have the new names."""
+    if isinstance(value, dict):
+        return {k: rename_references(v, new) for k, v in value.items()}
+    if isinstance(value, list):
+        return [rename_references(v, new) for v in value]
+    if not isinstance(value, str) or not _may_hold(value):
+        return value
+
+    def renamed(match: re.Match[str]) -> str:
+        group = _group(match)
+        start, end = match.start(group) - match.start(), match.end(group) - match.start()
+        return match[0][:start] + new.get(match[group], match[group]) + match[0][end:]
+
+    return _NAMED.sub(renamed, value)
+
+
 def undefined_references(record: Record) -> Iterator[tuple[int, str, str]]:
     """`(step, argument, reference)` of values that point at the result of a call not made before.
 
@@ -80,11 +97,28 @@ def undefined_references(record: Record) -> Iterator[tuple[int, str, str]]:
                 if not _may_hold(text):
                     continue
                 undefined = [m for m in _NUMBERED.finditer(text) if not _is_defined(m, before)]
-                undefined += [m for m in _NAMED.finditer(text) if _called(m) in offered - set(before)]
+                # A name that is no function's may be a mail's placeholder, but no number's or list's.
+                known = offered - set(before)
+                untyped = isinstance(value, str) and not _NUMBERED.fullmatch(value)
+                untyped = untyped and not _takes_text(record, call.name, name)
+                undefined += [
+                    m for m in _NAMED.finditer(text)
+                    if _called(m) in known or (untyped and _called(m) not in offered and m[0] == value)
+                ]  # fmt: skip
                 for match in undefined:
                     if _head(match) not in _spoken(record, i):
                         yield i, name, match[0]
             before.append(call.name)
+
+
+def _takes_text(record: Record, function: str, parameter: str) -> bool:
+    """Whether a parameter may be a text, as far as its schema's type says."""
+    for tool in record.tools:
+        schema = (tool.parameters.get("properties") or {}).get(parameter) if tool.name == function else None
+        kind = schema.get("type") if isinstance(schema, dict) else None
+        if kind is not None:
+            return "string" in (kind if isinstance(kind, list) else [kind])
+    return True
 
 
 def _may_hold(text: str) -> bool:

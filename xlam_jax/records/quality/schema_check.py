@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from decimal import Decimal, localcontext
 from typing import Any
 
 import jsonschema
@@ -173,9 +174,18 @@ def _pattern(_: Any, pattern: str, value: Any, __: Any) -> Iterator[jsonschema.V
         yield jsonschema.ValidationError(f"{value!r} does not match {pattern!r}")
 
 
+def _multiple_of(_: Any, step: Any, value: Any, __: Any) -> Iterator[jsonschema.ValidationError]:
+    """In decimals, as people write them: 0.07 is a multiple of 0.01, which in binary it is not."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        with localcontext() as context:
+            context.prec = 400
+            if Decimal(repr(value)) % Decimal(repr(step)):
+                yield jsonschema.ValidationError(f"{value!r} is not a multiple of {step!r}")
+
+
 _Strict = extend(
     jsonschema.Draft202012Validator,
-    {"pattern": _pattern},
+    {"pattern": _pattern, "multipleOf": _multiple_of},
     type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine("integer", _is_integer),
 )
 

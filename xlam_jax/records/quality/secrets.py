@@ -27,6 +27,13 @@ _STAND_IN = re.compile(
     re.IGNORECASE,
 )
 _SCHEME = re.compile(r"(?:bearer|token|basic|apikey)\s+", re.IGNORECASE)
+# `Authorization: Bearer ...`, `api_key=...`, `?token=...`
+_INSIDE = re.compile(
+    r"\b(?:authori[sz]ation|(?:x[_-])?(?:api|access|auth|secret)[_-]?(?:key|token|secret))[\"']?\s*[:=]\s*[\"']?"
+    r"(?:(?:bearer|basic|token|apikey)\s+)?([\w.~+/=-]{10,})"
+    r"|[?&](?:[\w-]*key|[\w-]*token|secret|auth|sig|signature)=([\w.~+/%=-]{10,})",
+    re.IGNORECASE,
+)
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
@@ -35,10 +42,10 @@ def invented_secrets(record: Record) -> Iterator[tuple[int, str]]:
     documented = None
     for i, step in enumerate(record.steps):
         suspects = [
-            (f"{call.name}.{name}", value)
+            (f"{call.name}.{name}", secret)
             for call in step.tool_calls
             for name, value in _texts("", call.arguments)
-            if _is_secret(name, value)
+            for secret in _secrets(name, value)
         ]
         if any(start in step.thought for start in KEY_STARTS):
             suspects += [("thought", found) for found in KEY.findall(step.thought)]
@@ -50,6 +57,16 @@ def invented_secrets(record: Record) -> Iterator[tuple[int, str]]:
         for place, value in suspects:
             if _SCHEME.sub("", value, count=1).strip().lower() not in said:
                 yield i, place
+
+
+def _secrets(name: str, value: str) -> list[str]:
+    """A value that is a secret, or the secrets in the headers and addresses that it holds."""
+    if _is_secret(name, value):
+        return [value]
+    if not any(mark in value for mark in ":="):
+        return []
+    inside = (found[1] or found[2] for found in _INSIDE.finditer(value))
+    return [text for text in inside if _RANDOM.match(text) and not holds_reference(value)]
 
 
 def _is_secret(name: str, value: str) -> bool:

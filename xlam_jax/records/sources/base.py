@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from xlam_jax.errors import InputError
+from xlam_jax.format.call_keys import arguments_of
 from xlam_jax.format.pair import Pair
 from xlam_jax.format.record import Record
 from xlam_jax.format.tools import normalise_tool
@@ -83,18 +84,21 @@ def tools(value: Any) -> tuple[Tool, ...]:
 
 
 def call(obj: Any) -> ToolCall:
-    """`{name, arguments}` (or OpenAI's object around it), arguments an object or its JSON text.
+    """`{name, arguments}` (or OpenAI's object around it), arguments an object or its JSON text, by any known key.
 
     Raises:
       Refused: `bad_call`, `bad_json`.
     """
+    outer: dict[str, Any] = {}
     if isinstance(obj, dict) and isinstance(obj.get("function"), dict):
-        obj = obj["function"]
+        outer, obj = obj, obj["function"]
     if not isinstance(obj, dict) or not isinstance(obj.get("name"), str) or not obj["name"]:
         raise Refused("bad_call", f"no name in {str(obj)[:80]}")
-    arguments = obj.get("arguments")
-    arguments = obj.get("parameters") if arguments is None else arguments
-    blank = arguments is None or (isinstance(arguments, str) and not arguments.strip())
+    try:
+        arguments = arguments_of(obj, outer)
+    except InputError as e:
+        raise Refused("bad_call", f"{obj['name']}: {e.what}") from None
+    blank = arguments is None or (isinstance(arguments, str) and arguments.strip() in ("", "null"))
     arguments = {} if blank else as_json(arguments)
     if not isinstance(arguments, dict):
         raise Refused("bad_call", f"arguments of {obj['name']} are no object")

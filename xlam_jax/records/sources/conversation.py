@@ -146,6 +146,7 @@ class _Turn:
 def _reasoning(message: dict[str, Any]) -> str:
     """The reasoning that stands in a field of its own, or in thinking parts of the content."""
     field = message.get("reasoning_content") or message.get("reasoning") or message.get("thinking")
+    field = field or message.get("thought")
     texts, content = [field], message.get("content")
     for part in content if isinstance(content, list) else []:
         if isinstance(part, dict) and part.get("type") in _THINKING:
@@ -237,9 +238,9 @@ class _Reader:
     def _assistant(self, message: dict[str, Any]) -> None:
         weight = message.get("weight")
         if weight is not None and (
-            isinstance(weight, bool) or not isinstance(weight, int | float) or weight < 0
+            isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight <= 1
         ):
-            raise Refused("bad_message", f"weight {weight!r}")
+            raise Refused("bad_message", f"weight {weight!r}, which is from 0 to 1")
         thought = _reasoning(message)
         text = text_of(message.get("content")) or text_of(message.get("refusal"))
         calls = message.get("tool_calls") or message.get("function_call") or []
@@ -254,7 +255,10 @@ class _Reader:
             self._note("cut_leading_assistant")
             return
         turn = self._turn_for(text, bool(calls))
-        turn.weight = min(turn.weight, 1.0 if weight is None else weight)
+        weight = 1.0 if weight is None else weight
+        if (turn.texts or turn.calls) and weight != turn.weight:
+            self._note("joined_weights")  # the lower one: nothing is trained that was not to be
+        turn.weight = min(turn.weight, weight)
         turn.thoughts += [thought] if thought else []
         turn.texts += [text] if text.strip() else []
         turn.calls += map(call, calls)

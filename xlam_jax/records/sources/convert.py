@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from xlam_jax.errors import InputError
+from xlam_jax.errors import InputError, XlamError
 from xlam_jax.format.pair import Pair
 from xlam_jax.format.record import Record, tool_notes
 from xlam_jax.format.values import check_json
@@ -47,7 +47,9 @@ class ConvertTask:
                 reason, detail = e.code, e.detail
             except InputError as e:
                 reason, detail = "bad_record", e.what
-            except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError) as e:
+            except (XlamError, OSError, MemoryError, ImportError):
+                raise
+            except Exception as e:
                 # A shape the converter did not foresee: the row is refused by name, and the run goes on.
                 reason, detail = "unexpected_shape", f"{type(e).__name__}: {e}"
             else:

@@ -16,7 +16,16 @@ _ROLES = {
     **dict.fromkeys(("observation", "tool", "function", "tool_response", "function_response"), "tool"),
 }
 # Of a message in OpenAI's manner; and how a trainer's mark says no.
-_KEPT = ("tool_calls", "tool_call_id", "name", "reasoning_content", "reasoning", "weight")
+_KEPT = (
+    "tool_calls",
+    "tool_call_id",
+    "name",
+    "reasoning_content",
+    "reasoning",
+    "thinking",
+    "thought",
+    "weight",
+)
 _UNLEARNED = (False, 0, "false")
 
 
