@@ -286,7 +286,7 @@ class _Worker:
                     {
                         "paths": start.path, "modules": names, "scratch": start.scratch, "limits": asdict(limits),
                         "filter": refused.hex() if refused and os.name == "posix" else "",
-                        "import_bytes": _IMPORT_BYTES,
+                        "import_bytes": _IMPORT_BYTES, "walled": sandbox.kind != "none",
                     }
                 )  # fmt: skip
                 kind = self._receive(time.monotonic() + _IMPORT_SECONDS)[0]
