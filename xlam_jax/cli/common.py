@@ -116,3 +116,12 @@ AddressOption = Annotated[
     str,
     typer.Option("--ray-address", help="A running Ray cluster, such as 10.0.0.1:6379; else one is started."),
 ]
+
+
+def need_apart(dst: Path, **sources: Path) -> None:
+    """Raises InputError when writing `dst` would replace a source, or lies in the way of the work beside it."""
+    taken = {dst.with_name(dst.name + suffix).resolve() for suffix in ("", ".partial", ".replaced")}
+    for name, source in sources.items():
+        place = source.resolve()
+        if taken.intersection((place, *place.parents)):
+            raise InputError(f"DST would replace {name}", where=f"{dst}, {source}", hint="name another DST")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from xlam_jax.cli import convert_card, convert_peft
-from xlam_jax.cli.common import JsonOption, err, out, write_json
+from xlam_jax.cli.common import JsonOption, err, need_apart, out, write_json
 from xlam_jax.cli.convert_card import (
     BaseOption,
     LicenseOption,
@@ -285,9 +285,7 @@ def _check_dst(src: Path, dst: Path, overwrite: bool) -> None:
     from xlam_jax.files import check_free
 
     check_free(dst, overwrite=overwrite)
-    inside = dst.resolve() == src.resolve() or dst.resolve() in src.resolve().parents
-    if inside:
-        raise InputError("DST would replace SRC", where=str(dst), hint="name another DST")
+    need_apart(dst, SRC=src)
     model = any((dst / name).is_file() for name in ("config.json", "xlam.json"))
     if overwrite and dst.is_dir() and any(dst.iterdir()) and (not model or (dst / "checkpoints").exists()):
         raise InputError(

@@ -90,6 +90,7 @@ def card(
     weights = read_xlam_json(folder).get("weights_xxh3_128")
     for path in evaluation or ():
         facts = add_evaluations(facts, read_evaluations(path, weights))
+    _keep_readme(folder)
     update_card(folder, facts)
     write_json(json_file, {"folder": str(folder), **facts})
     results = len(facts["evaluations"])
@@ -139,3 +140,19 @@ def push(
         url = upload(plan)
     write_json(json_file, {**result, "sent": True, "commit": url})
     say(f"sent: {url}")
+
+
+def _keep_readme(folder: Path) -> None:
+    """A README of somebody else's folder stays, as the base's card does in a release."""
+    from xlam_jax.weights.checksums import CHECKSUMS
+
+    readme, kept = folder / "README.md", folder / "BASE_README.md"
+    if (folder / CHECKSUMS).is_file() or not (readme.exists() or readme.is_symlink()):
+        return
+    if kept.exists():
+        raise InputError(
+            "the folder has a README.md and a BASE_README.md of its own", where=str(folder),
+            hint="move one of them away: the card is written to README.md",
+        )  # fmt: skip
+    readme.rename(kept)
+    say(f"README.md was kept as {kept.name}")

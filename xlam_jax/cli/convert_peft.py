@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from xlam_jax.cli.common import JsonOption, need_dir, out, write_json
+from xlam_jax.cli.common import JsonOption, need_apart, need_dir, out, write_json
 from xlam_jax.cli.convert_card import BaseOption, LicenseOption, NameOption, card_facts
 from xlam_jax.errors import InputError
 
@@ -48,6 +48,7 @@ def to_peft(
     if found is None:
         raise InputError("this holds no adapters", where=str(run), hint="xlam convert to-hf for whole models")
     check_free(dst, overwrite=overwrite)
+    need_apart(dst, RUN=run)
     facts = card_facts(run, license, base_model, name)
     cfg = read_config(source.folder)
 
@@ -93,6 +94,7 @@ def from_peft(
             hint="--base DIR",
         )
     check_free(dst, overwrite=overwrite)
+    need_apart(dst, SRC=src, BASE=model)
     cfg, params = load_model(model)
     merged = merge(attach(params, load_peft(src, cfg)))
     source = inspect(model)

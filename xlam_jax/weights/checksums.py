@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -173,12 +173,24 @@ def read_checksums(folder: Path) -> dict[str, str]:
     """Name -> SHA-256 of a folder's checksums.json.
 
     Raises:
-      InputError: there is none that can be read.
+      InputError: there is none that can be read, or it names what is not in the folder.
     """
     try:
-        return dict(json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))["files"])
-    except (OSError, ValueError, KeyError, TypeError) as e:
+        files = dict(json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))["files"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as e:
         raise InputError(f"no readable {CHECKSUMS}: {e}", where=str(folder)) from e
+    if not files:
+        raise InputError(
+            f"{CHECKSUMS} names no file", where=str(folder), hint="convert or copy the folder again"
+        )
+    for name in files:
+        parts = PurePosixPath(name).parts if isinstance(name, str) else ()
+        if not parts or ".." in parts or parts[0] == "/" or "\\" in name:
+            raise InputError(
+                f"{CHECKSUMS} names {name!r}, which is not in the folder", where=str(folder),
+                hint="convert or copy the folder again",
+            )  # fmt: skip
+    return files
 
 
 def _size_and_time(path: Path) -> list[int]:

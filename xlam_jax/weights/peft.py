@@ -327,12 +327,27 @@ def _factors(path: Path) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             names = set(file.keys())
+            if not names:
+                raise InputError(
+                    "the adapter holds no tensors", where=str(path), hint="fetch the folder again"
+                )
             for name in sorted(n for n in names if n.endswith(".lora_A.weight")):
                 module = name.removesuffix(".lora_A.weight")
                 other = module + ".lora_B.weight"
                 if other not in names:
                     raise InputError(f"tensor {other!r} is missing", where=str(path))
-                a, b = (np.asarray(file.get_tensor(n)).astype(np.float32) for n in (name, other))
+                a, b = (np.asarray(file.get_tensor(n)) for n in (name, other))
+                if a.ndim != 2 or b.ndim != 2 or a.shape[0] != b.shape[1]:
+                    raise InputError(
+                        f"{name} {list(a.shape)} and its lora_B {list(b.shape)} are no pair of one rank",
+                        where=str(path),
+                        hint="fetch the folder again",
+                    )
+                if any(np.issubdtype(x.dtype, np.integer) or x.dtype == bool for x in (a, b)):
+                    raise InputError(
+                        f"{name} holds integers", where=str(path), hint="save the adapter as floats"
+                    )
+                a, b = a.astype(np.float32), b.astype(np.float32)
                 yield module.removeprefix(_PREFIX), a, b
                 names -= {name, other}
             if names:
