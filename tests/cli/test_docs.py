@@ -9,7 +9,7 @@ import pytest
 
 from tests import tiny_run
 from tests.apigen.scripted import scripted
-from tests.apigen.test_sandbox import require_walls
+from tests.apigen.walled import require_walls
 from tests.cli.test_help import BFCL_ANSWER, BFCL_QUESTION
 from tests.pages import PAGES, REPO, TOP, commands_of, words
 from tests.records.chat_server import ChatServer
