@@ -21,8 +21,8 @@ from xlam_jax.files import read_object, whole_folder
 from xlam_jax.format import Tool
 from xlam_jax.format.tools import normalise_tool, openai_view
 
-Door = Literal["python", "openapi", "mcp"]
-DOORS: tuple[Door, ...] = ("python", "openapi", "mcp")
+Door = Literal["python", "openapi", "mcp", "standard"]
+DOORS: tuple[Door, ...] = ("python", "openapi", "mcp", "standard")
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,11 @@ class Api:
       tool: name, description and parameter schema, as a model sees them.
       door: how it came in.
       group: APIs that belong together: a module, a service, a server. Names are unique within it.
-      run: how a call is executed; `target` and `path` of a Python function, `method`, `server`, `route` and
-        `places` (parameter: path, query, header or body) of an operation, nothing of an MCP tool.
+      run: how a call is executed; `target` and `path` of a Python function (`kept`: its examples are drawn as they
+        should be), `method`, `server`, `route` and `places` (parameter: path, query, header or body) of an
+        operation, nothing of an MCP tool.
       examples: arguments known to be real, from doctests and documents.
+      templates: wordings of a request with `{parameter}` slots, each with the arguments that its words fix.
       answers: an example of an answer, where the document has one.
       license: of the description.
       split: what it serves.
@@ -50,6 +52,7 @@ class Api:
     category: str = ""
     license: str = ""
     split: Split = "train"
+    templates: tuple[tuple[str, dict[str, Any]], ...] = ()
 
     @property
     def id(self) -> str:
@@ -61,6 +64,7 @@ class Api:
             "id": self.id, **openai_view(self.tool)["function"], "door": self.door, "group": self.group,
             "category": self.category, "run": self.run, "examples": list(self.examples),
             "answers": list(self.answers), "license": self.license, "split": self.split,
+            **({"templates": [list(t) for t in self.templates]} if self.templates else {}),
         }  # fmt: skip
 
     @classmethod
@@ -69,7 +73,7 @@ class Api:
         tool = normalise_tool({k: row[k] for k in ("name", "description", "parameters")})
         return cls(
             tool, row["door"], row["group"], row["run"], tuple(row["examples"]), tuple(row["answers"]),
-            row["category"], row["license"], row["split"],
+            row["category"], row["license"], row["split"], tuple((t, f) for t, f in row.get("templates", ())),
         )  # fmt: skip
 
 
@@ -85,16 +89,23 @@ class Refusal:
 
 def split_of(api_id: str, heldout: float) -> Split:
     """Held out or not by the name alone, so that a library that grows keeps its split."""
-    share = int.from_bytes(hashlib.sha256(api_id.encode()).digest()[:8]) / 2**64
-    return "heldout" if share < heldout else "train"
+    return "heldout" if _share(api_id) < heldout else "train"
+
+
+def _share(api_id: str) -> float:
+    return int.from_bytes(hashlib.sha256(api_id.encode(errors="replace")).digest()[:8]) / 2**64
 
 
 def write_library(
-    out: str | os.PathLike[str], found: Iterable[Api | Refusal], sources: Sequence[str]
+    out: str | os.PathLike[str], found: Iterable[Api | Refusal], sources: Sequence[str], per_group: int = 0
 ) -> dict[str, Any]:
     """Writes a library folder, whole or not at all, and returns its summary.
 
     An API whose name was met before in its group is refused as `name_twice`.
+
+    Args:
+      per_group: most APIs of a group, 0 for all; which ones depends on their names alone, the others are refused
+        as `over_the_cap`.
 
     Raises:
       InputError: nothing is left to write.
@@ -108,6 +119,13 @@ def write_library(
             refused.append(Refusal(one.id, one.door, "name_twice"))
         else:
             apis[one.id] = one
+    if per_group:
+        ranks: Counter[str] = Counter()
+        for one in sorted(apis.values(), key=lambda a: _share(a.id)):
+            ranks[one.group] += 1
+            if ranks[one.group] > per_group:
+                refused.append(Refusal(one.id, one.door, "over_the_cap"))
+                del apis[one.id]
     if not apis:
         reasons = ", ".join(f"{n} {r}" for r, n in Counter(r.reason for r in refused).most_common())
         raise InputError(

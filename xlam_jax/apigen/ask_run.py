@@ -15,19 +15,18 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pydantic
 
 from xlam_jax.apigen import semantic
 from xlam_jax.apigen.api import Api, read_library
 from xlam_jax.apigen.ask import Asker, Pair, Request, read_pairs
-from xlam_jax.apigen.executors import Executed, Executors, RestConfig
+from xlam_jax.apigen.executors import CallsConfig, Executed, Executors
 from xlam_jax.apigen.generate import MixConfig
 from xlam_jax.apigen.library import Split
 from xlam_jax.apigen.sandbox import Limits, Sandbox
 from xlam_jax.apigen.verify import Deduplicator, Fault, check_count, check_grounding
-from xlam_jax.apigen.walls.kinds import Kind
 from xlam_jax.config import Config
 from xlam_jax.errors import InputError, WorkError
 from xlam_jax.files import whole_file
@@ -87,9 +86,6 @@ class AskConfig(Config):
       pairs: pairs a request.
       shots: most pairs that passed before that a request shows.
       license: of the rows.
-      sandbox: walls of Python functions, `auto`, `bubblewrap`, `docker`, `podman` or `none`.
-      trust: run Python functions without walls where there are none.
-      rest: what may be called over HTTP.
     """
 
     generator: EndpointConfig = EndpointConfig()
@@ -98,9 +94,6 @@ class AskConfig(Config):
     pairs: int = pydantic.Field(default=4, ge=1, le=32)
     shots: int = pydantic.Field(default=3, ge=0, le=16)
     license: str = ""
-    sandbox: Kind | Literal["auto"] = "auto"
-    trust: bool = False
-    rest: RestConfig = RestConfig()
 
 
 @dataclass
@@ -126,6 +119,7 @@ class AskReport:
 
 def run_asked(
     config: AskConfig,
+    calls: CallsConfig,
     library: str | os.PathLike[str],
     rows: dict[Split, int],
     seed: int,
@@ -137,6 +131,7 @@ def run_asked(
     """Writes train.jsonl, heldout.jsonl, rejected.jsonl and ledger.jsonl into `out`.
 
     Args:
+      calls: how they are run.
       library: a library folder.
       rows: verified rows wanted, by split.
       attempts: most pairs asked for, per row wanted.
@@ -148,17 +143,17 @@ def run_asked(
     start, folder = time.monotonic(), Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     apis = read_library(library)
-    paths = list(dict.fromkeys(a.run["path"] for a in apis if a.door == "python" and a.run["path"]))
+    paths = list(dict.fromkeys(a.run["path"] for a in apis if a.run.get("path")))
     report = AskReport(str(folder))
     with (
-        Sandbox(limits, paths=paths, kind=config.sandbox, trust=config.trust) as sandbox,
+        Sandbox(limits, paths=paths, kind=calls.sandbox, trust=calls.trust) as sandbox,
         whole_file(folder / "ledger.jsonl") as ledger_path,
         whole_file(folder / "rejected.jsonl") as rejected_path,
         Ledger(ledger_path) as ledger,
         rejected_path.open("w", encoding="utf-8") as rejected,
     ):
         session = _Session(
-            config, folder, Executors(sandbox, config.rest, limits.result_bytes), ledger, rejected
+            config, folder, Executors(sandbox, calls.rest, limits.result_bytes), ledger, rejected
         )
         for split, wanted in rows.items():
             mine = [api for api in apis if api.split == split]

@@ -12,6 +12,7 @@ import enum
 import importlib
 import inspect
 import json
+import types
 import typing
 from collections.abc import Callable
 from typing import Any
@@ -19,6 +20,7 @@ from typing import Any
 import docstring_parser
 
 _MOST_EXAMPLES = 8
+_UNIONS = (typing.Union, types.UnionType)
 _PLAIN = (int, float, str, bool, list, dict, tuple, set, frozenset, bytes, complex, object, type(None))
 
 
@@ -53,7 +55,11 @@ class _Refused(Exception):
 def _tool(name: str, function: Callable) -> dict[str, Any]:
     text = inspect.getdoc(function) or ""
     doc = docstring_parser.parse(text)  # Google, NumPy, Sphinx or Epydoc, whichever reads most
-    summary = " ".join((doc.short_description or "").split())
+    first, rest = doc.short_description or "", doc.long_description or ""
+    if first and rest and not doc.blank_after_short_description:  # the sentence goes on in the next line
+        more, _, rest = rest.partition("\n\n")
+        first = f"{first} {more}"
+    summary = " ".join(first.split())
     if not summary:
         raise _Refused("no_description", "no docstring")
     if inspect.iscoroutinefunction(function):
@@ -85,7 +91,7 @@ def _tool(name: str, function: Callable) -> dict[str, Any]:
         parameters[parameter.name] = schema
     if not parameters:
         raise _Refused("no_parameters")
-    long = " ".join((doc.long_description or "").split())
+    long = " ".join(rest.split())
     description = summary if not long or len(summary) + len(long) > 600 else f"{summary} {long}"
     return {
         "name": name,
@@ -97,7 +103,22 @@ def _tool(name: str, function: Callable) -> dict[str, Any]:
 
 
 def _hint(name: str, hint: Any) -> str:
-    """The hint as text; refused where no JSON value is of that type."""
+    """The hint as text; refused where no JSON value is of that type.
+
+    Of a union, what JSON has no value for is left out: `Decimal | str` takes a string.
+    """
+    members = [m for m in typing.get_args(hint) if typing.get_origin(hint) in _UNIONS]
+    if members:
+        kept, refusal = [], None
+        for member in members:
+            try:
+                kept.append(_hint(name, member))
+            except _Refused as e:
+                refusal = e
+        if refusal is not None and all(k in ("None", "NoneType") for k in kept):
+            raise refusal
+        if refusal is not None:
+            return " | ".join(kept)
     for part in _parts(hint):
         if isinstance(part, type) and part not in _PLAIN and part.__module__ != "numpy":
             kind = "an enumeration" if issubclass(part, enum.Enum) else "a class"

@@ -1,4 +1,4 @@
-"""The ways into a library: Python modules, OpenAPI documents, tools of MCP servers.
+"""The ways into a library: Python modules, OpenAPI documents, tools of MCP servers, the functions shipped here.
 
 Every door yields `Api` and `Refusal`; what cannot be described, called by name or answered is refused with its
 reason, as the paper's cleaning does. A Python module is imported and described inside the walls, never here.
@@ -11,11 +11,13 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import yaml
 
 from xlam_jax.apigen.api import DOORS, Api, Refusal
+from xlam_jax.apigen.library import load_library
 from xlam_jax.apigen.sandbox import Limits, Sandbox
 from xlam_jax.apigen.verify import Fault
 from xlam_jax.errors import InputError, unknown
@@ -24,6 +26,7 @@ from xlam_jax.format.openapi import operation_tool, operations, place_of
 from xlam_jax.format.tools import normalise_tool
 
 # Describing a large package takes longer, and says more, than one call.
+_DRAWS = 40  # examples of a function that this package ships
 _DESCRIBE = Limits(seconds=120.0, cpu_seconds=120, memory_bytes=2 * 2**30, result_bytes=16 * 2**20)
 
 
@@ -35,10 +38,35 @@ def open_door(source: str, sandbox: Sandbox) -> Iterator[Api | Refusal]:
     """
     door, equals, place = source.partition("=")
     if not equals or not place:
-        raise InputError(f"not a source of APIs: {source!r}", hint="python=FILE.py, openapi=FILE or mcp=FILE")
+        raise InputError(
+            f"not a source of APIs: {source!r}", hint="python=FILE.py, openapi=FILE, mcp=FILE or standard=all"
+        )
     if door not in DOORS:
         raise unknown("door", door, DOORS, where=source)
-    return {"python": python_module, "openapi": openapi_document, "mcp": mcp_servers}[door](place, sandbox)
+    opened = {"python": python_module, "openapi": openapi_document, "mcp": mcp_servers, "standard": standard}
+    return opened[door](place, sandbox)
+
+
+def standard(place: str, sandbox: Sandbox) -> Iterator[Api | Refusal]:
+    """The functions that this package ships: those of a category, or `all`.
+
+    Raises:
+      InputError: no such category.
+    """
+    shipped = load_library()
+    categories = sorted({api.category for api in shipped})
+    if place != "all" and place not in categories:
+        raise unknown("category", place, ("all", *categories), where=f"standard={place}")
+    for api in shipped:
+        if place in ("all", api.category):
+            r = Random(api.name)
+            drawn = {json.dumps(example): example for example in (api.sample(r) for _ in range(_DRAWS))}
+            templates = tuple((t.text, dict(t.fixed)) for t in api.templates)
+            run = {"target": api.target, "path": "", "kept": True}
+            yield Api(
+                api.tool, "standard", f"standard/{api.category}", run, tuple(drawn.values()), (), api.category,
+                "Apache-2.0", templates=templates,
+            )  # fmt: skip
 
 
 def python_module(place: str, sandbox: Sandbox) -> Iterator[Api | Refusal]:
@@ -81,19 +109,42 @@ def python_module(place: str, sandbox: Sandbox) -> Iterator[Api | Refusal]:
 
 
 def openapi_document(place: str, sandbox: Sandbox) -> Iterator[Api | Refusal]:
-    """One API an operation of an OpenAPI 3 or Swagger 2 document (JSON or YAML)."""
-    document = _document(place)
-    title = str((document.get("info") or {}).get("title") or Path(place).stem)
-    license = str(((document.get("info") or {}).get("license") or {}).get("name") or "")
+    """One API an operation of an OpenAPI 3 or Swagger 2 document (JSON or YAML), or of all those in a folder.
+
+    The operations of a folder's subfolder are one group; what is no document there is refused as `not_openapi`.
+    """
+    if not Path(place).is_dir():
+        yield from _operations(_document(place), Path(place).stem, "")
+        return
+    documents = [
+        p for p in sorted(Path(place).rglob("*")) if p.suffix in (".json", ".yaml", ".yml") and p.is_file()
+    ]
+    if not documents:
+        raise InputError("no OpenAPI document in the folder", where=place, hint="*.json, *.yaml or *.yml")
+    for path in documents:
+        inside = path.relative_to(place).parts
+        group = inside[0] if len(inside) > 1 else ""
+        try:
+            yield from _operations(_document(str(path)), path.stem, group)
+        except InputError as e:
+            yield Refusal("/".join(inside), "openapi", "not_openapi", e.what)
+
+
+def _operations(document: dict[str, Any], name: str, group: str) -> Iterator[Api | Refusal]:
+    info = document.get("info")
+    info = info if isinstance(info, dict) else {}
+    title = str(info.get("title") or name)
+    license = info.get("license")
+    license = str(license.get("name") or "") if isinstance(license, dict) else ""
     server = _server(document)
     for route, method in operations(document):
-        name = f"{method.upper()} {route}"
+        asked = f"{method.upper()} {route}"
         try:
             tool = operation_tool(document, route, method)
         except InputError as e:
-            yield Refusal(f"{title}/{name}", "openapi", "bad_tool", e.what)
+            yield Refusal(f"{group or title}/{asked}", "openapi", "bad_tool", e.what)
             continue
-        made = _checked(tool, f"{title}/{tool.name}", "openapi")
+        made = _checked(tool, f"{group or title}/{tool.name}", "openapi")
         if isinstance(made, Refusal):
             yield made
             continue
@@ -104,9 +155,9 @@ def openapi_document(place: str, sandbox: Sandbox) -> Iterator[Api | Refusal]:
             "places": place_of(document, route, method),
         }
         operation = document["paths"][route].get(method) or {}
-        tags = operation.get("tags") or []
-        category = str(tags[0]) if tags else title
-        yield Api(made, "openapi", title, run, (), _answers(operation), category, license)
+        tags = operation.get("tags")
+        category = str(tags[0]) if isinstance(tags, list) and tags else title
+        yield Api(made, "openapi", group or title, run, (), _answers(operation), category, license)
 
 
 def mcp_servers(place: str, sandbox: Sandbox) -> Iterator[Api | Refusal]:

@@ -21,6 +21,7 @@ import pydantic
 
 from xlam_jax.apigen.api import Api
 from xlam_jax.apigen.sandbox import Outcome, Sandbox
+from xlam_jax.apigen.walls.kinds import Kind
 from xlam_jax.config import Config
 from xlam_jax.errors import InputError
 from xlam_jax.format import ToolCall
@@ -50,6 +51,20 @@ class RestConfig(Config):
     retries: int = pydantic.Field(default=2, ge=0)
 
 
+class CallsConfig(Config):
+    """How calls of a library folder are run.
+
+    Attributes:
+      sandbox: walls of Python functions, `auto`, `bubblewrap`, `docker`, `podman` or `none`.
+      trust: run Python functions without walls where there are none.
+      rest: what may be called over HTTP; operations elsewhere, and tools of MCP servers, are mocked.
+    """
+
+    sandbox: Kind | Literal["auto"] = "auto"
+    trust: bool = False
+    rest: RestConfig = RestConfig()
+
+
 @dataclass(frozen=True)
 class Executed:
     """The outcome of a call, and the way it was run."""
@@ -74,7 +89,7 @@ class Executors:
 
     def kind(self, api: Api) -> Executor:
         """The way a call of this API is run."""
-        if api.door == "python":
+        if api.door in ("python", "standard"):
             return "python"
         host = (
             urllib.parse.urlsplit(self._url(api)).netloc.rpartition("@")[2] if api.door == "openapi" else ""

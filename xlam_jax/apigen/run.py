@@ -17,6 +17,7 @@ from typing import Any, Literal
 import pydantic
 
 from xlam_jax.apigen.ask_run import AskConfig
+from xlam_jax.apigen.executors import CallsConfig
 from xlam_jax.apigen.generate import STYLES, GenerateConfig, Generator, MixConfig, mask_names, separate
 from xlam_jax.apigen.library import ApiFunction, Split, load_library
 from xlam_jax.apigen.sandbox import Limits, Sandbox, probe_determinism
@@ -59,7 +60,8 @@ class RunConfig(Config):
       rename: share of training rows whose function and parameter names are masked.
       library: functions that the rows call: `stdlib`, or a folder of `xlam apigen library build`.
       generate: how rows are drawn.
-      ask: a language model that asks, which a library folder needs; see `ask_run.AskConfig`.
+      calls: how calls of a library folder are run.
+      ask: a language model that asks, for a library folder; without one, rows are made of its descriptions.
     """
 
     out: str = "runs/apigen"
@@ -74,6 +76,7 @@ class RunConfig(Config):
     observations: Literal["none", "short"] = "none"
     rename: float = pydantic.Field(default=0.0, ge=0, le=1)
     limits: LimitsConfig = LimitsConfig()
+    calls: CallsConfig = CallsConfig()
     ask: AskConfig | None = None
 
     def call_limits(self) -> Limits:

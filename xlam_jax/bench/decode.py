@@ -35,7 +35,8 @@ def bench_decode(
     Args:
       prompt_tokens: length of every prompt.
       new_tokens: decode steps that are timed.
-      repeats: timed rounds; both sides take their turn in each, and the medians count.
+      repeats: timed rounds; both sides take their turn in each, and the fastest call of each length counts, since
+        decoding is the small difference of two long calls.
       threads: of torch; XLA takes the cores that the process may use.
 
     Returns:
@@ -45,7 +46,7 @@ def bench_decode(
 
     Raises:
       InputError: a model that cannot hold prompt and answer.
-      WorkError: torch or transformers is not installed.
+      WorkError: torch or transformers is not installed, or the machine is too busy to time a difference.
     """
     try:
         import torch
@@ -95,12 +96,16 @@ def bench_decode(
         for k in range(repeats):
             progress(f"batch {batch}: round {k + 1} of {repeats}")
             for name, side in (("xlam", ours), ("transformers", torchs)):
-                first, whole = _seconds(side, 1), _seconds(side, new_tokens + 1)
-                seconds[name].append((first, whole - first))
+                seconds[name].append((_seconds(side, 1), _seconds(side, new_tokens + 1)))
         row: dict[str, Any] = {"batch": batch}
         for name, times in seconds.items():
-            prefill, decode = np.median(np.asarray(times), axis=0)
-            row[f"{name}_decode"] = batch * new_tokens / float(decode)
+            prefill, whole = np.min(np.asarray(times), axis=0)
+            if whole <= prefill:
+                raise WorkError(
+                    f"batch {batch}: {new_tokens + 1} tokens took {whole:.2f} s, one took {prefill:.2f} s",
+                    where=name, hint="the machine is busy: run it alone, with more --repeats or --new-tokens",
+                )  # fmt: skip
+            row[f"{name}_decode"] = batch * new_tokens / float(whole - prefill)
             row[f"{name}_prefill"] = batch * prompt_tokens / float(prefill)
         row["decode_ratio"] = row["xlam_decode"] / row["transformers_decode"]
         row["prefill_ratio"] = row["xlam_prefill"] / row["transformers_prefill"]

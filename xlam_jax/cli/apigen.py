@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from xlam_jax.cli.common import JsonOption, err, out, print_table, say, write_json
-from xlam_jax.errors import InputError, WorkError
+from xlam_jax.errors import WorkError
 
 if TYPE_CHECKING:
     from xlam_jax.apigen.library import Split
@@ -31,17 +33,23 @@ def run_command(
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Values that replace the file's.")
     ] = None,
+    engine: Annotated[
+        str, typer.Option("--engine", help="Where rows of a library folder are drawn: local or ray.")
+    ] = "local",
+    workers: Annotated[int, typer.Option("--workers", min=0, help="Processes; 0 for one a core.")] = 1,
     json_file: JsonOption = None,
 ) -> None:
-    """Draw rows, check format and execution, and write train.jsonl, dev.jsonl, heldout.jsonl and the ledger."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    """Draw rows, check format, execution and meaning, and write train.jsonl, heldout.jsonl and the ledger.
 
+    Of the functions shipped here (library: stdlib), or of a folder of `xlam apigen library build`: asked for by a
+    language model where the configuration names one (ask:), else made of the descriptions.
+    """
     from xlam_jax.apigen.run import RunConfig, run
     from xlam_jax.config import load_config
 
     settings = load_config(RunConfig, config, overrides or ())
     if settings.library != "stdlib":
-        asked = _ask(settings)
+        asked = _ask(settings) if settings.ask else _offline(settings, engine, workers)
         write_json(json_file, asked)
         if asked["short"]:
             raise WorkError(
@@ -49,20 +57,7 @@ def run_command(
                 hint="the same command with a larger attempts= goes on; rejected.jsonl says why the others failed",
             )  # fmt: skip
         return
-    columns = (
-        TextColumn("{task.description:>8}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=err, transient=True) as bar:
-        tasks: dict[str, int] = {}
-
-        def show(split: str, done: int, wanted: int) -> None:
-            if split not in tasks:
-                tasks[split] = bar.add_task(split, total=wanted)
-            bar.update(tasks[split], completed=done)  # type: ignore[arg-type]
-
+    with _bars() as show:
         report = run(settings, settings.out, show)
     print_table("Yield by split", report.yields)
     print_table(
@@ -79,30 +74,76 @@ def run_command(
     write_json(json_file, report.to_json())
 
 
+@contextmanager
+def _bars() -> Iterator[Callable[[str, int, int], None]]:
+    """A progress bar a split."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description:>8}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=err, transient=True) as bar:
+        tasks: dict[str, Any] = {}
+
+        def show(split: str, done: int, wanted: int) -> None:
+            if split not in tasks:
+                tasks[split] = bar.add_task(split, total=wanted)
+            bar.update(tasks[split], completed=done)
+
+        yield show
+
+
+def _offline(settings: RunConfig, engine: str, workers: int) -> dict[str, Any]:
+    """Runs a synthesis over a library folder without a model and prints its tables."""
+    from xlam_jax.apigen.offline.draft import Draft
+    from xlam_jax.apigen.offline.run import run_offline
+    from xlam_jax.records.engines import make_engine
+
+    calls = settings.calls
+    draft = Draft(
+        settings.library, "train", settings.seed, settings.generate.mix, settings.call_limits(), calls.sandbox,
+        calls.trust, calls.rest,
+    )  # fmt: skip
+    rows: dict[Split, int] = {"train": settings.rows, "heldout": settings.heldout_rows}
+    with _bars() as show:
+        report = run_offline(
+            draft,
+            rows,
+            settings.heldout_mix,
+            settings.attempts,
+            make_engine(engine, workers),
+            settings.out,
+            show,
+        )
+    print_table("Yield by split", report.yields)
+    print_table("Dropped rows", [{"stage/reason": r, "rows": n} for r, n in report.reasons.items()])
+    print_table("Rows by style", report.styles)
+    print_table(
+        "Verified rows by category", [{"category": c, "rows": n} for c, n in report.categories.items()]
+    )
+    print_table("Calls of verified rows", [{"executor": k, "calls": n} for k, n in report.executors.items()])
+    print_table("APIs left out", [{"reason": r, "APIs": n} for r, n in report.refused.items()])
+    say(
+        f"wrote train.jsonl, provenance.jsonl, rejected.jsonl, ledger.jsonl to {report.out}; {report.seconds:.0f} s"
+    )
+    return report.to_json()
+
+
 def _ask(settings: RunConfig) -> dict[str, Any]:
     """Runs a synthesis by a language model and prints its tables."""
     from dataclasses import asdict
 
-    from rich.progress import Progress
-
     from xlam_jax.apigen.ask_run import run_asked
 
-    if settings.ask is None:
-        raise InputError(
-            "a library of your own needs a model that asks", where="ask",
-            hint="ask.generator.base_url=http://localhost:8000/v1 ask.generator.model=NAME",
-        )  # fmt: skip
-    with Progress(console=err, transient=True) as bar:
-        tasks: dict[str, Any] = {}
-
-        def show(split: str, done: int, wanted: int) -> None:
-            tasks.setdefault(split, bar.add_task(split, total=wanted))
-            bar.update(tasks[split], completed=done)
-
-        rows: dict[Split, int] = {"train": settings.rows, "heldout": settings.heldout_rows}
+    assert settings.ask is not None
+    rows: dict[Split, int] = {"train": settings.rows, "heldout": settings.heldout_rows}
+    with _bars() as show:
         report = run_asked(
-            settings.ask, settings.library, rows, settings.seed, settings.attempts, settings.call_limits(),
-            settings.out, show,
+            settings.ask, settings.calls, settings.library, rows, settings.seed, settings.attempts,
+            settings.call_limits(), settings.out, show,
         )  # fmt: skip
     print_table("Yield by split", report.yields)
     print_table("Dropped pairs", [{"stage/reason": r, "pairs": n} for r, n in report.reasons.items()])
@@ -188,7 +229,7 @@ def build_command(
         list[str],
         typer.Argument(
             metavar="DOOR=PLACE...",
-            help="python=FILE.py or an installed module, openapi=FILE (JSON, YAML), mcp=FILE (tools/list).",
+            help="python=FILE.py or an installed module, openapi=FILE or folder, mcp=FILE (tools/list), standard=all.",
         ),
     ],
     to: Annotated[Path, typer.Option("--out", help="Folder to write.")],
@@ -198,6 +239,12 @@ def build_command(
             "--heldout", min=0, max=1, help="Share of functions kept from training, by their names."
         ),
     ] = 0.0,
+    per_group: Annotated[
+        int,
+        typer.Option(
+            "--per-group", min=0, help="Most functions of one module, service or server; 0 for all."
+        ),
+    ] = 0,
     sandbox: Annotated[
         str,
         typer.Option("--sandbox", help="Walls of Python modules: auto, bubblewrap, docker, podman, none."),
@@ -225,7 +272,7 @@ def build_command(
     with Sandbox(kind=cast("Kind", sandbox), trust=trust) as box:
         found = [one for source in sources for one in open_door(source, box)]
     found = [replace(one, split=split_of(one.id, heldout)) if isinstance(one, Api) else one for one in found]
-    summary = write_library(to, found, sources)
+    summary = write_library(to, found, sources, per_group)
     _summary(summary)
     say(f"wrote apis.jsonl, refused.jsonl, library.json to {to}")
     write_json(json_file, summary)

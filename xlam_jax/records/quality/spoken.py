@@ -6,12 +6,13 @@ _ONES = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
     "seventeen eighteen nineteen"
 )
+ONES = tuple(_ONES.split())
 _TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
 _ORDINALS = "zeroth first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth"
 _AMOUNTS = "a=1 an=1 single=1 once=1 both=2 pair=2 twice=2 double=2 couple=2 half=0.5 quarter=0.25 triple=3"
 
 WORD_NUMBERS: dict[str, float] = {
-    **{word: n for n, word in enumerate(_ONES.split())},
+    **{word: n for n, word in enumerate(ONES)},
     **{word: 10 * n for n, word in enumerate(_TENS.split(), 2)},
     **{word: n for n, word in enumerate(_ORDINALS.split())},
     **{word: float(n) for word, _, n in (pair.partition("=") for pair in _AMOUNTS.split())},

@@ -1,0 +1,202 @@
+"""Rows of a library without a model: which APIs are offered, what is asked, what answers it.
+
+Row i of a split depends on the seed, the split and i alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+
+from xlam_jax.apigen.generate import MixConfig
+from xlam_jax.apigen.library import Split
+from xlam_jax.apigen.offline.askable import Askable, alike
+from xlam_jax.apigen.offline.draws import World
+from xlam_jax.apigen.offline.requests import REGISTERS, Asked, ask, sentence, together
+from xlam_jax.format import Record, Step, ToolCall
+from xlam_jax.records.augment.wordings import QUESTIONS, REFUSALS
+
+STYLES = ("simple", "multiple", "parallel", "parallel_multiple", "irrelevance")
+ABSTENTIONS = ("far_domain", "tool_missing", "argument_missing")
+_LIKE = 0.34  # descriptions that share more of their words may answer each other's requests
+_REGISTER_WEIGHTS = (0.34, 0.3, 0.22, 0.14)
+
+
+@dataclass(frozen=True)
+class Composed:
+    """A row, and the APIs it offers by name."""
+
+    record: Record
+    by_name: dict[str, Askable]
+
+
+class Composer:
+    """Draws rows of one split.
+
+    Args:
+      apis: the APIs of the split, in the order of the library.
+      mix: weights of the styles.
+    """
+
+    def __init__(self, apis: Sequence[Askable], mix: MixConfig, split: Split, seed: int):
+        self.apis, self.mix, self.split, self.seed = list(apis), mix, split, seed
+        self.groups: dict[str, list[Askable]] = defaultdict(list)
+        self.categories: dict[str, list[Askable]] = defaultdict(list)
+        for api in self.apis:
+            self.groups[api.api.group].append(api)
+            self.categories[api.category].append(api)
+        self._order: tuple[int, list[Askable]] = (-1, [])
+
+    def row(self, index: int) -> Record:
+        """Draws row `index` (unverified)."""
+        return self.compose(index).record
+
+    def compose(self, index: int) -> Composed:
+        """`row`, with the APIs that it offers."""
+        r = Random(f"{self.seed}/{self.split}/{index}")
+        style = r.choices(STYLES, self.mix.weights())[0]
+        target = self._turn_of(index)
+        world = target.world(r)
+        register = r.choices(REGISTERS, _REGISTER_WEIGHTS)[0]
+        kind = ""
+        thought = ""
+        if style == "irrelevance":
+            # Thirds by the index, so that each has its share of every prefix.
+            kind = ABSTENTIONS[index % 3]
+            query, offered, thought = self._abstain(kind, target, world, register, r)
+            calls: tuple[ToolCall, ...] = ()
+        else:
+            query, calls, offered = self._answerable(style, target, world, register, r)
+        r.shuffle(offered)
+        lineage = (
+            f"style:{style}", *((f"abstain:{kind}",) if kind else ()), f"category:{target.category}",
+            "generator:frames", f"register:{register}",
+        )  # fmt: skip
+        licenses = sorted({api.api.license for api in offered} - {""})
+        record = Record(
+            id=f"apigen-{self.split}-{self.seed}-{index:07d}",
+            query=query,
+            tools=tuple(api.api.tool for api in offered),
+            steps=(Step(thought=thought, tool_calls=calls),),
+            source=f"apigen/{target.api.door}",
+            license=" AND ".join(licenses),
+            lineage=lineage,
+        )
+        return Composed(record, {api.name: api for api in offered})
+
+    def _turn_of(self, index: int) -> Askable:
+        """Every API has its turn before one has a second."""
+        around, place = divmod(index, len(self.apis))
+        if self._order[0] != around:
+            order = list(self.apis)
+            Random(f"{self.seed}/{self.split}/order/{around}").shuffle(order)
+            self._order = (around, order)
+        return self._order[1][place]
+
+    def _answerable(
+        self, style: str, target: Askable, world: World, register: str, r: Random
+    ) -> tuple[str, tuple[ToolCall, ...], list[Askable]]:
+        offered = [target]
+        if style == "parallel_multiple":
+            other = self._related(target, r)
+            offered.append(other)
+            asked = [ask(target, world, r), ask(other, world, r)]
+            if r.random() < 0.2:
+                asked.append(ask(r.choice(offered), target.world(r), r))
+            query = together(asked, register, r)
+        elif style == "parallel":
+            asked = _different(target, r.choices((2, 3, 4), (0.6, 0.3, 0.1))[0], r)
+            query = together(asked, register, r)
+        else:
+            asked = [ask(target, world, r, relative=True)]
+            query = sentence(asked[0], register, r)
+        if style in ("multiple", "parallel_multiple") or (style == "parallel" and r.random() < 0.4):
+            self._distract(offered, r.choices((1, 2, 3), (0.4, 0.35, 0.25))[0], r)
+        return query, tuple(a.call for a in asked), offered
+
+    def _abstain(
+        self, kind: str, target: Askable, world: World, register: str, r: Random
+    ) -> tuple[str, list[Askable], str]:
+        """A query that the offered tools cannot answer: the query, the tools, what is said instead of a call."""
+        refuse = r.choice(REFUSALS) if r.random() < 0.5 else ""
+        if kind == "argument_missing":
+            candidates = [p for p in target.parameters if p.required and p.label and not _is_switch(p.schema)]
+            if target.frame is not None and candidates:
+                missing = r.choice(candidates)
+                asked = ask(target, world, r, leave_out=missing.name)
+                offered = [target]
+                self._distract(offered, r.randint(0, 2), r)
+                return sentence(asked, register, r), offered, r.choice(QUESTIONS).format(what=missing.label)
+            kind = "far_domain"
+        query = sentence(ask(target, world, r), register, r)
+        if kind == "tool_missing":
+            near = [a for a in self.groups[target.api.group] if a is not target]
+            alike_ones = self.categories[target.category]
+            near += r.sample(alike_ones, min(20, len(alike_ones)))
+        else:
+            near = [a for a in r.sample(self.apis, min(40, len(self.apis))) if a.category != target.category]
+        offered: list[Askable] = []
+        r.shuffle(near)
+        for api in near:
+            if len(offered) < r.choice((1, 2, 3, 4)) and self._apart(api, [target, *offered], r):
+                offered.append(api)
+        if not offered:
+            self._distract(offered := [target], 2, r)
+            offered.remove(target)
+        return query, offered, refuse
+
+    def _related(self, target: Askable, r: Random) -> Askable:
+        """Another API of the same service or domain, so that two requests belong together."""
+        for pool in (self.groups[target.api.group], self.categories[target.category], self.apis):
+            fitting = [
+                a
+                for a in r.sample(pool, min(12, len(pool)))
+                if a.name != target.name and alike(a, target) < 0.6
+            ]
+            if fitting:
+                return r.choice(fitting)
+        return next(a for a in self.apis if a.name != target.name)
+
+    def _distract(self, offered: list[Askable], count: int, r: Random) -> None:
+        """Adds tools that answer none of what is asked: of the same domain half of the time."""
+        needed = list(offered)
+        for _ in range(count * 6):
+            if len(offered) - len(needed) == count:
+                return
+            near = [*self.groups[needed[0].api.group], *self.categories[needed[0].category][:200]]
+            api = r.choice(near if r.random() < 0.5 else self.apis)
+            if self._apart(api, offered, r):
+                offered.append(api)
+
+    def _apart(self, api: Askable, others: Sequence[Askable], r: Random) -> bool:
+        return all(api.name != other.name and alike(api, other) < _LIKE for other in others)
+
+
+def _different(target: Askable, count: int, r: Random) -> list[Asked]:
+    """Requests of one API with different calls; half of the time in one wording, so that they can be joined."""
+    asked: list[Asked] = []
+    wording = r.random()
+    alike_said = r.random() < 0.5
+    for _ in range(count * 6):
+        if len(asked) == count:
+            break
+        one = ask(target, target.world(r), Random(wording) if alike_said else r)
+        if one.call not in [a.call for a in asked]:
+            asked.append(one)
+    return asked
+
+
+def _is_switch(schema: object) -> bool:
+    return isinstance(schema, dict) and (schema.get("type") == "boolean" or "default" in schema)
+
+
+def rarity(apis: Sequence[Askable]) -> dict[str, float]:
+    """How much each content word tells tools apart: the logarithm of one over its share of the APIs."""
+    counts: dict[str, int] = defaultdict(int)
+    for api in apis:
+        for word in api.words:
+            counts[word] += 1
+    return {word: math.log(len(apis) / n) for word, n in counts.items()}
