@@ -156,6 +156,23 @@ def _ask(settings: RunConfig) -> dict[str, Any]:
     return asdict(report)
 
 
+@app.command("measure", epilog="Example: xlam apigen measure runs/apigen-60k")
+def measure_command(
+    folder: Annotated[Path, typer.Argument(help="Folder of a run without a model.")],
+    json_file: JsonOption = None,
+) -> None:
+    """Measure the rows of a run: styles, categories, near duplicates, how many values stand in other words."""
+    from xlam_jax.apigen.offline.measure import measure
+
+    with err.status("reading") as status:
+        found = measure(folder, lambda n: status.update(f"{n} rows"))
+    rows = [{"what": k, "value": v} for k, v in found.items() if not isinstance(v, dict)]
+    for name in ("styles", "abstentions", "registers"):
+        rows += [{"what": f"{name}: {k}", "value": v} for k, v in found[name].items()]
+    print_table("Training rows", rows)
+    write_json(json_file, found)
+
+
 @app.command("walls", epilog="Example: xlam apigen walls")
 def walls_command(json_file: JsonOption = None) -> None:
     """Say which walls stand on this machine between called functions and you; exit 1 when none does."""

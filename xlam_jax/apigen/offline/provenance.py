@@ -190,42 +190,40 @@ def code_names(code: str) -> tuple[str, ...]:
 
 def _moment(value: str, query: str) -> Reading | None:
     """A day, a clock time, or both, in whichever shape the value has."""
-    text = (
-        re.sub(r"(?:\.\d+)?(?:Z|[+-]\d\d:?\d\d)?$", "", value.strip())
-        if "T" in value or ":" in value
-        else value.strip()
-    )
-    day, clock = _day(text), _clock(text)
-    if day is None and clock is None:
-        both = re.fullmatch(r"(\S+)[T ](\d\d:\d\d(?::\d\d)?)", text)
-        if both:
-            day, clock = _day(both[1]), _clock(both[2])
-            found = [_reading(query, part) for part in (day, clock)]
-            if clock == datetime.time(0) and found[0]:
-                return found[0]
-            if all(found):
-                return Reading(
-                    min(f.start for f in found if f), max(f.end for f in found if f), value, "datetime"
-                )
-            return None
-        if month := re.fullmatch(r"(\d{4})-(\d\d)", text):
-            return _reading(query, (int(month[1]), int(month[2])))
-        return None
-    return _reading(query, day if day is not None else clock)
+    text = value.strip()
+    if "T" in text or ":" in text:
+        text = re.sub(r"(?:\.\d+)?(?:Z|[+-]\d\d:?\d\d)?$", "", text)
+    if days := _days(text):
+        return _reading(query, *days)
+    if (clock := _clock(text)) is not None:
+        return _reading(query, clock)
+    if both := re.fullmatch(r"(\S+)[T ](\d\d:\d\d(?::\d\d)?)", text):
+        day, clock = _reading(query, *_days(both[1])), _clock(both[2])
+        if clock == datetime.time(0) and day:
+            return day
+        said = _reading(query, clock)
+        if day and said:
+            return Reading(min(day.start, said.start), max(day.end, said.end), value, "datetime")
+    elif month := re.fullmatch(r"(\d{4})-(\d\d)", text):
+        return _reading(query, (int(month[1]), int(month[2])))
+    return None
 
 
-def _reading(query: str, value: Any) -> Reading | None:
-    # `date == datetime` never holds here: readings hold dates and times only.
-    return next((r for r in readings(query) if type(r.value) is type(value) and r.value == value), None)
+def _reading(query: str, *values: Any) -> Reading | None:
+    """The first reading that is one of the values."""
+    wanted = {(type(v), v) for v in values}
+    return next((r for r in readings(query) if (type(r.value), r.value) in wanted), None)
 
 
-def _day(text: str) -> datetime.date | None:
+def _days(text: str) -> list[datetime.date]:
+    """What a text may be as a day: 01/05/2024 is one of January or of May."""
+    found = []
     for shape in _DATE_SHAPES:
         try:
-            return datetime.datetime.strptime(text, shape).date()
+            found.append(datetime.datetime.strptime(text, shape).date())
         except ValueError:
             continue
-    return None
+    return found
 
 
 def _clock(text: str) -> datetime.time | None:

@@ -204,14 +204,16 @@ def _spelled(words: str) -> float:
 def _durations(text: str, numbers: list[Reading]) -> Iterator[Reading]:
     for number in numbers:
         if unit := _UNIT.match(text, number.end):
-            yield Reading(number.start, unit.end(), Duration(number.value, _unit(unit[1])), "duration")
+            yield Reading(number.start, unit.end(), _duration(number.value, unit[1]), "duration")
     for match in _ONE_UNIT.finditer(text):
-        yield Reading(*match.span(), Duration(1.0, _unit(match[1])), "duration")
+        yield Reading(*match.span(), _duration(1.0, match[1]), "duration")
 
 
-def _unit(word: str) -> str:
-    seconds = _UNITS[word.lower() if word.lower() in _UNITS else word.lower().rstrip("s")]
-    return next((name for name, value in SECONDS.items() if value == seconds), "week")
+def _duration(count: float, word: str) -> Duration:
+    word = word.lower() if word.lower() in _UNITS else word.lower().rstrip("s")
+    if word == "fortnight":
+        return Duration(2 * count, "week")
+    return Duration(count, next(name for name, seconds in SECONDS.items() if seconds == _UNITS[word]))
 
 
 def _dates(text: str, today: datetime.date | None) -> Iterator[Reading]:
