@@ -76,6 +76,7 @@ class Askable:
         if len(optional) == len(self.parameters):
             wanted = max(1, wanted)  # a call with no argument at all asks for nothing in particular
         chosen = {p.name for p in r.sample(optional, min(wanted, len(optional)))}
+        chosen |= set(self.frame.slots if self.frame else ())  # what the sentence speaks of is said
         if self.api.examples:
             example = world.r.choice(self.api.examples)
             if self.api.run.get("kept"):  # drawn as it should be, every parameter of it
@@ -106,7 +107,9 @@ def askable(api: Api) -> Askable | Refusal:
         if not isinstance(schema, dict):
             continue
         label = label_of(name, schema, symbols=api.door == "python")
-        kind = kind_of(name, words_of(name), schema) if label else None
+        # A header is the client's business.
+        spoken = label and api.run.get("places", {}).get(name) != "header"
+        kind = kind_of(name, words_of(name), schema) if spoken else None
         if kind is None and name in required and not api.examples:
             return Refusal(api.id, api.door, "no_sensible_value", name)
         if api.door == "python" and kind is not None and kind.name not in _SAID_ALIKE:

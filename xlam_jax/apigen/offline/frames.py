@@ -63,7 +63,8 @@ _TAIL = re.compile(
         r"(?:API|SDK|CLI|database|endpoint|service|MCP)s?\b.*$",
         rf"\s+(?:for|within|in|over|between|during|across) (?:the |a |an )?(?:{_GIVEN} )?"
         r"(?:date|time)s?[ -]?(?:range|period|frame|s)\b.*$",
-        r",?\s+sorted\b.*$|\s+(?:in|under|at|of) (?:the |a )?given$|\s+at (?:the |a |an )?given [\w ]+$",
+        r",?\s+(?:sorted|ordered|then|with optional)\b.*$",
+        r"\s+(?:in|under|at|of) (?:the |a )?given$|\s+at (?:the |a |an )?given [\w ]+$",
         r"\s+(?:if (?:available|it exists|any|possible|needed|present|provided|specified)|"
         r"as (?:JSON|a JSON|a string|text|markdown|a dict|a list)\b).*$",
         rf"\s+(?:by|with|using|given|from|for) (?:its |their |the |an? )?(?:unique )?"
@@ -215,8 +216,8 @@ def _slots(rest: str, parameters: Mapping[str, Any], spoken: Sequence[str]) -> t
         alternatives = "|".join(re.escape(n) for n in sorted(names, key=len, reverse=True))
         said = re.search(
             rf"\b(?:(?:a|an|the|any|each|one|some)\s+)?(?:(?:given|specified|specific|particular|provided|single|certain|supplied|input)\s+)"
-            rf"(?:{alternatives})\b(?!\s+(?:of|or|and|[a-z]+s\b))|\b(?:a|an)\s+(?:{alternatives})\b(?=$|[,.]|\s+(?:in|and|at|on|is|to)\b)"
-            rf"|\b(?:the|an?|this) (?:given |specified |specific )?(?:{ends})$",
+            rf"(?:{alternatives})\b(?!\s+(?:of|or|[a-z]+s\b))|\b(?:a|an)\s+(?:{alternatives})\b(?=$|[,.]|\s+(?:in|and|at|on|is|to)\b)"
+            rf"|\b(?:the|an?|this) (?:given |specified |specific )?(?:{ends})$|(?<=\band )(?:{alternatives})$",
             rest,
             re.IGNORECASE,
         )
@@ -280,7 +281,7 @@ _UNCLEAR = re.compile(
 _UNITS = ("days", "hours", "minutes", "seconds", "weeks", "months", "years")
 _LABEL_END = re.compile(
     r"[,;:.(\[]|\s(?:for|to|that|which|used|in which|at which|such as|if|by|you|e\.g|with respect|"
-    r"calculated|between|before|after|using|when|where|as|on|over)\b"
+    r"must|should|can|will|is|are|calculated|between|before|after|using|when|where|as|on|over)\b"
 )
 _KEEPS_CASE = re.compile(
     r"[A-Z]{2}|(?:Reynolds|Prandtl|Grashof|Rayleigh|Nusselt|Darcy|Mach|Weber|Froude|Kelvin|Celsius|Rankine|Fahrenheit|Poisson|"

@@ -219,12 +219,7 @@ def _attach(
             and r.random() < 0.93
         ):
             way = _ON_DAY.sub("", r.choice(ways).format(v=said[p.name]))
-            comma = (
-                ","
-                if way.startswith(("showing", "skipping", "limited", "sorted", "page", "with no"))
-                or way[0].isdigit()
-                else ""
-            )
+            comma = "," if p.kind.name in ("limit", "page", "offset") or way.startswith("sorted") else ""
             inline += f"{comma} {way}"
         else:
             rest.append(p)
