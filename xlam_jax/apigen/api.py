@@ -104,7 +104,7 @@ def write_library(
     An API whose name was met before in its group is refused as `name_twice`.
 
     Args:
-      per_group: most APIs of a group, 0 for all; which ones depends on their names alone, the others are refused
+      per_group: most APIs of a service or server, 0 for all; which ones depends on their names alone, the others are refused
         as `over_the_cap`.
 
     Raises:
@@ -122,7 +122,7 @@ def write_library(
     if per_group:
         ranks: Counter[str] = Counter()
         for one in sorted(apis.values(), key=lambda a: _share(a.id)):
-            ranks[one.group] += 1
+            ranks[one.group] += one.door in ("openapi", "mcp")
             if ranks[one.group] > per_group:
                 refused.append(Refusal(one.id, one.door, "over_the_cap"))
                 del apis[one.id]

@@ -258,9 +258,7 @@ def build_command(
     ] = 0.0,
     per_group: Annotated[
         int,
-        typer.Option(
-            "--per-group", min=0, help="Most functions of one module, service or server; 0 for all."
-        ),
+        typer.Option("--per-group", min=0, help="Most functions of one service or server; 0 for all."),
     ] = 0,
     sandbox: Annotated[
         str,
