@@ -104,8 +104,8 @@ def write_library(
     An API whose name was met before in its group is refused as `name_twice`.
 
     Args:
-      per_group: most APIs of a service or server, 0 for all; which ones depends on their names alone, the others are refused
-        as `over_the_cap`.
+      per_group: most APIs of a service or server, 0 for all; which ones depends on their names alone, the others
+        are refused as `over_the_cap`.
 
     Raises:
       InputError: nothing is left to write.

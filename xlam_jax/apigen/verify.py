@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import functools
 import json
 import re
@@ -14,8 +13,8 @@ import jsonschema
 from jsonschema.validators import extend
 
 from xlam_jax.apigen.library import ApiFunction
+from xlam_jax.apigen.offline.provenance import trace_call
 from xlam_jax.apigen.sandbox import Outcome, Sandbox
-from xlam_jax.apigen.wording import NUMBER_WORDS
 from xlam_jax.format import Record, Tool, ToolCall
 
 STAGES = ("format", "execution", "duplicates")
@@ -109,65 +108,12 @@ def _validator(schema: str) -> Any:
 
 
 def check_grounding(call: ToolCall, tool: Tool, query: str) -> Fault | None:
-    """Whether each number, text and list item of a call is to be found in the query."""
-    said = Said.of(query)
-    for name, value in call.arguments.items():
-        schema = tool.parameters["properties"].get(name, {})
-        if "enum" in schema or isinstance(value, bool):
-            continue  # one of a few choices may be put in other words
-        if "default" in schema and schema["default"] == value:
-            continue
-        if not said.holds(value):
-            return Fault(
-                "ungrounded_value", f"{call.name}.{name} = {json.dumps(value, ensure_ascii=False)[:80]}"
-            )
-    return None
-
-
-@dataclass(frozen=True)
-class Said:
-    """What a query mentions: its numbers, its dates and its text."""
-
-    text: str
-    numbers: frozenset[float]
-    dates: frozenset[str]
-
-    @classmethod
-    def of(cls, query: str) -> Said:
-        """Reads a query; a number may have thousands separators or be spelled out."""
-        joined = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", query)
-        numbers = {float(n) for text in (query, joined) for n in re.findall(r"-?\d+(?:\.\d+)?", text)}
-        # In "5-7" and "x=-3" the same sign is once a dash and once a minus.
-        numbers |= {float(n) for text in (query, joined) for n in re.findall(r"\d+(?:\.\d+)?", text)}
-        words = {w.lower() for w in re.findall(r"[A-Za-z]+", query)}
-        numbers |= {float(n) for n, word in NUMBER_WORDS.items() if word in words}
-        return cls(query, frozenset(numbers), frozenset(_spelled_dates(query)))
-
-    def holds(self, value: Any) -> bool:
-        """Whether a value, or every member of it, was mentioned."""
-        if isinstance(value, bool):
-            return True
-        if isinstance(value, int | float):
-            return float(value) in self.numbers
-        if isinstance(value, str):
-            return value in self.text or value in self.dates or value.replace("_", " ") in self.text
-        if isinstance(value, list):
-            return all(map(self.holds, value))
-        if isinstance(value, dict):
-            return all(self.holds(k) and self.holds(v) for k, v in value.items())
-        return value is None
-
-
-def _spelled_dates(query: str) -> Iterable[str]:
-    for pattern, shape in (
-        (r"[A-Z][a-z]+ \d{1,2}, \d{4}", "%B %d, %Y"),
-        (r"\d{1,2} [A-Z][a-z]+ \d{4}", "%d %B %Y"),
-    ):
-        for text in re.findall(pattern, query):
-            try:
-                yield datetime.datetime.strptime(text, shape).date().isoformat()
-            except ValueError:
-                continue
+    """Whether a span of the query means each value of a call, see `offline.provenance`."""
+    _, lost = trace_call(call, tool, query)
+    if not lost:
+        return None
+    value = json.dumps(call.arguments.get(lost[0].partition(".")[0]), ensure_ascii=False)[:80]
+    return Fault("ungrounded_value", f"{call.name}.{lost[0]} = {value}")
 
 
 class Executor:

@@ -5,7 +5,6 @@ What rows have to do with each other (duplicates, how many are wanted) is `run`'
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,7 +17,7 @@ from xlam_jax.apigen.offline.askable import Askable, askable, content_words, tol
 from xlam_jax.apigen.offline.compose import Composer, rarity
 from xlam_jax.apigen.offline.provenance import Span, trace_call
 from xlam_jax.apigen.sandbox import Limits, Sandbox
-from xlam_jax.apigen.verify import Fault, check_count
+from xlam_jax.apigen.verify import Fault, check_count, check_grounding
 from xlam_jax.format import Record
 from xlam_jax.records.quality.duplicates import Fingerprint, fingerprint
 from xlam_jax.records.quality.schema_check import check_call
@@ -164,10 +163,9 @@ def _format(record: Record) -> tuple[Fault | None, tuple[tuple[Span, ...], ...]]
     for call in record.steps[0].tool_calls:
         if faults := check_call(call, tools):
             return Fault(faults[0].code, f"{call.name}: {faults[0].detail}"[:300]), ()
-        found, lost = trace_call(call, tools[call.name], record.query)
-        if lost:
-            value = json.dumps(call.arguments.get(lost[0].partition(".")[0]), ensure_ascii=False)[:80]
-            return Fault("ungrounded_value", f"{call.name}.{lost[0]} = {value}"), ()
+        if fault := check_grounding(call, tools[call.name], record.query):
+            return fault, ()
+        found, _ = trace_call(call, tools[call.name], record.query)
         spans.append(tuple(found))
     return check_count(style, record.steps[0].tool_calls), tuple(spans)
 

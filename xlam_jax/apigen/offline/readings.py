@@ -155,6 +155,10 @@ def _numbers(text: str) -> Iterator[Reading]:
         yield Reading(start + bool(match["sign"]), plain, value, form)
         if match["sign"] in ("-", "−"):  # a minus, or the dash of a range
             yield Reading(start, plain, -value, form)
+        if form == "separated":  # thousands, or a list without blanks: rgb(1,200,300)
+            for part in re.finditer(r"\d+(?:\.\d+)?", match["number"]):
+                at = match.start("number")
+                yield Reading(at + part.start(), at + part.end(), float(part[0]), "digits")
     for match in re.finditer(r"(?<=[A-Za-z_#/:=-])\d+(?:\.\d+)?|\d+(?=[A-Za-z])", text):
         yield Reading(*match.span(), float(match[0]), "digits")
     for match in _ORDINAL.finditer(text):
