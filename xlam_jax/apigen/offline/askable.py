@@ -13,7 +13,7 @@ from typing import Any
 
 from xlam_jax.apigen.api import Api, Refusal
 from xlam_jax.apigen.offline.categories import category_of, topic_of
-from xlam_jax.apigen.offline.draws import World
+from xlam_jax.apigen.offline.draws import Draw, World, ending_of, path
 from xlam_jax.apigen.offline.frames import Frame, frame_of, label_of, unit_said
 from xlam_jax.apigen.offline.kinds import Kind, kind_of
 from xlam_jax.apigen.offline.tables import words
@@ -114,6 +114,11 @@ def askable(api: Api) -> Askable | Refusal:
             return Refusal(api.id, api.door, "no_sensible_value", name)
         if api.door == "python" and kind is not None and kind.name not in _SAID_ALIKE:
             kind = None  # `count` of a function is rarely how many results it shows
+        if kind is not None and kind.name in ("path", "out_path", "file"):
+            ending = ending_of(f"{schema.get('description') or ''} {tool.description}")
+            kind = (
+                replace(kind, draw=_file(ending) if kind.name == "file" else path(ending)) if ending else kind
+            )
         if label and (kind is not None or api.examples):
             parameters.append(Parameter(name, label, schema, name in required, kind, unit_said(schema)))
     if not parameters:
@@ -129,6 +134,10 @@ def askable(api: Api) -> Askable | Refusal:
         return Refusal(api.id, api.door, "no_sensible_value", "nothing to search for")
     content = content_words(f"{words_of(tool.name)} {tool.description}")
     return Askable(api, frame, tuple(parameters), category_of(api), topic_of(api), content)
+
+
+def _file(ending: str) -> Draw:
+    return lambda w: path(ending)(w).rpartition("/")[2]
 
 
 def told_apart(apis: Sequence[Askable]) -> list[Askable]:

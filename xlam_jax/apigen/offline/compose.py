@@ -13,7 +13,7 @@ from random import Random
 
 from xlam_jax.apigen.generate import MixConfig
 from xlam_jax.apigen.library import Split
-from xlam_jax.apigen.offline.askable import Askable, alike
+from xlam_jax.apigen.offline.askable import Askable, Parameter, alike
 from xlam_jax.apigen.offline.draws import World
 from xlam_jax.apigen.offline.requests import REGISTERS, Asked, ask, sentence, together
 from xlam_jax.format import Record, Step, ToolCall
@@ -48,6 +48,7 @@ class Composer:
         for api in self.apis:
             self.groups[api.api.group].append(api)
             self.categories[api.category].append(api)
+        self.wanting = [api for api in self.apis if _wanting(api)]
         self._order: tuple[int, list[Askable]] = (-1, [])
 
     def row(self, index: int) -> Record:
@@ -66,6 +67,10 @@ class Composer:
         if style == "irrelevance":
             # Thirds by the index, so that each has its share of every prefix.
             kind = ABSTENTIONS[index % 3]
+            if kind == "argument_missing" and not _wanting(target):
+                target = r.choice(self.wanting or [target])
+                kind = kind if self.wanting else "far_domain"
+                world = target.world(r)
             query, offered, thought = self._abstain(kind, target, world, register, r)
             calls: tuple[ToolCall, ...] = ()
         else:
@@ -121,16 +126,13 @@ class Composer:
         self, kind: str, target: Askable, world: World, register: str, r: Random
     ) -> tuple[str, list[Askable], str]:
         """A query that the offered tools cannot answer: the query, the tools, what is said instead of a call."""
-        refuse = r.choice(REFUSALS) if r.random() < 0.5 else ""
         if kind == "argument_missing":
-            candidates = [p for p in target.parameters if p.required and p.label and not _is_switch(p.schema)]
-            if target.frame is not None and candidates:
-                missing = r.choice(candidates)
-                asked = ask(target, world, r, leave_out=missing.name)
-                offered = [target]
-                self._distract(offered, r.randint(0, 2), r)
-                return sentence(asked, register, r), offered, r.choice(QUESTIONS).format(what=missing.label)
-            kind = "far_domain"
+            missing = r.choice(_wanting(target))
+            asked = ask(target, world, r, leave_out=missing.name)
+            offered = [target]
+            self._distract(offered, r.randint(0, 2), r)
+            return sentence(asked, register, r), offered, r.choice(QUESTIONS).format(what=missing.label)
+        refuse = r.choice(REFUSALS) if r.random() < 0.5 else ""
         query = sentence(ask(target, world, r), register, r)
         if kind == "tool_missing":
             near = [a for a in self.groups[target.api.group] if a is not target]
@@ -189,8 +191,13 @@ def _different(target: Askable, count: int, r: Random) -> list[Asked]:
     return asked
 
 
-def _is_switch(schema: object) -> bool:
-    return isinstance(schema, dict) and (schema.get("type") == "boolean" or "default" in schema)
+def _wanting(api: Askable) -> list[Parameter]:
+    """The parameters that a request can lack so that the call cannot be made."""
+    if api.frame is None:
+        return []
+    return [
+        p for p in api.parameters if p.required and p.schema.get("type") != "boolean" and "default" not in p.schema
+    ]  # fmt: skip
 
 
 def rarity(apis: Sequence[Askable]) -> dict[str, float]:

@@ -136,7 +136,9 @@ def _username(w: World) -> str:
     )
 
 
-def _path(ending: str = "") -> Draw:
+def path(ending: str = "") -> Draw:
+    """The path of a file, with an ending of its own or any."""
+
     def draw(w: World) -> str:
         stem = re.sub(r"\W+", "_", w.r.choice(TITLES).lower())
         folder = w.r.choice(("/home/user/documents", "/data/projects", "/srv/share", "/tmp/work"))
@@ -171,6 +173,25 @@ def _expression(w: World) -> str:
 
 def _sql(w: World) -> str:
     return w.r.choice(_QUERIES).format(w.r.choice(("orders", "customers", "invoices", "products")))
+
+
+_ENDINGS = (
+    (".pdf", r"pdfs?"), (".csv", r"csv"), (".xlsx", r"xlsx?|excel|workbook|spreadsheet"),
+    (".docx", r"docx?|word document"), (".pptx", r"pptx?|powerpoint|presentation|slides?"),
+    (".png", r"png|image|screenshot|picture"), (".jpg", r"jpe?g|photo"), (".mp3", r"mp3|audio|sound"),
+    (".mp4", r"mp4|video"), (".html", r"html"), (".json", r"json"), (".md", r"markdown"), (".py", r"python"),
+    (".zip", r"zip|archive"), (".log", r"logs?"), (".sql", r"sql"), (".yaml", r"ya?ml"),
+)  # fmt: skip
+
+
+def ending_of(text: str) -> str:
+    """The ending of the files that a text speaks of; "" where it speaks of none."""
+    found = [
+        (m.start(), end)
+        for end, names in _ENDINGS
+        if (m := re.search(rf"\b(?:{names})\b", text, re.IGNORECASE))
+    ]
+    return min(found)[1] if found else ""
 
 
 DRAWS: dict[str, Draw] = {
@@ -211,14 +232,14 @@ DRAWS: dict[str, Draw] = {
     "owner": lambda w: w.repository[0],
     "repo": lambda w: w.repository[1],
     "folder": pick(*_FOLDERS),
-    "image": _path(".png"),
-    "audio": _path(".mp3"),
-    "video": _path(".mp4"),
-    "csv": _path(".csv"),
-    "xlsx": _path(".xlsx"),
-    "path": _path(),
-    "out_path": _path(),
-    "file": lambda w: _path()(w).rpartition("/")[2],
+    "image": path(".png"),
+    "audio": path(".mp3"),
+    "video": path(".mp4"),
+    "csv": path(".csv"),
+    "xlsx": path(".xlsx"),
+    "path": path(),
+    "out_path": path(),
+    "file": lambda w: path()(w).rpartition("/")[2],
     "price": _price,
     "uuid": _uuid,
     "id": _id,

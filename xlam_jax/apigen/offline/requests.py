@@ -13,6 +13,7 @@ from xlam_jax.apigen.functions.declare import Template
 from xlam_jax.apigen.offline import written
 from xlam_jax.apigen.offline.askable import Askable, Parameter
 from xlam_jax.apigen.offline.draws import World
+from xlam_jax.apigen.offline.kinds import Kind
 from xlam_jax.apigen.offline.tables import words
 from xlam_jax.apigen.wording import dress, fill
 from xlam_jax.format import ToolCall
@@ -213,13 +214,10 @@ def _attach(
     for p in loose:
         if isinstance(arguments[p.name], bool):
             flags.append(p)
-        elif (
-            p.kind
-            and (ways := [w for w in p.kind.says if asks or not w.startswith("for ")])
-            and r.random() < 0.93
-        ):
+        elif p.kind and (ways := _ways(p.kind, asks)) and r.random() < 0.93:
             way = _ON_DAY.sub("", r.choice(ways).format(v=said[p.name]))
-            comma = "," if p.kind.name in ("limit", "page", "offset") or way.startswith("sorted") else ""
+            later = p.kind.name in ("limit", "offset") or way.startswith(("sorted", "page"))
+            comma = "," if later else ""
             inline += f"{comma} {way}"
         else:
             rest.append(p)
@@ -238,6 +236,17 @@ def _attach(
     for p in flags:
         sentences.append(_flag(p, arguments[p.name], r))
     return inline, " ".join(sentences)
+
+
+def _ways(kind: Kind, asks: bool) -> tuple[str, ...]:
+    """The ways to attach a value to this kind of request: who creates nothing shows no results."""
+    if asks:
+        return kind.says
+    return (
+        ()
+        if kind.name in ("limit", "page", "offset")
+        else tuple(w for w in kind.says if not w.startswith("for "))
+    )
 
 
 def _long(text: str) -> bool:
