@@ -18,6 +18,9 @@ from xlam_jax.lease import Lease, lease_of
 # What each destination held when its command looked at it: the number of its inode, or None.
 _LOOKED_AT: dict[Path, int | None] = {}
 JOURNAL = "journal.jsonl"  # in a folder that is not finished; see `weights.checksums.Journal`
+MARKER = ".xlam-partial"
+"""File in a folder that `whole_folder` made or moved beside a destination: it may remove that one, and no other."""
+_DEPTH = 100  # of JSON; Python's own reader and writer end at some hundred more, by an error of their own
 
 
 def check_free(dst: Path, *, overwrite: bool) -> None:
@@ -142,15 +145,37 @@ def write_json(path: Path, value: Mapping) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n", 0o644)
 
 
+def read_text(path: Path, hint: str = "") -> str:
+    """The text of a UTF-8 file; InputError, with `hint`, where it is none."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as e:
+        raise InputError(f"not UTF-8: {e}", where=str(path), hint=hint) from e
+
+
 def read_object(path: Path, hint: str = "") -> dict[str, Any]:
-    """The JSON object of a file; InputError, with `hint`, where it holds anything else."""
+    """The JSON object of a file; InputError, with `hint`, where it holds anything else, or what cannot be written
+    again (half a surrogate pair, hundreds of levels)."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
+        json.dumps(found, ensure_ascii=False).encode()
     except ValueError as e:
         raise InputError(f"not JSON: {e}", where=str(path), hint=hint) from e
+    except RecursionError as e:
+        raise _nested(path, hint) from e
     if not isinstance(found, dict):
         raise InputError(f"no JSON object but {type(found).__name__}", where=str(path), hint=hint)
+    level: list[Any] = [found]
+    for _ in range(_DEPTH):
+        children = (v.values() if isinstance(v, dict) else v for v in level if isinstance(v, dict | list))
+        level = [child for some in children for child in some]
+    if level:
+        raise _nested(path, hint)
     return found
+
+
+def _nested(path: Path, hint: str) -> InputError:
+    return InputError(f"JSON of more than {_DEPTH} levels", where=str(path), hint=hint)
 
 
 def sha256_of(path: Path) -> str:

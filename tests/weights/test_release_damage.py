@@ -120,7 +120,7 @@ def test_bad_files(hf, xlam):
         (INDEX, '{"weight_map": []}', "not a safetensors index"),
         ("generation_config.json", '{"eos_token_id": 256}', "the answer would end at token 256"),
         ("generation_config.json", '{"temperature": NaN}', "NaN or Infinity"),
-        ("xlam.json", "[]", "not a valid xlam.json"),
+        ("xlam.json", "[]", "no JSON object"),
     ):
         old = (hf / name).read_bytes() if (hf / name).is_file() else None
         with case((name, text)):

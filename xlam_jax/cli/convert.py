@@ -162,7 +162,7 @@ def upcycle(
     noise: Annotated[
         float, typer.Option(help="Noise on each expert, as a share of its weights' spread; 0 keeps logits.")
     ] = 0.0,
-    seed: Annotated[int, typer.Option(help="Of routers and noise.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of routers and noise.")] = 0,
     dtype: _DtypeOption = None,
     license: LicenseOption = "",
     base_model: BaseOption = "",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -16,7 +15,7 @@ import numpy as np
 
 from xlam_jax import __version__
 from xlam_jax.errors import InputError
-from xlam_jax.files import whole_folder, write_json
+from xlam_jax.files import read_object, whole_folder, write_json
 from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.hf_config import config_to_hf
 from xlam_jax.models.params import Params
@@ -246,9 +245,9 @@ def read_xlam_json(folder: str | Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_object(path)
         version = int(found["format_version"])
-    except (ValueError, KeyError, TypeError) as e:
+    except (ValueError, KeyError, TypeError, OverflowError) as e:
         raise InputError(f"not a valid {XLAM_JSON}: {e}", where=str(path)) from e
     if version > FORMAT_VERSION:
         raise InputError(

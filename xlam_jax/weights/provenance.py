@@ -94,7 +94,7 @@ def front_matter(path: Path) -> dict[str, Any]:
     match = re.match(r"---\s*\n(.*?)\n---\s*(\n|$)", path.read_text(encoding="utf-8", errors="replace"), re.S)
     try:
         found = yaml.safe_load(match[1]) if match else {}
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):  # the second of dates such as 2024-13-45
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -139,14 +139,14 @@ def _facts(**known: Any) -> dict[str, Any]:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    hint = "convert the model again, or remove the file: what it says will be unknown"
+    found = read_object(path, hint)
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
         if found["format_version"] > FORMAT_VERSION:
             raise InputError("written by a newer xlam-jax", where=str(path), hint="pip install -U xlam-jax")
         known = {key: found[key] for key in (*_KEYS, "evaluations")}
         known["base"] = {key: known["base"][key] for key in _BASE_KEYS}
     except (ValueError, KeyError, TypeError) as e:
-        hint = "convert the model again, or remove the file: what it says will be unknown"
         raise InputError(f"no provenance that can be read: {e}", where=str(path), hint=hint) from e
     return _facts(**known)
 
@@ -271,7 +271,7 @@ def _object(path: Path) -> dict[str, Any]:
 
 def _lines(path: Path) -> list[dict[str, Any]]:
     rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ():
         try:
             rows.append(json.loads(line))
         except ValueError:  # cut off at its end
