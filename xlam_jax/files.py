@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ def check_free(dst: Path, *, overwrite: bool) -> None:
 
     `whole_folder` later replaces what was seen here, and nothing that appeared since.
     """
+    _check_place(dst)
     _LOOKED_AT[dst.absolute()] = _inode(dst)
     if dst.exists() and not dst.is_dir():
         raise InputError("the destination is a file, a folder is needed", where=str(dst), hint="another DST")
@@ -35,6 +36,41 @@ def check_free(dst: Path, *, overwrite: bool) -> None:
         raise InputError(
             "the destination folder is not empty", where=str(dst), hint="--overwrite, or another DST"
         )
+
+
+def _check_place(dst: Path) -> None:
+    """Raises InputError where no folder can be made."""
+    if dst.name in ("", ".."):
+        raise InputError("the destination has no name", where=str(dst), hint="name the folder")
+    if file := file_above(dst):
+        raise InputError(
+            f"the destination lies below a file, {file.name}", where=str(dst), hint="another DST"
+        )
+
+
+def file_above(path: Path) -> Path | None:
+    """The file that stands where a folder above `path` would have to be, None where nothing does."""
+    nearest = next(above for above in path.absolute().parents if above.exists())
+    return None if nearest.is_dir() else nearest
+
+
+def check_beside(dst: Path) -> None:
+    """Raises InputError when somebody else's `DST.partial` or `DST.replaced` lies where the work on `dst` goes on."""
+    for path in (_beside(dst, ".partial"), _beside(dst, ".replaced")):
+        if path.is_dir() and not path.is_symlink():
+            if (path / MARKER).is_file() or not any(path.iterdir()):
+                continue
+        elif not path.exists() and not path.is_symlink():
+            continue
+        raise InputError(
+            f"{path.name} is in the way of the work on {dst.name}, and xlam did not make it",
+            where=str(path),
+            hint="move it away, or name another destination",
+        )
+
+
+def _beside(dst: Path, suffix: str) -> Path:
+    return dst.with_name(dst.name + suffix)
 
 
 def _inode(path: Path) -> int | None:
@@ -62,27 +98,34 @@ def whole_folder(dst: str | Path, *, resume: bool = False, what: str = "destinat
       what: the folder is, for messages.
 
     Raises:
+      InputError: no folder can be made there, or `check_beside`.
       WorkError: another process writes there, or has finished since `check_free` looked.
       NoRoomError: the disk is full.
     """
     dst = Path(dst)
-    partial = dst.with_name(dst.name + ".partial")
+    _check_place(dst)
+    partial, old = _beside(dst, ".partial"), _beside(dst, ".replaced")
     with room_on_disk(dst), Lease(lease_of(dst), what) as lease:
         here = _inode(dst)
         if _LOOKED_AT.pop(dst.absolute(), here) != here and here is not None:
             raise WorkError(
                 f"another process finished this {what} meanwhile", where=str(dst), hint="another DST"
             )
+        check_beside(dst)
         if not resume:
             _remove(partial)
         try:
             partial.mkdir(parents=True, exist_ok=True)
+            (partial / MARKER).touch()
             yield partial
             lease.check()
-            old = dst.with_name(dst.name + ".replaced")
             _remove(old)
             if dst.exists():
                 os.replace(dst, old)
+                with suppress(OSError):  # a killed process may leave it: then it is known to be ours
+                    if not old.is_symlink():
+                        (old / MARKER).touch()
+            (partial / MARKER).unlink()
             os.replace(partial, dst)
             _remove(old)
         except BaseException as e:

@@ -5,12 +5,13 @@ import shutil
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from tiny_hf import files
+from typed import adapter, refused, xlam
 from typer.testing import CliRunner
 
 from tests import tiny_run
 from xlam_jax.cli.main import app
-from xlam_jax.errors import XlamError
+from xlam_jax.files import JOURNAL, MARKER, whole_folder
 
 
 @pytest.fixture(scope="module")
@@ -25,21 +26,11 @@ def model(made, tmp_path):
     return shutil.copytree(made, tmp_path / "model")
 
 
-def refused(*words):
-    result = CliRunner().invoke(app, [str(w) for w in words])
-    assert isinstance(result.exception, XlamError), result.output + repr(result.exception)
-    assert result.exception.exit_code == 2
-    return str(result.exception)
-
-
-def adapter(folder, model, a=(4, 32), b=(32, 4), dtype=np.float32):
-    folder.mkdir()
-    config = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "target_modules": ["q_proj"]}
-    (folder / "adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": str(model)}))
-    stem = "base_model.model.model.layers.0.self_attn.q_proj.lora"
-    tensors = {f"{stem}_A.weight": np.ones(a, dtype), f"{stem}_B.weight": np.ones(b, dtype)} if a else {}
-    save_file(tensors, folder / "adapter_model.safetensors")
-    return folder
+def bare(model):
+    """Without what says that this package wrote it."""
+    for own in ("checksums.json", "xlam.json"):
+        (model / own).unlink()
+    return model
 
 
 @pytest.mark.parametrize("suffix", [".partial", ".replaced", ""])
@@ -50,6 +41,48 @@ def test_a_source_in_the_place_of_the_work_is_not_touched(model, tmp_path, suffi
     assert sorted(p.name for p in source.iterdir()) == before
 
 
+@pytest.mark.parametrize("suffix", [".partial", ".replaced"])
+@pytest.mark.parametrize("resume", [[], ["--resume"]])
+def test_what_a_stranger_has_beside_the_destination_stays(model, tmp_path, suffix, resume):
+    peft, mine = adapter(tmp_path / "adapter", model), tmp_path / f"out{suffix}"
+    for kind in ("folder", "file", "link"):
+        if kind == "folder":
+            mine.mkdir()
+            (mine / "thesis.txt").write_text("x")
+        elif kind == "file":
+            mine.write_text("x")
+        else:
+            mine.symlink_to(tmp_path / "nowhere")
+        before = files(tmp_path)
+        for words in (("to-hf", model), ("from-hf", model), ("upcycle", model)):
+            said = refused("convert", *words, tmp_path / "out", *resume)
+            assert f"{mine.name} is in the way" in said and "move it away" in said
+        assert mine.name in refused("convert", "from-peft", peft, tmp_path / "out", "--base", model)
+        assert files(tmp_path) == before and (mine.exists() or mine.is_symlink())
+        shutil.rmtree(mine) if kind == "folder" else mine.unlink()
+
+
+def test_what_a_killed_conversion_left_is_taken_over(model, tmp_path):
+    out = tmp_path / "out"
+    partial = tmp_path / "out.partial"
+
+    def interrupted():
+        with whole_folder(out) as folder:
+            (folder / JOURNAL).touch()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert partial.is_dir()
+    for options in ([], ["--overwrite"]):
+        xlam("convert", "to-hf", model, out, *options)
+        assert MARKER not in files(out) and MARKER not in (out / "checksums.json").read_text()
+    # One that was killed between the two renames: what was replaced is marked.
+    (old := out.rename(tmp_path / "out.replaced")).joinpath(MARKER).touch()
+    xlam("convert", "to-hf", model, out)
+    assert (out / "config.json").is_file() and not partial.exists() and not old.exists()
+
+
 def test_a_merge_replaces_neither_adapter_nor_base(model, tmp_path):
     peft = adapter(tmp_path / "adapter", model)
     for dst in (peft, model):
@@ -57,6 +90,30 @@ def test_a_merge_replaces_neither_adapter_nor_base(model, tmp_path):
             "convert", "from-peft", peft, dst, "--base", model, "--overwrite"
         )
     assert (peft / "adapter_model.safetensors").is_file() and (model / "config.json").is_file()
+
+
+def test_what_a_source_had_more_is_named(model, tmp_path):
+    (model / "BASE_README.md").write_text("of the base's base")
+    for name in ("tool_parser.py", "model-00009-of-00009.safetensors", "adapter_config.json"):
+        (model / name).write_text("theirs")
+    for command in ("from-hf", "to-hf"):
+        out = tmp_path / command
+        text = xlam("convert", command, model, out, "--json", tmp_path / "r.json")
+        left = json.loads((tmp_path / "r.json").read_text())["left_behind"]
+        assert left == [
+            "BASE_README.md (its README.md has the name now)",
+            "adapter_config.json",
+            "model-00009-of-00009.safetensors",
+            "tool_parser.py",
+        ]
+        assert ", ".join(left) in text
+        assert (out / "BASE_README.md").read_text() == (model / "README.md").read_text()
+
+
+def test_a_lower_case_readme_is_carried(model, tmp_path):
+    text = (model / "README.md").rename(model / "readme.md").read_text()
+    said = xlam("convert", "to-hf", model, tmp_path / "out")
+    assert (tmp_path / "out/BASE_README.md").read_text() == text and "left behind" not in said
 
 
 @pytest.mark.parametrize(
@@ -73,22 +130,13 @@ def test_adapters_that_are_damaged_are_not_merged(model, tmp_path, shapes, said)
 
 
 @pytest.mark.parametrize(
-    "files", [{}, {"../secret.txt": "0" * 64}, {"/etc/passwd": "0" * 64}, {"a/../../b": "0" * 64}]
+    "names", [{}, {"../secret.txt": "0" * 64}, {"/etc/passwd": "0" * 64}, {"a/../../b": "0" * 64}]
 )
-def test_nothing_outside_a_release_is_sent(model, tmp_path, files):
+def test_nothing_outside_a_release_is_sent(model, tmp_path, names):
     (tmp_path / "secret.txt").write_text("secret")
     out = tmp_path / "out"
-    assert CliRunner().invoke(app, ["convert", "to-hf", str(model), str(out)]).exit_code == 0
+    xlam("convert", "to-hf", model, out)
     sums = json.loads((out / "checksums.json").read_text())
-    sums["files"] = {**(sums["files"] if files else {}), **files}
+    sums["files"] = {**(sums["files"] if names else {}), **names}
     (out / "checksums.json").write_text(json.dumps(sums))
     assert "checksums.json names" in refused("convert", "push", out, "me/model")
-
-
-def test_a_card_keeps_the_readme_of_somebody_else(model):
-    for own in ("checksums.json", "xlam.json"):
-        (model / own).unlink(missing_ok=True)
-    text = (model / "README.md").read_text()
-    result = CliRunner().invoke(app, ["convert", "card", str(model)])
-    assert result.exit_code == 0, result.output + repr(result.exception)
-    assert (model / "BASE_README.md").read_text() == text != (model / "README.md").read_text()

@@ -44,22 +44,6 @@ def card_facts(src: Path, license: str = "", base_model: str = "", name: str = "
     return {**facts, **({"name": name} if name else {})}
 
 
-def documents(src: Path, dst: Path) -> dict[str, Any]:
-    """What was carried from the folder `src` (of a run: its base model's) to `dst`, and what was not."""
-    from xlam_jax.weights.carried import carried, left_behind
-    from xlam_jax.weights.source import inspect
-
-    folder = inspect(src).folders[-1] if src.is_dir() else None
-    return {"carried": carried(dst), "left_behind": left_behind(folder, dst) if folder else []}
-
-
-def say_documents(found: dict[str, Any]) -> None:
-    """Two lines, where there is something to say."""
-    for key, names in found.items():
-        if names:
-            say(f"{key.replace('_', ' ')}: {', '.join(names)}")
-
-
 def card(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="A released folder: of a model, or of adapters.")

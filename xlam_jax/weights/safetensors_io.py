@@ -69,7 +69,7 @@ class TensorFolder:
         self._start_of: dict[str, int] = {}  # byte of its file
         self.shard_bytes: dict[str, int] = {}
         self.bytes_read = 0  # of tensors, so far
-        listed = _listed_files(self.folder)
+        listed = listed_files(self.folder)
         for name in sorted(set(listed.values())) or [SINGLE]:
             self._read_header(name)
         for tensor, name in listed.items():
@@ -126,7 +126,7 @@ class TensorFolder:
         self.shard_bytes[file] = path.stat().st_size
 
 
-def _listed_files(folder: Path) -> dict[str, str]:
+def listed_files(folder: Path) -> dict[str, str]:
     """Tensor name -> file of the index; {} for a folder with a single file."""
     index = folder / INDEX
     if index.is_file():

@@ -20,7 +20,7 @@ TEMPLATE = "chat_template.jinja"
 NAMED = "additional_chat_templates"
 _TEMPLATE_HINT = "fetch the file again, or save the template as UTF-8"
 _TOOLS_NAME = "tool_use"  # transformers takes the template of this name as soon as there are tools
-_COPIED = (
+COPIED = (
     "tokenizer.json",
     "tokenizer.model",
     "special_tokens_map.json",
@@ -90,7 +90,7 @@ def copy_tokenizer(
             hint="name a folder that has one",
         )
     largest_token_id(src)  # says where an unreadable one lies before its copy is found to be so
-    for name in _COPIED:
+    for name in COPIED:
         if (src / name).is_file():
             shutil.copyfile(src / name, dst / name)
             os.chmod(dst / name, 0o644)
