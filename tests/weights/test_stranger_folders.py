@@ -140,3 +140,42 @@ def test_nothing_outside_a_release_is_sent(model, tmp_path, names):
     sums["files"] = {**(sums["files"] if names else {}), **names}
     (out / "checksums.json").write_text(json.dumps(sums))
     assert "checksums.json names" in refused("convert", "push", out, "me/model")
+
+
+@pytest.mark.parametrize("name", ["README.md", "readme.md"])
+def test_a_card_keeps_the_readme_of_somebody_else(model, name):
+    text = (bare(model) / "README.md").rename(model / name).read_text()
+    xlam("convert", "card", model)
+    assert (model / "BASE_README.md").read_text() == text != (model / "README.md").read_text()
+    assert "readme.md" not in files(model)
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+def test_a_card_seals_a_release_and_nothing_beside_it(model, tmp_path, sealed):
+    folder = model
+    if sealed:
+        xlam("convert", "to-hf", model, folder := tmp_path / "out")
+    else:
+        config = json.loads((bare(model) / "config.json").read_text())
+        config["torch_dtype"] = config.pop("dtype")  # as transformers 4 writes it
+        del config["architectures"]
+        (model / "config.json").write_text(json.dumps(config))
+        (model / "LICENSE").write_text("terms")
+    release = {*files(folder), "README.md", "BASE_README.md", "provenance.json", "checksums.json"}
+    private = (".env", "model-00009-of-00009.safetensors", "notes.md", "optimizer.pt", "runs/events.log")
+    for name in private:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("mine")
+    assert f"never sent: {', '.join(private[:4])}, runs/ (1 files)" in xlam("convert", "card", folder)
+    assert {*json.loads((folder / "checksums.json").read_text())["files"], "checksums.json"} == release
+    xlam("convert", "push", folder, "me/model", "--json", tmp_path / "r.json")
+    assert set(json.loads((tmp_path / "r.json").read_text())["files"]) == release
+
+
+def test_a_card_does_not_make_good_what_is_missing(model, tmp_path):
+    out = tmp_path / "out"
+    xlam("convert", "to-hf", model, out)
+    (out / "tokenizer.json").unlink()
+    xlam("convert", "card", out)
+    result = CliRunner().invoke(app, ["convert", "verify", str(out)])
+    assert "tokenizer.json (missing)" in str(result.exception)

@@ -75,10 +75,12 @@ def card(
     for path in evaluation or ():
         facts = add_evaluations(facts, read_evaluations(path, weights))
     _keep_readme(folder)
-    update_card(folder, facts)
-    write_json(json_file, {"folder": str(folder), **facts})
+    left_out = update_card(folder, facts)
+    write_json(json_file, {"folder": str(folder), **facts, "left_out": left_out})
     results = len(facts["evaluations"])
     say(f"{folder / 'README.md'}: {facts['name']}, licence {facts['license']['name']}, {results} results")
+    if left_out:
+        say(f"no part of the release, without checksum, never sent: {', '.join(left_out)}")
 
 
 def push(
@@ -92,7 +94,7 @@ def push(
     public: Annotated[bool, typer.Option("--public", help="Make a repository that everybody sees.")] = False,
     revision: Annotated[str, typer.Option(help="Branch.")] = "main",
     without_card: Annotated[
-        bool, typer.Option("--without-card", help="Send a folder without README.md.")
+        bool, typer.Option("--without-card", help="Send a folder that has no README.md.")
     ] = False,
     json_file: JsonOption = None,
 ) -> None:
@@ -128,15 +130,16 @@ def push(
 
 def _keep_readme(folder: Path) -> None:
     """A README of somebody else's folder stays, as the base's card does in a release."""
+    from xlam_jax.weights.carried import BASE_README, readme_of
     from xlam_jax.weights.checksums import CHECKSUMS
 
-    readme, kept = folder / "README.md", folder / "BASE_README.md"
-    if (folder / CHECKSUMS).is_file() or not (readme.exists() or readme.is_symlink()):
+    readme, kept = readme_of(folder), folder / BASE_README
+    if (folder / CHECKSUMS).is_file() or readme is None:
         return
     if kept.exists():
         raise InputError(
-            "the folder has a README.md and a BASE_README.md of its own", where=str(folder),
+            f"the folder has a {readme.name} and a {kept.name} of its own", where=str(folder),
             hint="move one of them away: the card is written to README.md",
         )  # fmt: skip
     readme.rename(kept)
-    say(f"README.md was kept as {kept.name}")
+    say(f"{readme.name} was kept as {kept.name}")

@@ -222,14 +222,18 @@ def _hashes(paths: Iterable[Path]) -> Iterator[str | None]:
         yield from threads.map(lambda path: sha256_of(path) if path.is_file() else None, paths)
 
 
-def check_files(folder: Path, progress: Callable[[str, int], None] = lambda name, nbytes: None) -> int:
-    """Reads every file that checksums.json names; returns how many.
+def check_files(
+    folder: Path,
+    progress: Callable[[str, int], None] = lambda name, nbytes: None,
+    files: Mapping[str, str] | None = None,
+) -> int:
+    """Reads every file that checksums.json names, or of `files` (name -> SHA-256); returns how many.
 
     Raises:
       InputError: no checksums.json, or an unreadable one.
       WorkError: files that are missing or changed.
     """
-    files, bad = read_checksums(folder), []
+    files, bad = read_checksums(folder) if files is None else files, []
     for (name, expected), found in zip(files.items(), _hashes([folder / n for n in files]), strict=True):
         if found != expected:
             bad.append(name + (" (missing)" if found is None else ""))
