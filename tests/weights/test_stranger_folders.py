@@ -92,6 +92,30 @@ def test_a_merge_replaces_neither_adapter_nor_base(model, tmp_path):
     assert (peft / "adapter_model.safetensors").is_file() and (model / "config.json").is_file()
 
 
+def test_overwriting_deletes_nothing_but_a_release(model, tmp_path):
+    peft, out = adapter(tmp_path / "adapter", model), tmp_path / "out"
+    commands = [("to-hf", model), ("from-hf", model), ("from-peft", peft, "--base", model)]
+    out.mkdir()
+    (out / "thesis.txt").write_text("x")
+    for command, src, *more in commands:
+        assert "something else" in refused("convert", command, src, out, *more, "--overwrite")
+    assert files(out) == {"thesis.txt": b"x"}
+    shutil.rmtree(out)
+    xlam("convert", "to-hf", model, out)
+    for name in ("notes.txt", ".git/HEAD", "gguf/a.gguf"):
+        (out / name).parent.mkdir(exist_ok=True)
+        (out / name).write_text("mine")
+    before = files(out)
+    for command, src, *more in commands:
+        said = refused("convert", command, src, out, *more, "--overwrite")
+        assert ".git/ (1 files), gguf/ (1 files), notes.txt" in said
+    assert files(out) == before
+    for name in ("notes.txt", ".git", "gguf"):
+        (out / name).rename(tmp_path / name)
+    for command, src, *more in commands:
+        xlam("convert", command, src, out, *more, "--overwrite")
+
+
 def test_what_a_source_had_more_is_named(model, tmp_path):
     (model / "BASE_README.md").write_text("of the base's base")
     for name in ("tool_parser.py", "model-00009-of-00009.safetensors", "adapter_config.json"):
@@ -114,6 +138,18 @@ def test_a_lower_case_readme_is_carried(model, tmp_path):
     text = (model / "README.md").rename(model / "readme.md").read_text()
     said = xlam("convert", "to-hf", model, tmp_path / "out")
     assert (tmp_path / "out/BASE_README.md").read_text() == text and "left behind" not in said
+
+
+def test_what_an_adapter_had_more_is_named(model, tmp_path):
+    peft = adapter(tmp_path / "adapter", model)
+    for name in ("README.md", "LICENSE", "chat_template.jinja", "checkpoint-1/optimizer.pt"):
+        (peft / name).parent.mkdir(exist_ok=True)
+        (peft / name).write_text("theirs")
+    shutil.copy(model / "tokenizer.json", peft)
+    xlam("convert", "from-peft", peft, tmp_path / "out", "--base", model, "--json", tmp_path / "r.json")
+    left = json.loads((tmp_path / "r.json").read_text())["left_behind"]
+    names = ("LICENSE", "README.md", "chat_template.jinja", "checkpoint-1/ (1 files)")
+    assert left == [f"{name} of the adapter" for name in names]
 
 
 @pytest.mark.parametrize(
@@ -179,3 +215,41 @@ def test_a_card_does_not_make_good_what_is_missing(model, tmp_path):
     xlam("convert", "card", out)
     result = CliRunner().invoke(app, ["convert", "verify", str(out)])
     assert "tokenizer.json (missing)" in str(result.exception)
+
+
+def test_places_where_no_folder_and_no_file_can_be(model, tmp_path, monkeypatch):
+    peft, file = adapter(tmp_path / "adapter", model), tmp_path / "file.txt"
+    file.write_text("x")
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    before = files(tmp_path)
+    for command, src, *more in (
+        ("to-hf", model), ("from-hf", model), ("upcycle", model), ("from-peft", peft, "--base", model),
+    ):  # fmt: skip
+        for dst in (file / "out", file / "deep" / "out"):
+            assert "below a file, file.txt" in refused("convert", command, src, dst, *more)
+        assert "has no name" in refused("convert", command, src, ".", *more)
+        for json_file, said in (
+            (tmp_path, "--json is a folder"),
+            (file / "r.json", "--json lies below a file, file.txt"),
+            (tmp_path / "out", "--json is DST"),
+        ):
+            assert said in refused("convert", command, src, tmp_path / "out", *more, "--json", json_file)
+    assert "below a file" in refused("convert", "vllm-parser", file / "parser.py")
+    assert "is a folder" in refused("convert", "vllm-parser", tmp_path, "--overwrite")
+    assert files(tmp_path) == before and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--base-model", "owner/na\nme", "no name on the hub"), ("--base-model", "owner/name\n", "no name on the hub"),
+        ("--base-model", "owner/", "no name on the hub"), ("--base-model", "a b/c", "no name on the hub"),
+        ("--license", "----", "no name of a licence"), ("--license", "mit\n# x", "no name of a licence"),
+        ("--license", " ", "no name of a licence"), ("--license", "a|b", "no name of a licence"),
+    ],
+)  # fmt: skip
+def test_names_that_are_none(model, tmp_path, option, value, said):
+    for words in (("to-hf", model, tmp_path / "out"), ("card", model)):
+        assert said in refused("convert", *words, option, value)
+    assert not (tmp_path / "out").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,10 +35,12 @@ def register(app: typer.Typer) -> None:
 
 def card_facts(src: Path, license: str = "", base_model: str = "", name: str = "") -> dict[str, Any]:
     """What the card of a model made of `src` will say; InputError for a conflict of licences that `license` leaves."""
-    from xlam_jax.weights.provenance import provenance, settle
+    from xlam_jax.weights.provenance import HUB_NAME, provenance, settle
 
-    if base_model and base_model.count("/") != 1:
+    if base_model and not HUB_NAME.fullmatch(base_model):
         raise InputError(f"{base_model!r} is no name on the hub", where="--base-model", hint="OWNER/NAME")
+    if license and not (license.isprintable() and "|" not in license and re.search(r"[a-zA-Z0-9]", license)):
+        raise InputError(f"{license!r} is no name of a licence", where="--license", hint="such as apache-2.0")
     facts = settle(provenance(src, base_model), license, where=str(src))
     if not name.isprintable() or "|" in name:
         raise InputError(f"{name!r} is no name for a heading", where="--name", hint="one line without |")
