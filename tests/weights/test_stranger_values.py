@@ -120,3 +120,14 @@ def test_a_seed_is_no_negative_number(model, tmp_path):
     )
     assert result.exit_code == 2 and isinstance(result.exception, SystemExit) and "--seed" in result.output
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("n_group", "topk_group"), [(8, 4), (8, 8)])
+def test_groups_that_deepseek_v3_cannot_score(tmp_path, n_group, topk_group):
+    """transformers adds up the two best experts of each group, and ends where a group has one."""
+    cfg = named_config("tiny-deepseek-v3")
+    save_hf(tiny.params(cfg), cfg, tmp_path / "model")
+    assert cfg.moe
+    assert cfg.moe.num_experts == 8
+    edit_config(tmp_path / "model", n_group=n_group, topk_group=topk_group)
+    assert "two experts a group" in both_refuse(tmp_path / "model")

@@ -119,12 +119,17 @@ def to_hf(
     from xlam_jax.weights import stream
     from xlam_jax.weights.cards import write_card
     from xlam_jax.weights.hf_out import HfOptions
-    from xlam_jax.weights.verify import need_torch, verify_export
+    from xlam_jax.weights.verify import Verified, need_torch, verify_export
 
     max_shard_bytes = parse_size(max_shard_size)
     check_dst(dst, overwrite, json_file, SRC=src)
     if verify:
         need_torch()
+    agreements: list[Verified] = []
+
+    def check(folder: Path) -> None:
+        agreements.append(verify_export(src, folder, called=dst))
+
     facts = card_facts(src, license, base_model, name)
     with stream.open_model(src) as model:
         try:
@@ -139,11 +144,11 @@ def to_hf(
             vocab_size=vocab_size,
             files={"tool_parser.py": vllm_plugin(codec)} if codec else {},
             finish=lambda folder: write_card(folder, facts),
+            check=check if verify else None,
         )
         with _bar("converting", model.nbytes) as advance:
             report = stream.to_hf(model, dst, options, resume=resume, progress=advance)
-    agreement = verify_export(src, dst) if verify else None
-    _finish(report, src, dst, json_file, agreement.to_json() if agreement else None)
+    _finish(report, src, dst, json_file, *(agreement.to_json() for agreement in agreements))
 
 
 @app.command("upcycle", epilog="Example: xlam convert upcycle runs/demo/model runs/moe --experts 4")

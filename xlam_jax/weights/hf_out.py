@@ -74,6 +74,7 @@ class HfOptions:
       files: name -> text of further files.
       carry: folders whose documents and generation_config.json go on, see `carried.carry`.
       finish: called with the folder when all else is written.
+      check: called with the folder when it is complete, before it takes its name; what it raises leaves nothing.
     """
 
     tokenizer: str | Path | None = None
@@ -86,6 +87,7 @@ class HfOptions:
     files: Mapping[str, str] = field(default_factory=dict)
     carry: tuple[Path, ...] = ()
     finish: Callable[[Path], None] | None = None
+    check: Callable[[Path], None] | None = None
 
 
 def save_hf(
@@ -179,9 +181,11 @@ def write_hf(
         if options.finish is not None:
             options.finish(folder)
         journal.seal()
+        seconds, peak = time.perf_counter() - start, memory.bytes()
+        if options.check is not None:
+            options.check(folder)
     parameters = sum(math.prod(i.shape) for i in infos)
-    seconds = time.perf_counter() - start
-    return SaveReport(str(dst), label, parameters, shards, digest, seconds, memory.bytes())
+    return SaveReport(str(dst), label, parameters, shards, digest, seconds, peak)
 
 
 def _resized(cfg: ModelConfig, options: HfOptions) -> ModelConfig:
