@@ -131,3 +131,17 @@ def test_groups_that_deepseek_v3_cannot_score(tmp_path, n_group, topk_group):
     assert cfg.moe.num_experts == 8
     edit_config(tmp_path / "model", n_group=n_group, topk_group=topk_group)
     assert "two experts a group" in both_refuse(tmp_path / "model")
+
+
+@pytest.mark.parametrize("own", [{}, {"bos_token_id": 5, "pad_token_id": 6}, {"pad_token_id": None}])
+def test_tokens_of_generation_go_on_as_they_are(model, tmp_path, own):
+    """Where config.json says others, both files stay as they were: generation goes by its own."""
+    edit_config(model, bos_token_id=1, eos_token_id=2, pad_token_id=3)
+    generation = {"eos_token_id": [2, 7], "temperature": 0.5, **own}
+    (model / "generation_config.json").write_text(json.dumps(generation))
+    xlam("convert", "from-hf", model, tmp_path / "in")
+    xlam("convert", "to-hf", tmp_path / "in", tmp_path / "out")
+    written = json.loads((tmp_path / "out/generation_config.json").read_text())
+    assert written == {"bos_token_id": 1, "pad_token_id": 3, **generation}
+    config = json.loads((tmp_path / "out/config.json").read_text())
+    assert [config[f"{name}_token_id"] for name in ("bos", "eos", "pad")] == [1, 2, 3]

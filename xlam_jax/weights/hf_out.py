@@ -22,7 +22,7 @@ from xlam_jax.models.params import Params
 from xlam_jax.models.spec import HfEntry, hf_entries, leaves, param_to_hf, path_name
 from xlam_jax.weights.carried import carry
 from xlam_jax.weights.checksums import Journal, Origin, WeightsDigest
-from xlam_jax.weights.generation import GENERATION, generation_config, listed, read_generation
+from xlam_jax.weights.generation import GENERATION, SPECIAL, generation_config, listed, read_generation
 from xlam_jax.weights.memory import PeakMemory
 from xlam_jax.weights.safetensors_io import TensorInfo, write_folder
 from xlam_jax.weights.tensors import check_finite, contiguous, kept_dtype, refuse_float64
@@ -198,9 +198,10 @@ def _resized(cfg: ModelConfig, options: HfOptions) -> ModelConfig:
                 "cutting the vocabulary needs tokenizer.json, which tells the rows in use",
                 where="--vocab-size",
             )
-        stops = _carried_generation(options).get("eos_token_id")
-        special = (cfg.bos_token_id, cfg.pad_token_id, *cfg.eos_token_ids, *listed(stops))
-        used = max([used, *(i for i in special if i is not None)])
+        named = _carried_generation(options)
+        others = [i for key in SPECIAL for i in listed(named.get(key))]
+        special = (cfg.bos_token_id, cfg.pad_token_id, *cfg.eos_token_ids, *others)
+        used = max([used, *(i for i in special if isinstance(i, int))])
         if used >= rows:
             raise InputError(
                 f"{rows} rows would cut tokens in use: ids go up to {used}",
