@@ -186,6 +186,13 @@ def test_a_card_keeps_the_readme_of_somebody_else(model, name):
     assert "readme.md" not in files(model)
 
 
+def test_a_card_that_cannot_be_written_moves_nothing(model):
+    (bare(model) / "config.json").write_text('{"model_type": "gpt2"}')
+    before = files(model)
+    assert "gpt2" in refused("convert", "card", model)
+    assert files(model) == before
+
+
 @pytest.mark.parametrize("sealed", [False, True])
 def test_a_card_seals_a_release_and_nothing_beside_it(model, tmp_path, sealed):
     folder = model

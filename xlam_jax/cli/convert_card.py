@@ -67,6 +67,7 @@ def card(
     from xlam_jax.weights.adapter_card import is_adapter
     from xlam_jax.weights.cards import add_evaluations, update_card
     from xlam_jax.weights.evaluations import read_evaluations
+    from xlam_jax.weights.hf_in import read_config
     from xlam_jax.weights.hf_out import read_xlam_json
 
     if (folder / "params").is_dir() or not (is_adapter(folder) or (folder / "config.json").is_file()):
@@ -77,6 +78,8 @@ def card(
     weights = read_xlam_json(folder).get("weights_xxh3_128")
     for path in evaluation or ():
         facts = add_evaluations(facts, read_evaluations(path, weights))
+    if not is_adapter(folder):
+        read_config(folder)  # which the card needs: refused before anything is moved
     _keep_readme(folder)
     left_out = update_card(folder, facts)
     write_json(json_file, {"folder": str(folder), **facts, "left_out": left_out})
