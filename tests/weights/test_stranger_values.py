@@ -94,6 +94,7 @@ def test_texts_that_are_none(model):
         ({"alpha_pattern": [8]}, "alpha_pattern must be an object"),
         ({"rank_pattern": "q_proj"}, "rank_pattern must be an object"),
         ({"alpha_pattern": {"q_(": 8}}, "no pattern"),
+        ({"use_rslora": "false"}, "use_rslora must be true or false"),
     ],
 )
 def test_ranks_and_alphas_that_are_none(model, tmp_path, change, word):

@@ -261,9 +261,10 @@ def read_peft_config(folder: str | Path) -> dict[str, Any]:
 
 
 def _check_numbers(config: Mapping[str, Any], where: str) -> None:
-    """Raises InputError where a rank or an alpha is none, or a pattern is no regular expression."""
+    """Raises InputError where what makes the scale has no meaning, or a pattern is no regular expression."""
     check_kind("r", config.get("r", 8), "a positive integer", where)
     check_kind("lora_alpha", config.get("lora_alpha", 8), "a positive number", where)
+    check_kind("use_rslora", config.get("use_rslora") or False, "true or false", where)
     for key, kind in (("rank_pattern", "a positive integer"), ("alpha_pattern", "a positive number")):
         patterns = config.get(key) or {}
         check_kind(key, patterns, "an object", where)
