@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,9 @@ from xlam_jax.lease import Lease, lease_of
 # What each destination held when its command looked at it: the number of its inode, or None.
 _LOOKED_AT: dict[Path, int | None] = {}
 JOURNAL = "journal.jsonl"  # in a folder that is not finished; see `weights.checksums.Journal`
+MARKER = ".xlam-partial"
+"""File in a folder that `whole_folder` made or moved beside a destination: it may remove that one, and no other."""
+_DEPTH = 100  # of JSON; Python's own reader and writer end at some hundred more, by an error of their own
 
 
 def check_free(dst: Path, *, overwrite: bool) -> None:
@@ -25,6 +28,7 @@ def check_free(dst: Path, *, overwrite: bool) -> None:
 
     `whole_folder` later replaces what was seen here, and nothing that appeared since.
     """
+    _check_place(dst)
     _LOOKED_AT[dst.absolute()] = _inode(dst)
     if dst.exists() and not dst.is_dir():
         raise InputError("the destination is a file, a folder is needed", where=str(dst), hint="another DST")
@@ -32,6 +36,41 @@ def check_free(dst: Path, *, overwrite: bool) -> None:
         raise InputError(
             "the destination folder is not empty", where=str(dst), hint="--overwrite, or another DST"
         )
+
+
+def _check_place(dst: Path) -> None:
+    """Raises InputError where no folder can be made."""
+    if dst.name in ("", ".."):
+        raise InputError("the destination has no name", where=str(dst), hint="name the folder")
+    if file := file_above(dst):
+        raise InputError(
+            f"the destination lies below a file, {file.name}", where=str(dst), hint="another DST"
+        )
+
+
+def file_above(path: Path) -> Path | None:
+    """The file that stands where a folder above `path` would have to be, None where nothing does."""
+    nearest = next(above for above in path.absolute().parents if above.exists())
+    return None if nearest.is_dir() else nearest
+
+
+def check_beside(dst: Path) -> None:
+    """Raises InputError when somebody else's `DST.partial` or `DST.replaced` lies where the work on `dst` goes on."""
+    for path in (_beside(dst, ".partial"), _beside(dst, ".replaced")):
+        if path.is_dir() and not path.is_symlink():
+            if (path / MARKER).is_file() or not any(path.iterdir()):
+                continue
+        elif not path.exists() and not path.is_symlink():
+            continue
+        raise InputError(
+            f"{path.name} is in the way of the work on {dst.name}, and xlam did not make it",
+            where=str(path),
+            hint="move it away, or name another destination",
+        )
+
+
+def _beside(dst: Path, suffix: str) -> Path:
+    return dst.with_name(dst.name + suffix)
 
 
 def _inode(path: Path) -> int | None:
@@ -59,27 +98,34 @@ def whole_folder(dst: str | Path, *, resume: bool = False, what: str = "destinat
       what: the folder is, for messages.
 
     Raises:
+      InputError: no folder can be made there, or `check_beside`.
       WorkError: another process writes there, or has finished since `check_free` looked.
       NoRoomError: the disk is full.
     """
     dst = Path(dst)
-    partial = dst.with_name(dst.name + ".partial")
+    _check_place(dst)
+    partial, old = _beside(dst, ".partial"), _beside(dst, ".replaced")
     with room_on_disk(dst), Lease(lease_of(dst), what) as lease:
         here = _inode(dst)
         if _LOOKED_AT.pop(dst.absolute(), here) != here and here is not None:
             raise WorkError(
                 f"another process finished this {what} meanwhile", where=str(dst), hint="another DST"
             )
+        check_beside(dst)
         if not resume:
             _remove(partial)
         try:
             partial.mkdir(parents=True, exist_ok=True)
+            (partial / MARKER).touch()
             yield partial
             lease.check()
-            old = dst.with_name(dst.name + ".replaced")
             _remove(old)
             if dst.exists():
                 os.replace(dst, old)
+                with suppress(OSError):  # a killed process may leave it: then it is known to be ours
+                    if not old.is_symlink():
+                        (old / MARKER).touch()
+            (partial / MARKER).unlink()
             os.replace(partial, dst)
             _remove(old)
         except BaseException as e:
@@ -142,15 +188,37 @@ def write_json(path: Path, value: Mapping) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n", 0o644)
 
 
+def read_text(path: Path, hint: str = "") -> str:
+    """The text of a UTF-8 file; InputError, with `hint`, where it is none."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as e:
+        raise InputError(f"not UTF-8: {e}", where=str(path), hint=hint) from e
+
+
 def read_object(path: Path, hint: str = "") -> dict[str, Any]:
-    """The JSON object of a file; InputError, with `hint`, where it holds anything else."""
+    """The JSON object of a file; InputError, with `hint`, where it holds anything else, or what cannot be written
+    again (half a surrogate pair, hundreds of levels)."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
+        json.dumps(found, ensure_ascii=False).encode()
     except ValueError as e:
         raise InputError(f"not JSON: {e}", where=str(path), hint=hint) from e
+    except RecursionError as e:
+        raise _nested(path, hint) from e
     if not isinstance(found, dict):
         raise InputError(f"no JSON object but {type(found).__name__}", where=str(path), hint=hint)
+    level: list[Any] = [found]
+    for _ in range(_DEPTH):
+        children = (v.values() if isinstance(v, dict) else v for v in level if isinstance(v, dict | list))
+        level = [child for some in children for child in some]
+    if level:
+        raise _nested(path, hint)
     return found
+
+
+def _nested(path: Path, hint: str) -> InputError:
+    return InputError(f"JSON of more than {_DEPTH} levels", where=str(path), hint=hint)
 
 
 def sha256_of(path: Path) -> str:

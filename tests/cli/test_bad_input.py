@@ -1,6 +1,7 @@
 """Bad input of every kind: one clear screen, exit status 2, and nothing half-written."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -130,7 +131,11 @@ def test_full_disk(place, world):
         "from xlam_jax.cli.main import main; main()"
     )
     args = ["convert", "to-hf", str(world / "runs/demo/model"), str(place / "out")]
-    got = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, cwd=REPO)
+    # Nor may it cut off the package's bytecode, which every later process would fail on.
+    env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    got = subprocess.run(
+        [sys.executable, "-c", code, *args], capture_output=True, text=True, cwd=REPO, env=env
+    )
     assert got.returncode == 4, got.stderr
     assert "Traceback" not in got.stderr and "error:" in got.stderr
     assert left_behind(place) == []

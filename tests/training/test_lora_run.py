@@ -71,6 +71,10 @@ def test_a_run_from_start_to_release(settings, world, tmp_path):
     jax.tree.map(
         lambda x, y: np.testing.assert_allclose(x, y, atol=1e-6), load_model(tmp_path / "merged")[1], merged
     )
+    # What the run knew goes on with its adapters, and the licence that was settled for them.
+    ours, kept = (json.loads((tmp_path / d / "provenance.json").read_text()) for d in ("merged", "adapter"))
+    assert ours == {**kept, "made": "The adapter adapter was merged into it."} and kept["training"]
+    call("to-hf", tmp_path / "merged", tmp_path / "again")
 
 
 def call(*args):

@@ -120,7 +120,7 @@ def test_bad_files(hf, xlam):
         (INDEX, '{"weight_map": []}', "not a safetensors index"),
         ("generation_config.json", '{"eos_token_id": 256}', "the answer would end at token 256"),
         ("generation_config.json", '{"temperature": NaN}', "NaN or Infinity"),
-        ("xlam.json", "[]", "not a valid xlam.json"),
+        ("xlam.json", "[]", "no JSON object"),
     ):
         old = (hf / name).read_bytes() if (hf / name).is_file() else None
         with case((name, text)):
@@ -270,3 +270,7 @@ def test_verify_notices_a_key_that_the_reader_ignores(tmp_path, xlam, monkeypatc
     for src in ("hf", "run"):  # a run's config.json may be edited too
         code, lines = xlam("convert", "to-hf", tmp_path / src, tmp_path / f"{src}-2", "--verify")
         assert code == 1 and "disagree" in lines[0] and lines[1].endswith(str(tmp_path / src)), lines
+        assert not list(tmp_path.glob(f"{src}-2*"))
+    before = files(tmp_path / "out")
+    code, _ = xlam("convert", "to-hf", tmp_path / "hf", tmp_path / "out", "--verify", "--overwrite")
+    assert code == 1 and files(tmp_path / "out") == before

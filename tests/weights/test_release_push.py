@@ -126,6 +126,19 @@ def test_what_must_not_go_is_refused(released, hub, tmp_path):
     assert not hub.asked
 
 
+def test_a_folder_whose_card_was_removed_goes_without_it(released, hub, tmp_path):
+    (released / "README.md").unlink()
+    here = files(released)
+    run("push", released, "me/caller", "--without-card", "--json", tmp_path / "r.json")
+    run("push", released, "me/caller", "--without-card", "--yes")
+    assert set(hub.got) == set(here) and files(released) == here
+    assert json.loads((tmp_path / "r.json").read_text())["files"] == {n: len(b) for n, b in hub.got.items()}
+    for name, body in hub.got.items():
+        (tmp_path / "got" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "got" / name).write_bytes(body)
+    assert f"{len(here) - 1} files as written" in run("verify", tmp_path / "got")
+
+
 def test_errors_of_token_and_hub_are_one_line(released, hub, monkeypatch):
     with pytest.raises(InputError, match="may not write there"):
         run("push", released, "them/caller", "--yes")

@@ -265,6 +265,9 @@ def test_vocabulary_is_cut_where_no_token_is(tmp_path):
     edit_config(tmp_path / "a", eos_token_id=[2, 200])
     with pytest.raises(InputError, match="at least 201"):
         run("to-hf", tmp_path / "a", tmp_path / "no", "--vocab-size", "150")
+    (tmp_path / "a/generation_config.json").write_text('{"pad_token_id": 220, "eos_token_id": 2}')
+    with pytest.raises(InputError, match="at least 221"):
+        run("to-hf", tmp_path / "a", tmp_path / "no", "--vocab-size", "210")
     assert not (tmp_path / "no").exists()
 
 

@@ -20,8 +20,17 @@ from xlam_jax.errors import InputError
 out = Console(markup=False, emoji=False)
 err = Console(stderr=True, markup=False, emoji=False)
 
+
+def _json_place(path: Path | None) -> Path | None:
+    """Refuses before the work what `write_json` could not write after it."""
+    return path and _need_place(path, "--json")
+
+
 JsonOption = Annotated[
-    Path | None, typer.Option("--json", metavar="FILE", help="Also write the result as JSON to FILE.")
+    Path | None,
+    typer.Option(
+        "--json", metavar="FILE", help="Also write the result as JSON to FILE.", callback=_json_place
+    ),
 ]
 
 
@@ -95,11 +104,20 @@ def need_file(path: Path, what: str) -> Path:
 
 def need_output(path: Path, *sources: Path) -> Path:
     """Returns `path`, or raises InputError when writing it would replace a folder or one of its sources."""
-    if path.is_dir():
-        raise InputError("OUT is a folder", where=str(path), hint="the name of a file")
+    _need_place(path, "OUT")
     for source in sources:
         if path.exists() and source.exists() and path.samefile(source):
             raise InputError("OUT is the same file as IN", where=str(path), hint="another name for OUT")
+    return path
+
+
+def _need_place(path: Path, what: str) -> Path:
+    from xlam_jax.files import file_above
+
+    if path.is_dir():
+        raise InputError(f"{what} is a folder", where=str(path), hint="the name of a file")
+    if file := file_above(path):
+        raise InputError(f"{what} lies below a file, {file.name}", where=str(path), hint="another name")
     return path
 
 

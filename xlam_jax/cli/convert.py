@@ -12,15 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from xlam_jax.cli import convert_card, convert_peft
-from xlam_jax.cli.common import JsonOption, err, need_apart, out, write_json
-from xlam_jax.cli.convert_card import (
-    BaseOption,
-    LicenseOption,
-    NameOption,
-    card_facts,
-    documents,
-    say_documents,
-)
+from xlam_jax.cli.common import JsonOption, err, need_output, out, write_json
+from xlam_jax.cli.convert_card import BaseOption, LicenseOption, NameOption, card_facts
+from xlam_jax.cli.convert_folders import OverwriteOption, check_dst, documents, say_documents
 from xlam_jax.errors import InputError
 
 if TYPE_CHECKING:
@@ -36,7 +30,6 @@ convert_peft.register(app)
 convert_card.register(app)
 
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
-_Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace DST if it holds a model.")]
 
 
 class Dtype(StrEnum):
@@ -69,7 +62,7 @@ def from_hf(
     dst: Annotated[Path, typer.Argument(metavar="DST", help="The folder to write, to train from.")],
     dtype: _DtypeOption = None,
     max_shard_size: _ShardSize = "5GB",
-    overwrite: _Overwrite = False,
+    overwrite: OverwriteOption = False,
     resume: _Resume = False,
     json_file: JsonOption = None,
 ) -> None:
@@ -87,7 +80,7 @@ def from_hf(
     max_shard_bytes = parse_size(max_shard_size)
     if src.suffix != ".gguf" and inspect(src).kind != "hf":
         raise InputError("this is no Hugging Face folder", where=str(src), hint="xlam convert to-hf reads it")
-    _check_dst(src, dst, overwrite)
+    check_dst(dst, overwrite, json_file, SRC=src)
     facts = provenance(src)
     options = HfOptions(
         dtype=dtype.value if dtype else None,
@@ -116,7 +109,7 @@ def to_hf(
         int | None,
         typer.Option(min=1, help="Rows of the embedding: cut those no token uses, or pad with their mean."),
     ] = None,
-    overwrite: _Overwrite = False,
+    overwrite: OverwriteOption = False,
     resume: _Resume = False,
     json_file: JsonOption = None,
 ) -> None:
@@ -126,12 +119,17 @@ def to_hf(
     from xlam_jax.weights import stream
     from xlam_jax.weights.cards import write_card
     from xlam_jax.weights.hf_out import HfOptions
-    from xlam_jax.weights.verify import need_torch, verify_export
+    from xlam_jax.weights.verify import Verified, need_torch, verify_export
 
     max_shard_bytes = parse_size(max_shard_size)
-    _check_dst(src, dst, overwrite)
+    check_dst(dst, overwrite, json_file, SRC=src)
     if verify:
         need_torch()
+    agreements: list[Verified] = []
+
+    def check(folder: Path) -> None:
+        agreements.append(verify_export(src, folder, called=dst))
+
     facts = card_facts(src, license, base_model, name)
     with stream.open_model(src) as model:
         try:
@@ -146,11 +144,11 @@ def to_hf(
             vocab_size=vocab_size,
             files={"tool_parser.py": vllm_plugin(codec)} if codec else {},
             finish=lambda folder: write_card(folder, facts),
+            check=check if verify else None,
         )
         with _bar("converting", model.nbytes) as advance:
             report = stream.to_hf(model, dst, options, resume=resume, progress=advance)
-    agreement = verify_export(src, dst) if verify else None
-    _finish(report, src, dst, json_file, agreement.to_json() if agreement else None)
+    _finish(report, src, dst, json_file, *(agreement.to_json() for agreement in agreements))
 
 
 @app.command("upcycle", epilog="Example: xlam convert upcycle runs/demo/model runs/moe --experts 4")
@@ -162,13 +160,13 @@ def upcycle(
     noise: Annotated[
         float, typer.Option(help="Noise on each expert, as a share of its weights' spread; 0 keeps logits.")
     ] = 0.0,
-    seed: Annotated[int, typer.Option(help="Of routers and noise.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of routers and noise.")] = 0,
     dtype: _DtypeOption = None,
     license: LicenseOption = "",
     base_model: BaseOption = "",
     name: NameOption = "",
     max_shard_size: _ShardSize = "5GB",
-    overwrite: _Overwrite = False,
+    overwrite: OverwriteOption = False,
     resume: _Resume = False,
     json_file: JsonOption = None,
 ) -> None:
@@ -179,7 +177,7 @@ def upcycle(
     from xlam_jax.weights.upcycle import Upcycling, open_upcycled
 
     max_shard_bytes = parse_size(max_shard_size)
-    _check_dst(src, dst, overwrite)
+    check_dst(dst, overwrite, json_file, SRC=src)
     how = Upcycling(experts, top_k, noise, seed=seed)
     made = f"Its MLP was copied into {experts} experts, {top_k} a token, with noise {noise:g}."
     facts = {**card_facts(src, license, base_model, name), "made": made}
@@ -212,13 +210,14 @@ def vllm_parser(
     dst: Annotated[Path, typer.Argument(metavar="DST", help="The Python file to write.")],
     call_format: Annotated[str, typer.Option(help="Call format.")] = "xlam-json",
     template: Annotated[str, typer.Option(help="Chat template.")] = "chatml",
-    overwrite: _Overwrite = False,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Write the vLLM tool parser of a call format: one file, for --tool-parser-plugin."""
     from xlam_jax.format import get_codec
     from xlam_jax.format.vllm_plugin import parser_name, vllm_plugin
 
     codec = get_codec(call_format, template)
+    need_output(dst)
     if dst.exists() and not overwrite:
         raise InputError("the file exists", where=str(dst), hint="--overwrite")
     dst.parent.mkdir(parents=True, exist_ok=True)
@@ -279,20 +278,6 @@ def _unread(src: Path) -> list[str]:
     from xlam_jax.weights.source import inspect
 
     return [] if src.suffix == ".gguf" else unread_keys(inspect(src).folder)
-
-
-def _check_dst(src: Path, dst: Path, overwrite: bool) -> None:
-    from xlam_jax.files import check_free
-
-    check_free(dst, overwrite=overwrite)
-    need_apart(dst, SRC=src)
-    model = any((dst / name).is_file() for name in ("config.json", "xlam.json"))
-    if overwrite and dst.is_dir() and any(dst.iterdir()) and (not model or (dst / "checkpoints").exists()):
-        raise InputError(
-            "--overwrite replaces folders that hold a converted model; this one holds something else",
-            where=str(dst),
-            hint="name another DST",
-        )
 
 
 @contextmanager

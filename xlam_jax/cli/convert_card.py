@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,30 +35,16 @@ def register(app: typer.Typer) -> None:
 
 def card_facts(src: Path, license: str = "", base_model: str = "", name: str = "") -> dict[str, Any]:
     """What the card of a model made of `src` will say; InputError for a conflict of licences that `license` leaves."""
-    from xlam_jax.weights.provenance import provenance, settle
+    from xlam_jax.weights.provenance import HUB_NAME, provenance, settle
 
-    if base_model and base_model.count("/") != 1:
+    if base_model and not HUB_NAME.fullmatch(base_model):
         raise InputError(f"{base_model!r} is no name on the hub", where="--base-model", hint="OWNER/NAME")
+    if license and not (license.isprintable() and "|" not in license and re.search(r"[a-zA-Z0-9]", license)):
+        raise InputError(f"{license!r} is no name of a licence", where="--license", hint="such as apache-2.0")
     facts = settle(provenance(src, base_model), license, where=str(src))
     if not name.isprintable() or "|" in name:
         raise InputError(f"{name!r} is no name for a heading", where="--name", hint="one line without |")
     return {**facts, **({"name": name} if name else {})}
-
-
-def documents(src: Path, dst: Path) -> dict[str, Any]:
-    """What was carried from the folder `src` (of a run: its base model's) to `dst`, and what was not."""
-    from xlam_jax.weights.carried import carried, left_behind
-    from xlam_jax.weights.source import inspect
-
-    folder = inspect(src).folders[-1] if src.is_dir() else None
-    return {"carried": carried(dst), "left_behind": left_behind(folder, dst) if folder else []}
-
-
-def say_documents(found: dict[str, Any]) -> None:
-    """Two lines, where there is something to say."""
-    for key, names in found.items():
-        if names:
-            say(f"{key.replace('_', ' ')}: {', '.join(names)}")
 
 
 def card(
@@ -80,6 +67,7 @@ def card(
     from xlam_jax.weights.adapter_card import is_adapter
     from xlam_jax.weights.cards import add_evaluations, update_card
     from xlam_jax.weights.evaluations import read_evaluations
+    from xlam_jax.weights.hf_in import read_config
     from xlam_jax.weights.hf_out import read_xlam_json
 
     if (folder / "params").is_dir() or not (is_adapter(folder) or (folder / "config.json").is_file()):
@@ -90,11 +78,15 @@ def card(
     weights = read_xlam_json(folder).get("weights_xxh3_128")
     for path in evaluation or ():
         facts = add_evaluations(facts, read_evaluations(path, weights))
+    if not is_adapter(folder):
+        read_config(folder)  # which the card needs: refused before anything is moved
     _keep_readme(folder)
-    update_card(folder, facts)
-    write_json(json_file, {"folder": str(folder), **facts})
+    left_out = update_card(folder, facts)
+    write_json(json_file, {"folder": str(folder), **facts, "left_out": left_out})
     results = len(facts["evaluations"])
     say(f"{folder / 'README.md'}: {facts['name']}, licence {facts['license']['name']}, {results} results")
+    if left_out:
+        say(f"no part of the release, without checksum, never sent: {', '.join(left_out)}")
 
 
 def push(
@@ -108,7 +100,7 @@ def push(
     public: Annotated[bool, typer.Option("--public", help="Make a repository that everybody sees.")] = False,
     revision: Annotated[str, typer.Option(help="Branch.")] = "main",
     without_card: Annotated[
-        bool, typer.Option("--without-card", help="Send a folder without README.md.")
+        bool, typer.Option("--without-card", help="Send a folder that has no README.md.")
     ] = False,
     json_file: JsonOption = None,
 ) -> None:
@@ -144,15 +136,16 @@ def push(
 
 def _keep_readme(folder: Path) -> None:
     """A README of somebody else's folder stays, as the base's card does in a release."""
+    from xlam_jax.weights.carried import BASE_README, readme_of
     from xlam_jax.weights.checksums import CHECKSUMS
 
-    readme, kept = folder / "README.md", folder / "BASE_README.md"
-    if (folder / CHECKSUMS).is_file() or not (readme.exists() or readme.is_symlink()):
+    readme, kept = readme_of(folder), folder / BASE_README
+    if (folder / CHECKSUMS).is_file() or readme is None:
         return
     if kept.exists():
         raise InputError(
-            "the folder has a README.md and a BASE_README.md of its own", where=str(folder),
+            f"the folder has a {readme.name} and a {kept.name} of its own", where=str(folder),
             hint="move one of them away: the card is written to README.md",
         )  # fmt: skip
     readme.rename(kept)
-    say(f"README.md was kept as {kept.name}")
+    say(f"{readme.name} was kept as {kept.name}")

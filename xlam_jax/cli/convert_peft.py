@@ -7,11 +7,10 @@ from typing import Annotated
 
 import typer
 
-from xlam_jax.cli.common import JsonOption, need_apart, need_dir, out, write_json
+from xlam_jax.cli.common import JsonOption, need_dir, out, write_json
 from xlam_jax.cli.convert_card import BaseOption, LicenseOption, NameOption, card_facts
+from xlam_jax.cli.convert_folders import OverwriteOption, check_dst, documents, say_documents
 from xlam_jax.errors import InputError
-
-_Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace DST if it holds a model.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -26,7 +25,7 @@ def to_peft(
         Path, typer.Argument(metavar="RUN", help="A training run with `lora:`, or one of its checkpoints.")
     ],
     dst: Annotated[Path, typer.Argument(metavar="DST", help="The PEFT folder to write.")],
-    overwrite: _Overwrite = False,
+    overwrite: OverwriteOption = False,
     license: LicenseOption = "",
     base_model: BaseOption = "",
     name: NameOption = "",
@@ -34,7 +33,6 @@ def to_peft(
 ) -> None:
     """Write the adapters of a run for PEFT and vLLM, without their base model."""
     need_dir(run, "training run")
-    from xlam_jax.files import check_free
     from xlam_jax.weights.adapters import adapter_run, read_adapters
     from xlam_jax.weights.cards import write_card
     from xlam_jax.weights.carried import carry
@@ -47,8 +45,7 @@ def to_peft(
     found = adapter_run(source.params) if source.params else None
     if found is None:
         raise InputError("this holds no adapters", where=str(run), hint="xlam convert to-hf for whole models")
-    check_free(dst, overwrite=overwrite)
-    need_apart(dst, RUN=run)
+    check_dst(dst, overwrite, json_file, RUN=run)
     facts = card_facts(run, license, base_model, name)
     cfg = read_config(source.folder)
 
@@ -72,15 +69,17 @@ def from_peft(
     base: Annotated[
         Path | None, typer.Option("--base", metavar="DIR", help="The base model; else the one SRC names.")
     ] = None,
-    overwrite: _Overwrite = False,
+    overwrite: OverwriteOption = False,
     json_file: JsonOption = None,
 ) -> None:
     """Merge a PEFT adapter into its base model and write a Hugging Face folder, to train or convert from."""
     need_dir(src, "PEFT folder")
-    from xlam_jax.files import check_free
+    from xlam_jax.files import write_json as write_object
     from xlam_jax.models.lora import attach, merge
+    from xlam_jax.weights.carried import PROVENANCE, left_of_adapter
     from xlam_jax.weights.hf_out import save_hf
     from xlam_jax.weights.peft import load_peft, read_peft_config
+    from xlam_jax.weights.provenance import merged_facts
     from xlam_jax.weights.source import inspect, load_model
 
     named = str(read_peft_config(src).get("base_model_name_or_path") or "")
@@ -93,16 +92,25 @@ def from_peft(
             where=str(src),
             hint="--base DIR",
         )
-    check_free(dst, overwrite=overwrite)
-    need_apart(dst, SRC=src, BASE=model)
+    check_dst(dst, overwrite, json_file, SRC=src, BASE=model)
+    facts = merged_facts(model, src)
     cfg, params = load_model(model)
     merged = merge(attach(params, load_peft(src, cfg)))
     source = inspect(model)
     report = save_hf(
-        merged, cfg, dst, tokenizer=source.tokenizer, codec=source.codec, dtype=None, carry=source.folders
+        *(merged, cfg, dst),
+        tokenizer=source.tokenizer,
+        codec=source.codec,
+        dtype=None,
+        carry=source.folders,
+        finish=lambda folder: write_object(folder / PROVENANCE, facts),
     )
-    write_json(json_file, {"source": str(src), "base": str(model), **report.to_json(), "folder": str(dst)})
+    others = documents(model, dst)
+    others["left_behind"] += [f"{name} of the adapter" for name in left_of_adapter(src, dst)]
+    result = {"source": str(src), "base": str(model), **report.to_json(), "folder": str(dst), **others}
+    write_json(json_file, result)
     _say(dst, f"{report.parameters / 1e6:.1f} M parameters, {report.dtype}, the adapter merged")
+    say_documents(others)
 
 
 def _say(dst: Path, text: str) -> None:

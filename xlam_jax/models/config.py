@@ -128,6 +128,11 @@ class MoeConfig:
                 f"{self.num_experts} experts in {self.n_group} groups (n_group), {self.topk_group} of them chosen "
                 "(topk_group): groups must be equal, and as many at least as are chosen"
             )
+        if self.group_scoring == "top2" and self.num_experts // self.n_group < 2:
+            raise InputError(
+                f"{self.num_experts} experts in {self.n_group} groups (n_group): a group is as good as its two best, "
+                "which takes two experts a group"
+            )
         if self.topk_group * (self.num_experts // self.n_group) < self.experts_per_token:
             raise InputError(
                 "the chosen groups (n_group, topk_group) hold fewer experts than experts_per_token"

@@ -36,11 +36,12 @@ class Key:
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return _int(value) or (isinstance(value, float) and math.isfinite(value))
 
 
 def _int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    # JSON has numbers of any length; none that means something here has more than 64 bits.
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
 
 
 _KINDS = {

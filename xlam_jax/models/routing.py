@@ -144,9 +144,6 @@ def _best_groups(choice_BSE: jax.Array, cfg: MoeConfig) -> jax.Array:
 
 
 def _check(cfg: MoeConfig, bias_E: Any) -> None:
-    E, G = cfg.num_experts, cfg.n_group
-    if G > 1 and cfg.group_scoring == "top2" and E // G < 2:
-        raise InputError(f"group_scoring top2 needs two experts a group, found {E // G}", where="moe.n_group")
     if (bias_E is not None) != cfg.selection_bias:
         raise InputError(
             f"selection_bias is {cfg.selection_bias}, the bias is {'absent' if bias_E is None else 'given'}",

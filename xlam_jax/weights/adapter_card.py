@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from xlam_jax import __version__
+from xlam_jax.files import read_object
 from xlam_jax.weights.card import (
     base_name,
     citation_section,
@@ -28,13 +28,13 @@ def is_adapter(folder: Path) -> bool:
 
 def adapter_card(folder: Path, facts: Mapping[str, Any]) -> str:
     """README.md of a PEFT folder that is otherwise complete."""
-    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    base = facts["base"]
+    config, base = read_object(folder / CONFIG), facts["base"]
+    modules = config.get("target_modules")  # names, or a pattern
     named = base["model"] or "BASE"
     about = {
-        "rank": config["r"],
-        "alpha": config["lora_alpha"],
-        "modules": ", ".join(config["target_modules"]),
+        "rank": config.get("r"),
+        "alpha": config.get("lora_alpha"),
+        "modules": ", ".join(map(str, modules)) if isinstance(modules, list) else modules,
         "base model": base_name(facts),
         "base weights (XXH3-128)": base["weights_xxh3_128"] and f"`{base['weights_xxh3_128']}`",
     }

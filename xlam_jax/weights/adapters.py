@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 from jax.sharding import Mesh, SingleDeviceSharding
 
 from xlam_jax.errors import InputError
+from xlam_jax.files import read_object
 from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.fingerprint import weights_key
 from xlam_jax.models.lora import LoraConfig, adapter_shapes, attach, quantize_base
@@ -41,7 +41,7 @@ class AdapterRun:
 def adapter_run(params: Path) -> AdapterRun | None:
     """Of a checkpoint's `params` folder; None when it holds whole parameters."""
     path = params.parent / "meta" / "metadata"  # where Orbax puts a JSON item
-    meta = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    meta = read_object(path) if path.is_file() else {}
     if not meta.get("lora"):
         return None
     about = meta["lora"]

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from xlam_jax import __version__
+from xlam_jax.files import read_object
 from xlam_jax.format.codec import Codec, get_codec
 from xlam_jax.format.record import Record, Step, Tool, ToolCall
 from xlam_jax.format.tools import openai_view
@@ -127,17 +128,19 @@ def table(rows: Mapping[str, Any]) -> str:
 
 def _model(folder: Path, cfg: ModelConfig, codec: Codec | None, facts: Mapping[str, Any]) -> str:
     total, active = count_params(cfg), count_active_params(cfg)
-    values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    values = read_object(folder / "config.json")  # of anybody: transformers 4 says torch_dtype
+    kind = (values.get("architectures") or [cfg.family])[0]
+    dtype = values.get("dtype") or values.get("torch_dtype") or "unknown type"
     trained = (facts["data"] or {}).get("seq_len")
     files = sorted(p.name for p in folder.glob("*.safetensors"))
     experts = f", {cfg.moe.experts_per_token} of {cfg.moe.num_experts} experts a token" if cfg.moe else ""
     stops = [str(i) for i in stop_ids(folder)]
     return table({
-        "architecture": f"{values['architectures'][0]}, {cfg.num_layers} layers, width {cfg.hidden_size}{experts}",
+        "architecture": f"{kind}, {cfg.num_layers} layers, width {cfg.hidden_size}{experts}",
         "parameters": f"{_count(total)} ({total:,}), {_count(active)} ({active:,}) active for a token",
         "context": f"{cfg.max_position_embeddings:,} positions"
         + (f"; trained here on packed rows of {trained:,} tokens" if trained else ""),
-        "weights": f"{values['dtype']}, {len(files)} safetensors file{'s' * (len(files) > 1)}",
+        "weights": f"{dtype}, {len(files)} safetensors file{'s' * (len(files) > 1)}",
         "vocabulary": f"{cfg.vocab_size:,} rows",
         "call format": f"{codec.call_format}, chat template {codec.template}" if codec else None,
         "stop tokens": ", ".join(stops) or None,

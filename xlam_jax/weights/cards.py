@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from xlam_jax.files import write_json
+from xlam_jax.files import write_json, write_text
 from xlam_jax.weights.adapter_card import adapter_card, is_adapter
 from xlam_jax.weights.card import model_card
-from xlam_jax.weights.carried import PROVENANCE, README
+from xlam_jax.weights.carried import PROVENANCE, README, no_part_of, release_files
 from xlam_jax.weights.checksums import CHECKSUMS, read_checksums, write_checksums
 
 
@@ -20,16 +20,22 @@ def write_card(folder: Path, facts: Mapping[str, Any]) -> None:
     Args:
       facts: of `provenance`, settled.
     """
-    write_json(folder / PROVENANCE, facts)
     text = adapter_card(folder, facts) if is_adapter(folder) else model_card(folder, facts)
-    (folder / README).write_text(text, encoding="utf-8")
+    write_json(folder / PROVENANCE, facts)
+    write_text(folder / README, text, 0o644)
 
 
-def update_card(folder: Path, facts: Mapping[str, Any]) -> None:
-    """`write_card` in a finished folder, whose other checksums stay what they were."""
+def update_card(folder: Path, facts: Mapping[str, Any]) -> list[str]:
+    """`write_card` in a finished folder, whose other checksums stay what they were; returns what they leave out.
+
+    A folder without checksums gets those of the files that releases are made of.
+    """
     known = read_checksums(folder) if (folder / CHECKSUMS).is_file() else {}
+    written = {README, PROVENANCE}
+    names = release_files(folder) | written
     write_card(folder, facts)
-    write_checksums(folder, {name: sha for name, sha in known.items() if name not in (README, PROVENANCE)})
+    write_checksums(folder, {name: sha for name, sha in known.items() if name not in written}, names)
+    return no_part_of(folder, names | {CHECKSUMS})
 
 
 def add_evaluations(facts: Mapping[str, Any], found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -1,18 +1,25 @@
 """Files that go on with a model as they are: licences, notices and policies, the base's own card, tokenizer files
-of other readers. What stays behind is said."""
+of other readers. What stays behind is said, and what is no part of a release is told from what is."""
 
 from __future__ import annotations
 
+import filecmp
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from xlam_jax.weights.tokenizer_files import named_templates
+from xlam_jax.errors import InputError
+from xlam_jax.weights.checksums import CHECKSUMS, read_checksums
+from xlam_jax.weights.peft import CONFIG as ADAPTER_CONFIG
+from xlam_jax.weights.peft import WEIGHTS as ADAPTER_WEIGHTS
+from xlam_jax.weights.safetensors_io import INDEX, SINGLE, listed_files
+from xlam_jax.weights.tokenizer_files import COPIED, NAMED, named_templates
 
 README, BASE_README = "README.md", "BASE_README.md"
 PROVENANCE = "provenance.json"
+TOOL_PARSER = "tool_parser.py"
 # Read by mistral-common, older Mistral tools and slow tokenizers, never by this package.
 _OTHER_READERS = re.compile(r"tekken\.json|tokenizer\.model\.v\w+|vocab\.txt")
 _LEGAL = re.compile(
@@ -20,12 +27,13 @@ _LEGAL = re.compile(
     re.IGNORECASE,
 )
 _WORDS = {"", ".txt", ".md", ".rst", ".pdf", ".html", ".cff"}  # suffixes of what people read
-# Read and written anew, or of no use outside: no one misses them.
-_REPLACED = re.compile(
-    r"model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json|config\.json|generation_config\.json|"
-    r"xlam\.json|checksums\.json|provenance\.json|tool_parser\.py|README\.md|chat_template\.jinja|"
-    r"tokenizer_config\.json|\.git.*|\.cache|params|\.DS_Store"
-)
+_READ = {  # and written anew
+    *(INDEX, "config.json", "generation_config.json", "xlam.json", CHECKSUMS),
+    *("chat_template.jinja", "tokenizer_config.json"),
+}
+_ADAPTER = {ADAPTER_CONFIG, ADAPTER_WEIGHTS}
+# Of no use outside, and made again by who needs it: no one misses them.
+_NOBODYS = re.compile(r"\.git\w*|\.cache|\.DS_Store|params")
 
 
 def carry(folders: Sequence[Path], dst: Path) -> list[str]:
@@ -53,30 +61,105 @@ def carried(folder: Path) -> list[str]:
 
 def left_behind(src: Path, dst: Path) -> list[str]:
     """What of the folder `src` neither stands in `dst` nor was read and written anew; folders as one."""
-    kept = {name for _, name in _documents(src, False)}
-    left = []
-    for path in sorted(src.iterdir()):
-        if _REPLACED.fullmatch(path.name) or path.name in kept:
-            continue
-        if path.is_dir():
-            count = sum(p.is_file() and not (dst / p.relative_to(src)).is_file() for p in path.rglob("*"))
-            left += [f"{path.name}/ ({count} files)"] if count else []
-        elif not (dst / path.name).is_file():
-            left.append(path.name)
+    readme, weights = readme_of(src), _weights(src)
+
+    def known(name: str) -> bool:
+        if name in _READ or name in weights or _is_nobodys(name):
+            return True
+        if name == PROVENANCE or (name == README and (src / PROVENANCE).is_file()):  # a card is made of it
+            return (dst / PROVENANCE).is_file()
+        if readme and name == readme.name:
+            return _same(readme, dst / BASE_README)
+        if name in COPIED or name.startswith(f"{NAMED}/"):  # these may have been changed on the way
+            return (dst / name).is_file()
+        return _same(src / name, dst / name)
+
     lost = sorted(set(named_templates(src)) - set(named_templates(dst)))
-    return left + [f"chat template {name!r} (it would go before this model's own)" for name in lost]
+    templates = [f"chat template {name!r} (it would go before this model's own)" for name in lost]
+    renamed = {BASE_README: f"{BASE_README} (its README.md has the name now)"}
+    return [renamed.get(name, name) for name in strangers(src, known)] + templates
+
+
+def left_of_adapter(src: Path, dst: Path) -> list[str]:
+    """What of the PEFT folder `src` does not stand in `dst` as it is, but for the adapter, which was merged."""
+
+    def known(name: str) -> bool:
+        merged = name in _ADAPTER or name == CHECKSUMS or _is_nobodys(name)
+        return merged or _same(src / name, dst / name)
+
+    return strangers(src, known)
+
+
+def strangers(folder: Path, known: Callable[[str], bool]) -> list[str]:
+    """Names of the files in `folder` that are not `known`; of a folder in it one name and how many they are."""
+    found = []
+    for path in sorted(folder.iterdir()):
+        if path.is_dir():
+            names = (p.relative_to(folder).as_posix() for p in path.rglob("*") if p.is_file())
+            count = sum(not known(name) for name in names)
+            found += [f"{path.name}/ ({count} files)"] if count else []
+        elif not known(path.name):
+            found.append(path.name)
+    return found
+
+
+def release_files(folder: Path) -> set[str]:
+    """Names of the files that are the release: those that its checksums.json names, else what releases are made of.
+
+    Raises:
+      InputError: a checksums.json that cannot be read.
+    """
+    if (folder / CHECKSUMS).is_file():
+        return {*read_checksums(folder), CHECKSUMS}
+    known = {*_READ, *_ADAPTER, *COPIED, PROVENANCE, README, BASE_README, TOOL_PARSER, *_weights(folder)}
+    names = {p.name for p in folder.iterdir() if p.is_file() and (p.name in known or _is_document(p))}
+    return names | {f"{NAMED}/{p.name}" for p in (folder / NAMED).glob("*.jinja") if p.is_file()}
+
+
+def no_part_of(folder: Path, names: set[str]) -> list[str]:
+    """What else lies in the folder of a release of the files `names`, see `strangers`."""
+    return strangers(folder, lambda name: name in names or _is_nobodys(name))
+
+
+def would_be_lost(folder: Path) -> list[str]:
+    """What an overwritten release would take with it that is no part of it; of a checkout its history too."""
+    names = release_files(folder)
+    made = {".cache", ".DS_Store", ".gitattributes"}
+    return strangers(folder, lambda name: name in names or name.partition("/")[0] in made)
+
+
+def readme_of(folder: Path) -> Path | None:
+    """The README.md of a folder, however its case; None where there is none."""
+    paths = sorted(folder.iterdir()) if folder.is_dir() else []
+    return next((p for p in paths if p.name.lower() == README.lower() and p.is_file()), None)
 
 
 def _documents(folder: Path, base: bool) -> Iterator[tuple[Path, str]]:
     """Each file that goes on, and its name then."""
-    paths = sorted(p for p in folder.iterdir() if p.is_file()) if folder.is_dir() else []
-    readme = next((p for p in paths if p.name.lower() == "readme.md"), None)
-    if readme and (base or not (folder / PROVENANCE).is_file()):
-        yield readme, BASE_README
-    for path in paths:
-        if path.name == BASE_README or _OTHER_READERS.fullmatch(path.name) or _is_legal(path):
+    readme = readme_of(folder)
+    taken = readme if base or not (folder / PROVENANCE).is_file() else None
+    if taken:
+        yield taken, BASE_README
+    for path in sorted(p for p in folder.iterdir() if p.is_file()) if folder.is_dir() else ():
+        if _is_document(path) or (path.name == BASE_README and not taken):
             yield path, path.name
 
 
-def _is_legal(path: Path) -> bool:
-    return path.suffix.lower() in _WORDS and bool(_LEGAL.search(path.stem))
+def _is_nobodys(name: str) -> bool:
+    return bool(_NOBODYS.fullmatch(name.partition("/")[0]))
+
+
+def _is_document(path: Path) -> bool:
+    legal = path.suffix.lower() in _WORDS and bool(_LEGAL.search(path.stem))
+    return legal or bool(_OTHER_READERS.fullmatch(path.name))
+
+
+def _weights(folder: Path) -> set[str]:
+    try:
+        return set(listed_files(folder).values()) or {SINGLE}
+    except InputError:  # none, or none that can be told from others
+        return set()
+
+
+def _same(one: Path, two: Path) -> bool:
+    return one.is_file() and two.is_file() and filecmp.cmp(one, two, shallow=False)

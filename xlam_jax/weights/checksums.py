@@ -14,7 +14,7 @@ import numpy as np
 import xxhash
 
 from xlam_jax.errors import InputError, WorkError
-from xlam_jax.files import JOURNAL, sha256_of
+from xlam_jax.files import JOURNAL, MARKER, sha256_of
 
 CHECKSUMS = "checksums.json"
 SYNC_BYTES = 2**20
@@ -159,14 +159,22 @@ class Journal:
         )
 
 
-def write_checksums(folder: Path, known: Mapping[str, str]) -> None:
-    """Writes checksums.json over every file of the folder; `known` are name -> SHA-256 that need not be read again."""
-    names = sorted(
-        p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() and p.name != CHECKSUMS
-    )
-    files = {n: known.get(n) or sha256_of(folder / n) for n in names}
-    text = json.dumps({"algorithm": "sha256", "files": files}, indent=2) + "\n"
-    (folder / CHECKSUMS).write_text(text, encoding="utf-8")
+def write_checksums(folder: Path, known: Mapping[str, str], names: Iterable[str] | None = None) -> None:
+    """Writes checksums.json.
+
+    Args:
+      known: name -> SHA-256 that need not be read again.
+      names: of the files that it covers; None is every file of a folder that was made here.
+    """
+    if names is None:
+        names = (p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+    files = {n: known.get(n) or sha256_of(folder / n) for n in sorted({*names} - {CHECKSUMS, MARKER})}
+    (folder / CHECKSUMS).write_bytes(checksums_text(files))
+
+
+def checksums_text(files: Mapping[str, str]) -> bytes:
+    """The content of checksums.json for name -> SHA-256."""
+    return (json.dumps({"algorithm": "sha256", "files": dict(files)}, indent=2) + "\n").encode()
 
 
 def read_checksums(folder: Path) -> dict[str, str]:
@@ -214,14 +222,18 @@ def _hashes(paths: Iterable[Path]) -> Iterator[str | None]:
         yield from threads.map(lambda path: sha256_of(path) if path.is_file() else None, paths)
 
 
-def check_files(folder: Path, progress: Callable[[str, int], None] = lambda name, nbytes: None) -> int:
-    """Reads every file that checksums.json names; returns how many.
+def check_files(
+    folder: Path,
+    progress: Callable[[str, int], None] = lambda name, nbytes: None,
+    files: Mapping[str, str] | None = None,
+) -> int:
+    """Reads every file that checksums.json names, or of `files` (name -> SHA-256); returns how many.
 
     Raises:
       InputError: no checksums.json, or an unreadable one.
       WorkError: files that are missing or changed.
     """
-    files, bad = read_checksums(folder), []
+    files, bad = read_checksums(folder) if files is None else files, []
     for (name, expected), found in zip(files.items(), _hashes([folder / n for n in files]), strict=True):
         if found != expected:
             bad.append(name + (" (missing)" if found is None else ""))

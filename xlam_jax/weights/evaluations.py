@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from xlam_jax.errors import InputError
+from xlam_jax.files import read_object
 
 _KEYS = ("n", "ast", "ast_low", "ast_high", "parsable")
 
@@ -23,13 +23,9 @@ def read_evaluations(path: Path, weights: str | None) -> list[dict[str, Any]]:
     Raises:
       InputError: no such report, or results of other weights only.
     """
-    try:
-        report = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as e:
-        raise InputError("report not found", where=str(path), hint="check the path") from e
-    except ValueError as e:
-        raise InputError(f"not JSON: {e}", where=str(path)) from e
-    found = list(_results(report))
+    if not path.is_file():
+        raise InputError("report not found", where=str(path), hint="check the path")
+    found = list(_results(read_object(path)))
     if not found:
         raise InputError(
             "no result with an interval in this report",

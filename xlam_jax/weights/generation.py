@@ -12,6 +12,7 @@ from xlam_jax.files import read_object
 from xlam_jax.models.config import ModelConfig
 
 GENERATION = "generation_config.json"
+SPECIAL = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
 def read_generation(folder: str | Path | None) -> dict[str, Any]:
@@ -43,8 +44,10 @@ def stop_ids(folder: str | Path | None) -> tuple[int, ...]:
 
 
 def generation_config(cfg: ModelConfig, base: Mapping[str, Any]) -> dict[str, Any]:
-    """What a written folder says: `base` (from `read_generation`), with the tokens of `cfg` first among those that
-    stop; its padding and first token are those of `cfg` where it names them.
+    """What a written folder says: `base` (from `read_generation`) whole, with the tokens of `cfg` first among those
+    that stop; the padding and the first token are those of `cfg` where `base` does not name them.
+
+    transformers generates by these and not by config.json, so where the two differ both stay as they are.
 
     Raises:
       InputError: a token that ends an answer is none of the vocabulary.
@@ -56,12 +59,9 @@ def generation_config(cfg: ModelConfig, base: Mapping[str, Any]) -> dict[str, An
             where=f"eos_token_id of config.json or {GENERATION}",
             hint="correct the id: no answer would ever end there",
         )
-    own = {
-        "bos_token_id": cfg.bos_token_id,
-        "eos_token_id": ends if len(ends) > 1 else ends[0] if ends else None,
-        "pad_token_id": cfg.pad_token_id,
-    }
-    return {**base, **{key: value for key, value in own.items() if value is not None}}
+    own = {"bos_token_id": cfg.bos_token_id, "pad_token_id": cfg.pad_token_id}
+    eos = {"eos_token_id": ends if len(ends) > 1 else ends[0]} if ends else {}
+    return {**{key: value for key, value in own.items() if value is not None}, **base, **eos}
 
 
 def listed(ids: Any) -> list[Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 
 from xlam_jax.errors import InputError
+from xlam_jax.files import read_object
 from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.hf_config import config_from_hf
 from xlam_jax.models.hf_keys import unknown_keys
@@ -48,12 +48,7 @@ def _config_json(folder: Path) -> tuple[dict[str, Any], Path]:
         raise InputError("model folder not found", where=str(folder), hint="check the path")
     if not path.is_file():
         raise InputError("config.json not found", where=str(folder), hint="name a folder that holds a model")
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as e:
-        raise InputError(f"not JSON: {e}", where=str(path)) from e
-    if not isinstance(values, dict):
-        raise InputError("config.json holds no JSON object", where=str(path))
+    values = read_object(path, "mend it, or take it from the model's release")
     if quantised := values.get("quantization_config"):
         method = quantised.get("quant_method") if isinstance(quantised, dict) else None
         hint = "take the float16, bfloat16 or float32 release"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -16,14 +15,14 @@ import numpy as np
 
 from xlam_jax import __version__
 from xlam_jax.errors import InputError
-from xlam_jax.files import whole_folder, write_json
+from xlam_jax.files import read_object, whole_folder, write_json
 from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.hf_config import config_to_hf
 from xlam_jax.models.params import Params
 from xlam_jax.models.spec import HfEntry, hf_entries, leaves, param_to_hf, path_name
 from xlam_jax.weights.carried import carry
 from xlam_jax.weights.checksums import Journal, Origin, WeightsDigest
-from xlam_jax.weights.generation import GENERATION, generation_config, listed, read_generation
+from xlam_jax.weights.generation import GENERATION, SPECIAL, generation_config, listed, read_generation
 from xlam_jax.weights.memory import PeakMemory
 from xlam_jax.weights.safetensors_io import TensorInfo, write_folder
 from xlam_jax.weights.tensors import check_finite, contiguous, kept_dtype, refuse_float64
@@ -75,6 +74,7 @@ class HfOptions:
       files: name -> text of further files.
       carry: folders whose documents and generation_config.json go on, see `carried.carry`.
       finish: called with the folder when all else is written.
+      check: called with the folder when it is complete, before it takes its name; what it raises leaves nothing.
     """
 
     tokenizer: str | Path | None = None
@@ -87,6 +87,7 @@ class HfOptions:
     files: Mapping[str, str] = field(default_factory=dict)
     carry: tuple[Path, ...] = ()
     finish: Callable[[Path], None] | None = None
+    check: Callable[[Path], None] | None = None
 
 
 def save_hf(
@@ -180,9 +181,11 @@ def write_hf(
         if options.finish is not None:
             options.finish(folder)
         journal.seal()
+        seconds, peak = time.perf_counter() - start, memory.bytes()
+        if options.check is not None:
+            options.check(folder)
     parameters = sum(math.prod(i.shape) for i in infos)
-    seconds = time.perf_counter() - start
-    return SaveReport(str(dst), label, parameters, shards, digest, seconds, memory.bytes())
+    return SaveReport(str(dst), label, parameters, shards, digest, seconds, peak)
 
 
 def _resized(cfg: ModelConfig, options: HfOptions) -> ModelConfig:
@@ -195,9 +198,10 @@ def _resized(cfg: ModelConfig, options: HfOptions) -> ModelConfig:
                 "cutting the vocabulary needs tokenizer.json, which tells the rows in use",
                 where="--vocab-size",
             )
-        stops = _carried_generation(options).get("eos_token_id")
-        special = (cfg.bos_token_id, cfg.pad_token_id, *cfg.eos_token_ids, *listed(stops))
-        used = max([used, *(i for i in special if i is not None)])
+        named = _carried_generation(options)
+        others = [i for key in SPECIAL for i in listed(named.get(key))]
+        special = (cfg.bos_token_id, cfg.pad_token_id, *cfg.eos_token_ids, *others)
+        used = max([used, *(i for i in special if isinstance(i, int))])
         if used >= rows:
             raise InputError(
                 f"{rows} rows would cut tokens in use: ids go up to {used}",
@@ -246,9 +250,9 @@ def read_xlam_json(folder: str | Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_object(path)
         version = int(found["format_version"])
-    except (ValueError, KeyError, TypeError) as e:
+    except (ValueError, KeyError, TypeError, OverflowError) as e:
         raise InputError(f"not a valid {XLAM_JSON}: {e}", where=str(path)) from e
     if version > FORMAT_VERSION:
         raise InputError(

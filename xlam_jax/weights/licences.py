@@ -82,6 +82,7 @@ _TEXTS = (
     ("mistral ai research license", "mrl"),
     ("mistral ai non-production license", "mnpl"),
     ("attribution-noncommercial-sharealike 4.0 international", "cc-by-nc-sa-4.0"),
+    ("attribution-noncommercial-noderivatives 4.0 international", "cc-by-nc-nd-4.0"),
     ("attribution-noncommercial 4.0 international", "cc-by-nc-4.0"),
     ("attribution-sharealike 4.0 international", "cc-by-sa-4.0"),
     ("attribution 4.0 international", "cc-by-4.0"),
@@ -131,6 +132,11 @@ def licence_of_text(text: str) -> str | None:
     """The name of the licence that a licence file holds, None where it is none of the table."""
     start = re.sub(r"[\s,]+(?=version)|\s+", " ", text[:4000].lower())
     return next((name for phrase, name in _TEXTS if phrase in start), None)
+
+
+def forbids_commerce(text: str) -> bool:
+    """Whether the text of an unknown licence speaks of non-commercial use, as no licence that allows it has to."""
+    return bool(re.search(r"non-?\s*commercial", text, re.I))
 
 
 @dataclass(frozen=True)

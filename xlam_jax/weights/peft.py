@@ -27,6 +27,7 @@ from safetensors.numpy import save_file
 from xlam_jax.errors import InputError
 from xlam_jax.files import read_object, whole_folder, write_json
 from xlam_jax.models.config import ModelConfig
+from xlam_jax.models.hf_keys import check_kind, shown
 from xlam_jax.models.lora import is_adapted
 from xlam_jax.models.params import Adapted, Params
 from xlam_jax.models.spec import HfEntry, hf_entries, leaves, path_name, spec
@@ -255,7 +256,27 @@ def read_peft_config(folder: str | Path) -> dict[str, Any]:
             where=str(path),
             hint=f"{other}merge it with PEFT (merge_and_unload) and convert the model",
         )
+    _check_numbers(config, str(path))
     return config
+
+
+def _check_numbers(config: Mapping[str, Any], where: str) -> None:
+    """Raises InputError where what makes the scale has no meaning, or a pattern is no regular expression."""
+    check_kind("r", config.get("r", 8), "a positive integer", where)
+    check_kind("lora_alpha", config.get("lora_alpha", 8), "a positive number", where)
+    check_kind("use_rslora", config.get("use_rslora") or False, "true or false", where)
+    for key, kind in (("rank_pattern", "a positive integer"), ("alpha_pattern", "a positive number")):
+        patterns = config.get(key) or {}
+        check_kind(key, patterns, "an object", where)
+        for pattern, value in patterns.items():
+            check_kind(f"{key}.{pattern}", value, kind, where)
+            try:
+                re.compile(pattern)
+            except (re.error, RecursionError) as e:
+                raise InputError(
+                    f"{key} holds {shown(pattern)}, which is no pattern: {e}", where=where,
+                    hint="mend the file, or fetch it again",
+                )  from e  # fmt: skip
 
 
 def _odd_key(config: Mapping[str, Any]) -> str:

@@ -18,12 +18,13 @@ import yaml
 from xlam_jax.errors import InputError
 from xlam_jax.files import read_object
 from xlam_jax.records.sources import SOURCES, get_source
-from xlam_jax.weights.carried import BASE_README, PROVENANCE, README
+from xlam_jax.weights.carried import BASE_README, PROVENANCE, readme_of
 from xlam_jax.weights.gguf import read_fields
 from xlam_jax.weights.hf_out import read_xlam_json
-from xlam_jax.weights.licences import Licence, Part, effective, licence, licence_of_text
+from xlam_jax.weights.licences import UNKNOWN, Licence, Part, effective, licence
 from xlam_jax.weights.peft import CONFIG as ADAPTER_CONFIG
 from xlam_jax.weights.source import Source, inspect, run_config
+from xlam_jax.weights.stated_licence import stated_licence, statements, to_json
 
 BASE_PROVENANCE = "base_provenance.json"
 """In a training run: what `base_facts` said of its base model when it was trained."""
@@ -32,6 +33,8 @@ _KEYS = ("name", "base", "made", "training", "data", "license")
 _BASE_KEYS = ("model", "revision", "name", "folder", "license", "language", "weights_xxh3_128")
 _CACHED = re.compile(r"models--(?P<owner>[^/]+)--(?P<name>[^/]+)/snapshots/(?P<revision>[0-9a-f]+)$")
 _HUB = "https://huggingface.co/"
+HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
+"""OWNER/NAME."""
 
 
 def provenance(src: str | Path, base_model: str = "") -> dict[str, Any]:
@@ -85,16 +88,42 @@ def base_facts(folder: str | Path) -> dict[str, Any]:
             "license": _own_licence(known),
             "language": known["base"]["language"],
         }
-    head = next((front_matter(folder / n) for n in (README, BASE_README) if (folder / n).is_file()), {})
-    return {**facts, "license": _stated_licence(folder, head), "language": _listed(head.get("language"))}
+    stated, head = _stated(folder)
+    return {**facts, "license": stated, "language": _listed(head.get("language"))}
+
+
+def merged_facts(model: str | Path, adapter: str | Path) -> dict[str, Any]:
+    """What is known of the model at `model` with the PEFT folder `adapter` merged into it; errors as `provenance`.
+
+    Of an adapter of this package that is what its run knew; another one's licence counts beside the model's.
+    """
+    adapter = Path(adapter)
+    name = adapter.resolve().name
+    made = f"The adapter {name} was merged into it."
+    if (adapter / PROVENANCE).is_file():
+        return {**_read(adapter / PROVENANCE), "made": made}
+    base, (stated, _) = base_facts(model), _stated(adapter)
+    if stated:
+        own = base["license"] or to_json(Licence(UNKNOWN))
+        said = [{**one, "found_in": f"{one['found_in']} of the adapter"} for one in statements(stated)]
+        base = {**base, "license": {**own, "beside": [*own.get("beside", ()), *said]}}
+    return _facts(name=name, base=base, made=made)
+
+
+def _stated(folder: Path) -> tuple[dict[str, Any] | None, dict[str, Any]]:
+    """The licence that a folder states, and the front matter of its card."""
+    card = readme_of(folder) or folder / BASE_README
+    head = front_matter(card) if card.is_file() else {}
+    return stated_licence(folder, head, card.name), head
 
 
 def front_matter(path: Path) -> dict[str, Any]:
     """The YAML at the head of a model card, {} where it has none that can be read."""
-    match = re.match(r"---\s*\n(.*?)\n---\s*(\n|$)", path.read_text(encoding="utf-8", errors="replace"), re.S)
+    text = path.read_text(encoding="utf-8-sig", errors="replace")
+    match = re.match(r"---\s*\n(.*?)\n---\s*(\n|$)", text, re.S)
     try:
         found = yaml.safe_load(match[1]) if match else {}
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):  # the second of dates such as 2024-13-45
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -104,7 +133,9 @@ def parts(facts: Mapping[str, Any]) -> list[Part]:
     base = facts["base"]
     name = base["model"] or base["name"] or base["folder"]
     absent = " (its folder is not found from here)" if base.get("absent") else ""
-    found = [Part(f"base model {name}{absent}", _licence(base["license"]))]
+    what, (first, *others) = f"base model {name}{absent}", statements(base["license"])
+    found = [Part(what, _licence(first))]
+    found += [Part(f"{what} in {other['found_in']}", _licence(other)) for other in others]
     for source in (facts["data"] or {}).get("sources", ()):
         found += [Part(f"data of {source['name']}", licence(text)) for text in source["licences"]]
     return found
@@ -117,10 +148,10 @@ def settle(facts: Mapping[str, Any], named: str = "", where: str = "") -> dict[s
       InputError: the licences of the parts conflict, and none is named.
     """
     if named:
-        return {**facts, "license": {**_json(licence(named)), "named": True}}
+        return {**facts, "license": {**to_json(licence(named)), "named": True}}
     if facts["license"]:
         return dict(facts)
-    return {**facts, "license": {**_json(effective(parts(facts), where)), "named": False}}
+    return {**facts, "license": {**to_json(effective(parts(facts), where)), "named": False}}
 
 
 def _own_licence(facts: Mapping[str, Any]) -> dict[str, str] | None:
@@ -139,32 +170,19 @@ def _facts(**known: Any) -> dict[str, Any]:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    hint = "convert the model again, or remove the file: what it says will be unknown"
+    found = read_object(path, hint)
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
         if found["format_version"] > FORMAT_VERSION:
             raise InputError("written by a newer xlam-jax", where=str(path), hint="pip install -U xlam-jax")
         known = {key: found[key] for key in (*_KEYS, "evaluations")}
         known["base"] = {key: known["base"][key] for key in _BASE_KEYS}
     except (ValueError, KeyError, TypeError) as e:
-        hint = "convert the model again, or remove the file: what it says will be unknown"
         raise InputError(f"no provenance that can be read: {e}", where=str(path), hint=hint) from e
     return _facts(**known)
 
 
 # -- base models ----
-
-
-def _stated_licence(folder: Path, head: Mapping[str, Any]) -> dict[str, str] | None:
-    """By the card's keys, else by the text of a licence file."""
-    stated = head.get("license")
-    if isinstance(stated, str) and stated != "unknown":
-        link = str(head.get("license_link") or "")
-        return _json(licence(str(head.get("license_name") or stated), link), README)
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if re.match(r"licen[cs]e|copying", path.name, re.I) and path.is_file():
-            name = licence_of_text(path.read_text(encoding="utf-8", errors="replace"))
-            return _json(Licence(name or f"see {path.name}", path.name), path.name)
-    return None
 
 
 def _gguf_base(path: Path) -> dict[str, Any]:
@@ -173,24 +191,20 @@ def _gguf_base(path: Path) -> dict[str, Any]:
     repo = str(
         fields.get("general.source.huggingface.repository") or fields.get("general.source.repo_url") or ""
     )
-    model = repo.removeprefix(_HUB) if re.fullmatch(r"[\w.-]+/[\w.-]+", repo.removeprefix(_HUB)) else None
+    model = repo.removeprefix(_HUB) if HUB_NAME.fullmatch(repo.removeprefix(_HUB)) else None
     return {
         "model": model,
         "revision": None,
         "name": fields.get("general.name"),
         "folder": path.name,
         "weights_xxh3_128": None,
-        "license": _json(licence(str(stated)), "general.license") if stated else None,
+        "license": to_json(licence(str(stated)), "general.license") if stated else None,
         "language": _listed(fields.get("general.languages")),
     }
 
 
-def _json(found: Licence, where: str = "") -> dict[str, str]:
-    return {"name": found.name, "link": found.link, **({"found_in": where} if where else {})}
-
-
-def _licence(found: Mapping[str, str] | None) -> Licence:
-    return Licence(found["name"], found.get("link", "")) if found else Licence("unknown")
+def _licence(found: Mapping[str, Any]) -> Licence:
+    return Licence(found["name"], found.get("link", ""))
 
 
 def _listed(value: Any) -> list[str]:
@@ -271,7 +285,7 @@ def _object(path: Path) -> dict[str, Any]:
 
 def _lines(path: Path) -> list[dict[str, Any]]:
     rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ():
         try:
             rows.append(json.loads(line))
         except ValueError:  # cut off at its end

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from xlam_jax.errors import InputError, WorkError
-from xlam_jax.weights.carried import README
-from xlam_jax.weights.checksums import CHECKSUMS, check_files, read_checksums
+from xlam_jax.weights.carried import README, no_part_of
+from xlam_jax.weights.checksums import CHECKSUMS, check_files, checksums_text, read_checksums
 from xlam_jax.weights.peft import CONFIG as ADAPTER_CONFIG
 
 
@@ -20,6 +20,7 @@ class Upload:
 
     Attributes:
       files: name -> bytes, of those that checksums.json knows.
+      checksums: what is sent as checksums.json: the file, less a card that is not there.
       others: names of what else lies in the folder; it stays here.
     """
 
@@ -29,6 +30,7 @@ class Upload:
     private: bool
     files: dict[str, int]
     others: list[str]
+    checksums: bytes
 
     @property
     def nbytes(self) -> int:
@@ -71,11 +73,14 @@ def plan_upload(
             "the folder has no model card (README.md)", where=str(folder),
             hint=f"xlam convert card {folder}, or --without-card",
         )  # fmt: skip
-    names = sorted({*read_checksums(folder), CHECKSUMS})
-    check_files(folder, progress)
-    present = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
-    sizes = {name: (folder / name).stat().st_size for name in names}
-    return Upload(folder, repo, revision, private, sizes, [name for name in present if name not in sizes])
+    files, checksums = read_checksums(folder), (folder / CHECKSUMS).read_bytes()
+    if README in files and not (folder / README).is_file():  # `without_card`, or it would have ended above
+        del files[README]
+        checksums = checksums_text(files)
+    check_files(folder, progress, files)
+    sizes = {name: (folder / name).stat().st_size for name in files} | {CHECKSUMS: len(checksums)}
+    others = no_part_of(folder, set(sizes))
+    return Upload(folder, repo, revision, private, dict(sorted(sizes.items())), others, checksums)
 
 
 def upload(plan: Upload) -> str:
@@ -99,7 +104,10 @@ def upload(plan: Upload) -> str:
         api.create_repo(plan.repo, private=plan.private, exist_ok=True, repo_type="model")
         if plan.revision != "main":
             api.create_branch(plan.repo, branch=plan.revision, exist_ok=True)
-        operations = [CommitOperationAdd(name, str(plan.folder / name)) for name in plan.files]
+        operations = [
+            CommitOperationAdd(name, plan.checksums if name == CHECKSUMS else str(plan.folder / name))
+            for name in plan.files
+        ]
         done = api.create_commit(
             plan.repo, operations, commit_message="Release made by xlam-jax", revision=plan.revision
         )

@@ -69,7 +69,7 @@ class TensorFolder:
         self._start_of: dict[str, int] = {}  # byte of its file
         self.shard_bytes: dict[str, int] = {}
         self.bytes_read = 0  # of tensors, so far
-        listed = _listed_files(self.folder)
+        listed = listed_files(self.folder)
         for name in sorted(set(listed.values())) or [SINGLE]:
             self._read_header(name)
         for tensor, name in listed.items():
@@ -126,7 +126,7 @@ class TensorFolder:
         self.shard_bytes[file] = path.stat().st_size
 
 
-def _listed_files(folder: Path) -> dict[str, str]:
+def listed_files(folder: Path) -> dict[str, str]:
     """Tensor name -> file of the index; {} for a folder with a single file."""
     index = folder / INDEX
     if index.is_file():
@@ -134,7 +134,7 @@ def _listed_files(folder: Path) -> dict[str, str]:
             listed = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
             if not all(isinstance(f, str) and Path(f).name == f for f in listed.values()) or not listed:
                 raise ValueError("weight_map does not map tensor names to file names of this folder")
-        except (ValueError, KeyError, TypeError, AttributeError) as e:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
             raise InputError(f"not a safetensors index: {e}", where=str(index)) from e
         if (folder / SINGLE).is_file() and SINGLE not in listed.values():
             raise InputError(
@@ -181,7 +181,7 @@ def _diagnosis(path: Path) -> str:
         try:
             header = json.loads(f.read(length))
             end = max(entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__")
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             return "its header is not readable"
     return f"the file has {size} bytes, its header announces {8 + length + end}"
 

@@ -6,7 +6,6 @@ dotted paths ("layers.attn.q") to stacked arrays, beside config.json and the tok
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ import yaml
 from jax.sharding import Mesh, SingleDeviceSharding
 
 from xlam_jax.errors import InputError
+from xlam_jax.files import read_object, read_text
 from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.lora import merge
 from xlam_jax.models.params import Params
@@ -110,8 +110,8 @@ def run_config(run: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as e:
+        found = yaml.safe_load(read_text(path))
+    except (yaml.YAMLError, ValueError, RecursionError) as e:
         raise InputError(f"not YAML: {str(e).splitlines()[0]}", where=str(path)) from e
     if not isinstance(found, dict):
         raise InputError("no mapping of keys", where=str(path))
@@ -122,10 +122,7 @@ def _codec_of_step(step: Path) -> dict[str, Any] | None:
     path = step / "meta" / "metadata"  # where Orbax puts a JSON item
     if not path.is_file():
         return None
-    try:
-        return json.loads(path.read_text(encoding="utf-8")).get("codec")
-    except (ValueError, AttributeError) as e:
-        raise InputError(f"not JSON: {e}", where=str(path)) from e
+    return read_object(path).get("codec")
 
 
 def load_model(

@@ -13,13 +13,14 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from xlam_jax.errors import InputError
-from xlam_jax.files import read_object, whole_file, write_json
+from xlam_jax.files import read_object, read_text, whole_file, write_json
 
 CONFIG = "tokenizer_config.json"
 TEMPLATE = "chat_template.jinja"
 NAMED = "additional_chat_templates"
+_TEMPLATE_HINT = "fetch the file again, or save the template as UTF-8"
 _TOOLS_NAME = "tool_use"  # transformers takes the template of this name as soon as there are tools
-_COPIED = (
+COPIED = (
     "tokenizer.json",
     "tokenizer.model",
     "special_tokens_map.json",
@@ -89,7 +90,7 @@ def copy_tokenizer(
             hint="name a folder that has one",
         )
     largest_token_id(src)  # says where an unreadable one lies before its copy is found to be so
-    for name in _COPIED:
+    for name in COPIED:
         if (src / name).is_file():
             shutil.copyfile(src / name, dst / name)
             os.chmod(dst / name, 0o644)
@@ -128,8 +129,13 @@ def has_tokenizer(folder: Path) -> bool:
 def read_chat_template(folder: Path) -> str | None:
     """The default chat template of a folder: chat_template.jinja, else the key of tokenizer_config.json."""
     if (folder / TEMPLATE).is_file():
-        return (folder / TEMPLATE).read_text(encoding="utf-8")
+        return read_text(folder / TEMPLATE, _TEMPLATE_HINT)
     found = _read_config(folder).get("chat_template")
+    if not isinstance(found, str | list | None):
+        raise InputError(
+            f"chat_template is no text but {type(found).__name__}", where=str(folder / CONFIG),
+            hint=_TEMPLATE_HINT,
+        )  # fmt: skip
     return _by_name(found, folder).get("default") if isinstance(found, list) else found
 
 
@@ -138,7 +144,7 @@ def named_templates(folder: Path) -> dict[str, str]:
     found = _read_config(folder).get("chat_template")
     out = _by_name(found, folder) if isinstance(found, list) else {}
     for path in sorted((folder / NAMED).glob("*.jinja")):
-        out[path.stem] = path.read_text(encoding="utf-8")
+        out[path.stem] = read_text(path, _TEMPLATE_HINT)
     out.pop("default", None)
     return out
 

@@ -94,16 +94,19 @@ def verify_hf(
         cfg, params = load_model(folder, dtype=jnp.float32)
     rows = _token_ids(Path(folder), cfg.vocab_size, prompts)
     ours = _our_logits(params, cfg, rows)
-    return _agreement(_their_logits(folder, rows), ours, tolerance, str(folder))
+    return _agreement(_their_logits(folder, rows, where=str(folder)), ours, tolerance, str(folder))
 
 
-def verify_export(src: str | Path, dst: str | Path, *, tolerance: float = 1e-4) -> Verified:
+def verify_export(
+    src: str | Path, dst: str | Path, *, tolerance: float = 1e-4, called: str | Path | None = None
+) -> Verified:
     """Compares three: transformers on `src`, our forward pass of `src`, transformers on `dst`.
 
     Of a run transformers reads config.json, and the tensors from `dst`.
 
     Args:
       src: as `load_model` takes it, or a GGUF file; rounded to the dtype of `dst` before it is compared.
+      called: what messages call `dst`, where it has not its name yet.
 
     Raises:
       InputError, WorkError: as `verify_hf`.
@@ -115,16 +118,17 @@ def verify_export(src: str | Path, dst: str | Path, *, tolerance: float = 1e-4) 
     cfg, params = load(src, dtype=np.dtype(DTYPES[dtype]))
     rows = _token_ids(dst, cfg.vocab_size, PROMPTS)
     ours = _our_logits(params, cfg, rows)
-    release = _agreement(_their_logits(dst, rows), ours, tolerance, str(dst))
+    name = str(called or dst)
+    release = _agreement(_their_logits(dst, rows, where=name), ours, tolerance, name)
     if src.suffix == ".gguf":
         return Verified(release, None)
     source = inspect(src)
     found = (
-        _their_logits(src, rows, rounded_to=dtype)
+        _their_logits(src, rows, where=str(src), rounded_to=dtype)
         if source.kind == "hf"
-        else _their_logits(dst, rows, config=source.folder)
+        else _their_logits(dst, rows, where=str(source.folder), config=source.folder)
     )
-    hint = "transformers reads config.json otherwise than this package: do not use DST, and report the file"
+    hint = "transformers reads config.json otherwise than this package: report the file"
     return Verified(release, _agreement(found, ours, tolerance, str(src), hint))
 
 
@@ -133,7 +137,7 @@ def _agreement(
     ours: list[np.ndarray],
     tolerance: float,
     where: str,
-    hint: str = "do not release this folder",
+    hint: str = "do not release this model, and report it",
 ) -> Agreement:
     differences, sizes, same = [], [], []
     for their_SV, our_SV in zip(theirs, ours, strict=True):
@@ -157,7 +161,12 @@ def _agreement(
 
 
 def _their_logits(
-    folder: str | Path, rows: list[np.ndarray], *, config: Path | None = None, rounded_to: str | None = None
+    folder: str | Path,
+    rows: list[np.ndarray],
+    *,
+    where: str,
+    config: Path | None = None,
+    rounded_to: str | None = None,
 ) -> list[np.ndarray]:
     """[S, V] of each row; the tensors are those of `folder`, the config that of the folder `config` if given."""
     import torch
@@ -181,7 +190,7 @@ def _their_logits(
     except Exception as e:  # whatever a model class raises of a config or tensors that it does not take
         raise WorkError(
             f"transformers cannot compute this model: {first_line(e)}",
-            where=str(config or folder),
+            where=where,
             hint="look at config.json",
         ) from e
 

@@ -1,0 +1,104 @@
+"""What strangers' folders say of their licence: every statement is found, and two that do not agree are told."""
+
+import json
+import shutil
+
+import pytest
+from typed import adapter, refused, xlam
+
+from tests import tiny_run
+
+MIT = "Permission is hereby granted, free of charge, to any person obtaining a copy of this software"
+APACHE = "Apache License\nVersion 2.0, January 2004"
+NC = "Creative Commons Attribution-NonCommercial 4.0 International Public License"
+NC_ND = "Attribution-NonCommercial-NoDerivatives 4.0 International"
+DEEPSEEK = "DEEPSEEK LICENSE AGREEMENT\nVersion 1.0"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    root = tmp_path_factory.mktemp("made")
+    model = tiny_run.make_model(root / "model", tiny_run.make_tokenizer(root / "tokenizer"))
+    (model / "README.md").unlink()
+    return model
+
+
+@pytest.fixture
+def model(made, tmp_path):
+    return shutil.copytree(made, tmp_path / "model")
+
+
+def put(model, texts):
+    for name, text in texts.items():
+        (model / name).write_text(text, encoding="utf-8")
+
+
+def head(licence):
+    return f"---\nlicense: {licence}\n---\n# A model\n"
+
+
+@pytest.mark.parametrize(
+    ("texts", "name"),
+    [
+        ({"LICENSE-CODE": MIT, "LICENSE-MODEL": DEEPSEEK}, "deepseek"),
+        ({"LICENSE": MIT, "MODEL_LICENSE.txt": DEEPSEEK}, "deepseek"),
+        ({"LICENSE-CODE": MIT}, "unknown"),
+        ({"LICENSE-MIT": MIT, "LICENSE-APACHE": APACHE}, "apache-2.0"),
+        ({"README.md": head("[apache-2.0, mit]")}, "apache-2.0"),
+        ({"README.md": head("\n- llama3.1\n- mit")}, "llama3.1"),
+        ({"README.md": "\ufeff" + head("cc-by-nc-4.0")}, "cc-by-nc-4.0"),
+        ({"readme.md": head("gemma")}, "gemma"),
+        ({"README.md": head("other"), "LICENSE": APACHE}, "apache-2.0"),
+        ({"README.md": head("other\nlicense_name: my-terms"), "LICENSE": "terms"}, "my-terms"),
+        ({"README.md": head("mit\ndate: 2024-13-45")}, "unknown"),  # no YAML, so nothing is read
+        ({"README.md": head("[" * 5000)}, "unknown"),
+        ({"README.md": head("apache-2.0"), "LICENSE": APACHE}, "apache-2.0"),
+    ],
+)
+def test_every_statement_is_found(model, tmp_path, texts, name):
+    put(model, texts)
+    xlam("convert", "to-hf", model, tmp_path / "out")
+    assert json.loads((tmp_path / "out/provenance.json").read_text())["license"]["name"] == name
+
+
+@pytest.mark.parametrize(
+    ("texts", "words"),
+    [
+        ({"README.md": head("apache-2.0"), "LICENSE": NC}, ["apache-2.0", "in LICENSE: cc-by-nc-4.0"]),
+        ({"README.md": head("apache-2.0"), "LICENSE.md": NC_ND}, ["in LICENSE.md: cc-by-nc-nd-4.0"]),
+        (
+            {
+                "README.md": head("mit"),
+                "LICENSE": "You may use the weights for non-commercial purposes only.",
+            },
+            ["mit", "see LICENSE"],
+        ),
+        ({"README.md": head("[apache-2.0, cc-by-nc-4.0]")}, ["apache-2.0", "cc-by-nc-4.0"]),
+        ({"README.md": head("gemma"), "LICENSE-MODEL": DEEPSEEK}, ["gemma", "deepseek"]),
+    ],
+)
+def test_statements_that_do_not_agree_are_a_conflict(model, tmp_path, texts, words):
+    put(model, texts)
+    said = refused("convert", "to-hf", model, tmp_path / "out")
+    assert "do not agree" in said and all(word in said for word in words)
+    assert not (tmp_path / "out").exists()
+    # Taking it in decides nothing; naming one does.
+    xlam("convert", "from-hf", model, tmp_path / "in")
+    assert "do not agree" in refused("convert", "to-hf", tmp_path / "in", tmp_path / "out")
+    xlam("convert", "to-hf", tmp_path / "in", tmp_path / "out", "--license", "cc-by-nc-4.0")
+    card = (tmp_path / "out/README.md").read_text()
+    assert "license: cc-by-nc-4.0" in card and "named by who released it" in card
+
+
+def test_the_licence_of_a_merged_adapter_counts(model, tmp_path):
+    peft, merged = adapter(tmp_path / "mine", model), tmp_path / "merged"
+    put(model, {"README.md": head("apache-2.0")})
+    put(peft, {"README.md": head("cc-by-nc-4.0")})
+    xlam("convert", "from-peft", peft, merged, "--base", model)
+    said = refused("convert", "to-hf", merged, tmp_path / "out")
+    assert "apache-2.0" in said and "in README.md of the adapter: cc-by-nc-4.0" in said
+    put(peft, {"README.md": head("mit")})
+    xlam("convert", "from-peft", peft, merged, "--base", model, "--overwrite")
+    xlam("convert", "to-hf", merged, tmp_path / "out")
+    card = (tmp_path / "out/README.md").read_text()
+    assert "license: apache-2.0" in card and "The adapter mine was merged into it." in card
