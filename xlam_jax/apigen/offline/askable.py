@@ -45,6 +45,8 @@ class Askable:
       frame: the sentence; None where the API brings templates only.
       parameters: those that can be asked for, required ones first.
       topic: the category that what is searched for comes from.
+      content: parameters that say what to write.
+      writes: the request changes something, and one of `content` has to say what to.
       words: content words of name and description, for likeness.
     """
 
@@ -54,6 +56,8 @@ class Askable:
     category: str
     topic: str = ""
     words: frozenset[str] = field(default_factory=frozenset)
+    content: frozenset[str] = frozenset()
+    writes: bool = False
 
     @property
     def name(self) -> str:
@@ -76,6 +80,8 @@ class Askable:
         if len(optional) == len(self.parameters):
             wanted = max(1, wanted)  # a call with no argument at all asks for nothing in particular
         chosen = {p.name for p in r.sample(optional, min(wanted, len(optional)))}
+        if self.writes and not chosen & self.content:
+            chosen.add(r.choice(sorted(self.content)))
         chosen |= set(self.frame.slots if self.frame else ())  # what the sentence speaks of is said
         if self.api.examples:
             example = world.r.choice(self.api.examples)
@@ -89,8 +95,13 @@ class Askable:
         return {name: values[name] for name in properties if name in values}
 
 
+_WRITES = frozenset(words("writes"))
+# Meanings that tell which thing, and nothing of what becomes of it.
+_NAMES_ONLY = frozenset(
+    ("id", "ids", "uuid", "uuids", "flag", "limit", "page", "offset", "owner", "repo", "folder")
+)
 # Meanings that narrow a search without saying what is searched for.
-_NARROWS = frozenset(("limit", "page", "offset", "flag", "choice"))
+NARROWS = frozenset(("limit", "page", "offset", "flag"))
 # Meanings that a parameter of a Python function shares with those of services.
 _SAID_ALIKE = frozenset(
     ("choice", "flag", "city", "country", "country_code", "currency", "language_code", "date", "timezone")
@@ -130,10 +141,15 @@ def askable(api: Api) -> Askable | Refusal:
     if frame is None and not api.templates:
         return Refusal(api.id, api.door, "no_sentence", tool.description[:80])
     seeks = frame is not None and frame.verbs[0] in ("search", "query", "filter") and not api.examples
-    if seeks and all(p.kind is None or p.kind.name in _NARROWS for p in parameters):
+    if seeks and all(p.kind is None or p.kind.name in (*NARROWS, "choice") for p in parameters):
         return Refusal(api.id, api.door, "no_sensible_value", "nothing to search for")
+    said = frozenset(p.name for p in parameters if p.kind is None or p.kind.name not in _NAMES_ONLY)
+    writes = frame is not None and frame.verbs[0] in _WRITES and not api.examples
+    if writes and not said:
+        return Refusal(api.id, api.door, "no_sensible_value", "nothing to write")
+    writes = writes and not any(p.required and p.name in said for p in parameters)
     content = content_words(f"{words_of(tool.name)} {tool.description}")
-    return Askable(api, frame, tuple(parameters), category_of(api), topic_of(api), content)
+    return Askable(api, frame, tuple(parameters), category_of(api), topic_of(api), content, said, writes)
 
 
 def _file(ending: str) -> Draw:
@@ -150,8 +166,13 @@ def _with_method(api: Askable) -> Askable:
     frame, name = api.frame, api.api.tool.name
     assert frame is not None
     words = [w for w in name.split("_") if w]
-    named = "-".join(w for w in words if w[0].isupper() or w.isdigit())
-    if api.api.door != "python" or not any(w[0].isupper() for w in words) or named in frame.rest:
+    named = "-".join(w for w in words if (w[0].isupper() and len(w) > 2) or w.isdigit())
+    if (
+        api.api.door != "python"
+        or "to" in words
+        or not any(w[0].isupper() and len(w) > 2 for w in words)
+        or named in frame.rest
+    ):
         return api
     return replace(api, frame=replace(frame, rest=f"{frame.rest} with the {named} method"))
 
@@ -188,6 +209,9 @@ def _moved(value: Any, schema: Mapping[str, Any], r: Random) -> Any:
         most = min(1.4, 0.99 / value) if 0 < value < 1 else 1.4  # a share stays one
         moved = float(f"{value * r.uniform(min(0.7, most), most):.{digits}g}")
         return moved if moved else value
+    about = schema.get("description")
+    if isinstance(value, list) and isinstance(about, str) and "fraction" in about.lower():
+        return list(value)  # shares that add up to one
     if (
         isinstance(value, list)
         and value

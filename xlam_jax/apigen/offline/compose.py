@@ -13,7 +13,7 @@ from random import Random
 
 from xlam_jax.apigen.generate import MixConfig
 from xlam_jax.apigen.library import Split
-from xlam_jax.apigen.offline.askable import Askable, Parameter, alike
+from xlam_jax.apigen.offline.askable import NARROWS, Askable, Parameter, alike
 from xlam_jax.apigen.offline.draws import World
 from xlam_jax.apigen.offline.requests import REGISTERS, Asked, ask, sentence, together
 from xlam_jax.format import Record, Step, ToolCall
@@ -22,7 +22,8 @@ from xlam_jax.records.augment.wordings import QUESTIONS, REFUSALS
 STYLES = ("simple", "multiple", "parallel", "parallel_multiple", "irrelevance")
 ABSTENTIONS = ("far_domain", "tool_missing", "argument_missing")
 _LIKE = 0.34  # descriptions that share more of their words may answer each other's requests
-_REGISTER_WEIGHTS = (0.34, 0.3, 0.22, 0.14)
+_DISTRACTS = 0.5  # and with the right tool beside it, one that shares more makes the choice a guess
+_REGISTER_WEIGHTS = (0.36, 0.32, 0.24, 0.08)
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,7 @@ class Composer:
         offered: list[Askable] = []
         r.shuffle(near)
         for api in near:
-            if len(offered) < r.choice((1, 2, 3, 4)) and self._apart(api, [target, *offered], r):
+            if len(offered) < r.choice((1, 2, 3, 4)) and self._apart(api, [target, *offered], _LIKE):
                 offered.append(api)
         if not offered:
             self._distract(offered := [target], 2, r)
@@ -165,16 +166,16 @@ class Composer:
     def _distract(self, offered: list[Askable], count: int, r: Random) -> None:
         """Adds tools that answer none of what is asked: of the same domain half of the time."""
         needed = list(offered)
-        for _ in range(count * 6):
+        for _ in range(count * 8):
             if len(offered) - len(needed) == count:
                 return
             near = [*self.groups[needed[0].api.group], *self.categories[needed[0].category][:200]]
-            api = r.choice(near if r.random() < 0.5 else self.apis)
-            if self._apart(api, offered, r):
+            api = r.choice(near if r.random() < 0.7 else self.apis)
+            if self._apart(api, offered, _DISTRACTS):
                 offered.append(api)
 
-    def _apart(self, api: Askable, others: Sequence[Askable], r: Random) -> bool:
-        return all(api.name != other.name and alike(api, other) < _LIKE for other in others)
+    def _apart(self, api: Askable, others: Sequence[Askable], most: float) -> bool:
+        return all(api.name != other.name and alike(api, other) < most for other in others)
 
 
 def _different(target: Askable, count: int, r: Random) -> list[Asked]:
@@ -186,9 +187,15 @@ def _different(target: Askable, count: int, r: Random) -> list[Asked]:
         if len(asked) == count:
             break
         one = ask(target, target.world(r), Random(wording) if alike_said else r)
-        if one.call not in [a.call for a in asked]:
+        if _told(target, one) not in [_told(target, a) for a in asked]:
             asked.append(one)
     return asked
+
+
+def _told(target: Askable, asked: Asked) -> list[tuple[str, str]]:
+    """What a call is about, without switches and the number of results: two calls that differ by those are a whim."""
+    minor = {p.name for p in target.parameters if p.kind and p.kind.name in NARROWS}
+    return sorted((n, repr(v)) for n, v in asked.call.arguments.items() if n not in minor)
 
 
 def _wanting(api: Askable) -> list[Parameter]:

@@ -17,7 +17,7 @@ from xlam_jax.apigen.offline.askable import Askable, askable, content_words, tol
 from xlam_jax.apigen.offline.compose import Composer, rarity
 from xlam_jax.apigen.offline.provenance import Span, trace_call
 from xlam_jax.apigen.sandbox import Limits, Sandbox
-from xlam_jax.apigen.verify import Fault, check_count, check_grounding
+from xlam_jax.apigen.verify import Fault, call_key, check_count, check_grounding
 from xlam_jax.format import Record
 from xlam_jax.records.quality.duplicates import Fingerprint, fingerprint
 from xlam_jax.records.quality.schema_check import check_call
@@ -167,6 +167,9 @@ def _format(record: Record) -> tuple[Fault | None, tuple[tuple[Span, ...], ...]]
             return fault, ()
         found, _ = trace_call(call, tools[call.name], record.query)
         spans.append(tuple(found))
+    calls = [call_key(call) for call in record.steps[0].tool_calls]
+    if len(set(calls)) < len(calls):
+        return Fault("duplicate_call"), ()
     return check_count(style, record.steps[0].tool_calls), tuple(spans)
 
 

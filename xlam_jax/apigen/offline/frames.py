@@ -64,6 +64,8 @@ _TAIL = re.compile(
         rf"\s+(?:for|within|in|over|between|during|across) (?:the |a |an )?(?:{_GIVEN} )?"
         r"(?:date|time)s?[ -]?(?:range|period|frame|s)\b.*$",
         r",?\s+(?:sorted|ordered|then|with optional)\b.*$",
+        r",?\s+(?:or to|or|unless|if) [^,]*\b(?:specified|provided|given|omitted|exists?|empty|available)\b.*$",
+        rf"\s+(?:identified |filtered )?by (?:(?:its|their|the|an?) )?(?:[\w'-]+ ){{0,3}}(?i:{_IDENTITY})$",
         r"\s+(?:in|under|at|of) (?:the |a )?given$|\s+at (?:the |a |an )?given [\w ]+$",
         r"\s+(?:if (?:available|it exists|any|possible|needed|present|provided|specified)|"
         r"as (?:JSON|a JSON|a string|text|markdown|a dict|a list)\b).*$",
@@ -153,6 +155,7 @@ def frame_of(description: str, parameters: Mapping[str, Any], spoken: Sequence[s
         rest = " ".join(w.lower() if w in titled else w for w in rest.split())
     if (
         "(" in rest
+        or "/" in plain
         or len(rest.split()) < 2
         or len(rest.split()) > 20
         or len(plain) < 4
@@ -168,7 +171,7 @@ def frame_of(description: str, parameters: Mapping[str, Any], spoken: Sequence[s
             rest,
         )
     if re.search(
-        r"\b(?:of|for|by|with|from|to|in|on|the|a|an|and|or|using|at|its|about|into|between|than|as|per|whether|is|are|this|along|over|under|without|against|within|during|near|after|before|all|any|each)$",
+        r"\b(?:of|for|by|with|from|to|in|on|the|a|an|and|or|using|at|its|about|into|between|than|as|per|whether|is|are|this|filtering|filtered|optionally|paginated|identified|selected|specified|along|over|under|without|against|within|during|near|after|before|all|any|each)$",
         rest,
     ):
         return None
@@ -259,11 +262,7 @@ def label_of(name: str, schema: Mapping[str, Any], symbols: bool = False) -> str
         return label
     short = _LABEL_END.split(text.strip())[0].strip()
     short = re.sub(r"^(?:the|an?)\s+", "", short, flags=re.IGNORECASE)
-    unclear = re.match(
-        r"(?:either|whether|if|when|optional|required|one of|must|set|only|a list|list of)\b",
-        short,
-        re.IGNORECASE,
-    )
+    unclear = _UNCLEAR.match(short)
     if (
         not unclear
         and 1 <= len(short.split()) <= 7
@@ -272,11 +271,17 @@ def label_of(name: str, schema: Mapping[str, Any], symbols: bool = False) -> str
         and len(short) > 2
     ):
         return short if _KEEPS_CASE.match(short) else short[0].lower() + short[1:]
-    return label if (len(label) > 3 and not symbols) or not re.fullmatch(r"[A-Za-z]\w*", name) else name
+    return (
+        label
+        if (len(label) > 3 and not symbols) or not re.fullmatch(r"[A-Za-z]\w*", name)
+        else name.replace("_", " ")
+    )
 
 
 _UNCLEAR = re.compile(
-    r"(?:either|whether|if|when|optional|required|one of|must|set|only|a list|list of)\b", re.I
+    r"(?:either|whether|if|when|it'?s|this|these|your|unique|comma|string|json|optional|required|one of|must|set|only|"
+    r"a list|list of)\b",
+    re.IGNORECASE,
 )
 _UNITS = ("days", "hours", "minutes", "seconds", "weeks", "months", "years")
 _LABEL_END = re.compile(

@@ -228,7 +228,9 @@ def examples_in(schema: Mapping[str, Any], kind: str) -> list[Any]:
 def _cast(value: Any, kind: str) -> Any:
     if kind == "string":
         good = isinstance(value, str) and 1 < len(value.strip()) <= 60 and value.isprintable()
-        bad = good and re.search(r"[{}<>|\\]|\.\.\.|your|YOUR|xxx|placeholder|example|string\b|_id$", value)
+        bad = good and re.search(
+            r"[{}<>|\\]|\.\.\.|your|YOUR|[A-Z]+_[A-Z]+|xxx|placeholder|example|string\b|_id$", value
+        )
         return value.strip() if good and not bad else None
     if kind in ("integer", "number"):
         try:

@@ -36,9 +36,9 @@ _PARTS = {"half": 2, "halves": 2, "third": 3, "thirds": 3, "quarter": 4, "quarte
 _COUNTS = {w: int(n) for w, n in WORD_NUMBERS.items() if n == int(n) and w not in ("both", "a", "an")}
 _ORDINAL = re.compile(r"(\d+)(?:st|nd|rd|th)\b", re.IGNORECASE)
 
-_WORDS = "|".join(
-    sorted((w for w in {*_COUNTS, *_TENS} if w not in _PARTS or w == "dozen"), key=len, reverse=True)
-)
+_ORDINALS = "zeroth first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth"
+_CARDINALS = {w for w in (*_COUNTS, *_TENS) if w not in (*_PARTS, *_ORDINALS.split())}
+_WORDS = "|".join(sorted(_CARDINALS, key=len, reverse=True))
 _SPELLED = re.compile(
     rf"\b(?:an?(?=\s+(?:hundred|thousand|million|billion|dozen)\b)|(?:{_WORDS})\b)"
     rf"(?:(?:[\s-]+|(?:(?<=hundred)|(?<=thousand)|(?<=million))\s+and\s+)"

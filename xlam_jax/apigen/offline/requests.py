@@ -183,7 +183,10 @@ def _in_place(parameter: Parameter, value: str | None) -> str:
     """What stands in a slot: the value where it says what it is, else with its label."""
     if value is None:
         return f"{'an' if parameter.label[0].lower() in 'aeiou' else 'a'} {parameter.label}"
-    plain = parameter.kind is None or parameter.kind.name in _SPEAKS
+    if parameter.kind is None:  # of a formula: the letter's own value, a quantity with its unit
+        plain = len(parameter.name) == 1 or bool(parameter.unit) or parameter.label == parameter.name
+    else:
+        plain = parameter.kind.name in _SPEAKS
     return value if plain else f"{'the ' if value[:1] in QUOTES else ''}{parameter.label} {value}"
 
 

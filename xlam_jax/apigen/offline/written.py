@@ -40,7 +40,7 @@ def write(value: Any, schema: Mapping[str, Any], name: str, r: Random, how: str 
         return date(day, r)
     if (clock := _iso_clock(value)) is not None:
         return time(clock, r)
-    if how == "code" and r.random() < 0.7 and (names := code_names(value)):
+    if how == "code" and r.random() < 0.9 and (names := code_names(value)):
         return names[0]
     return value if how in ("raw", "code") else quoted(value, r)
 
