@@ -13,7 +13,7 @@ from tests.apigen.own_tools import DOCUMENT, MCP, SHOP
 from tests.apigen.walled import require_walls
 from xlam_jax.apigen.api import Api, Refusal, split_of
 from xlam_jax.apigen.doors import open_door
-from xlam_jax.apigen.executors import Executors, RestConfig
+from xlam_jax.apigen.executors import CallsConfig, Executors, RestConfig
 from xlam_jax.apigen.sandbox import Limits, Sandbox
 from xlam_jax.errors import InputError
 
@@ -166,7 +166,7 @@ def test_operations_are_called_at_the_hosts_that_were_named(tmp_path, box, servi
         headers={"Authorization": "SHOP_TOKEN"},
         seconds=1.0,
     )
-    executors = Executors(box, rest, result_bytes=4096)
+    executors = Executors(box, CallsConfig(rest=rest), result_bytes=4096)
     done = executors.run(
         [
             (order, {"number": 7, "fields": ["a", "b c"], "X-Trace": "t"}), (create, {"item": "tea", "count": 2}),
@@ -193,9 +193,7 @@ def test_operations_are_called_at_the_hosts_that_were_named(tmp_path, box, servi
     assert "hunter2" not in str(done)
     executors.close()
     # Nobody named the document's own host: nothing is asked of it.
-    mocked = Executors(box, RestConfig()).run(
-        [(order, {"number": 7}), (order, {"number": "seven"}), (create, {})]
-    )
+    mocked = Executors(box).run([(order, {"number": 7}), (order, {"number": "seven"}), (create, {})])
     assert [d.executor for d in mocked] == ["mock"] * 3
     assert mocked[0].outcome.value == {"number": 7, "state": "sent"}
     assert "wrong_type" in mocked[1].outcome.error and "missing_required" in mocked[2].outcome.error

@@ -35,7 +35,7 @@ class Api:
       group: APIs that belong together: a module, a service, a server. Names are unique within it.
       run: how a call is executed; `target` and `path` of a Python function (`kept`: its examples are drawn as they
         should be), `method`, `server`, `route` and `places` (parameter: path, query, header or body) of an
-        operation, nothing of an MCP tool.
+        operation, `server` of a tool whose MCP server can be started or reached.
       examples: arguments known to be real, from doctests and documents.
       templates: wordings of a request with `{parameter}` slots, each with the arguments that its words fix.
       answers: an example of an answer, where the document has one.

@@ -152,9 +152,7 @@ def run_asked(
         Ledger(ledger_path) as ledger,
         rejected_path.open("w", encoding="utf-8") as rejected,
     ):
-        session = _Session(
-            config, folder, Executors(sandbox, calls.rest, limits.result_bytes), ledger, rejected
-        )
+        session = _Session(config, folder, Executors(sandbox, calls, limits.result_bytes), ledger, rejected)
         for split, wanted in rows.items():
             mine = [api for api in apis if api.split == split]
             if wanted and mine:

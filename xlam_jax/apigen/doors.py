@@ -18,6 +18,7 @@ import yaml
 
 from xlam_jax.apigen.api import DOORS, Api, Refusal
 from xlam_jax.apigen.library import load_library
+from xlam_jax.apigen.mcp_servers import McpServers, server_of
 from xlam_jax.apigen.sandbox import Limits, Sandbox
 from xlam_jax.apigen.verify import Fault
 from xlam_jax.errors import InputError, unknown
@@ -161,21 +162,32 @@ def _operations(document: dict[str, Any], name: str, group: str) -> Iterator[Api
 
 
 def mcp_servers(place: str, sandbox: Sandbox) -> Iterator[Api | Refusal]:
-    """Tools of MCP servers: lines of `{server, tools, category?, license?}`, or one answer of `tools/list`."""
-    for where, server in _rows(place):
-        tools = server.get("tools", (server.get("result") or {}).get("tools"))
-        group = str(server.get("server") or server.get("name") or Path(place).name.partition(".")[0])
-        if not isinstance(tools, list) or not tools:
-            yield Refusal(f"{group}/", "mcp", "no_tools", where)
-            continue
-        for item in tools:
-            name = item.get("name", "") if isinstance(item, dict) else ""
-            made = _tool(item, f"{group}/{name}", "mcp")
-            if isinstance(made, Refusal):
-                yield made
+    """Tools of MCP servers: what they answered to `tools/list`, or servers to start or reach and ask.
+
+    A file holds lines of `{server, tools, category?, license?}`, one answer of `tools/list`, or a client's
+    configuration, `{"mcpServers": {name: {command, args, env} | {url}}}`.
+    """
+    with McpServers() as live:
+        for where, server in _rows(place):
+            group = str(server.get("server") or server.get("name") or Path(place).name.partition(".")[0])
+            reached = server_of(where, server)
+            tools = (
+                live.tools(reached)
+                if reached
+                else server.get("tools", (server.get("result") or {}).get("tools"))
+            )
+            if not isinstance(tools, list) or not tools:
+                yield Refusal(f"{group}/", "mcp", "no_tools", where)
                 continue
-            category = str(server.get("category") or "")
-            yield Api(made, "mcp", group, {}, (), (), category, str(server.get("license") or ""))
+            run = {"server": reached} if reached else {}
+            for item in tools:
+                name = item.get("name", "") if isinstance(item, dict) else ""
+                made = _tool(item, f"{group}/{name}", "mcp")
+                if isinstance(made, Refusal):
+                    yield made
+                    continue
+                category = str(server.get("category") or "")
+                yield Api(made, "mcp", group, run, (), (), category, str(server.get("license") or ""))
 
 
 def _tool(obj: Any, id: str, door: Any) -> Tool | Refusal:
@@ -251,7 +263,13 @@ def _rows(place: str) -> Iterator[tuple[str, dict[str, Any]]]:
     for where, row in numbered:
         if not isinstance(row, dict):
             raise InputError("a server is a JSON object with tools", where=where)
-        yield where, row
+        if not isinstance(configured := row.get("mcpServers"), dict):
+            yield where, row
+            continue
+        for name, server in configured.items():
+            if not isinstance(server, dict):
+                raise InputError("a server is a JSON object with command or url", where=f"{where}: {name}")
+            yield f"{where}: {name}", {"server": name, **server}
 
 
 def _text(place: str) -> str:

@@ -2,6 +2,7 @@
 
 - `python`: the function itself, behind the walls;
 - `rest`: the operation over HTTP, at hosts that the user named and no others;
+- `mcp`: the tool of a running MCP server, at servers that the user named and no others;
 - `mock`: nothing is run: the arguments are held against the schema, and the answer is the document's example or
   made of nothing. Counted apart in every table.
 """
@@ -20,6 +21,7 @@ from typing import Any, Literal
 import pydantic
 
 from xlam_jax.apigen.api import Api
+from xlam_jax.apigen.mcp_servers import McpServers
 from xlam_jax.apigen.sandbox import Outcome, Sandbox
 from xlam_jax.apigen.walls.kinds import Kind
 from xlam_jax.config import Config
@@ -27,7 +29,7 @@ from xlam_jax.errors import InputError
 from xlam_jax.format import ToolCall
 from xlam_jax.records.quality.schema_check import check_call
 
-Executor = Literal["python", "rest", "mock"]
+Executor = Literal["python", "rest", "mcp", "mock"]
 
 
 class RestConfig(Config):
@@ -57,12 +59,16 @@ class CallsConfig(Config):
     Attributes:
       sandbox: walls of Python functions, `auto`, `bubblewrap`, `docker`, `podman` or `none`.
       trust: run Python functions without walls where there are none.
-      rest: what may be called over HTTP; operations elsewhere, and tools of MCP servers, are mocked.
+      rest: what may be called over HTTP; operations elsewhere are mocked.
+      mcp: MCP servers that may be started and called, by their names in the library; others are mocked.
+      mcp_seconds: longest wait for an MCP server's answer.
     """
 
     sandbox: Kind | Literal["auto"] = "auto"
     trust: bool = False
     rest: RestConfig = RestConfig()
+    mcp: tuple[str, ...] = ()
+    mcp_seconds: float = pydantic.Field(default=10.0, gt=0)
 
 
 @dataclass(frozen=True)
@@ -78,19 +84,23 @@ class Executors:
 
     Args:
       sandbox: for Python functions; it looks modules up in the folders of `apis`.
-      rest: what may be called over HTTP.
+      calls: what may be called over HTTP, and which MCP servers.
       result_bytes: longest answer.
     """
 
-    def __init__(self, sandbox: Sandbox, rest: RestConfig = RestConfig(), result_bytes: int = 64 * 1024):
-        self.sandbox, self.rest, self.result_bytes = sandbox, rest, result_bytes
+    def __init__(self, sandbox: Sandbox, calls: CallsConfig = CallsConfig(), result_bytes: int = 64 * 1024):
+        self.sandbox, self.rest, self.result_bytes = sandbox, calls.rest, result_bytes
+        self.mcp, self._mcp_seconds = frozenset(calls.mcp), calls.mcp_seconds
         self._client: Any = None
+        self._servers: McpServers | None = None
         self._next = 0.0
 
     def kind(self, api: Api) -> Executor:
         """The way a call of this API is run."""
         if api.door in ("python", "standard"):
             return "python"
+        if api.door == "mcp":
+            return "mcp" if api.run and api.group in self.mcp else "mock"
         host = (
             urllib.parse.urlsplit(self._url(api)).netloc.rpartition("@")[2] if api.door == "openapi" else ""
         )
@@ -102,15 +112,22 @@ class Executors:
         functions = [i for i, kind in enumerate(kinds) if kind == "python"]
         jobs = [(calls[i][0].run["target"], calls[i][1]) for i in functions]
         done = dict(zip(functions, self.sandbox.run(jobs), strict=True))
+        ways = {"rest": self._request, "mcp": self._tool, "mock": _mock}
         return [
-            Executed(kind, done[i] if i in done else (self._request if kind == "rest" else _mock)(*calls[i]))
-            for i, kind in enumerate(kinds)
+            Executed(kind, done[i] if i in done else ways[kind](*calls[i])) for i, kind in enumerate(kinds)
         ]
 
     def close(self) -> None:
         """Closes connections; the sandbox is its owner's."""
         if self._client is not None:
             self._client.close()
+        if self._servers is not None:
+            self._servers.close()
+
+    def _tool(self, api: Api, arguments: dict[str, Any]) -> Outcome:
+        if self._servers is None:
+            self._servers = McpServers(self._mcp_seconds, self.result_bytes)
+        return self._servers.call(api.run["server"], api.tool.name, arguments)
 
     def _url(self, api: Api) -> str:
         return (self.rest.server or api.run["server"]).rstrip("/") + api.run["route"]

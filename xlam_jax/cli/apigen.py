@@ -102,11 +102,14 @@ def _offline(settings: RunConfig, engine: str, workers: int) -> dict[str, Any]:
     from xlam_jax.apigen.offline.run import run_offline
     from xlam_jax.records.engines import make_engine
 
-    calls = settings.calls
     draft = Draft(
-        settings.library, "train", settings.seed, settings.generate.mix, settings.call_limits(), calls.sandbox,
-        calls.trust, calls.rest,
-    )  # fmt: skip
+        settings.library,
+        "train",
+        settings.seed,
+        settings.generate.mix,
+        settings.call_limits(),
+        settings.calls,
+    )
     rows: dict[Split, int] = {"train": settings.rows, "heldout": settings.heldout_rows}
     with _bars() as show:
         report = run_offline(

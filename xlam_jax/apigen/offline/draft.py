@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from xlam_jax.apigen.api import Refusal, read_library
-from xlam_jax.apigen.executors import Executed, Executors, RestConfig
+from xlam_jax.apigen.executors import CallsConfig, Executed, Executors
 from xlam_jax.apigen.generate import MixConfig
 from xlam_jax.apigen.library import Split
 from xlam_jax.apigen.offline.askable import Askable, askable, content_words, told_apart
@@ -48,7 +48,7 @@ class Draft:
 
     Attributes:
       library: a library folder.
-      sandbox: walls of Python functions.
+      calls: how calls are run.
     """
 
     library: str
@@ -56,9 +56,7 @@ class Draft:
     seed: int
     mix: MixConfig
     limits: Limits
-    sandbox: Any = "auto"
-    trust: bool = False
-    rest: RestConfig = field(default_factory=RestConfig)
+    calls: CallsConfig = field(default_factory=CallsConfig)
     _open: Any = field(default=None, repr=False, compare=False)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -96,9 +94,11 @@ class _Workshop:
         paths = list(
             dict.fromkeys(a.api.run["path"] for a in apis if a.api.door == "python" and a.api.run["path"])
         )
-        self.sandbox = Sandbox(draft.limits, paths=paths, kind=draft.sandbox, trust=draft.trust, workers=1)
+        self.sandbox = Sandbox(
+            draft.limits, paths=paths, kind=draft.calls.sandbox, trust=draft.calls.trust, workers=1
+        )
         self.sandbox.__enter__()
-        self.executors = Executors(self.sandbox, draft.rest, draft.limits.result_bytes)
+        self.executors = Executors(self.sandbox, draft.calls, draft.limits.result_bytes)
 
     def close(self) -> None:
         self.executors.close()

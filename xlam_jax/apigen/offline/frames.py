@@ -76,7 +76,7 @@ _TAIL = re.compile(
 # Marks of a text that is no sentence of a user.
 _BAD = re.compile(
     r"[{}<>|=\\~^`@#*\[\]$]|https?:|"
-    r"\b(?:MCP|LLM|tool|function|endpoint|deprecated|internal|TODO|note|kwargs|args|API|this method|callback|params?|"
+    r"\b(?:MCP|LLM|tool|function|endpoint|deprecated|internal|TODO|kwargs|args|API|this method|callback|params?|"
     r"parameters?|arguments?|boolean|json|object|instance|iterable|iterator|sequence|True|False|None|you|your|agent|"
     r"user's|the user|client|server|wrapper|class|plugin|prompt|response|request|schema|docs?|should|must)\b",
 )

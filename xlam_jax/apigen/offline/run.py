@@ -113,7 +113,7 @@ def asdict_of(draft: Draft) -> dict[str, Any]:
     """What decides the rows of a draft."""
     return {
         "library": draft.library, "seed": draft.seed, "mix": draft.mix.model_dump(), "limits": asdict(draft.limits),
-        "rest": draft.rest.model_dump(),
+        "calls": draft.calls.model_dump(),
     }  # fmt: skip
 
 
