@@ -1,101 +1,122 @@
-"""The Berkeley Function-Calling Leaderboard's own files (v2 to v4 names) as cases.
-
-Covers the categories that an AST checker or the presence of a call decides. A category's file is
-`BFCL_v2_<category>.json` (JSON lines) with `possible_answer/` beside it.
-"""
+"""Rows of BFCL's single-turn files as cases, and the calls that their published answers describe."""
 
 from __future__ import annotations
 
-import json
+import random
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from xlam_jax.errors import InputError, unknown
+from xlam_jax.errors import InputError
+from xlam_jax.evaluation.bfcl.categories import Category, category
+from xlam_jax.evaluation.bfcl.data import Data, find_data, read_rows
 from xlam_jax.evaluation.harness import Case
 from xlam_jax.format import Codec, Record
-from xlam_jax.records.sources.bfcl import question
-
-# category of the files -> (category of the checker, language)
-CATEGORIES = {
-    "simple": ("simple", "python"),
-    "multiple": ("multiple", "python"),
-    "parallel": ("parallel", "python"),
-    "parallel_multiple": ("parallel_multiple", "python"),
-    "irrelevance": ("irrelevance", "python"),
-    "live_simple": ("simple", "python"),
-    "live_multiple": ("multiple", "python"),
-    "live_parallel": ("parallel", "python"),
-    "live_parallel_multiple": ("parallel_multiple", "python"),
-    "live_irrelevance": ("irrelevance", "python"),
-    "live_relevance": ("relevance", "python"),
-}
-_WITHOUT_ANSWERS = ("irrelevance", "relevance")
+from xlam_jax.format.values import ToolCall
+from xlam_jax.records.sources.base import Refused
+from xlam_jax.records.sources.bfcl import answer_calls, published_tools, question
 
 
-def bfcl_cases(folder: str | Path, category: str, codec: Codec, limit: int | None = None) -> list[Case]:
-    """The first `limit` cases of a category, in file order.
+def bfcl_cases(folder: str | Path, name: str, codec: Codec, limit: int | None = None) -> list[Case]:
+    """The first `limit` cases of a category in the newest files of a folder, in file order.
 
     Raises:
       InputError: unknown category, missing file, or a line that is no case (with file:line).
     """
-    if category not in CATEGORIES:
-        raise unknown("BFCL category", category, CATEGORIES)
-    kind, language = CATEGORIES[category]
-    path = _find(Path(folder), category)
+    wanted = category(name)
+    return category_cases(find_data(Path(folder)), wanted, codec)[:limit]
+
+
+def category_cases(data: Data, wanted: Category, codec: Codec) -> list[Case]:
+    """All cases of a single-turn category, in file order.
+
+    Raises:
+      InputError: missing file, or a line that is no case (with file:line).
+    """
     answers: dict[str, Any] = {}
-    if kind not in _WITHOUT_ANSWERS:
-        answer_path = path.parent / "possible_answer" / path.name
-        answers = {row["id"]: row["ground_truth"] for _, row in _lines(answer_path, ("id", "ground_truth"))}
+    if wanted.has_answers:
+        rows = read_rows(data.answers(wanted), ("id", "ground_truth"))
+        answers = {row["id"]: row["ground_truth"] for _, row in rows}
     cases = []
-    for where, row in _lines(path, ("id", "question", "function")):
-        if limit is not None and len(cases) >= limit:
-            break
-        if kind not in _WITHOUT_ANSWERS and row["id"] not in answers:
+    for where, row in read_rows(data.file(wanted), ("id", "question", "function")):
+        if wanted.has_answers and row["id"] not in answers:
             raise InputError(f"no possible answer for {row['id']!r}", where=where)
-        record = _record(row, where)
+        record = _record(row, where, wanted.language)
         cases.append(
             Case(
                 id=row["id"],
-                style=category,
-                category=kind,
+                style=wanted.name,
+                category=wanted.kind,
                 prompt=codec.prompt(record),
                 tools=record.tools,
                 answers=answers.get(row["id"], []),
-                language=language,
+                language=wanted.language,
+                judged=published_tools(row),
             )
         )
     return cases
 
 
-def _find(folder: Path, category: str) -> Path:
-    names = [f"BFCL_v{v}_{category}{s}.json" for v in (2, 3, 4) for s in ("", "_python")]
-    for name in names:
-        if (folder / name).is_file():
-            return folder / name
-    raise InputError(
-        f"no file of BFCL category {category!r}", where=str(folder / names[0]), hint="check the folder"
-    )
+def sample(cases: list[Case], limit: int | None, seed: int) -> list[Case]:
+    """`limit` of the cases, drawn by `seed`, in their order; all where there are no more."""
+    if limit is None or limit >= len(cases):
+        return cases
+    drawn = sorted(random.Random(seed).sample(range(len(cases)), limit))
+    return [cases[i] for i in drawn]
 
 
-def _lines(path: Path, keys: tuple[str, ...]):
-    if not path.is_file():
-        raise InputError("BFCL file not found", where=str(path), hint="check the folder")
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-                missing = [key for key in keys if key not in row]
-            except (ValueError, TypeError) as e:
-                raise InputError(f"not valid JSON: {e}", where=f"{path}:{number}") from e
-            if missing:
-                raise InputError(f"no key {missing[0]!r}", where=f"{path}:{number}")
-            yield f"{path}:{number}", row
+def gold_calls(case: Case) -> tuple[ToolCall, ...]:
+    """The calls of the published answer; none where it is no answer, and none are due for irrelevance.
 
-
-def _record(row: dict[str, Any], where: str) -> Record:
+    A relevance row has no published answer: any call of the first function, with what it requires, is one.
+    """
+    if case.category == "irrelevance":
+        return ()
+    if case.category == "relevance":
+        return (plain_call(case),)
     try:
-        return question(row)
+        return tuple(answer_calls(case.judged or case.tools, case.answers, case.language))
+    except Refused:
+        return ()
+
+
+def plain_call(case: Case) -> ToolCall:
+    """A call of the first function with a small value for every required argument."""
+    tool = case.tools[0]
+    required = tool.parameters.get("required") or ()
+    properties = tool.parameters.get("properties", {})
+    return ToolCall(tool.name, {name: _small(properties.get(name, {})) for name in required})
+
+
+def _small(schema: dict[str, Any]) -> Any:
+    kind = schema.get("type")
+    if isinstance(schema.get("enum"), list) and schema["enum"]:
+        return schema["enum"][0]
+    values: dict[Any, Any] = {"integer": 1, "number": 1.0, "boolean": True, "array": [], "object": {}}
+    return values.get(kind, "x") if isinstance(kind, str) else "x"
+
+
+def reachable(cases: Iterable[Case]) -> set[tuple[str, str, int]]:
+    """Keys of the cases whose published answer passes BFCL's own rules; the others, no sensible answer passes."""
+    from xlam_jax.scoring.bfcl import score
+
+    return {
+        case.key
+        for case in cases
+        if score(
+            case.judged or case.tools,
+            gold_calls(case),
+            case.answers,
+            category=case.category,
+            language=case.language,
+        ).valid
+    }
+
+
+def _record(row: dict[str, Any], where: str, language: str) -> Record:
+    try:
+        return question(row, language)
     except InputError as e:
         raise InputError(e.what, where=where, hint=e.hint) from e
+    except (KeyError, TypeError, AttributeError, IndexError) as e:
+        raise InputError(f"not a BFCL question: {type(e).__name__}: {e}", where=where) from e
