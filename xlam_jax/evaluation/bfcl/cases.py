@@ -11,6 +11,7 @@ from xlam_jax.errors import InputError
 from xlam_jax.evaluation.bfcl.categories import Category, category
 from xlam_jax.evaluation.bfcl.data import Data, find_data, read_rows
 from xlam_jax.evaluation.harness import Case
+from xlam_jax.evaluation.scripted import small_call, small_value
 from xlam_jax.format import Codec, Record
 from xlam_jax.format.values import ToolCall
 from xlam_jax.records.sources.base import Refused
@@ -73,27 +74,11 @@ def gold_calls(case: Case) -> tuple[ToolCall, ...]:
     if case.category == "irrelevance":
         return ()
     if case.category == "relevance":
-        return (plain_call(case),)
+        return (small_call(case, small_value),)
     try:
         return tuple(answer_calls(case.judged or case.tools, case.answers, case.language))
     except Refused:
         return ()
-
-
-def plain_call(case: Case) -> ToolCall:
-    """A call of the first function with a small value for every required argument."""
-    tool = case.tools[0]
-    required = tool.parameters.get("required") or ()
-    properties = tool.parameters.get("properties", {})
-    return ToolCall(tool.name, {name: _small(properties.get(name, {})) for name in required})
-
-
-def _small(schema: dict[str, Any]) -> Any:
-    kind = schema.get("type")
-    if isinstance(schema.get("enum"), list) and schema["enum"]:
-        return schema["enum"][0]
-    values: dict[Any, Any] = {"integer": 1, "number": 1.0, "boolean": True, "array": [], "object": {}}
-    return values.get(kind, "x") if isinstance(kind, str) else "x"
 
 
 def reachable(cases: Iterable[Case]) -> set[tuple[str, str, int]]:

@@ -49,6 +49,13 @@ class Data:
             hint="check the folder",
         )
 
+    def has(self, category: Category) -> bool:
+        """Whether the questions of a category are there."""
+        try:
+            return self.file(category).is_file()
+        except InputError:
+            return False
+
     def answers(self, category: Category) -> Path:
         """Its possible answers, there or not."""
         return self.folder / ANSWERS / self.file(category).name
