@@ -25,7 +25,7 @@ from xlam_jax.cli.eval_model import (
 from xlam_jax.errors import InputError
 
 if TYPE_CHECKING:
-    from xlam_jax.evaluation import Case
+    from xlam_jax.evaluation import Case, Row
     from xlam_jax.evaluation.bfcl import Category, Data
     from xlam_jax.evaluation.journal import Ask
     from xlam_jax.format import Codec
@@ -193,7 +193,6 @@ class _Run:
         from xlam_jax.evaluation.bfcl.cases import reachable
         from xlam_jax.evaluation.bfcl.report import summarise_bfcl
         from xlam_jax.evaluation.journal import Journal, answer_cases
-        from xlam_jax.files import write_json as write_whole
 
         about = {
             **model,
@@ -212,7 +211,7 @@ class _Run:
         seconds = time.perf_counter() - began
         summary = summarise_bfcl(rows, self.data.version, reachable(cases))
         if folder is not None:
-            write_whole(folder / "summary.json", summary)
+            keep_summary(folder, rows, summary)
         source = self.data.source(self.hashes)
         if kept:
             say(f"{min(kept, len(rows))} of {len(rows)} answers were there already")
@@ -232,6 +231,16 @@ class _Run:
             if self.limit is None
             else f"a sample of up to {self.limit} rows a category, seed {self.seed}"
         )
+
+
+def keep_summary(folder: Path, rows: Sequence[Row], summary: dict[str, Any]) -> None:
+    """Writes summary.json and, in version 4, BFCL's own result and score files."""
+    from xlam_jax.evaluation.bfcl.official import write_official
+    from xlam_jax.files import write_json as write_whole
+
+    write_whole(folder / "summary.json", summary)
+    if summary["version"] == "v4" and (left := write_official(rows, folder)):
+        say(f"{left} rows that were not run are not in result/: bfcl evaluate needs --partial-eval")
 
 
 @contextmanager
