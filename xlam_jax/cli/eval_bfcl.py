@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,8 +26,9 @@ from xlam_jax.cli.eval_model import (
 from xlam_jax.errors import InputError
 
 if TYPE_CHECKING:
-    from xlam_jax.evaluation import Case, Row
+    from xlam_jax.evaluation import Row
     from xlam_jax.evaluation.bfcl import Category, Data
+    from xlam_jax.evaluation.bfcl.rows import Rows
     from xlam_jax.evaluation.journal import Ask
     from xlam_jax.format import Codec
 
@@ -60,6 +62,10 @@ OutOption = Annotated[
 ResumeOption = Annotated[
     bool, typer.Option("--resume", help="Go on in --out after a stop; the same options as before.")
 ]
+TrustOption = Annotated[
+    bool,
+    typer.Option("--trust", help="Run bfcl-eval's classes (multi-turn) without walls where there are none."),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -77,6 +83,7 @@ def bfcl(
     seed: SeedOption = 0,
     out_dir: OutOption = None,
     resume: ResumeOption = False,
+    trust: TrustOption = False,
     max_new_tokens: TokensOption = 256,
     max_len: LenOption = 2048,
     batch_size: BatchOption = 32,
@@ -86,6 +93,7 @@ def bfcl(
     """The Berkeley Function-Calling Leaderboard, offline: by its own rules and by strict ones."""
     from xlam_jax.evaluation.bfcl import chosen, find_data
     from xlam_jax.evaluation.scripted import PREFIX
+    from xlam_jax.format import get_codec
 
     if resume and out_dir is None:
         raise InputError("--resume needs the folder to go on in", hint="--resume --out DIR")
@@ -93,107 +101,69 @@ def bfcl(
     categories = chosen(category or ["single_turn"], data.version)
     if not category:
         categories = [c for c in categories if data.has(c)]
-    categories = [c for c in categories if c.kind != "multi_turn"]
-    run = _Run(data, categories, limit, seed, out_dir, resume)
+    run = _Run(data, categories, limit, seed, trust, out_dir, resume)
     if model.startswith(PREFIX):
         if adapter or constrained:
             raise InputError(
                 "a scripted model takes no adapter and no grammar", where=model, hint="--model alone"
             )
-        write_json(json_file, run.scripted(model))
+        with run.rows(get_codec()) as rows:
+            asked = rows.scripted(model.removeprefix(PREFIX))
+            write_json(json_file, run.report(asked, rows, {"model": model}, out_dir, 256))
         return
     need_dir(Path(model), "model folder")
     from xlam_jax.inference import folder_codec
 
-    run.cases(folder_codec(model))  # bad files show before the weights are read
-    engine = engine_of(Path(model), max_len, batch_size, adapter)
-    results = {}
-    for name in engine.adapters or [""]:
-        if name:
-            engine.use(name)
-        how = {"constrained": constrained, "max_new_tokens": max_new_tokens, "max_len": max_len}
-        results[name] = run.with_engine(engine, Path(model), name, how)
+    with run.rows(folder_codec(model)) as rows:  # bad files show before the weights are read
+        engine = engine_of(Path(model), max_len, batch_size, adapter)
+        results = {}
+        for name in engine.adapters or [""]:
+            if name:
+                engine.use(name)
+            how = {"constrained": constrained, "max_new_tokens": max_new_tokens}
+            results[name] = run.with_engine(engine, rows, Path(model), name, how)
     write_json(json_file, {"adapters": results} if engine.adapters else results[""])
 
 
+@dataclass
 class _Run:
     """One choice of rows, put to one model after another."""
 
-    def __init__(
-        self,
-        data: Data,
-        categories: list[Category],
-        limit: int | None,
-        seed: int,
-        out_dir: Path | None,
-        resume: bool,
-    ):
-        self.data, self.categories, self.limit, self.seed = data, categories, limit, seed
-        self.out_dir, self.resume = out_dir, resume
-        self.hashes = data.hashes(categories)
+    data: Data
+    categories: list[Category]
+    limit: int | None
+    seed: int
+    trust: bool
+    out_dir: Path | None
+    resume: bool
 
-    def cases(self, codec: Codec) -> list[Case]:
-        from xlam_jax.evaluation.bfcl.cases import category_cases, sample
+    def rows(self, codec: Codec) -> Rows:
+        from xlam_jax.evaluation.bfcl.rows import Rows
 
-        drawn = [sample(category_cases(self.data, c, codec), self.limit, self.seed) for c in self.categories]
-        return [case for part in drawn for case in part]
+        return Rows(self.data, self.categories, codec, limit=self.limit, seed=self.seed, trust=self.trust)
 
-    def scripted(self, model: str) -> dict[str, Any]:
-        from xlam_jax.evaluation.bfcl.cases import gold_calls
-        from xlam_jax.evaluation.scripted import PREFIX, scripted_answers
-        from xlam_jax.format import get_codec
-
-        codec = get_codec()
-        cases = self.cases(codec)
-        answers = scripted_answers(model.removeprefix(PREFIX), cases, codec, gold_calls, self.seed)
-        by_key = {case.key: raw for case, raw in zip(cases, answers, strict=True)}
-        about = {"model": model}
-        return self._report(
-            lambda part: [by_key[c.key] for c in part], cases, codec, about, self.out_dir, 512
-        )
-
-    def with_engine(self, engine: Any, model: Path, adapter: str, how: dict[str, Any]) -> dict[str, Any]:
-        from xlam_jax.evaluation.harness import ask
-
+    def with_engine(
+        self, engine: Any, rows: Rows, model: Path, adapter: str, how: dict[str, Any]
+    ) -> dict[str, Any]:
         unsaid: list[str] = []
-
-        def asked(part: Sequence[Case]) -> list[Any]:
-            raws, more = ask(
-                engine,
-                part,
-                engine.codec,
-                constrained=how["constrained"],
-                max_new_tokens=how["max_new_tokens"],
-            )
-            unsaid.extend(line for line in more if line not in unsaid)
-            return raws
-
-        about = {**about_model(f"BFCL {self.data.version}", model), **how}
+        about = {**about_model(f"BFCL {self.data.version}", model), **how, "max_len": engine.max_len}
         if adapter:
             about["adapter"] = adapter
         folder = self.out_dir / adapter if self.out_dir and adapter else self.out_dir
-        result = self._report(
-            asked, self.cases(engine.codec), engine.codec, about, folder, 4 * engine.batch_size
-        )
+        result = self.report(rows.engine(engine, unsaid, **how), rows, about, folder, 4 * engine.batch_size)
         for line in unsaid:
             err.print(f"the grammar does not hold {line}", markup=False, highlight=False)
         speed = speed_of(engine)
         say(f"{result['seconds'] / result['summary']['n']:.2f} seconds per row; {speed_words(speed)}")
         return {**result, "speed": speed}
 
-    def _report(
-        self,
-        asked: Ask,
-        cases: list[Case],
-        codec: Codec,
-        model: dict[str, Any],
-        folder: Path | None,
-        chunk: int,
+    def report(
+        self, asked: Ask, rows: Rows, model: dict[str, Any], folder: Path | None, chunk: int
     ) -> dict[str, Any]:
-        from xlam_jax.evaluation.bfcl.cases import reachable
         from xlam_jax.evaluation.bfcl.report import summarise_bfcl
         from xlam_jax.evaluation.journal import Journal, answer_cases
 
+        hashes = self.data.hashes(self.categories)
         about = {
             **model,
             "dataset": f"BFCL {self.data.version}",
@@ -201,20 +171,20 @@ class _Run:
             "categories": [c.name for c in self.categories],
             "limit": self.limit,
             "seed": self.seed,
-            "codec": codec.settings,
-            "files": self.hashes,
+            "codec": rows.codec.settings,
+            "files": hashes,
         }
         journal = Journal(folder, about, resume=self.resume)
         kept, began = len(journal.rows), time.perf_counter()
-        with _progress(len(cases)) as progress:
-            rows = answer_cases(asked, cases, codec, journal, chunk=chunk, progress=progress)
+        with _progress(len(rows.cases)) as progress:
+            found = answer_cases(asked, rows.cases, rows.judge, journal, chunk=chunk, progress=progress)
         seconds = time.perf_counter() - began
-        summary = summarise_bfcl(rows, self.data.version, reachable(cases))
+        summary = summarise_bfcl(found, self.data.version, rows.best())
         if folder is not None:
-            keep_summary(folder, rows, summary)
-        source = self.data.source(self.hashes)
+            keep_summary(folder, found, summary, rows.codec)
+        source = self.data.source(hashes)
         if kept:
-            say(f"{min(kept, len(rows))} of {len(rows)} answers were there already")
+            say(f"{min(kept, len(found))} of {len(found)} answers were there already")
         print_summary(f"{source}, {model['model']}", summary, self._rows_words())
         return {
             **model,
@@ -233,13 +203,13 @@ class _Run:
         )
 
 
-def keep_summary(folder: Path, rows: Sequence[Row], summary: dict[str, Any]) -> None:
+def keep_summary(folder: Path, rows: Sequence[Row], summary: dict[str, Any], codec: Codec) -> None:
     """Writes summary.json and, in version 4, BFCL's own result and score files."""
     from xlam_jax.evaluation.bfcl.official import write_official
     from xlam_jax.files import write_json as write_whole
 
     write_whole(folder / "summary.json", summary)
-    if summary["version"] == "v4" and (left := write_official(rows, folder)):
+    if summary["version"] == "v4" and (left := write_official(rows, folder, codec)):
         say(f"{left} rows that were not run are not in result/: bfcl evaluate needs --partial-eval")
 
 

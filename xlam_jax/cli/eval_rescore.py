@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from xlam_jax.cli.common import JsonOption, need_dir, print_table, say, write_json
+from xlam_jax.cli.eval_bfcl import TrustOption, keep_summary, print_summary
 from xlam_jax.errors import InputError
 
 if TYPE_CHECKING:
-    from xlam_jax.evaluation import Case, Row
+    from xlam_jax.evaluation import Row
 
 DataOption = Annotated[
     Path | None,
@@ -33,26 +34,26 @@ def rescore(
         typer.Argument(metavar="DIR", help="What `xlam eval bfcl --out` kept, or BFCL's own result folder."),
     ],
     data: DataOption = None,
+    trust: TrustOption = False,
     json_file: JsonOption = None,
 ) -> None:
     """Judges kept answers again, without a model: ours, or those that `bfcl generate` wrote."""
-    from xlam_jax.cli.eval_bfcl import keep_summary, print_summary
-    from xlam_jax.evaluation.bfcl.cases import reachable
     from xlam_jax.evaluation.bfcl.report import summarise_bfcl
     from xlam_jax.evaluation.journal import RUN
     from xlam_jax.files import read_object
+    from xlam_jax.format import get_codec
 
     need_dir(folder, "results folder")
     ours = (folder / RUN).is_file()
     if ours:
         about = read_object(folder / RUN)
-        cases, rows, source = _ours(folder, about, data)
+        rows, best, source = _ours(folder, about, data, trust)
     else:
         about = {"version": "v4", "model": folder.name}
-        cases, rows, source = _theirs(folder, data)
-    summary = summarise_bfcl(rows, about["version"], reachable(cases))
+        rows, best, source = _theirs(folder, data, trust)
+    summary = summarise_bfcl(rows, about["version"], best)
     if ours:
-        keep_summary(folder, rows, summary)
+        keep_summary(folder, rows, summary, get_codec(**about["codec"]))
     print_summary(f"{source}, {about['model']}", summary, f"{len(rows)} kept answers")
     write_json(json_file, {"model": about["model"], "data": source, "summary": summary})
 
@@ -77,9 +78,12 @@ def scores(
     write_json(json_file, summary)
 
 
-def _ours(folder: Path, about: dict[str, Any], place: Path | None) -> tuple[list[Case], list[Row], str]:
-    from xlam_jax.evaluation.bfcl import category, category_cases, find_data
-    from xlam_jax.evaluation.harness import judge
+Judged = tuple[list["Row"], set[tuple[str, str, int]], str]
+
+
+def _ours(folder: Path, about: dict[str, Any], place: Path | None, trust: bool) -> Judged:
+    from xlam_jax.evaluation.bfcl import category, find_data
+    from xlam_jax.evaluation.bfcl.rows import Rows
     from xlam_jax.evaluation.journal import GENERATIONS, read_rows
     from xlam_jax.format import get_codec
 
@@ -87,48 +91,39 @@ def _ours(folder: Path, about: dict[str, Any], place: Path | None) -> tuple[list
     categories = [category(name) for name in about["categories"]]
     hashes = data.hashes(categories)
     if changed := [name for name, digest in about["files"].items() if hashes.get(name) != digest]:
-        raise InputError(
-            f"the answers are to another {changed[0]}",
-            where=str(data.folder),
-            hint="--data DIR with the files asked from",
-        )
-    codec = get_codec(**about["codec"])
-    by_key = {case.key: case for c in categories for case in category_cases(data, c, codec)}
+        hint = "--data DIR with the files that were asked from"
+        raise InputError(f"the answers are to another {changed[0]}", where=str(data.folder), hint=hint)
     kept = read_rows(folder / GENERATIONS)
     if not kept:
         raise InputError("no answers are kept there", where=str(folder / GENERATIONS))
-    if strange := [row.id for row in kept if row.key not in by_key]:
-        raise InputError(
-            f"an answer to {strange[0]!r}, which is no row of the data", where=str(folder / GENERATIONS)
-        )
-    cases = [by_key[row.key] for row in kept]
-    rows = [judge(case, row.raw, codec) for case, row in zip(cases, kept, strict=True)]
-    return cases, rows, data.source(hashes)
+    with Rows(data, categories, get_codec(**about["codec"]), trust=trust) as rows:
+        by_key = {case.key: case for case in rows.cases}
+        if strange := [row.id for row in kept if row.key not in by_key]:
+            what = f"an answer to {strange[0]!r}, which is no row of the data"
+            raise InputError(what, where=str(folder / GENERATIONS))
+        return [rows.judge(by_key[row.key], row.raw) for row in kept], rows.best(), data.source(hashes)
 
 
-def _theirs(folder: Path, place: Path | None) -> tuple[list[Case], list[Row], str]:
-    from xlam_jax.evaluation.bfcl import category_cases, find_data
+def _theirs(folder: Path, place: Path | None, trust: bool) -> Judged:
+    from xlam_jax.evaluation.bfcl import find_data
     from xlam_jax.evaluation.bfcl.official import decoded, read_results
-    from xlam_jax.evaluation.harness import judge
+    from xlam_jax.evaluation.bfcl.rows import Rows
     from xlam_jax.format import get_codec
 
     data = find_data(place, "v4")
-    cases, rows, used = [], [], []
+    judged, best, used = [], set(), []
     for found, lines in read_results(folder):
-        by_id = {case.id: case for case in category_cases(data, found, get_codec())}
-        if strange := [name for name in lines if name not in by_id]:
-            raise InputError(
-                f"an answer to {strange[0]!r}, which is no row of {found.v4_name}", where=str(folder)
-            )
-        read = {name: decoded(line, found.language) for name, line in lines.items()}
+        read = {name: decoded(line, found) for name, line in lines.items()}
         if None in read.values():
             say(f"{found.name} is left out: its answers are source text, which only BFCL's own parser reads")
             continue
-        used.append(found)
-        for name, case in by_id.items():
-            if answer := read.get(name):
-                cases.append(case)
-                rows.append(judge(case, *answer))
-    if not rows:
-        raise InputError("no single-turn answers are there", where=str(folder))
-    return cases, rows, data.source(data.hashes(used))
+        with Rows(data, [found], get_codec(), trust=trust) as rows:
+            if strange := lines.keys() - {case.id for case in rows.cases}:
+                what = f"an answer to {min(strange)!r}, which is no row of {found.v4_name}"
+                raise InputError(what, where=str(folder))
+            used.append(found)
+            judged += [rows.judge(case, *answer) for case in rows.cases if (answer := read.get(case.id))]
+            best |= rows.best()
+    if not judged:
+        raise InputError("no answers that could be judged", where=str(folder))
+    return judged, best, data.source(data.hashes(used))

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from xlam_jax.errors import InputError
-from xlam_jax.evaluation.harness import Case, Raw, Row, judge
+from xlam_jax.evaluation.harness import Case, Raw, Row
 from xlam_jax.files import room_on_disk, write_json, write_text
-from xlam_jax.format import Codec
 
 GENERATIONS, RUN = "generations.jsonl", "run.json"
 Ask = Callable[[Sequence[Case]], list[Raw]]
@@ -72,7 +71,7 @@ class Journal:
 def answer_cases(
     ask: Ask,
     cases: Sequence[Case],
-    codec: Codec,
+    verdict: Callable[[Case, Raw], Row],
     journal: Journal,
     *,
     chunk: int = 64,
@@ -81,6 +80,7 @@ def answer_cases(
     """Asks for what the journal lacks, `chunk` cases at a time, and judges everything anew.
 
     Args:
+      verdict: what the rules make of an answer.
       progress: called with the number of rows that are there.
 
     Raises:
@@ -88,16 +88,17 @@ def answer_cases(
     """
     if not cases:
         raise InputError("nothing to evaluate")
+    before = [case for case in cases if case.key in journal.rows]
     left = [case for case in cases if case.key not in journal.rows]
     for start in range(0, len(left), chunk):
         if progress:
             progress(len(cases) - len(left) + start)
         part = left[start : start + chunk]
-        journal.add([judge(case, raw, codec) for case, raw in zip(part, ask(part), strict=True)])
+        journal.add([verdict(case, raw) for case, raw in zip(part, ask(part), strict=True)])
     if progress:
         progress(len(cases))
-    for case in cases:  # rules may have changed since a row was kept
-        journal.rows[case.key] = judge(case, journal.rows[case.key].raw, codec)
+    for case in before:  # rules may have changed since they were kept
+        journal.rows[case.key] = verdict(case, journal.rows[case.key].raw)
     return journal.finish(cases)
 
 

@@ -42,7 +42,7 @@ def scripted_answers(
         script: dict[str, Callable[[Case], Calls]] = {
             "gold": gold,
             "empty": lambda case: (),
-            "random": lambda case: _random(case, random.Random(f"{seed} {case.key}")),
+            "random": lambda case: random_calls(case, random.Random(f"{seed} {case.key}")),
         }
         answers = [script[name](case) for case in cases]
     return [Raw(codec.render_calls(calls), "stop", new_tokens=1) for calls in answers]
@@ -71,7 +71,9 @@ def _call(case: Case, choose: Callable[[int], int], value: Callable[[dict[str, A
     return ToolCall(tool.name, {name: value(properties.get(name, {})) for name in names})
 
 
-def _random(case: Case, rng: random.Random) -> Calls:
+def random_calls(case: Case, rng: random.Random) -> Calls:
+    """One or two calls of offered functions with values out of the air."""
+
     def value(schema: dict[str, Any]) -> Any:
         kinds: dict[Any, Callable[[], Any]] = {
             "integer": lambda: rng.randrange(10**6, 10**9),

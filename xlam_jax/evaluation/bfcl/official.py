@@ -19,15 +19,15 @@ from xlam_jax.evaluation.bfcl.categories import CATEGORIES, NOT_RUN, Category, c
 from xlam_jax.evaluation.bfcl.data import read_rows
 from xlam_jax.evaluation.harness import Raw, Row
 from xlam_jax.files import write_text
-from xlam_jax.format import Codec, get_codec
+from xlam_jax.format import Codec, ParseError, get_codec
 
 # A model of the leaderboard's own list whose handler takes `[{"name": ..., "arguments": {...}}]`.
 MODEL = "Salesforce_xLAM-2-1b-fc-r"
 _NAME = re.compile(r"BFCL_(v\d)_(\w+)_(result|score)\.json")
 
 
-def write_official(rows: Sequence[Row], folder: Path) -> int:
-    """Writes result and score files of single-turn rows below `folder`; returns how many rows are left out.
+def write_official(rows: Sequence[Row], folder: Path, codec: Codec) -> int:
+    """Writes result and score files below `folder`; returns how many rows are left out.
 
     Rows that were not put to the model are left out: BFCL would take their silence for a refusal.
     """
@@ -39,7 +39,7 @@ def write_official(rows: Sequence[Row], folder: Path) -> int:
         run = [row for row in own if row.outcome != "not_run"]
         left += len(own) - len(run)
         name = f"{found.group}/BFCL_v4_{found.v4_name}"
-        _write(folder / "result" / MODEL / f"{name}_result.json", map(_result, run))
+        _write(folder / "result" / MODEL / f"{name}_result.json", [_result(row, found, codec) for row in run])
         head = _head(sum(row.lenient for row in run), len(run))
         wrong = (_wrong(row, found) for row in run if not row.lenient)
         _write(folder / "score" / MODEL / f"{name}_score.json", [head, *wrong])
@@ -47,7 +47,7 @@ def write_official(rows: Sequence[Row], folder: Path) -> int:
 
 
 def read_results(folder: Path) -> Iterator[tuple[Category, dict[str, dict[str, Any]]]]:
-    """Yields each single-turn category below a folder with its lines by id.
+    """Yields each category below a folder, of those that are run here, with its lines by id.
 
     Raises:
       InputError: no result files, results of several models, a broken line, or an id twice.
@@ -58,7 +58,7 @@ def read_results(folder: Path) -> Iterator[tuple[Category, dict[str, dict[str, A
             if line["id"] in lines:
                 raise InputError(f"the id {line['id']!r} stands there twice", where=where)
             lines[line["id"]] = line
-        if isinstance(found, Category) and found.kind != "multi_turn":
+        if isinstance(found, Category):
             yield found, lines
 
 
@@ -84,32 +84,52 @@ def read_scores(folder: Path) -> tuple[str, dict[str, Count]]:
     return versions.pop(), counts
 
 
-def decoded(line: dict[str, Any], language: str) -> tuple[Raw, Codec] | None:
+def decoded(line: dict[str, Any], found: Category) -> tuple[Raw, Codec] | None:
     """The answer of a result line and the codec that reads it; None where only BFCL's own parsers can.
 
     A list is calls of a function-calling endpoint, `{name: arguments}` each; text is a JSON array of calls, or calls as
-    Python writes them.
+    Python writes them. In multi-turn rows there is one a step of each turn.
     """
     result = line["result"]
+    if found.kind == "multi_turn":
+        turns = result if isinstance(result, list) else []
+        texts = [[_as_json(step) for step in turn] if isinstance(turn, list) else [] for turn in turns]
+        return _raw(json.dumps(texts), line), get_codec(call_format="json-array")
+    text, form = _written(result)
+    if form == "python-list" and found.language != "python" and re.match(r"\[\s*[\w.]+\(", text):
+        return None
+    return _raw(text, line), get_codec(call_format=form)
+
+
+def _written(result: Any) -> tuple[str, str]:
+    """An answer's text and its call format."""
     if isinstance(result, list):
-        text, form = _endpoint_calls(result), "json-array"
-    else:
-        text = str(result)
-        stripped = text.strip("`\n ")
-        form = "json-array" if re.match(r"\[\s*(\{|\])|\{", stripped) else "python-list"
-        if form == "python-list":
-            if language != "python" and re.match(r"\[?\s*[\w.]+\(", stripped):
-                return None
-            text = stripped if stripped.startswith("[") else f"[{stripped}]"
-    tokens = line.get("output_token_count")
-    seconds = line.get("latency")
-    raw = Raw(
+        return _endpoint_calls(result), "json-array"
+    text = str(result).strip("`\n ")
+    if re.match(r"\[\s*(\{|\])|\{", text):
+        return text, "json-array"
+    return text if text.startswith("[") else f"[{text}]", "python-list"
+
+
+def _as_json(result: Any) -> str:
+    text, form = _written(result)
+    if form == "json-array":
+        return text
+    try:
+        calls = get_codec(call_format=form).parse(text, words=False).tool_calls
+    except ParseError:
+        return str(result)
+    return _array([{"name": c.name, "arguments": c.arguments} for c in calls])
+
+
+def _raw(text: str, line: dict[str, Any]) -> Raw:
+    tokens, seconds = line.get("output_token_count"), line.get("latency")
+    return Raw(
         text,
         "stop",
         new_tokens=max(1, tokens) if isinstance(tokens, int) else 1,
         seconds=float(seconds) if isinstance(seconds, int | float) else 0.0,
     )
-    return raw, get_codec(call_format=form)
 
 
 def _endpoint_calls(result: list[Any]) -> str:
@@ -121,6 +141,10 @@ def _endpoint_calls(result: list[Any]) -> str:
             except ValueError:
                 return json.dumps(result)  # the decoder says what is wrong with it
             calls.append({"name": name, "arguments": given})
+    return _array(calls)
+
+
+def _array(calls: Any) -> str:
     return json.dumps(calls, ensure_ascii=False)
 
 
@@ -147,16 +171,24 @@ def _files(folder: Path, what: str) -> list[tuple[Category | str, Path]]:
     return named
 
 
-def _result(row: Row) -> dict[str, Any]:
-    calls = row.text if row.calls is None else json.dumps(row.calls, ensure_ascii=False)
-    return {
-        "id": row.id,
-        "result": calls,
-        "input_token_count": row.prompt_tokens,
-        "output_token_count": row.new_tokens,
-        "latency": row.seconds,
-        "raw": row.text,
-    }
+def _result(row: Row, found: Category, codec: Codec) -> dict[str, Any]:
+    """Tokens and seconds of a multi-turn row stand in a list, as sums, for BFCL wants lists of lists there."""
+    if found.kind == "multi_turn":
+        answer: Any = [[_step(text, codec) for text in turn] for turn in json.loads(row.text)]
+        numbers: list[Any] = [[[value]] for value in (row.prompt_tokens, row.new_tokens, row.seconds)]
+    else:
+        answer = row.text if row.calls is None else _array(row.calls)
+        numbers = [row.prompt_tokens, row.new_tokens, row.seconds]
+    names = ("input_token_count", "output_token_count", "latency")
+    return {"id": row.id, "result": answer, **dict(zip(names, numbers, strict=True)), "raw": row.text}
+
+
+def _step(text: str, codec: Codec) -> str:
+    try:
+        calls = codec.parse(text, words=False).tool_calls
+    except ParseError:
+        return text
+    return _array([{"name": c.name, "arguments": c.arguments} for c in calls])
 
 
 def _head(right: int, n: int) -> dict[str, Any]:

@@ -21,14 +21,16 @@ def summarise_bfcl(
     """Counts, shares (fractions of 1) and Wilson intervals at 95 % of every category; columns and totals by rule.
 
     Args:
-      best: keys of the rows whose published answer passes, for `best`: what an evaluation can reach.
+      best: keys of the single-turn rows whose published answer passes, for `best`: what a model can reach.
     """
     categories: dict[str, Any] = {}
     for name in [c for c in CATEGORIES if any(r.style == c for r in rows)]:
         own = [row for row in rows if row.style == name]
         categories[name] = {
             "n": len(own),
-            "best": sum(row.key in best for row in own) / len(own) if best else None,
+            "best": None
+            if CATEGORIES[name].kind == "multi_turn"
+            else sum(r.key in best for r in own) / len(own),
             "parsable": sum(row.calls is not None for row in own) / len(own),
             **{rule: _share(sum(_right(row, rule) for row in own), len(own)) for rule in RULES},
         }
@@ -73,11 +75,17 @@ def scores(version: str, counts: Mapping[str, Count]) -> dict[str, Any]:
 
 
 def category_table(summary: dict[str, Any]) -> list[dict[str, Any]]:
-    """One line a category; `best %` is what the published answers reach."""
+    """One line a category; `best` is what the published answers reach."""
     return [
         {"category": name, "rows": found["n"], "bfcl %": _cell(found["bfcl"])}
-        | ({} if found["best"] is None else {"best %": round(100 * found["best"], 1)})
-        | ({"strict %": _cell(found["strict"])} if "strict" in found else {})
+        | (
+            {
+                "best": None if found["best"] is None else round(100 * found["best"], 1),
+                "strict %": _cell(found["strict"]),
+            }
+            if "strict" in found
+            else {}
+        )
         for name, found in summary["categories"].items()
     ]
 
