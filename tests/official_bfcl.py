@@ -3,6 +3,7 @@
 import collections
 import copy
 import importlib
+import json
 import os
 import sys
 import types
@@ -48,3 +49,27 @@ def official_verdict(root):
         return result["valid"], result.get("error_type", "")
 
     return verdict
+
+
+_WANTED = "tree_sitter==0.21.3 tree-sitter-java==0.21.0 tree-sitter-javascript==0.21.4 overrides"
+
+
+def official_counts(results, scores, model, categories, root):
+    """`{name of a score file: (right, all)}` that its runner counts in result files, read by its own decoder."""
+    for module in ("tree_sitter", "tree_sitter_java", "tree_sitter_javascript", "overrides"):
+        pytest.importorskip(module, reason=f"the official runner needs pip install --no-deps {_WANTED}")
+    runner = official("eval_checker.eval_runner", root)
+    handler = importlib.import_module("bfcl_eval.model_handler.local_inference.salesforce_llama")
+    flags = vars(runner.MODEL_CONFIG_MAPPING["any"])
+    runner.MODEL_CONFIG_MAPPING[model.replace("_", "/")] = types.SimpleNamespace(
+        **flags, model_handler=handler.SalesforceLlamaHandler, model_name="any", is_fc_model=False
+    )
+    scores.mkdir(exist_ok=True)
+    runner.runner([model], categories, results, scores, allow_missing=True)
+    return counts_in(scores)
+
+
+def counts_in(scores):
+    """The heads of score files."""
+    heads = {p.name: json.loads(p.read_text().splitlines()[0]) for p in scores.rglob("BFCL_v4_*_score.json")}
+    return {name: (head["correct_count"], head["total_count"]) for name, head in heads.items()}

@@ -9,11 +9,12 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.apigen.walled import require_walls
-from tests.official_bfcl import official, official_data
+from tests.official_bfcl import counts_in, official, official_counts, official_data
 from xlam_jax.cli import eval as eval_module
 from xlam_jax.errors import InputError
 from xlam_jax.evaluation.bfcl import category, find_data
 from xlam_jax.evaluation.bfcl.multi_turn import MOST_STEPS, gold_turns, judge_play, play_all, plays, walls
+from xlam_jax.evaluation.bfcl.official import MODEL
 from xlam_jax.evaluation.bfcl.play import parse_call
 from xlam_jax.evaluation.harness import Raw
 from xlam_jax.format import get_codec
@@ -62,6 +63,25 @@ def test_scripted_models_on_a_sample(tmp_path):
     assert errors["gold"] == {} and errors["empty"] == {"empty_turn_model_response": 24}
     assert errors["mutated"] == {"empty_turn_model_response": 12}
     assert sum(errors["random"].values()) == 24 and "instance_state_mismatch" not in errors["gold"]
+
+
+def test_the_official_runner_gives_our_files_our_scores(tmp_path):
+    official_data()
+    require_walls()
+    out = tmp_path / "out"
+    args = ("--category", "multi_turn", "--limit", 5, "--out", out, "--model")
+    scored(tmp_path, *args, "scripted:mutated")
+    names = [f"multi_turn_{name}" for name in NAMES]
+    theirs = official_counts(out / "result", tmp_path / "theirs", MODEL, names, tmp_path)
+    assert theirs == counts_in(out / "score") == {f"BFCL_v4_{name}_score.json": (3, 5) for name in names}
+    result = CliRunner().invoke(
+        eval_module.app, ["rescore", str(out / "result"), "--json", str(tmp_path / "again.json")]
+    )
+    assert result.exception is None, result.output
+    again = json.loads((tmp_path / "again.json").read_text())["summary"]
+    assert {name: found["bfcl"]["right"] for name, found in again["categories"].items()} == dict.fromkeys(
+        names, 3
+    )
 
 
 @pytest.mark.slow

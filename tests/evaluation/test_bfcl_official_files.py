@@ -1,20 +1,16 @@
 """BFCL's result and score files both ways: its own runner on ours, and our reading of its kinds of answers."""
 
-import importlib
 import json
-import types
 
 import pytest
 from typer.testing import CliRunner
 
-from tests.official_bfcl import official, official_data, official_verdict
+from tests.official_bfcl import counts_in, official_counts, official_data, official_verdict
 from xlam_jax.cli import eval as eval_module
 from xlam_jax.errors import InputError
 from xlam_jax.evaluation.bfcl import CATEGORIES
 from xlam_jax.evaluation.bfcl.official import MODEL
 from xlam_jax.format import ToolCall
-
-_REASON = "the official runner needs {} (pip install --no-deps tree_sitter==0.21.3 tree-sitter-java==0.21.0 tree-sitter-javascript==0.21.4 overrides)"  # noqa: E501
 
 
 def run(*args):
@@ -42,37 +38,14 @@ def asked(tmp_path):
     return out
 
 
-def counts(folder):
-    heads = {}
-    for path in folder.rglob("BFCL_v4_*_score.json"):
-        head = json.loads(path.read_text().splitlines()[0])
-        heads[path.name] = (head["correct_count"], head["total_count"])
-    return heads
-
-
 def test_the_official_runner_gives_our_files_our_scores(asked, tmp_path):
-    for module in ("tree_sitter", "tree_sitter_java", "tree_sitter_javascript", "overrides"):
-        pytest.importorskip(module, reason=_REASON.format(module))
-    runner = official("eval_checker.eval_runner", tmp_path)
-    handler = importlib.import_module("bfcl_eval.model_handler.local_inference.salesforce_llama")
-    flags = types.SimpleNamespace(
-        **vars(runner.MODEL_CONFIG_MAPPING["any"]),
-        model_handler=handler.SalesforceLlamaHandler,
-        model_name="any",
-        is_fc_model=False,
-    )
-    runner.MODEL_CONFIG_MAPPING[MODEL.replace("_", "/")] = flags
     done(tmp_path, "rescore", asked)
-    (tmp_path / "theirs").mkdir()
     categories = [c.v4_name for c in CATEGORIES.values() if c.group != "multi_turn"]
-    runner.runner([MODEL], categories, asked / "result", tmp_path / "theirs", allow_missing=True)
-    theirs, ours = counts(tmp_path / "theirs"), counts(asked / "score")
-    assert len(theirs) == 13 and theirs == ours
-    assert any(right == 0 or right < n for right, n in ours.values())
-
+    theirs = official_counts(asked / "result", tmp_path / "theirs", MODEL, categories, tmp_path)
+    assert len(theirs) == 13 and theirs == counts_in(asked / "score")
+    assert all(0 < right < n for right, n in theirs.values())
     read = done(tmp_path, "scores", tmp_path / "theirs")
-    again = json.loads((asked / "summary.json").read_text())
-    assert read["bfcl"] == again["bfcl"]
+    assert read["bfcl"] == json.loads((asked / "summary.json").read_text())["bfcl"]
 
 
 def test_our_files_read_back_give_the_same_verdicts(asked, tmp_path):

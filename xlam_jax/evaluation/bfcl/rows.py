@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -76,7 +77,10 @@ class Rows:
         single = [case for case in self.cases if case.key not in self._plays]
         answers = scripted_answers(name, single, self.codec, gold_calls, self.seed)
         said = dict(zip((case.key for case in single), answers, strict=True))
-        for number, (key, play) in enumerate(self._plays.items()):
+        seen: Counter[str] = Counter()
+        for key, play in self._plays.items():
+            number = seen[play.case.style]
+            seen[play.case.style] += 1
             texts = [
                 [self.codec.render_calls(calls) for calls in turn] for turn in self._turns(name, play, number)
             ]
