@@ -50,7 +50,9 @@ CategoryOption = Annotated[
 ModelOption = Annotated[
     str,
     typer.Option(
-        "--model", metavar="DIR|URL|scripted:NAME", help="Folder, endpoint, or gold, empty, random, mutated."
+        "--model",
+        metavar="DIR|URL|scripted:NAME",
+        help="Folder; http://host:8000/v1#NAME; or gold, empty, random, mutated.",
     ),
 ]
 LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="Rows a category, drawn by --seed.")]
@@ -61,6 +63,9 @@ OutOption = Annotated[
 ]
 ResumeOption = Annotated[
     bool, typer.Option("--resume", help="Go on in --out after a stop; the same options as before.")
+]
+ConcurrencyOption = Annotated[
+    int, typer.Option("--concurrency", min=1, help="Requests to an endpoint at a time.")
 ]
 TrustOption = Annotated[
     bool,
@@ -83,6 +88,7 @@ def bfcl(
     seed: SeedOption = 0,
     out_dir: OutOption = None,
     resume: ResumeOption = False,
+    concurrency: ConcurrencyOption = 8,
     trust: TrustOption = False,
     max_new_tokens: TokensOption = 256,
     max_len: LenOption = 2048,
@@ -110,6 +116,11 @@ def bfcl(
         with run.rows(get_codec()) as rows:
             asked = rows.scripted(model.removeprefix(PREFIX))
             write_json(json_file, run.report(asked, rows, {"model": model}, out_dir, 256))
+        return
+    if model.startswith(("http://", "https://")):
+        if adapter or constrained:
+            raise InputError("an endpoint takes no adapter and no grammar", where=model, hint="--model alone")
+        write_json(json_file, run.endpoint(model, concurrency, max_new_tokens))
         return
     need_dir(Path(model), "model folder")
     from xlam_jax.inference import folder_codec
@@ -141,6 +152,15 @@ class _Run:
         from xlam_jax.evaluation.bfcl.rows import Rows
 
         return Rows(self.data, self.categories, codec, limit=self.limit, seed=self.seed, trust=self.trust)
+
+    def endpoint(self, url: str, concurrency: int, max_tokens: int) -> dict[str, Any]:
+        from xlam_jax.evaluation.endpoint import Endpoint, endpoint_codec
+
+        cache = self.out_dir / "requests.jsonl" if self.out_dir else None
+        with self.rows(endpoint_codec()) as rows:
+            model = Endpoint(url, concurrency=concurrency, max_tokens=max_tokens, cache=cache)
+            about = {"model": model.name, "max_new_tokens": max_tokens}
+            return self.report(rows.asking(model), rows, about, self.out_dir, 8 * concurrency)
 
     def with_engine(
         self, engine: Any, rows: Rows, model: Path, adapter: str, how: dict[str, Any]

@@ -42,6 +42,7 @@ class Case:
       answers: BFCL's possible_answer.
       language: of the values; in Java and JavaScript they are source text.
       judged: the tools as the rules see them, where they differ from those that the model is shown.
+      record: the question itself with what came before, for models that take messages.
     """
 
     id: str
@@ -53,6 +54,7 @@ class Case:
     step: int = 0
     language: str = "python"
     judged: tuple[Tool, ...] = ()
+    record: Record | None = None
 
     @property
     def key(self) -> tuple[str, str, int]:
@@ -62,7 +64,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Raw:
-    """What a model said to one case, or why it was not asked (`refused`).
+    """What a model said to one case, or why it did not answer (`refused`, with a code in `finish_reason`).
 
     Without new tokens the prompt itself was too long.
     """
@@ -114,7 +116,7 @@ class Row:
     @property
     def raw(self) -> Raw:
         """What the model said, for judging it again."""
-        refused = self.detail if (self.outcome, self.error) == ("not_run", "grammar") else ""
+        refused = self.detail if self.outcome == "not_run" and self.error != "prompt_too_long" else ""
         return Raw(self.text, self.finish_reason, self.prompt_tokens, self.new_tokens, self.seconds, refused)
 
 
@@ -319,7 +321,7 @@ def judge(case: Case, raw: Raw, codec: Codec) -> Row:
         )
 
     if raw.refused:
-        return row("not_run", "grammar", raw.refused)
+        return row("not_run", raw.finish_reason or "grammar", raw.refused)
     if not raw.new_tokens:
         return row("not_run", "prompt_too_long", f"{raw.prompt_tokens} tokens")
     try:

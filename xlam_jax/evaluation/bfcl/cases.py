@@ -53,6 +53,7 @@ def category_cases(data: Data, wanted: Category, codec: Codec) -> list[Case]:
                 answers=answers.get(row["id"], []),
                 language=wanted.language,
                 judged=published_tools(row),
+                record=record,
             )
         )
     return cases

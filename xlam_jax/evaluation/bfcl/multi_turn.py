@@ -99,7 +99,8 @@ def judge_play(play: Play, raw: Raw, codec: Codec, sandbox: Sandbox) -> Row:
     Strict: no call in a turn where none is due.
     """
     turns = [
-        [calls for text in turn if (calls := _calls(text, codec))] for turn in json.loads(raw.text or "[]")
+        [calls for text in turn if (calls := _answer(text, codec)[0])]
+        for turn in json.loads(raw.text or "[]")
     ]
     steps = [[[[c.name, [], c.arguments] for c in calls] for calls in turn] for turn in turns]
     (outcome,) = sandbox.run([(f"{_PLAY}:check", {"entry": play.entry, "turns": steps, "gold": play.gold})])
@@ -148,7 +149,8 @@ def play_all(
     while active := [game for game in games if not game.over]:
         prompts = [codec.prompt(game.record, len(game.record.steps)) for game in active]
         cases = [
-            replace(g.play.case, prompt=p, tools=g.record.tools) for g, p in zip(active, prompts, strict=True)
+            replace(game.play.case, prompt=prompt, tools=game.record.tools, record=game.record)
+            for game, prompt in zip(active, prompts, strict=True)
         ]
         for game, raw in zip(active, say(cases), strict=True):
             game.hear(raw, codec, sandbox)
@@ -172,14 +174,15 @@ class _Game:
             self.over = True
             return
         self.texts[-1].append(raw.text)
-        if calls := _calls(raw.text, codec):
+        calls, words = _answer(raw.text, codec)
+        if calls:
             self._act(calls, sandbox)
         elif len(self.texts) == len(self.play.said):
             self.over = True
         else:
             turn = len(self.texts)
             self.texts.append([])
-            self._remember(Step(user_input=self.play.said[turn]), self.play.tools[turn])
+            self._remember(Step(thought=words, user_input=self.play.said[turn]), self.play.tools[turn])
 
     def _act(self, calls: tuple[ToolCall, ...], sandbox: Sandbox) -> None:
         now = [[c.name, [], c.arguments] for c in calls]
@@ -211,11 +214,13 @@ class _Game:
         )
 
 
-def _calls(text: str, codec: Codec) -> tuple[ToolCall, ...]:
+def _answer(text: str, codec: Codec) -> tuple[tuple[ToolCall, ...], str]:
+    """Calls and words; neither where the text is no answer."""
     try:
-        return codec.parse(text, words=False).tool_calls
+        answer = codec.parse(text, words=False)
     except ParseError:
-        return ()
+        return (), ""
+    return answer.tool_calls, answer.thought
 
 
 def _named(call: list[Any], by_name: dict[str, Tool]) -> ToolCall:
