@@ -25,7 +25,7 @@ DataOption = Annotated[
 def register(app: typer.Typer) -> None:
     """Adds the commands to `xlam eval`."""
     app.command(epilog="Example: xlam eval rescore runs/bfcl --data data/bfcl_v2")(rescore)
-    app.command(epilog="Example: xlam eval scores runs/bfcl/score")(scores)
+    app.command(epilog="Example: xlam eval scores runs/bfcl-gold/score")(scores)
 
 
 def rescore(
