@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 FolderArgument = Annotated[
     Path | None,
     typer.Argument(
-        metavar="[DIR]", help="Folder of BFCL's files; without it those of the installed bfcl-eval."
+        metavar="DIR", help="Folder of BFCL's files; without it those of the installed bfcl-eval."
     ),
 ]
 VersionOption = Annotated[
@@ -193,6 +193,7 @@ class _Run:
             "seed": self.seed,
             "codec": rows.codec.settings,
             "files": hashes,
+            **rows.about,
         }
         journal = Journal(folder, about, resume=self.resume)
         kept, began = len(journal.rows), time.perf_counter()

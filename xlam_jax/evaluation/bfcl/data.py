@@ -19,6 +19,7 @@ from xlam_jax.evaluation.bfcl.categories import VERSIONS, Category
 from xlam_jax.files import sha256_of
 
 ANSWERS = "possible_answer"
+FUNCTIONS = "multi_turn_func_doc"  # what the functions of multi-turn rows are
 _FILE = re.compile(r"BFCL_(v\d)_\w+\.json")
 _INSIDE = (".", "data", "bfcl_eval/data")
 _INSTALL = "pip install --no-deps bfcl-eval, or name a folder with BFCL_v2_simple.json and its like"
@@ -64,6 +65,8 @@ class Data:
         """SHA-256 of every file of the categories, by its path inside the folder."""
         files = [self.file(c) for c in categories]
         files += [self.answers(c) for c in categories if c.has_answers]
+        if any(c.kind == "multi_turn" for c in categories):
+            files += sorted((self.folder / FUNCTIONS).glob("*.json"))
         return {str(path.relative_to(self.folder)): sha256_of(path) for path in files if path.is_file()}
 
     def source(self, hashes: dict[str, str]) -> str:

@@ -1,7 +1,8 @@
 """BFCL's multi-turn rows: a model plays them behind the walls, and state and responses decide.
 
 A turn is what the user says; a step is one answer of the model and the results of its calls. A turn ends with an answer
-without calls, a row after its last turn, or by force after 20 steps of one turn (bfcl-eval's MAXIMUM_STEP_LIMIT).
+without calls, a row after its last turn, or by force after more than 20 steps of one turn (bfcl-eval's
+MAXIMUM_STEP_LIMIT); a row that ended in its last turn is judged all the same.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 from xlam_jax.apigen.sandbox import Limits, Sandbox
 from xlam_jax.errors import InputError, WorkError
 from xlam_jax.evaluation.bfcl.categories import Category
-from xlam_jax.evaluation.bfcl.data import Data, read_rows
+from xlam_jax.evaluation.bfcl.data import FUNCTIONS, Data, read_rows
 from xlam_jax.evaluation.bfcl.play import MODULES, parse_call
 from xlam_jax.evaluation.harness import Case, Raw, Row
 from xlam_jax.format import Codec, ParseError, Record, Step, Tool, ToolCall
@@ -142,8 +143,8 @@ def play_all(
       say: answers to the prompts of cases.
 
     Returns:
-      A `Raw` a row whose text is JSON: texts of the steps of each turn. Fewer turns than the row has mean that it was
-      ended by force; tokens and seconds are sums.
+      A `Raw` a row whose text is JSON: texts of the steps of each turn, fewer turns than the row has where it was ended
+      by force or outgrew the model; tokens and seconds are sums.
     """
     games = [_Game(play) for play in played]
     while active := [game for game in games if not game.over]:
@@ -196,9 +197,7 @@ class _Game:
         self.steps.append(now)
         observation = results[0] if len(results) == 1 else results
         self._remember(Step(tool_calls=calls, next_observation=observation), self.record.tools)
-        if len(self.texts[-1]) > MOST_STEPS:
-            self.texts.pop()
-            self.over = True
+        self.over = len(self.texts[-1]) > MOST_STEPS
 
     def _remember(self, step: Step, tools: tuple[Tool, ...]) -> None:
         self.record = replace(self.record, steps=(*self.record.steps, step), tools=tools)
@@ -230,7 +229,7 @@ def _named(call: list[Any], by_name: dict[str, Tool]) -> ToolCall:
 
 
 def _docs(data: Data, name: str) -> list[Tool]:
-    path = data.folder / "multi_turn_func_doc" / f"{MODULES[name]}.json"
+    path = data.folder / FUNCTIONS / f"{MODULES[name]}.json"
     return [normalise_tool(row) for _, row in read_rows(path, ("name", "parameters"))]
 
 

@@ -6,6 +6,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from typing import Any
 
 from xlam_jax.errors import unknown
@@ -60,6 +61,11 @@ class Rows:
     def __exit__(self, *_: object) -> None:
         if self._walls is not None:
             self._walls.close()
+
+    @property
+    def about(self) -> dict[str, str]:
+        """What verdicts depend on beside the files: the version of the classes that multi-turn rows run."""
+        return {"classes": f"bfcl-eval {version('bfcl-eval')}"} if self._plays else {}
 
     def judge(self, case: Case, raw: Raw, codec: Codec | None = None) -> Row:
         """The verdicts on what a model said to a case, read by `codec` or the run's own."""
