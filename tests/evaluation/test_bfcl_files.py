@@ -101,7 +101,7 @@ def test_categories_by_name_list_and_set(words, version, count):
 
 
 def test_categories_that_are_not_run_say_why():
-    with pytest.raises(InputError, match="is not run: it called web services"):
+    with pytest.raises(InputError, match="is not run: web services that are gone"):
         chosen(["simple,exec_simple"], "v2")
     with pytest.raises(InputError, match="v2 has no 'multi_turn_base'") as e:
         chosen(["multi_turn_base"], "v2")

@@ -148,7 +148,8 @@ def test_mutated_answers_lose_every_second_row_to_the_three_kinds_of_damage(tmp_
     # Of even places: java_36, 64 and 68, live_simple 106 and 112, live_multiple 862 and 964.
     assert sum(lost.values()) == 7
     simple = Counter(row["error"] for row in rows if row["style"] == "simple")
-    assert simple == {"": 200, "wrong_func_name": 67, "unexpected_param": 67, "wrong_count": 66}
+    # 67, 67 and 66 of the 200 damaged; simple_363, due an argument too much, has a wrong name to begin with.
+    assert simple == {"": 200, "wrong_func_name": 68, "unexpected_param": 66, "wrong_count": 66}
 
 
 # -- rows of our own, wherever the tests run ----
@@ -216,7 +217,13 @@ def test_tables_fit_eighty_columns_and_say_what_is_left_out(own, monkeypatch):
     assert result.exception is None
     tables = [line for line in result.output.splitlines() if line[:1] in "┏┃┡│└"]
     assert len(tables) > 10 and max(map(len, tables)) <= 80
-    assert "no exec_multiple: without exec_multiple; exec_multiple called web services" in result.output
+    assert (
+        "exec_multiple, exec_parallel, exec_parallel_multiple (web services that are gone)" in result.output
+    )
+    assert (
+        "no ast_simple, ast_multiple, " in result.output
+        and "not among the rows: java, javascript" in result.output
+    )
     assert "overall" not in result.output and "a sample of up to 2 rows a category, seed 0" in result.output
 
 

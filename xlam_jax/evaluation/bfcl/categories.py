@@ -64,15 +64,15 @@ CATEGORIES: dict[str, Category] = {category.name: category for category in _ALL}
 _SPELLINGS = {category.v4_name: name for name, category in CATEGORIES.items()}
 
 # What a version scores and this harness does not run, with the reason.
-_EXEC = "called web services that are gone"
-_WEB = "asks a search service on the network"
+_EXEC = "web services that are gone"
+_WEB = "a search service on the network"
 NOT_RUN: dict[str, dict[str, str]] = {
     "v2": dict.fromkeys(("exec_simple", "exec_multiple", "exec_parallel", "exec_parallel_multiple", "rest"), _EXEC),
     "v3": {},
     "v4": {
         **dict.fromkeys(("web_search_base", "web_search_no_snippet"), _WEB),
-        "memory_vector": "embeds with a model from the network",
-        **dict.fromkeys(("memory_kv", "memory_rec_sum"), "has no harness here yet"),
+        "memory_vector": "an embedding model from the network",
+        **dict.fromkeys(("memory_kv", "memory_rec_sum"), "no harness here yet"),
     },
 }  # fmt: skip
 _SETS = ("all", "single_turn", "non_live", "live", "multi_turn", "python", "non_python")
@@ -104,7 +104,7 @@ def chosen(names: Sequence[str], version: str) -> list[Category]:
             continue
         if word in NOT_RUN[version]:
             raise InputError(
-                f"the category {word!r} is not run: it {NOT_RUN[version][word]}", where="--category"
+                f"the category {word!r} is not run: {NOT_RUN[version][word]}", where="--category"
             )
         found = category(word)
         if version not in found.versions:

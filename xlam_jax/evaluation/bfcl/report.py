@@ -103,14 +103,27 @@ def column_table(summary: dict[str, Any], rules: Sequence[str] = RULES) -> list[
 
 
 def left_out(summary: dict[str, Any]) -> list[str]:
-    """A sentence for every column that is not there."""
-    version = summary["version"]
-    lines = []
+    """Sentences on the columns that are not there: categories that are never run, with the reason, and absent ones."""
+    never = NOT_RUN[summary["version"]]
+    columns: dict[bool, list[str]] = {True: [], False: []}
+    reasons: dict[str, list[str]] = {}
+    absent: list[str] = []
     for name, score in summary["bfcl"]["columns"].items():
-        if lacking := score.get("missing"):
-            never = [c for c in lacking if c in NOT_RUN[version]]
-            why = f"; {never[0]} {NOT_RUN[version][never[0]]}" if never else ""
-            lines.append(f"no {name}: without {', '.join(lacking)}{why}")
+        lacking = score.get("missing", ())
+        if not lacking:
+            continue
+        columns[any(c in never for c in lacking)].append(name)
+        for category in lacking:
+            where = reasons.setdefault(never[category], []) if category in never else absent
+            if category not in where:
+                where.append(category)
+    lines = []
+    if columns[True]:
+        why = "; ".join(f"{', '.join(names)} ({reason})" for reason, names in reasons.items())
+        lines.append(f"no {', '.join(columns[True])}; not run: {why}")
+    if absent:
+        columns_without = f"no {', '.join(columns[False])}; " if columns[False] else ""
+        lines.append(f"{columns_without}not among the rows: {', '.join(absent)}")
     return lines
 
 
