@@ -1,6 +1,7 @@
 """BFCL's result and score files both ways: its own runner on ours, and our reading of its kinds of answers."""
 
 import json
+import shutil
 
 import pytest
 from typer.testing import CliRunner
@@ -24,18 +25,24 @@ def done(tmp_path, *args):
     return json.loads((tmp_path / "r.json").read_text())
 
 
-@pytest.fixture
-def asked(tmp_path):
+@pytest.fixture(scope="module")
+def run_once(tmp_path_factory):
     """A run of a part of every single-turn category, in which every fifth answer is words."""
     official_data()
-    out = tmp_path / "out"
-    done(tmp_path, "bfcl", "--model", "scripted:mutated", "--limit", 40, "--out", out)
+    root = tmp_path_factory.mktemp("asked")
+    out = root / "out"
+    done(root, "bfcl", "--model", "scripted:mutated", "--limit", 20, "--out", out)
     file = out / "generations.jsonl"
     rows = [json.loads(line) for line in file.read_text().splitlines()]
     for row in rows[::5]:
         row["text"] = "I am sorry, no function fits."
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return out
+
+
+@pytest.fixture
+def asked(run_once, tmp_path):
+    return shutil.copytree(run_once, tmp_path / "out")
 
 
 def test_the_official_runner_gives_our_files_our_scores(asked, tmp_path):
