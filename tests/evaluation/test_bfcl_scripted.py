@@ -11,9 +11,10 @@ from typer.testing import CliRunner
 from tests.cases import long_but
 from tests.official_bfcl import official_data, official_verdict
 from xlam_jax.cli import eval as eval_module
-from xlam_jax.errors import InputError
+from xlam_jax.errors import InputError, WorkError
 from xlam_jax.evaluation.bfcl import CATEGORIES, NOT_RUN
 from xlam_jax.format import ToolCall
+from xlam_jax.lease import Lease
 
 # Rows that their published answer does not pass: the answer names another function or parameter, has no value, or
 # holds what source text or a letter-by-letter comparison cannot give back.
@@ -270,10 +271,23 @@ def test_a_run_goes_on_with_nothing_else(own, tmp_path):
     ]:
         result = run(*args, *more, "--resume")
         assert isinstance(result.exception, InputError) and what in result.exception.what
+    file = tmp_path / "out" / "generations.jsonl"
+    whole = file.read_text()
+    file.write_text(whole.replace('"outcome"', '"outcomes"', 3))
+    result = run(*args, "--model", "scripted:gold", "--resume")
+    assert isinstance(result.exception, InputError) and result.exception.where.endswith("generations.jsonl:1")
+    file.write_text(whole)
     with (own / "BFCL_v2_simple.json").open("a") as file:
         file.write("\n")
     result = run(*args, "--model", "scripted:gold", "--resume")
     assert isinstance(result.exception, InputError) and "another files" in result.exception.what
+
+
+def test_two_processes_do_not_write_into_one_folder(own, tmp_path):
+    with Lease(tmp_path / "out" / "lease.json", "results folder"):
+        result = run(own, *ALL, "--model", "scripted:gold", "--out", tmp_path / "out")
+        assert isinstance(result.exception, WorkError) and "another process works" in result.exception.what
+    assert run(own, *ALL, "--model", "scripted:gold", "--out", tmp_path / "out").exception is None
 
 
 def test_bad_input(own, tmp_path):

@@ -195,14 +195,14 @@ class _Run:
             "files": hashes,
             **rows.about,
         }
-        journal = Journal(folder, about, resume=self.resume)
-        kept, began = len(journal.rows), time.perf_counter()
-        with _progress(len(rows.cases)) as progress:
-            found = answer_cases(asked, rows.cases, rows.judge, journal, chunk=chunk, progress=progress)
-        seconds = time.perf_counter() - began
-        summary = summarise_bfcl(found, self.data.version, rows.best())
-        if folder is not None:
-            keep_summary(folder, found, summary, rows.codec)
+        with Journal(folder, about, resume=self.resume) as journal:
+            kept, began = len(journal.rows), time.perf_counter()
+            with _progress(len(rows.cases)) as progress:
+                found = answer_cases(asked, rows.cases, rows.judge, journal, chunk=chunk, progress=progress)
+            seconds = time.perf_counter() - began
+            summary = summarise_bfcl(found, self.data.version, rows.best())
+            if folder is not None:
+                keep_summary(folder, found, summary, rows.codec)
         source = self.data.source(hashes)
         if kept:
             say(f"{min(kept, len(found))} of {len(found)} answers were there already")

@@ -6,6 +6,7 @@ the cases at the end. `run.json` says what the answers are of, so that nobody go
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Callable, Sequence
@@ -14,14 +15,15 @@ from typing import Any
 
 from xlam_jax.errors import InputError
 from xlam_jax.evaluation.harness import Case, Raw, Row
-from xlam_jax.files import room_on_disk, write_json, write_text
+from xlam_jax.files import read_object, room_on_disk, write_json, write_text
+from xlam_jax.lease import Lease
 
 GENERATIONS, RUN = "generations.jsonl", "run.json"
 Ask = Callable[[Sequence[Case]], list[Raw]]
 
 
 class Journal:
-    """The rows of a run, in a folder or in memory.
+    """The rows of a run, in a folder or in memory; a context manager that holds the folder for one process.
 
     Args:
       folder: where they are kept; None keeps none.
@@ -29,28 +31,40 @@ class Journal:
       resume: go on in a folder that has some.
 
     Raises:
-      InputError: the folder has rows and `resume` is off, or they are of something else (names the key).
+      InputError: on entry, the folder has rows and `resume` is off, or they are of something else (names the key).
+      WorkError: on entry, another process works in the folder.
     """
 
     def __init__(self, folder: Path | None, about: dict[str, Any], *, resume: bool = False):
-        self.folder, self.rows = folder, dict[tuple[str, str, int], Row]()
-        if folder is None:
-            return
-        run = folder / RUN
+        self.folder, self.about, self.resume = folder, about, resume
+        self.rows: dict[tuple[str, str, int], Row] = {}
+        self._lease = contextlib.ExitStack()
+
+    def __enter__(self) -> Journal:
+        if self.folder is None:
+            return self
+        self._lease.enter_context(Lease(self.folder / "lease.json", "results folder"))
+        try:
+            self._read(self.folder, self.folder / RUN)
+        except BaseException:
+            self._lease.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lease.close()
+
+    def _read(self, folder: Path, run: Path) -> None:
         if run.is_file():
-            if not resume:
+            if not self.resume:
                 hint = "--resume to go on with it, or another --out"
                 raise InputError("the folder has the answers of a run", where=str(folder), hint=hint)
-            _same(json.loads(run.read_text("utf-8")), about, run)
+            _same(read_object(run), self.about, run)
             self.rows = {row.key: row for row in read_rows(folder / GENERATIONS, cut=True)}
         elif (folder / GENERATIONS).exists():
-            raise InputError(
-                f"{GENERATIONS} without {RUN}, which says what it is of",
-                where=str(folder),
-                hint="another --out",
-            )
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(run, about)
+            what = f"{GENERATIONS} without {RUN}, which says what it is of"
+            raise InputError(what, where=str(folder), hint="another --out")
+        write_json(run, self.about)
 
     def add(self, rows: Sequence[Row]) -> None:
         """Keeps rows, on disk before this returns."""

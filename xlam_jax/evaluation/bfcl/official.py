@@ -23,6 +23,7 @@ from xlam_jax.format import Codec, ParseError, get_codec
 
 # A model of the leaderboard's own list whose handler takes `[{"name": ..., "arguments": {...}}]`.
 MODEL = "Salesforce_xLAM-2-1b-fc-r"
+_UNSCORED = ("format_sensitivity", "sql", "chatable", "multi_turn_composite")
 _NAME = re.compile(r"BFCL_(v\d)_(\w+)_(result|score)\.json")
 
 
@@ -166,7 +167,7 @@ def _files(folder: Path, what: str) -> list[tuple[Category | str, Path]]:
     named: list[tuple[Category | str, Path]] = []
     for path, match in found.items():
         known = match[2] in NOT_RUN.get(match[1], {})
-        if known or match[2] != "format_sensitivity":
+        if match[2] not in _UNSCORED:
             named.append((match[2] if known else category(match[2]), path))
     return named
 
