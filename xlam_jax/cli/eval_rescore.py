@@ -44,9 +44,10 @@ def rescore(
     from xlam_jax.format import get_codec
 
     need_dir(folder, "results folder")
+    about: dict[str, Any]
     ours = (folder / RUN).is_file()
     if ours:
-        about = read_object(folder / RUN)
+        about = read_object(folder / RUN, "what xlam eval bfcl --out wrote")
         rows, best, source = _ours(folder, about, data, trust)
     else:
         about = {"version": "v4", "model": folder.name}

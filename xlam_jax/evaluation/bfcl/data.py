@@ -102,15 +102,14 @@ def find_data(folder: Path | None, version: str | None = None) -> Data:
         there = {m[1] for path in place.glob("BFCL_v*.json") if (m := _FILE.fullmatch(path.name))}
         if not there:
             continue
-        if version is None:
-            version = max(there)
-        if version not in there:
+        wanted = version or max(there)
+        if wanted not in there:
             raise InputError(
-                f"no files of BFCL {version}",
+                f"no files of BFCL {wanted}",
                 where=str(place),
                 hint=f"--version {' or '.join(sorted(there))}",
             )
-        return Data(place if inside != "." else folder, version)
+        return Data(place if inside != "." else folder, wanted)
     raise InputError("no BFCL files in the folder", where=str(folder), hint=_INSTALL)
 
 
