@@ -25,7 +25,8 @@ MOST_STEPS = 20
 _PLAY = "xlam_jax.evaluation.bfcl.play"
 # The one turn of a row that says nothing brings functions that were held back.
 _MORE_FUNCTIONS = "There are more functions now. Please go on with what was asked."
-_LIMITS = Limits(seconds=20.0, result_bytes=8 << 20)
+# A row's published calls take hundredths of a second; numbers out of the air can ask for hours.
+_LIMITS = Limits(seconds=5.0, result_bytes=8 << 20)
 
 
 @dataclass(frozen=True)
