@@ -233,6 +233,21 @@ def test_a_conversation_that_outgrows_the_model_ends_there(sandbox):
     assert (row.error, row.lenient, row.prompt_tokens) == ("force_terminated", False, 9007)
 
 
+@pytest.mark.parametrize(
+    ("said", "error"),
+    [
+        (Raw("", "length", 9000), "prompt_too_long"),
+        (Raw(refused="HTTP 400", finish_reason="endpoint"), "endpoint"),
+    ],
+)
+def test_a_row_whose_first_prompt_is_not_answered_is_not_run(sandbox, said, error):
+    (play,) = rows_of("base", 1)
+    (raw,) = play_all([play], Player({play.case.id: [said]}), CODEC, sandbox)
+    row = judge_play(play, raw, CODEC, sandbox)
+    assert (row.outcome, row.error, row.lenient, row.strict) == ("not_run", error, False, False)
+    assert row.raw == said
+
+
 def test_calls_where_none_is_due_pass_bfcl_and_not_the_strict_rule(sandbox):
     play = rows_of("miss_func", 1)[0]
     idle = play.gold.index([])

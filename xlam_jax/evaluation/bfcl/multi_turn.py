@@ -17,7 +17,7 @@ from xlam_jax.errors import InputError, WorkError
 from xlam_jax.evaluation.bfcl.categories import Category
 from xlam_jax.evaluation.bfcl.data import FUNCTIONS, Data, read_rows
 from xlam_jax.evaluation.bfcl.play import MODULES, parse_call
-from xlam_jax.evaluation.harness import Case, Raw, Row
+from xlam_jax.evaluation.harness import Case, Raw, Row, judge
 from xlam_jax.format import Codec, ParseError, Record, Step, Tool, ToolCall
 from xlam_jax.format.tools import normalise_tool
 
@@ -100,6 +100,8 @@ def judge_play(play: Play, raw: Raw, codec: Codec, sandbox: Sandbox) -> Row:
 
     Strict: no call in a turn where none is due.
     """
+    if raw.refused or not raw.new_tokens:
+        return judge(play.case, raw, codec)  # which says why it was not run
     turns = [
         [calls for text in turn if (calls := _answer(text, codec)[0])]
         for turn in json.loads(raw.text or "[]")
@@ -205,11 +207,13 @@ class _Game:
 
     def raw(self) -> Raw:
         last = self.raws[-1]
+        if len(self.raws) == 1 and not last.new_tokens:  # not even the first prompt was answered
+            return last
         return Raw(
             json.dumps(self.texts, ensure_ascii=False),
             last.finish_reason,
             sum(r.prompt_tokens for r in self.raws),
-            max(1, sum(r.new_tokens for r in self.raws)),
+            sum(r.new_tokens for r in self.raws),
             sum(r.seconds for r in self.raws),
         )
 
