@@ -31,7 +31,7 @@ def run_once(tmp_path_factory):
     official_data()
     root = tmp_path_factory.mktemp("asked")
     out = root / "out"
-    done(root, "bfcl", "--model", "scripted:mutated", "--limit", 20, "--out", out)
+    done(root, "bfcl", "--model", "scripted:mutated", "--limit", 12, "--out", out)
     file = out / "generations.jsonl"
     rows = [json.loads(line) for line in file.read_text().splitlines()]
     for row in rows[::5]:
