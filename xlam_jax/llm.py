@@ -8,6 +8,7 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,19 @@ class LLM:
         self._answers = _load(self._path) if self._path else {}
         self._lock = threading.Lock()
 
+    def served(self) -> str:
+        """The name of the first model that the endpoint has.
+
+        Raises:
+          LLMError: it names none.
+        """
+        try:
+            return next(iter(self._client.with_options(max_retries=1).models.list())).id
+        except (self._openai.OpenAIError, StopIteration, ValueError, AttributeError, TypeError) as e:
+            raise LLMError(
+                f"the endpoint names no model: {type(e).__name__}: {str(e)[:200]}", 0, self.base_url
+            ) from e
+
     def complete(self, messages: Messages, *, json_mode: bool = False, sample: int = 0) -> str:
         """The answer's text.
 
@@ -99,11 +113,35 @@ class LLM:
           progress: called with the number of requests answered so far.
         """
         keys = [self._key(messages, json_mode, sample) for messages in batch]
-        open_ = {k: m for k, m in zip(keys, batch, strict=True) if k not in self._answers}
+        return self._many(keys, [partial(self._ask, messages, json_mode) for messages in batch], progress)
+
+    def call_many(
+        self,
+        batch: Sequence[tuple[Messages, list[dict[str, Any]]]],
+        progress: Callable[[int], None] | None = None,
+    ) -> list[str | LLMError]:
+        """`complete_many` with tools (OpenAI's form) beside each conversation.
+
+        Returns:
+          JSON texts of `{"content", "tool_calls", "finish_reason", "prompt_tokens", "completion_tokens"}`, as the
+          endpoint has them; null where it says nothing.
+        """
+        keys = [self._key(messages, False, 0, tools) for messages, tools in batch]
+        return self._many(keys, [partial(self._call, messages, tools) for messages, tools in batch], progress)
+
+    def _many(
+        self, keys: Sequence[str], asks: Sequence[Callable[[], str]], progress: Callable[[int], None] | None
+    ) -> list[str | LLMError]:
+        open_ = {k: ask for k, ask in zip(keys, asks, strict=True) if k not in self._answers}
         futures: dict[str, Future[str]] = {}
+
+        def answer(key: str, ask: Callable[[], str]) -> str:
+            self._keep(key, ask())
+            return self._answers[key]
+
         with ThreadPoolExecutor(max(1, min(self.concurrency, len(open_)))) as pool:
-            for key, messages in open_.items():
-                futures[key] = pool.submit(self.complete, messages, json_mode=json_mode, sample=sample)
+            for key, ask in open_.items():
+                futures[key] = pool.submit(answer, key, ask)
             try:
                 for done, future in enumerate(futures.values(), 1):
                     future.exception()
@@ -115,23 +153,36 @@ class LLM:
         return [_value(futures[key]) if key in futures else self._answers[key] for key in keys]
 
     def _ask(self, messages: Messages, json_mode: bool) -> str:
-        settings: dict[str, Any] = {"messages": messages, "temperature": self.temperature}
+        settings: dict[str, Any] = {"response_format": {"type": "json_object"}} if json_mode else {}
+        return self._completion(messages, settings, lambda answer: answer.choices[0].message.content or "")
+
+    def _call(self, messages: Messages, tools: list[dict[str, Any]]) -> str:
+        def reply(answer: Any) -> str:
+            choice, usage = answer.choices[0], answer.usage
+            calls = [call.model_dump(exclude_none=True) for call in choice.message.tool_calls or ()]
+            found = {"content": choice.message.content, "tool_calls": calls or None}
+            found |= {"finish_reason": choice.finish_reason}
+            found |= {k: getattr(usage, k, None) for k in ("prompt_tokens", "completion_tokens")}
+            return json.dumps(found, ensure_ascii=False)
+
+        return self._completion(messages, {"tools": tools} if tools else {}, reply)
+
+    def _completion(self, messages: Messages, settings: dict[str, Any], read: Callable[[Any], str]) -> str:
+        settings = {"messages": messages, "temperature": self.temperature, **settings}
         settings["max_tokens"] = self.max_tokens
-        if json_mode:
-            settings["response_format"] = {"type": "json_object"}
         with self._lock:
             self.asked += 1
         try:
-            answer = self._client.chat.completions.create(model=self.model, **settings)
-            return answer.choices[0].message.content or ""
+            return read(self._client.chat.completions.create(model=self.model, **settings))
         except self._openai.APIStatusError as e:
             raise LLMError(f"HTTP {e.status_code}: {str(e)[:200]}", e.status_code, self.base_url) from e
         except (self._openai.OpenAIError, ValueError, AttributeError, IndexError, TypeError) as e:
             # An endpoint that answers with something else than a completion gives the latter ones.
             raise LLMError(f"{type(e).__name__}: {str(e)[:200]}", 0, self.base_url) from e
 
-    def _key(self, messages: Messages, json_mode: bool, sample: int) -> str:
+    def _key(self, messages: Messages, json_mode: bool, sample: int, tools: list[Any] | None = None) -> str:
         settings = [self.model, messages, self.temperature, self.max_tokens, json_mode, sample]
+        settings += [tools] if tools is not None else []
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
     def _keep(self, key: str, answer: str) -> None:

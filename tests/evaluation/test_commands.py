@@ -1,6 +1,9 @@
 """`xlam call` and `xlam eval` on a tiny random model: files, exit classes, messages."""
 
 import json
+import subprocess
+import sys
+import time
 
 import jax
 import pytest
@@ -146,14 +149,90 @@ def test_eval_records(model, tmp_path):
     assert (tmp_path / "each" / "mine" / "generations.jsonl").is_file() and "mine" in result.output
 
 
+def bfcl_folder(tmp_path, count):
+    """Rows of our own in BFCL's files of version 2."""
+    folder = tmp_path / "bfcl"
+    (folder / "possible_answer").mkdir(parents=True)
+    question = {"question": [{"role": "user", "content": "Light!"}], "function": [SWITCH]}
+    answer = {"ground_truth": [{"switch": {"on": [True]}}]}
+    for place, value in ((folder, question), (folder / "possible_answer", answer)):
+        lines = [json.dumps({"id": f"simple_{i}", **value}) for i in range(count)]
+        (place / "BFCL_v2_simple.json").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def test_eval_bfcl(model, tmp_path):
+    from xlam_jax.weights.evaluations import read_evaluations
+
+    args = (
+        "eval",
+        "bfcl",
+        bfcl_folder(tmp_path, 3),
+        "--model",
+        model,
+        "--max-new-tokens",
+        6,
+        "--batch-size",
+        2,
+    )
+    args += ("--out", tmp_path / "out")
+    result = run(*args, "--json", tmp_path / "r.json")
+    assert result.exception is None, result.output
+    written = json.loads((tmp_path / "r.json").read_text())
+    assert written["summary"]["n"] == 3 and written["summary"]["categories"]["simple"]["best"] == 1.0
+    assert sum(written["summary"]["decoder_errors"].values()) == 3 and "seconds per row" in result.output
+    first = (tmp_path / "out" / "generations.jsonl").read_text()
+    assert [json.loads(line)["id"] for line in first.splitlines()] == ["simple_0", "simple_1", "simple_2"]
+    again = run(*args, "--resume")
+    assert again.exception is None and "3 of 3 answers were there already" in again.output
+    assert (tmp_path / "out" / "generations.jsonl").read_text() == first
+    (card,) = read_evaluations(tmp_path / "r.json", written["weights_xxh3_128"])
+    assert (card["dataset"], card["n"], card["ast"], card["constrained"]) == ("BFCL v2 simple", 3, 0.0, False)
+    # The one legal answer is short, so that the grammar has a random model give it.
+    held = run(*args[:-2], "--constrained", "--max-new-tokens", 400, "--json", tmp_path / "held.json")
+    assert held.exception is None, held.output
+    assert json.loads((tmp_path / "held.json").read_text())["summary"]["decoder_errors"] in (
+        {},
+        {"cut_off": 3},
+    )
+
+
+@pytest.mark.slow
+def test_a_killed_evaluation_goes_on_and_ends_the_same(model, tmp_path):
+    folder = bfcl_folder(tmp_path, 60)
+    args = [sys.executable, "-m", "xlam_jax.cli.main", "eval", "bfcl", folder, "--model", model]
+    args = [*map(str, args), "--max-new-tokens", "12", "--batch-size", "1", "--out"]
+
+    def rows(name):
+        lines = (tmp_path / name / "generations.jsonl").read_text().splitlines()
+        return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
+
+    process = subprocess.Popen(
+        [*args, str(tmp_path / "killed")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    kept = tmp_path / "killed" / "generations.jsonl"
+    deadline = time.monotonic() + 300
+    while not (kept.exists() and kept.read_text().count("\n") >= 4) and time.monotonic() < deadline:
+        time.sleep(0.002)
+    process.kill()
+    assert process.wait() == -9 and not (tmp_path / "killed" / "summary.json").exists()
+    assert 4 <= kept.read_text().count("\n") < 60
+    subprocess.run([*args, str(tmp_path / "killed"), "--resume"], check=True, capture_output=True)
+    subprocess.run([*args, str(tmp_path / "whole")], check=True, capture_output=True)
+    assert rows("killed") == rows("whole") and len(rows("whole")) == 60
+    assert (tmp_path / "killed" / "summary.json").read_text() == (
+        tmp_path / "whole" / "summary.json"
+    ).read_text()
+
+
 def test_bad_input(model, tmp_path):
-    tools = tools_file(tmp_path, [SWITCH])
+    tools, bfcl = tools_file(tmp_path, [SWITCH]), bfcl_folder(tmp_path, 1)
     for args, message in [
         (("call", "q", "--tools", tools, "--model", tmp_path / "nowhere"), "model folder not found"),
         (("call", "q", "--tools", tmp_path / "none.json", "--model", model), "tools file not found"),
         (("call", "q", "--tools", tools_file(tmp_path, []), "--model", model), "holds no tools"),
         (("eval", "records", tmp_path / "none.jsonl", "--model", model), "records file not found"),
-        (("eval", "bfcl", tmp_path, "--category", "simpel", "--model", model), "unknown BFCL category"),
+        (("eval", "bfcl", bfcl, "--category", "simpel", "--model", model), "unknown BFCL category"),
     ]:
         result = run(*args)
         assert isinstance(result.exception, InputError), result.output

@@ -6,7 +6,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class ChatServer:
-    """Answers `answer(text of the last message)`; `faults` are status codes to give before, one a request."""
+    """Answers `answer(text of the last message)`, a text or a message.
+
+    `faults` are status codes to give before, one a request.
+    """
 
     def __init__(self, answer, faults=(), delay=0.0):
         self.requests = []
@@ -27,7 +30,7 @@ class ChatServer:
                 if self.path != "/v1/chat/completions":
                     fault = 404
                 text = None if fault else answer(body["messages"][-1]["content"])
-                message = {"role": "assistant", "content": text}
+                message = {"role": "assistant", **(text if isinstance(text, dict) else {"content": text})}
                 choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
                 reply = {"id": "1", "object": "chat.completion", "created": 0, "model": body["model"]}
                 reply |= {"error": {"message": "no"}} if fault else {"choices": choices}

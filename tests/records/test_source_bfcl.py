@@ -125,6 +125,11 @@ def test_java_arguments_are_source_text(tmp_path):
     raw = [Tool(f["name"], "", f["parameters"])]
     assert score(raw, [call], truth[0]["ground_truth"], category="simple", language="java").valid
 
+    name = "BFCL_v4_simple_java.json"  # as version 4 has it
+    for inside in (tmp_path, tmp_path / "possible_answer"):
+        (inside / "BFCL_v2_java.json").rename(inside / name)
+    assert outcomes("bfcl", tmp_path / name) == [record]
+
 
 def test_files_of_other_names_are_no_input(tmp_path):
     (tmp_path / "questions.json").write_text("{}")

@@ -3,14 +3,12 @@
 import collections
 import copy
 import json
-import os
 import random
-import sys
-import types
 
 import pytest
 from bfcl_rows import FILES, gold_calls, raw_tools, rows
 
+from tests.official_bfcl import official_verdict
 from xlam_jax.format import ToolCall
 from xlam_jax.scoring import score
 from xlam_jax.scoring.source_values import JAVA_TYPES, JAVASCRIPT_TYPES, java_value, javascript_value
@@ -19,28 +17,7 @@ from xlam_jax.scoring.source_values import JAVA_TYPES, JAVASCRIPT_TYPES, java_va
 @pytest.fixture(scope="module")
 def original(tmp_path_factory):
     """The original's `ast_checker`; skipped where the package is not installed."""
-    os.environ.setdefault("BFCL_PROJECT_ROOT", str(tmp_path_factory.mktemp("bfcl")))
-    # Its registry of models imports every vendor's client; the checker asks it for one flag only.
-    registry = types.ModuleType("bfcl_eval.constants.model_config")
-    flags = types.SimpleNamespace(underscore_to_dot=False)
-    registry.MODEL_CONFIG_MAPPING = collections.defaultdict(lambda: flags)
-    sys.modules.setdefault(registry.__name__, registry)
-    reason = "bfcl-eval is not installed (pip install --no-deps bfcl-eval)"
-    checker = pytest.importorskip("bfcl_eval.eval_checker.ast_eval.ast_checker", reason=reason)
-    from bfcl_eval.constants.enums import Language
-
-    def verdict(row, calls, answers, category, language):
-        functions = row["function"] if isinstance(row["function"], list) else [row["function"]]
-        made = [{c.name: copy.deepcopy(c.arguments)} for c in calls]
-        try:
-            result = checker.ast_checker(
-                functions, made, answers, Language[language.upper()], category, "any"
-            )
-        except Exception:  # an answer it cannot digest counts against the model
-            return False, "raised"
-        return result["valid"], result.get("error_type", "")
-
-    return verdict
+    return official_verdict(tmp_path_factory.mktemp("bfcl"))
 
 
 def mutations(rng, calls, count):

@@ -2,7 +2,8 @@
 
 Three things are kept apart: text that is no answer (`unparsable`, with the decoder's error code), an answer
 that is wrong (with the checker's error type), and a case that could not be put to the model (`not_run`). All
-three count as failures in the accuracy.
+three count as failures in the accuracy. What a model said (`Raw`) is kept apart from what rules make of it
+(`judge`), so that it can be judged again.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from xlam_jax.format import Codec, ParseError, Record, Tool, ToolCall
 from xlam_jax.format.call_formats.value_rules import unsaid
 from xlam_jax.scoring.bfcl import answers_of, score
 from xlam_jax.scoring.intervals import wilson
+from xlam_jax.scoring.strict import score_strict
 
 
 class Generates(Protocol):
@@ -38,6 +40,9 @@ class Case:
       style: group in the report.
       category: which of BFCL's matchers decides (`scoring.bfcl.CATEGORIES`).
       answers: BFCL's possible_answer.
+      language: of the values; in Java and JavaScript they are source text.
+      judged: the tools as the rules see them, where they differ from those that the model is shown.
+      record: the question itself with what came before, for models that take messages.
     """
 
     id: str
@@ -48,6 +53,28 @@ class Case:
     answers: list[dict[str, dict[str, list]]] = field(default_factory=list)
     step: int = 0
     language: str = "python"
+    judged: tuple[Tool, ...] = ()
+    record: Record | None = None
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """What a row of results is found again by."""
+        return self.style, self.id, self.step
+
+
+@dataclass(frozen=True)
+class Raw:
+    """What a model said to one case, or why it did not answer (`refused`, with a code in `finish_reason`).
+
+    Without new tokens the prompt itself was too long.
+    """
+
+    text: str = ""
+    finish_reason: str = ""
+    prompt_tokens: int = 0
+    new_tokens: int = 0
+    seconds: float = 0.0
+    refused: str = ""
 
 
 @dataclass(frozen=True)
@@ -59,6 +86,7 @@ class Row:
       outcome: right, wrong, unparsable or not_run.
       error: empty when right, else the checker's error type or the decoder's error code.
       lenient: the verdict by BFCL's own rule for refusals: text that is no answer counts as no call.
+      strict: the verdict by the strict rules (`scoring.strict`); `strict_error` as `error`.
     """
 
     id: str
@@ -74,10 +102,22 @@ class Row:
     prompt_tokens: int
     new_tokens: int
     seconds: float
+    strict: bool = False
+    strict_error: str = ""
 
     @property
     def valid(self) -> bool:
         return self.outcome == "right"
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        return self.style, self.id, self.step
+
+    @property
+    def raw(self) -> Raw:
+        """What the model said, for judging it again."""
+        refused = self.detail if self.outcome == "not_run" and self.error != "prompt_too_long" else ""
+        return Raw(self.text, self.finish_reason, self.prompt_tokens, self.new_tokens, self.seconds, refused)
 
 
 @dataclass(frozen=True)
@@ -157,6 +197,39 @@ def evaluate_cases(
     if tool_choice not in ("auto", "required"):
         raise InputError(f"unknown tool_choice {tool_choice!r}", hint="auto, required")
     begin = time.perf_counter()
+    raws, said_not = ask(
+        engine,
+        cases,
+        codec,
+        constrained=constrained,
+        tool_choice=tool_choice,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        top_p=top_p,
+        seed=seed,
+        progress=progress,
+    )
+    rows = tuple(judge(case, raw, codec) for case, raw in zip(cases, raws, strict=True))
+    summary = summarise(rows, time.perf_counter() - begin)
+    if constrained:
+        summary["unsaid"] = said_not
+    return EvalReport(rows, summary)
+
+
+def ask(
+    engine: Generates,
+    cases: Sequence[Case],
+    codec: Codec,
+    *,
+    constrained: bool = False,
+    tool_choice: str = "auto",
+    **generation: Any,
+) -> tuple[list[Raw], list[str]]:
+    """What the engine says to each case, and what the tools' schemas say that the grammars do not.
+
+    Args:
+      generation: of `Engine.generate`.
+    """
     grammars: list[str | None] = [None] * len(cases)
     refused: dict[int, str] = {}
     if constrained:
@@ -175,22 +248,15 @@ def evaluate_cases(
     asked = [i for i in range(len(cases)) if i not in refused]
     generations = engine.generate(
         [cases[i].prompt for i in asked],
-        max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        top_p=top_p,
-        seed=seed,
         grammars=[grammars[i] for i in asked] if constrained else None,
         until_broken=not constrained,
-        progress=progress,
+        **generation,
     )
-    by_case = dict(zip(asked, generations, strict=True))
-    rows = tuple(_row(case, by_case.get(i), refused.get(i, ""), codec) for i, case in enumerate(cases))
-    summary = summarise(rows, time.perf_counter() - begin)
-    if constrained:
-        summary["unsaid"] = list(
-            dict.fromkeys(line for grammar in grammars for line in unsaid(grammar or ""))
-        )
-    return EvalReport(rows, summary)
+    raws = {i: Raw(refused=reason) for i, reason in refused.items()}
+    for i, g in zip(asked, generations, strict=True):
+        raws[i] = Raw(g.text, g.finish_reason, g.prompt_tokens, len(g.token_ids), g.seconds)
+    said_not = list(dict.fromkeys(line for grammar in grammars for line in unsaid(grammar or "")))
+    return [raws[i] for i in range(len(cases))], said_not
 
 
 def summarise(rows: Sequence[Row], seconds: float) -> dict[str, Any]:
@@ -230,9 +296,12 @@ def _count(errors: Iterable[str]) -> dict[str, int]:
     return dict(Counter(errors).most_common())
 
 
-def _row(case: Case, generation: Any, refused: str, codec: Codec) -> Row:
-    def row(outcome: str, error: str, detail: str, lenient: bool, calls: Sequence[ToolCall] | None) -> Row:
-        g = generation
+def judge(case: Case, raw: Raw, codec: Codec) -> Row:
+    """What the rules make of a model's words."""
+
+    def row(
+        outcome: str, error: str, detail: str, calls: Sequence[ToolCall] | None = None, **verdicts: Any
+    ) -> Row:
         return Row(
             case.id,
             case.style,
@@ -240,27 +309,38 @@ def _row(case: Case, generation: Any, refused: str, codec: Codec) -> Row:
             outcome,
             error,
             detail,
-            lenient,
+            verdicts.get("lenient", False),
             None if calls is None else [{"name": c.name, "arguments": c.arguments} for c in calls],
-            g.text if g else "",
-            g.finish_reason if g else "",
-            g.prompt_tokens if g else 0,
-            len(g.token_ids) if g else 0,
-            g.seconds if g else 0.0,
+            raw.text,
+            raw.finish_reason,
+            raw.prompt_tokens,
+            raw.new_tokens,
+            raw.seconds,
+            verdicts.get("strict", False),
+            verdicts.get("strict_error", error),
         )
 
-    if generation is None:
-        return row("not_run", "grammar", refused, False, None)
-    if not generation.token_ids:
-        return row("not_run", "prompt_too_long", f"{generation.prompt_tokens} tokens", False, None)
+    if raw.refused:
+        return row("not_run", raw.finish_reason or "grammar", raw.refused)
+    if not raw.new_tokens:
+        return row("not_run", "prompt_too_long", f"{raw.prompt_tokens} tokens")
     try:
-        calls = codec.parse(generation.text, words=False).tool_calls
+        calls = codec.parse(raw.text, words=False).tool_calls
     except ParseError as e:
-        code = "cut_off" if generation.finish_reason == "length" else parse_code(e)
-        return row("unparsable", code, e.what, case.category == "irrelevance", None)
-    verdict = score(case.tools, calls, case.answers, category=case.category, language=case.language)
-    outcome = "right" if verdict.valid else "wrong"
-    return row(outcome, "" if verdict.valid else verdict.error_type, verdict.detail, verdict.valid, calls)
+        code = "cut_off" if raw.finish_reason == "length" else parse_code(e)
+        return row("unparsable", code, e.what, lenient=case.category == "irrelevance")
+    tools, how = case.judged or case.tools, {"category": case.category, "language": case.language}
+    verdict = score(tools, calls, case.answers, **how)
+    strict = score_strict(tools, calls, case.answers, **how)
+    return row(
+        "right" if verdict.valid else "wrong",
+        verdict.error_type,
+        verdict.detail,
+        calls,
+        lenient=verdict.valid,
+        strict=strict.valid,
+        strict_error=strict.error_type,
+    )
 
 
 def parse_code(error: ParseError) -> str:

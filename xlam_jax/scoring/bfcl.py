@@ -81,8 +81,8 @@ def score(
       >>> score([tool], [ToolCall("f", {"a": 5})], [{"f": {"a": [5.0]}}], category="simple").valid
       True
     """
-    _check_name("category", category, CATEGORIES)
-    _check_name("language", language, LANGUAGES)
+    check_name("category", category, CATEGORIES)
+    check_name("language", language, LANGUAGES)
     if category == "irrelevance":
         return OK if not calls else Verdict(False, "unexpected_call", f"called {calls[0].name}")
     if category == "relevance":
@@ -315,6 +315,7 @@ def _loose(value: Any) -> Any:
     return _standardise(value) if type(value) is str else value
 
 
-def _check_name(what: str, name: str, known: tuple[str, ...]) -> None:
+def check_name(what: str, name: str, known: tuple[str, ...]) -> None:
+    """Raises InputError, with the nearest known name, when `name` is not among `known`."""
     if name not in known:
         raise unknown(what, name, known)

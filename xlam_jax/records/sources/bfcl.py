@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,8 @@ from xlam_jax.scoring.bfcl import score
 from xlam_jax.scoring.source_text import java_source, javascript_source
 
 ANSWERS = "possible_answer"
-_NAME = re.compile(r"BFCL_v\d+_(\w+?)(?:_python)?\.json")
+# BFCL 4 calls `simple_python`, `simple_java` and `simple_javascript` what were `simple`, `java` and `javascript`.
+_NAME = re.compile(r"BFCL_v\d+_(?:simple_(?=java))?(\w+?)(?:_python)?\.json")
 _WRITERS = {"java": java_source, "javascript": javascript_source}
 _WORDS = {"java": "Java", "javascript": "JavaScript"}
 
@@ -64,8 +65,9 @@ def convert(row: Row) -> Record:
     """
     category, answer = row.extra
     obj = row.obj
+    language = category if category in _WRITERS else "python"
     try:
-        record = question(obj)
+        record = question(obj, language)
     except InputError as e:
         raise Refused("bad_tool", f"{e.where}: {e.what}") from None
     if category.endswith("irrelevance"):
@@ -77,14 +79,10 @@ def convert(row: Row) -> Record:
         raise Refused("no_answer", category)
     else:
         calls = _answer_calls(obj, category, answer)
-    language = category if category in _WRITERS else "python"
     return checked(
         dataclasses.replace(
             record,
             id=row_id(SOURCE.name, row, obj["id"]),
-            tools=tuple(_source_tool(f, language) for f in _functions(obj))
-            if language in _WORDS
-            else record.tools,
             steps=(Step(tool_calls=tuple(calls)),),
             source=SOURCE.name,
             license=SOURCE.license,
@@ -92,9 +90,12 @@ def convert(row: Row) -> Record:
     )
 
 
-def question(obj: dict[str, Any]) -> Record:
+def question(obj: dict[str, Any], language: str = "python") -> Record:
     """A question without steps: users' turns are the query, system turns follow the task instruction (as the
     leaderboard's xLAM handler does).
+
+    Args:
+      language: of the functions; in "java" and "javascript" every parameter becomes source text in a string.
 
     Raises:
       InputError: a function that is no tool.
@@ -106,10 +107,40 @@ def question(obj: dict[str, Any]) -> Record:
     return Record(
         id=obj["id"],
         query="\n".join(said["user"]),
-        tools=tuple(normalise_tool(function) for function in _functions(obj)),
+        tools=tuple(
+            _source_tool(function, language) if language in _WORDS else normalise_tool(function)
+            for function in _functions(obj)
+        ),
         steps=(),
         task_instruction="\n".join([TASK_INSTRUCTION, *said["system"]]) if said["system"] else "",
     )
+
+
+def published_tools(obj: dict[str, Any]) -> tuple[Tool, ...]:
+    """The functions of a question with BFCL's own type names, which its rules are about."""
+    return tuple(Tool(f["name"], f.get("description") or "", f["parameters"]) for f in _functions(obj))
+
+
+def answer_calls(
+    tools: Sequence[Tool], answer: Sequence[dict[str, Any]], language: str = "python"
+) -> list[ToolCall]:
+    """The calls that a published answer describes: the first accepted value of every argument.
+
+    Args:
+      tools: as published, see `published_tools`.
+      language: of the values; in "java" and "javascript" they are written as source text.
+
+    Raises:
+      Refused: `bad_answer`, an answer without functions or values.
+    """
+    schemas = {tool.name: tool.parameters for tool in tools}
+    calls = []
+    for item in answer:
+        for name, accepted in item.items():
+            if not isinstance(accepted, dict):
+                raise Refused("bad_answer", f"{name}: no arguments but {type(accepted).__name__}")
+            calls.append(ToolCall(name, _arguments(accepted, schemas.get(name, {}), language)))
+    return calls
 
 
 def _functions(obj: dict[str, Any]) -> list[dict[str, Any]]:
@@ -118,15 +149,8 @@ def _functions(obj: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _answer_calls(obj: dict[str, Any], category: str, answer: list[dict[str, Any]]) -> list[ToolCall]:
     language = category if category in _WRITERS else "python"
-    # The rules are about BFCL's own type names, so they get the functions as they were published.
-    tools = [Tool(f["name"], f.get("description") or "", f["parameters"]) for f in _functions(obj)]
-    schemas = {tool.name: tool.parameters for tool in tools}
-    calls = []
-    for item in answer:
-        for name, accepted in item.items():
-            if not isinstance(accepted, dict):
-                raise Refused("bad_answer", f"{name}: no arguments but {type(accepted).__name__}")
-            calls.append(ToolCall(name, _arguments(accepted, schemas.get(name, {}), language)))
+    tools = published_tools(obj)
+    calls = answer_calls(tools, answer, language)
     kind = "simple" if language in _WRITERS else category.removeprefix("live_")
     verdict = score(tools, calls, answer, category=kind, language=language)
     if not verdict.valid:
@@ -167,6 +191,7 @@ def _plain(value: Any) -> Any:
 
 def _source_tool(function: dict[str, Any], language: str) -> Tool:
     """The tool with every parameter a string of source text, its type told in the description."""
+    normalise_tool(function)  # says what is wrong with one that is no tool
     properties = {}
     for name, schema in function["parameters"]["properties"].items():
         note = f"{_WORDS[language]} source text of type {_type_word(schema)}."

@@ -1,0 +1,73 @@
+"""What the commands of `xlam eval` share: options of a model, its engine, and what a result is of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from xlam_jax.cli.common import need_dir
+from xlam_jax.errors import InputError
+
+if TYPE_CHECKING:
+    from xlam_jax.inference import Engine
+
+ConstrainedOption = Annotated[
+    bool,
+    typer.Option(
+        "--constrained", help="Answers must follow the grammar of their tools (an empty list may be one)."
+    ),
+]
+AdapterOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--adapter", metavar="NAME=DIR", help="Score this PEFT adapter on the model; again for several."
+    ),
+]
+TokensOption = Annotated[int, typer.Option("--max-new-tokens", min=1, help="Longest answer in tokens.")]
+BatchOption = Annotated[int, typer.Option("--batch-size", min=1, help="Sequences that decode together.")]
+LenOption = Annotated[int, typer.Option("--max-len", min=2, help="Prompt and answer together, in tokens.")]
+
+
+def engine_of(model: Path, max_len: int, batch_size: int, adapters: list[str] | None) -> Engine:
+    """The engine of a model folder, with its adapters read."""
+    from xlam_jax.inference import Engine
+
+    named = dict(_named_folder(text) for text in adapters or ())
+    return Engine.from_folder(model, max_len=max_len, batch_size=batch_size, adapters=named)
+
+
+def about_model(dataset: str, model: Path) -> dict[str, Any]:
+    """What a result is of; a model card takes it for the weights that it names."""
+    from xlam_jax.weights import inspect, read_xlam_json
+
+    weights = read_xlam_json(inspect(model).folder).get("weights_xxh3_128")
+    return {"dataset": dataset, "model": str(model), "weights_xxh3_128": weights}
+
+
+def speed_of(engine: Engine) -> dict[str, Any]:
+    """Tokens per second of prefill and decode, compilation included, and microseconds per mask."""
+    stats, grammars = engine.stats, engine.grammars
+    return {
+        "prefill_tokens_per_second": stats.prefill_tokens / max(stats.prefill_seconds, 1e-9),
+        "decode_tokens_per_second": stats.decode_tokens / max(stats.decode_seconds, 1e-9),
+        "mask_microseconds": 1e6 * grammars.mask_seconds / grammars.masks if grammars.masks else None,
+    }
+
+
+def speed_words(speed: dict[str, Any]) -> str:
+    """`speed_of` for the eye."""
+    words = (
+        f"prefill {speed['prefill_tokens_per_second']:.0f} tokens/s, "
+        f"decode {speed['decode_tokens_per_second']:.0f} tokens/s"
+    )
+    mask = speed["mask_microseconds"]
+    return words if mask is None else f"{words}, {mask:.0f} microseconds per mask"
+
+
+def _named_folder(text: str) -> tuple[str, Path]:
+    name, sign, folder = text.partition("=")
+    if not (name and sign and folder):
+        raise InputError(f"{text!r} is not NAME=DIR", where="--adapter", hint="--adapter mine=runs/adapter")
+    return name, need_dir(Path(folder), "PEFT folder")

@@ -1,0 +1,255 @@
+"""BFCL's multi-turn rows: a model plays them behind the walls, and state and responses decide.
+
+A turn is what the user says; a step is one answer of the model and the results of its calls. A turn ends with an answer
+without calls, a row after its last turn, or by force after more than 20 steps of one turn (bfcl-eval's
+MAXIMUM_STEP_LIMIT); a row that ended in its last turn is judged all the same.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from xlam_jax.apigen.sandbox import Limits, Sandbox
+from xlam_jax.errors import InputError, WorkError
+from xlam_jax.evaluation.bfcl.categories import Category
+from xlam_jax.evaluation.bfcl.data import FUNCTIONS, Data, read_rows
+from xlam_jax.evaluation.bfcl.play import MODULES, parse_call
+from xlam_jax.evaluation.harness import Case, Raw, Row, judge
+from xlam_jax.format import Codec, ParseError, Record, Step, Tool, ToolCall
+from xlam_jax.format.tools import normalise_tool
+
+MOST_STEPS = 20
+_PLAY = "xlam_jax.evaluation.bfcl.play"
+# The one turn of a row that says nothing brings functions that were held back.
+_MORE_FUNCTIONS = "There are more functions now. Please go on with what was asked."
+# A row's published calls take hundredths of a second; numbers out of the air can ask for hours.
+_LIMITS = Limits(seconds=5.0, result_bytes=8 << 20)
+
+
+@dataclass(frozen=True)
+class Play:
+    """A row.
+
+    Attributes:
+      case: its id, category and first prompt, for reports and journals.
+      said: the user's words of each turn.
+      tools: what is offered in each turn.
+      entry: what `play.World` takes.
+      gold: the published calls of each turn, as Python writes them.
+    """
+
+    case: Case
+    said: tuple[str, ...]
+    tools: tuple[tuple[Tool, ...], ...]
+    entry: dict[str, Any]
+    gold: list[list[str]]
+
+
+def plays(data: Data, wanted: Category) -> list[Play]:
+    """All rows of a multi-turn category, in file order.
+
+    Raises:
+      InputError: missing files, or a line that is no row (names it).
+    """
+    answers = {
+        row["id"]: row["ground_truth"] for _, row in read_rows(data.answers(wanted), ("id", "ground_truth"))
+    }
+    docs: dict[str, list[Tool]] = {}
+    out = []
+    for where, row in read_rows(data.file(wanted), ("id", "question", "initial_config", "involved_classes")):
+        if row["id"] not in answers:
+            raise InputError(f"no possible answer for {row['id']!r}", where=where)
+        try:
+            for name in row["involved_classes"]:
+                docs[name] = docs.get(name) or _docs(data, name)
+            out.append(_play(row, answers[row["id"]], docs, wanted))
+        except (KeyError, TypeError, AttributeError) as e:
+            raise InputError(f"not a multi-turn row: {type(e).__name__}: {e}", where=where) from e
+    return out
+
+
+def walls(trust: bool) -> Sandbox:
+    """A sandbox for `play`; a context manager.
+
+    Raises:
+      InputError: bfcl-eval is not installed, or there are no walls and its classes are not trusted.
+    """
+    import importlib.util
+
+    if importlib.util.find_spec("bfcl_eval") is None:
+        raise InputError(
+            "multi-turn rows run the classes of bfcl-eval, which is not installed",
+            hint="pip install --no-deps bfcl-eval mpmath, or --category single_turn",
+        )
+    sandbox = Sandbox(_LIMITS, trust=trust)
+    if sandbox.kind == "none" and not trust:
+        sandbox.close()
+        raise InputError(
+            "multi-turn rows run classes of bfcl-eval, which is not done without walls",
+            where=sandbox.reason,
+            hint="pip install 'xlam-jax[apigen]' (Linux), --trust, or --category single_turn",
+        )
+    return sandbox
+
+
+def judge_play(play: Play, raw: Raw, codec: Codec, sandbox: Sandbox) -> Row:
+    """What BFCL's checks, and the strict rule beside them, make of the answers of all turns.
+
+    Strict: no call in a turn where none is due.
+    """
+    if raw.refused or not raw.new_tokens:
+        return judge(play.case, raw, codec)  # which says why it was not run
+    turns = [
+        [calls for text in turn if (calls := _answer(text, codec)[0])]
+        for turn in json.loads(raw.text or "[]")
+    ]
+    steps = [[[[c.name, [], c.arguments] for c in calls] for calls in turn] for turn in turns]
+    (outcome,) = sandbox.run([(f"{_PLAY}:check", {"entry": play.entry, "turns": steps, "gold": play.gold})])
+    if outcome.status == "ok":
+        error, detail, unasked = (outcome.value[key] for key in ("error", "detail", "unasked"))
+    elif outcome.status == "raised" and "ModuleNotFoundError" in outcome.error:
+        raise WorkError(
+            f"the classes of bfcl-eval cannot be imported: {outcome.error}", hint="pip install mpmath"
+        )
+    else:
+        error, detail, unasked = outcome.status, outcome.error, -1
+    strict_error = error or ("unexpected_call" if unasked >= 0 else "")
+    case = play.case
+    flat = [{"name": c.name, "arguments": c.arguments} for turn in turns for calls in turn for c in calls]
+    return Row(
+        case.id, case.style, case.step, "wrong" if error else "right", error, detail, not error, flat, raw.text,
+        raw.finish_reason, raw.prompt_tokens, raw.new_tokens, raw.seconds, not strict_error, strict_error,
+    )  # fmt: skip
+
+
+def gold_turns(play: Play) -> list[list[tuple[ToolCall, ...]]]:
+    """The published calls, a step a turn, with their arguments named."""
+    turns = []
+    for due, tools in zip(play.gold, play.tools, strict=True):
+        by_name = {tool.name: tool for tool in tools}
+        turns.append([tuple(_named(parse_call(text), by_name) for text in due)] if due else [])
+    return turns
+
+
+def play_all(
+    played: Sequence[Play],
+    say: Callable[[Sequence[Case]], list[Raw]],
+    codec: Codec,
+    sandbox: Sandbox,
+) -> list[Raw]:
+    """What a model says to each row, turn by turn, all rows a step at a time.
+
+    Args:
+      say: answers to the prompts of cases.
+
+    Returns:
+      A `Raw` a row whose text is JSON: texts of the steps of each turn, fewer turns than the row has where it was ended
+      by force or outgrew the model; tokens and seconds are sums.
+    """
+    games = [_Game(play) for play in played]
+    while active := [game for game in games if not game.over]:
+        prompts = [codec.prompt(game.record, len(game.record.steps)) for game in active]
+        cases = [
+            replace(game.play.case, prompt=prompt, tools=game.record.tools, record=game.record)
+            for game, prompt in zip(active, prompts, strict=True)
+        ]
+        for game, raw in zip(active, say(cases), strict=True):
+            game.hear(raw, codec, sandbox)
+    return [game.raw() for game in games]
+
+
+class _Game:
+    """One row being played."""
+
+    def __init__(self, play: Play):
+        self.play, self.over = play, False
+        self.record = Record(play.case.id, play.said[0], play.tools[0], ())
+        self.texts: list[list[str]] = [[]]
+        self.steps: list[list[Any]] = []
+        self.raws: list[Raw] = []
+
+    def hear(self, raw: Raw, codec: Codec, sandbox: Sandbox) -> None:
+        self.raws.append(raw)
+        if not raw.new_tokens:  # the conversation has outgrown the model
+            self.texts.pop()
+            self.over = True
+            return
+        self.texts[-1].append(raw.text)
+        calls, words = _answer(raw.text, codec)
+        if calls:
+            self._act(calls, sandbox)
+        elif len(self.texts) == len(self.play.said):
+            self.over = True
+        else:
+            turn = len(self.texts)
+            self.texts.append([])
+            self._remember(Step(thought=words, user_input=self.play.said[turn]), self.play.tools[turn])
+
+    def _act(self, calls: tuple[ToolCall, ...], sandbox: Sandbox) -> None:
+        now = [[c.name, [], c.arguments] for c in calls]
+        job = {"entry": self.play.entry, "before": self.steps, "calls": now}
+        (outcome,) = sandbox.run([(f"{_PLAY}:step", job)])
+        results = (
+            outcome.value
+            if outcome.status == "ok"
+            else [f"Error during execution: {outcome.error}"] * len(now)
+        )
+        self.steps.append(now)
+        observation = results[0] if len(results) == 1 else results
+        self._remember(Step(tool_calls=calls, next_observation=observation), self.record.tools)
+        self.over = len(self.texts[-1]) > MOST_STEPS
+
+    def _remember(self, step: Step, tools: tuple[Tool, ...]) -> None:
+        self.record = replace(self.record, steps=(*self.record.steps, step), tools=tools)
+
+    def raw(self) -> Raw:
+        last = self.raws[-1]
+        if len(self.raws) == 1 and not last.new_tokens:  # not even the first prompt was answered
+            return last
+        return Raw(
+            json.dumps(self.texts, ensure_ascii=False),
+            last.finish_reason,
+            sum(r.prompt_tokens for r in self.raws),
+            sum(r.new_tokens for r in self.raws),
+            sum(r.seconds for r in self.raws),
+        )
+
+
+def _answer(text: str, codec: Codec) -> tuple[tuple[ToolCall, ...], str]:
+    """Calls and words; neither where the text is no answer."""
+    try:
+        answer = codec.parse(text, words=False)
+    except ParseError:
+        return (), ""
+    return answer.tool_calls, answer.thought
+
+
+def _named(call: list[Any], by_name: dict[str, Tool]) -> ToolCall:
+    name, positional, named = call
+    order = list(by_name[name].parameters.get("properties", {})) if name in by_name else []
+    return ToolCall(name, {**dict(zip(order, positional, strict=False)), **named})
+
+
+def _docs(data: Data, name: str) -> list[Tool]:
+    path = data.folder / FUNCTIONS / f"{MODULES[name]}.json"
+    return [normalise_tool(row) for _, row in read_rows(path, ("name", "parameters"))]
+
+
+def _play(row: dict[str, Any], gold: list[list[str]], docs: dict[str, list[Tool]], wanted: Category) -> Play:
+    tools = [tool for name in row["involved_classes"] for tool in docs[name]]
+    held = {name: int(turn) for turn, names in row.get("missed_function", {}).items() for name in names}
+    said = tuple(
+        "\n".join(m["content"] for m in turn if m["role"] == "user") if turn else _MORE_FUNCTIONS
+        for turn in row["question"]
+    )
+    offered = tuple(tuple(t for t in tools if held.get(t.name, 0) <= turn) for turn in range(len(said)))
+    entry = {
+        "involved_classes": row["involved_classes"],
+        "initial_config": row["initial_config"],
+        "long_context": wanted.name == "multi_turn_long_context",
+    }
+    case = Case(row["id"], wanted.name, "multi_turn", "", offered[0])
+    return Play(case, said, offered, entry, gold)
