@@ -172,7 +172,7 @@ def test_a_kill_at_any_point_costs_nothing_but_time(made, library, tmp_path):
 
 
 def test_an_unfinished_run_of_another_configuration_is_not_gone_on_with(library, tmp_path):
-    words = config(tmp_path, library)
+    words = config(tmp_path, library, rows=5000)
     command = [sys.executable, "-m", "xlam_jax.cli.main", *map(str, words)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while not (tmp_path / "rows.partial/train.jsonl").is_file():

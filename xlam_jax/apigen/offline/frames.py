@@ -136,6 +136,8 @@ def frame_of(description: str, parameters: Mapping[str, Any], spoken: Sequence[s
             if not _NOUN.match(sentence):
                 return None
             base, rest = "get", sentence[0].lower() + sentence[1:]
+        if base == "list" and rest.startswith("of "):  # "List of users"
+            base, rest = "get", f"the list {rest}"
         if base in _RETRIEVE and re.match(r"(?:you|access|a way|tools?|support)\b", rest):
             return None
         simple = not re.match(r"(?:all )?(?:from|to|into|with|by|and)\b", rest) and not _MORE.search(rest)
@@ -155,6 +157,7 @@ def frame_of(description: str, parameters: Mapping[str, Any], spoken: Sequence[s
         rest = " ".join(w.lower() if w in titled else w for w in rest.split())
     if (
         "(" in rest
+        or re.search(r"\},\s+[\w -]+(?:,|\s+and\b)(?!\s*\{)", rest)  # some of a list of quantities only
         or "/" in plain
         or len(rest.split()) < 2
         or len(rest.split()) > 20
@@ -280,7 +283,7 @@ def label_of(name: str, schema: Mapping[str, Any], symbols: bool = False) -> str
 
 _UNCLEAR = re.compile(
     r"(?:either|whether|if|when|it'?s|this|these|your|unique|comma|string|json|optional|required|one of|must|set|only|"
-    r"a list|list of)\b",
+    r"a list|list of|true|false)\b",
     re.IGNORECASE,
 )
 _UNITS = ("days", "hours", "minutes", "seconds", "weeks", "months", "years")
@@ -300,8 +303,6 @@ def unit_said(schema: Mapping[str, Any]) -> str:
     text = schema.get("description")
     found = re.search(r"\[([^\]]{1,14})\]", text) if isinstance(text, str) else None
     unit = found[1] if found else ""
-    return (
-        unit
-        if re.fullmatch(r"[A-Za-z%°/^*0-9. -]+", unit) and unit not in ("-", "mol/mol") and not unit.isdigit()
-        else ""
-    )
+    words = re.findall(r"[A-Za-z]{4,}", unit)
+    said = re.fullmatch(r"[A-Za-z%°/^*0-9. -]+", unit) and unit not in ("-", "mol/mol") and not unit.isdigit()
+    return unit if said and all(w in ("degrees", "inch", "inches", "bits") for w in words) else ""

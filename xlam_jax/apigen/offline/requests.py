@@ -15,7 +15,7 @@ from xlam_jax.apigen.offline.askable import Askable, Parameter
 from xlam_jax.apigen.offline.draws import World
 from xlam_jax.apigen.offline.kinds import Kind
 from xlam_jax.apigen.offline.tables import words
-from xlam_jax.apigen.wording import dress, fill
+from xlam_jax.apigen.wording import dress, fill, finish
 from xlam_jax.format import ToolCall
 
 REGISTERS = ("command", "question", "need", "story")
@@ -340,7 +340,7 @@ def together(requests: Sequence[Asked], register: str, r: Random) -> str:
     text = sentence(first, register, r)
     for following in requests[1:]:
         if following.whole:
-            text = f"{text} {following.whole}"
+            text = f"{finish(text)} {finish(following.whole)}"
         else:
             after = f" {following.after}" if following.after else ""
             text = f"{text} {r.choice(_ALSO).format(following.clause)}{after}"

@@ -78,9 +78,9 @@ def number(value: float, unit: str, r: Random, figure: bool = False) -> str:
                         else f"{_short(whole / size)}k"
                     )
                 break
-        if 1 < whole <= 12 and r.random() < 0.6:
+        if 1 < whole <= 12 and r.random() < 0.7:
             return words(whole)
-        if 12 < whole < 100 and r.random() < 0.2:
+        if 12 < whole < 100 and r.random() < 0.25:
             return words(whole)
     return f"{whole:,}" if abs(whole) >= 1000 and not figure and r.random() < 0.45 else str(whole)
 
