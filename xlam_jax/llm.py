@@ -63,7 +63,7 @@ class LLM:
             raise InputError("asking an endpoint needs the openai client", where=base_url, hint=hint) from e
         self.base_url, self.model = base_url, model
         self.temperature, self.max_tokens, self.concurrency = temperature, max_tokens, concurrency
-        self.asked = 0
+        self.asked = self.prompt_tokens = self.completion_tokens = 0
         self._openai = openai
         key = os.environ.get(api_key_env) or "none"
         self._client = openai.OpenAI(base_url=base_url, api_key=key, max_retries=retries)
@@ -173,7 +173,11 @@ class LLM:
         with self._lock:
             self.asked += 1
         try:
-            return read(self._client.chat.completions.create(model=self.model, **settings))
+            answer = self._client.chat.completions.create(model=self.model, **settings)
+            with self._lock:  # an endpoint need not count
+                self.prompt_tokens += getattr(answer.usage, "prompt_tokens", None) or 0
+                self.completion_tokens += getattr(answer.usage, "completion_tokens", None) or 0
+            return read(answer)
         except self._openai.APIStatusError as e:
             raise LLMError(f"HTTP {e.status_code}: {str(e)[:200]}", e.status_code, self.base_url) from e
         except (self._openai.OpenAIError, ValueError, AttributeError, IndexError, TypeError) as e:

@@ -71,7 +71,16 @@ def test_from_files_to_verified_rows(tmp_path, library):
     assert "9" in invoke("apigen", "library", "stats", library)
     assert "shop/price" in re.sub(r"\s", "", invoke("apigen", "library", "show", library, "--name", "shop/p"))
     with ChatServer(scripted, faults=(429, 500)) as server:
-        invoke(*config(tmp_path, library, server.url, "--json", tmp_path / "report.json"))
+        invoke(
+            *config(
+                tmp_path,
+                library,
+                server.url,
+                "ask.generator.price=[2,10]",
+                "--json",
+                tmp_path / "report.json",
+            )
+        )
     report = json.loads((tmp_path / "report.json").read_text())
     rows = list(read_records(tmp_path / "rows/train.jsonl"))
     assert len(rows) == 30 and len({r.query for r in rows}) == 30
@@ -89,6 +98,15 @@ def test_from_files_to_verified_rows(tmp_path, library):
     for row in rows:
         assert row.license == "CC0-1.0" and not row.query.endswith("3")
         assert "check:semantic" in row.lineage and row.lineage[0].startswith("style:")
+    writer, judge = report["costs"]
+    asked = [r for r in server.requests if r["model"] == "writer"][2:]  # two of them were refused
+    assert writer["prompt_tokens"] == sum(len(str(r["messages"]).split()) for r in asked)
+    assert (
+        writer["price"]
+        == round((2 * writer["prompt_tokens"] + 10 * writer["completion_tokens"]) / 1e6, 4)
+        > 0
+    )
+    assert judge["price"] == 0 and judge["requests"] > 0
     # Later requests show what passed before.
     prompts = [r["messages"][-1]["content"] for r in server.requests if r["model"] == "writer"]
     assert "as examples" not in prompts[0] and any("as examples" in p for p in prompts)

@@ -75,6 +75,26 @@ def test_calls_end_well_or_in_a_reason(library):
     assert done[7].outcome.value == 2
 
 
+def test_answers_that_were_kept_are_given_without_the_server(library, tmp_path):
+    kept = tmp_path / "answers.jsonl"
+    text = f"library: {library}\nout: {tmp_path}/{{}}\nrows: 12\nheldout_rows: 0\nattempts: 8\n"
+    calls = f"calls: {{{{mcp: [desk], answers: {kept}{{}}}}}}\n"
+    (tmp_path / "a.yaml").write_text(text.format("live") + calls.format(""))
+    (tmp_path / "b.yaml").write_text(text.format("again") + calls.format(", offline: true"))
+    invoke("apigen", "run", tmp_path / "a.yaml")
+    lines = kept.read_text().splitlines()
+    assert len({json.dumps([r["api"], r["arguments"]]) for r in map(json.loads, lines)}) == len(lines) > 5
+    with kept.open("a") as file:
+        file.write('{"api": "desk/su')  # a kill in the middle of a line
+    apis = (library / "apis.jsonl").read_text()
+    (library / "apis.jsonl").write_text(apis.replace(str(DESK), "/nowhere.py"))
+    said = invoke("apigen", "run", tmp_path / "b.yaml")
+    assert "replay" in said
+    live, again = (list(read_records(tmp_path / name / "train.jsonl")) for name in ("live", "again"))
+    assert [r.query for r in live] == [r.query for r in again]
+    assert invoke("apigen", "run", tmp_path / "b.yaml", "calls.answers=", code=2).count("answers")
+
+
 def test_a_server_that_was_not_named_is_mocked(library):
     apis = {api.tool.name: api for api in read_library(library)}
     with Sandbox() as box:

@@ -52,6 +52,7 @@ class EndpointConfig(Config):
       concurrency: requests at a time.
       retries: of a request that failed.
       json_mode: ask for a JSON object, where the endpoint offers that.
+      price: of a million tokens of requests, and of answers.
     """
 
     base_url: str = ""
@@ -62,6 +63,7 @@ class EndpointConfig(Config):
     concurrency: int = pydantic.Field(default=8, ge=1)
     retries: int = pydantic.Field(default=5, ge=0)
     json_mode: bool = False
+    price: tuple[float, float] = (0.0, 0.0)
 
     def client(self, cache: Path, where: str) -> LLM:
         """A client that keeps its answers in `cache`; InputError where the endpoint is not named."""
@@ -105,6 +107,7 @@ class AskReport:
       styles: pairs and verified rows by split and style.
       executors: calls of verified rows by the way they were run.
       reasons: dropped pairs by `stage/reason`.
+      costs: requests, tokens and price of this run by endpoint; answers that were kept cost nothing.
     """
 
     out: str
@@ -112,6 +115,7 @@ class AskReport:
     styles: list[dict[str, Any]] = field(default_factory=list)
     executors: dict[str, int] = field(default_factory=dict)
     reasons: dict[str, int] = field(default_factory=dict)
+    costs: list[dict[str, Any]] = field(default_factory=list)
     walls: str = ""
     seconds: float = 0.0
     short: str = ""
@@ -164,6 +168,18 @@ def run_asked(
             elif wanted:
                 report.short = f"the library has no functions for {split}"
         session.executors.close()
+        report.costs = [
+            {
+                "endpoint": name, "model": llm.model, "requests": llm.asked, "prompt_tokens": llm.prompt_tokens,
+                "completion_tokens": llm.completion_tokens,
+                "price": round(sum(n * p / 1e6 for n, p in zip(
+                    (llm.prompt_tokens, llm.completion_tokens), endpoint.price, strict=True)), 4),
+            }
+            for name, llm, endpoint in (
+                ("generator", session.generator, config.generator), ("judge", session.judge, config.judge)
+            )
+            if llm is not None and endpoint is not None
+        ]  # fmt: skip
         report.walls = sandbox.kind
     report.executors = dict(session.kinds)
     report.reasons = {f"{s}/{r}": n for (s, v, r), n in sorted(ledger.counts.items()) if v == "dropped"}

@@ -3,6 +3,7 @@
 - `python`: the function itself, behind the walls;
 - `rest`: the operation over HTTP, at hosts that the user named and no others;
 - `mcp`: the tool of a running MCP server, at servers that the user named and no others;
+- `replay`: what a service answered before, from a file, and nothing else;
 - `mock`: nothing is run: the arguments are held against the schema, and the answer is the document's example or
   made of nothing. Counted apart in every table.
 """
@@ -20,6 +21,7 @@ from typing import Any, Literal
 
 import pydantic
 
+from xlam_jax.apigen.answers import Answers
 from xlam_jax.apigen.api import Api
 from xlam_jax.apigen.mcp_servers import McpServers
 from xlam_jax.apigen.sandbox import Outcome, Sandbox
@@ -29,7 +31,7 @@ from xlam_jax.errors import InputError
 from xlam_jax.format import ToolCall
 from xlam_jax.records.quality.schema_check import check_call
 
-Executor = Literal["python", "rest", "mcp", "mock"]
+Executor = Literal["python", "rest", "mcp", "replay", "mock"]
 
 
 class RestConfig(Config):
@@ -62,6 +64,8 @@ class CallsConfig(Config):
       rest: what may be called over HTTP; operations elsewhere are mocked.
       mcp: MCP servers that may be started and called, by their names in the library; others are mocked.
       mcp_seconds: longest wait for an MCP server's answer.
+      answers: a file in which answers of services and MCP servers are kept; a call that stands there is not made again.
+      offline: make none that does not stand there.
     """
 
     sandbox: Kind | Literal["auto"] = "auto"
@@ -69,6 +73,14 @@ class CallsConfig(Config):
     rest: RestConfig = RestConfig()
     mcp: tuple[str, ...] = ()
     mcp_seconds: float = pydantic.Field(default=10.0, gt=0)
+    answers: str = ""
+    offline: bool = False
+
+    @pydantic.model_validator(mode="after")
+    def _answers_named(self) -> CallsConfig:
+        if self.offline and not self.answers:
+            raise ValueError("offline needs answers, the file that they are in")
+        return self
 
 
 @dataclass(frozen=True)
@@ -94,6 +106,8 @@ class Executors:
         self._client: Any = None
         self._servers: McpServers | None = None
         self._next = 0.0
+        self._offline = calls.offline
+        self._answers = Answers(calls.answers) if calls.answers else None
 
     def kind(self, api: Api) -> Executor:
         """The way a call of this API is run."""
@@ -112,10 +126,22 @@ class Executors:
         functions = [i for i, kind in enumerate(kinds) if kind == "python"]
         jobs = [(calls[i][0].run["target"], calls[i][1]) for i in functions]
         done = dict(zip(functions, self.sandbox.run(jobs), strict=True))
-        ways = {"rest": self._request, "mcp": self._tool, "mock": _mock}
         return [
-            Executed(kind, done[i] if i in done else ways[kind](*calls[i])) for i, kind in enumerate(kinds)
+            Executed(kind, done[i]) if i in done else self._service(kind, *calls[i])
+            for i, kind in enumerate(kinds)
         ]
+
+    def _service(self, kind: Executor, api: Api, arguments: dict[str, Any]) -> Executed:
+        if kind == "mock":
+            return Executed(kind, _mock(api, arguments))
+        known = self._answers.get(api, arguments) if self._answers else None
+        if self._offline:
+            return Executed("replay", known or Outcome("raised", error="this call stands in no record"))
+        if known is None:
+            known = self._request(api, arguments) if kind == "rest" else self._tool(api, arguments)
+            if self._answers:
+                self._answers.keep(api, arguments, known)
+        return Executed(kind, known)
 
     def close(self) -> None:
         """Closes connections; the sandbox is its owner's."""

@@ -154,6 +154,7 @@ def _ask(settings: RunConfig) -> dict[str, Any]:
     print_table(
         "Calls of verified rows", [{"executor": k, "calls": n} for k, n in sorted(report.executors.items())]
     )
+    print_table("Requests of this run", report.costs)
     out.print(f"walls: {report.walls}; {report.seconds:.1f} s")
     say(f"wrote train.jsonl, rejected.jsonl and ledger.jsonl to {report.out}")
     return asdict(report)
