@@ -184,6 +184,20 @@ def test_an_unfinished_run_of_another_configuration_is_not_gone_on_with(library,
     assert "another configuration" in said and "rows.partial" in said
 
 
+def test_what_is_not_ours_stays(library, tmp_path):
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "rows/notes.txt").write_text("mine")
+    assert "notes.txt" in invoke(*config(tmp_path, library), code=2)
+    assert (tmp_path / "rows/notes.txt").read_text() == "mine"
+    (tmp_path / "rows").rename(tmp_path / "rows.partial")
+    for words in (
+        config(tmp_path, library),
+        ("apigen", "run", "configs/demo/apigen.yaml", f"out={tmp_path}/rows"),
+    ):
+        assert "rows.partial" in invoke(*words, code=2)
+    assert (tmp_path / "rows.partial/notes.txt").read_text() == "mine"
+
+
 def test_a_library_that_cannot_be_asked_says_why(tmp_path):
     odd = {"tools": [t for t in SERVERS[3]["tools"] if t["name"] in ("blob", "ohne")]}
     (tmp_path / "odd.json").write_text(json.dumps(odd))

@@ -24,6 +24,7 @@ from xlam_jax.apigen.sandbox import Limits, Sandbox, probe_determinism
 from xlam_jax.apigen.verify import Deduplicator, Executor, check_format
 from xlam_jax.config import Config
 from xlam_jax.errors import WorkError
+from xlam_jax.files import MARKER, check_beside
 from xlam_jax.format import Record, write_records, xlam_view
 from xlam_jax.ledger import Ledger
 
@@ -125,16 +126,18 @@ def run(config: RunConfig, out_dir: str | os.PathLike[str], progress: Progress |
       progress: called with (split, verified rows, wanted rows).
 
     Raises:
-      InputError: unknown library.
+      InputError: unknown library, or somebody else's OUT.partial.
       WorkError: too few rows pass within `attempts`.
     """
     start = time.monotonic()
     out = Path(out_dir)
     limits = config.call_limits()
     library = probe_library(load_library(config.library), limits)
+    check_beside(out)
     staging = out.with_name(out.name + ".partial")
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
+    (staging / MARKER).touch()
     try:
         with Ledger(staging / "ledger.jsonl") as ledger, Sandbox(limits) as sandbox:
             session = _Session(config, library, sandbox, ledger, progress or (lambda *_: None))
@@ -148,6 +151,7 @@ def run(config: RunConfig, out_dir: str | os.PathLike[str], progress: Progress |
             write_records(staging / f"{split}.jsonl", records)
         (staging / "library.json").write_text(_library_json(library), encoding="utf-8")
         out.mkdir(parents=True, exist_ok=True)
+        (staging / MARKER).unlink()
         for path in sorted(staging.iterdir()):
             os.replace(path, out / path.name)
     finally:

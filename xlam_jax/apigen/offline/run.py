@@ -31,6 +31,17 @@ from xlam_jax.records.quality.duplicates import Seen, fingerprint
 Progress = Callable[[str, int, int], None]
 STAGES = ("format", "execution", "semantic", "duplicates")
 _CHUNK = 128
+_FILES = frozenset(
+    (
+        "train.jsonl",
+        "dev.jsonl",
+        "heldout.jsonl",
+        "provenance.jsonl",
+        "rejected.jsonl",
+        "ledger.jsonl",
+        "report.json",
+    )
+)
 _NEAR = 0.8  # estimated Jaccard similarity from which two rows of one set of tools are near duplicates
 
 
@@ -91,6 +102,7 @@ def run_offline(
         sort_keys=True, default=str,
     )  # fmt: skip
     report = OfflineReport(str(folder))
+    _check_own(folder)
     with whole_folder(folder, resume=True, what="synthesis") as partial:
         with closing(
             _Files(partial, hashlib.sha256(plan.encode()).hexdigest(), [s for s, n in rows.items() if n])
@@ -107,6 +119,16 @@ def run_offline(
         (partial / "report.json").write_text(json.dumps(stable, indent=1, ensure_ascii=False) + "\n", "utf-8")
         (partial / JOURNAL).unlink()
     return report
+
+
+def _check_own(folder: Path) -> None:
+    """A finished run is made anew; what else lies in its folder is somebody's."""
+    others = [p.name for p in folder.iterdir() if p.name not in _FILES] if folder.is_dir() else []
+    if others:
+        raise InputError(
+            f"the folder holds more than a synthesis: {', '.join(sorted(others)[:5])}", where=str(folder),
+            hint="move that away, or name another out=",
+        )  # fmt: skip
 
 
 def asdict_of(draft: Draft) -> dict[str, Any]:
