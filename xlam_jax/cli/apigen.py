@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from xlam_jax.cli import apigen_dialogues
 from xlam_jax.cli.common import JsonOption, err, out, print_table, say, write_json
 from xlam_jax.errors import WorkError
 
@@ -25,6 +26,7 @@ library_app = typer.Typer(
     help="Look at the API library.", epilog="Example: xlam apigen library list", no_args_is_help=True
 )
 app.add_typer(library_app, name="library")
+apigen_dialogues.register(app)
 
 
 @app.command("run", epilog="Example: xlam apigen run configs/demo/apigen.yaml rows=200 out=runs/apigen")
