@@ -162,7 +162,7 @@ def _ask(settings: RunConfig) -> dict[str, Any]:
     return asdict(report)
 
 
-@app.command("measure", epilog="Example: xlam apigen measure runs/apigen-60k")
+@app.command("measure", epilog="Example: xlam apigen measure runs/synthesis/rows")
 def measure_command(
     folder: Annotated[Path, typer.Argument(help="Folder of a run without a model.")],
     json_file: JsonOption = None,
@@ -245,7 +245,7 @@ def list_command(
 
 @library_app.command(
     "build",
-    epilog="Example: xlam apigen library build python=shop.py openapi=api.json mcp=servers.jsonl --out runs/library",
+    epilog="Example: xlam apigen library build python=shop.py openapi=orders.json mcp=tools.json --out runs/library",
 )
 def build_command(
     sources: Annotated[
