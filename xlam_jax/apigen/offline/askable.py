@@ -13,7 +13,7 @@ from typing import Any
 
 from xlam_jax.apigen.api import Api, Refusal
 from xlam_jax.apigen.offline.categories import category_of, topic_of
-from xlam_jax.apigen.offline.draws import Draw, World, ending_of, path
+from xlam_jax.apigen.offline.draws import Draw, World, ending_of, fitting, path
 from xlam_jax.apigen.offline.frames import Frame, frame_of, label_of, unit_said
 from xlam_jax.apigen.offline.kinds import Kind, kind_of
 from xlam_jax.apigen.offline.tables import words
@@ -82,6 +82,8 @@ class Askable:
         chosen = {p.name for p in r.sample(optional, min(wanted, len(optional)))}
         if self.writes and not chosen & self.content:
             chosen.add(r.choice(sorted(self.content)))
+        places = {p.name for p in self.parameters if p.kind and p.kind.name in ("latitude", "longitude")}
+        chosen |= places if len(places) == 2 and chosen & places else set()
         chosen |= set(self.frame.slots if self.frame else ())  # what the sentence speaks of is said
         if self.api.examples:
             example = world.r.choice(self.api.examples)
@@ -92,7 +94,7 @@ class Askable:
         values = {
             p.name: p.kind.draw(world) for p in self.parameters if p.kind and (p.required or p.name in chosen)
         }
-        return {name: values[name] for name in properties if name in values}
+        return _ordered({name: values[name] for name in properties if name in values})
 
 
 _WRITES = frozenset(words("writes"))
@@ -114,6 +116,7 @@ def askable(api: Api) -> Askable | Refusal:
     properties = tool.parameters.get("properties", {})
     required = set(tool.parameters.get("required", ()))
     parameters = []
+    content = content_words(f"{words_of(tool.name)} {tool.description}")
     for name, schema in properties.items():
         if not isinstance(schema, dict):
             continue
@@ -130,6 +133,8 @@ def askable(api: Api) -> Askable | Refusal:
             kind = (
                 replace(kind, draw=_file(ending) if kind.name == "file" else path(ending)) if ending else kind
             )
+        if kind is not None:
+            kind = replace(kind, draw=fitting(kind.name, kind.draw, content))
         if label and (kind is not None or api.examples):
             parameters.append(Parameter(name, label, schema, name in required, kind, unit_said(schema)))
     if not parameters:
@@ -148,7 +153,6 @@ def askable(api: Api) -> Askable | Refusal:
     if writes and not said:
         return Refusal(api.id, api.door, "no_sensible_value", "nothing to write")
     writes = writes and not any(p.required and p.name in said for p in parameters)
-    content = content_words(f"{words_of(tool.name)} {tool.description}")
     return Askable(api, frame, tuple(parameters), category_of(api), topic_of(api), content, said, writes)
 
 
@@ -192,6 +196,21 @@ def alike(first: Askable, second: Askable) -> float:
     """How much of the smaller description the two share, 0 to 1."""
     small = min(len(first.words), len(second.words))
     return len(first.words & second.words) / small if small else 0.0
+
+
+def _ordered(values: dict[str, Any]) -> dict[str, Any]:
+    """The values with the start of a range below its end."""
+    for name, value in list(values.items()):
+        for low, high in (("start", "end"), ("min", "max"), ("from", "to")):
+            other = re.sub(rf"(?i)^{low}(?=[A-Z_]|$)", high, name)
+            first, second = value, values.get(other)
+            if other != name and _is_number(first) and _is_number(second) and first > second:
+                values[name], values[other] = second, first
+    return values
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _moved(value: Any, schema: Mapping[str, Any], r: Random) -> Any:

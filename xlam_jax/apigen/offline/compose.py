@@ -111,7 +111,10 @@ class Composer:
             offered.append(other)
             asked = [ask(target, world, r), ask(other, world, r)]
             if r.random() < 0.2:
-                asked.append(ask(r.choice(offered), target.world(r), r))
+                again = r.choice(offered)
+                once_more = ask(again, target.world(r), r)
+                if _told(again, once_more) not in [_told(again, a) for a in asked]:
+                    asked.append(once_more)
             query = together(asked, register, r)
         elif style == "parallel":
             asked = _different(target, r.choices((2, 3, 4), (0.6, 0.3, 0.1))[0], r)
@@ -132,7 +135,11 @@ class Composer:
             asked = ask(target, world, r, leave_out=missing.name)
             offered = [target]
             self._distract(offered, r.randint(0, 2), r)
-            return sentence(asked, register, r), offered, r.choice(QUESTIONS).format(what=missing.label)
+            return (
+                sentence(asked, register, r),
+                offered,
+                r.choice(QUESTIONS).format(what=missing.label if len(missing.label) > 2 else "number"),
+            )
         refuse = r.choice(REFUSALS) if r.random() < 0.5 else ""
         query = sentence(ask(target, world, r), register, r)
         if kind == "tool_missing":

@@ -25,6 +25,9 @@ _REPOSITORIES = (
     ("rust-lang", "cargo"), ("prometheus", "prometheus"), ("grafana", "grafana"), ("jqlang", "jq"),
 )  # fmt: skip
 _MOVIES = ("Metropolis", "Casablanca", "Spirited Away", "Arrival", "The Third Man")
+_NPM = ("react", "express", "lodash", "axios", "vite", "eslint")
+_CRATES = ("serde", "tokio", "clap", "rayon")
+_MACHINES = ("web-prod-1", "db-staging", "cache-eu", "ingress-main", "backup-west", "batch-02")
 _PACKAGES = ("requests", "numpy", "pandas", "flask", "pydantic", "httpx")
 _FOLDERS = (
     "/home/user/documents", "/home/user/projects/webshop", "/data/projects/atlas", "/srv/share/team", "/var/www/site",
@@ -276,7 +279,25 @@ _SEARCHED: tuple[tuple[frozenset[str], Draw], ...] = tuple(
         ("coin cryptocurrency cryptocurrenci crypto token", lambda w: w.coin[0]),
         ("city citi airport geocode location", DRAWS["city"]),
         ("movie film", pick(*_MOVIES)),
-        ("package librari library crate", pick(*_PACKAGES)),
+        ("npm node", pick(*_NPM)),
+        ("crate cargo", pick(*_CRATES)),
+        ("package librari library", pick(*_PACKAGES)),
         ("repository repositori repo", DRAWS["repo"]),
     )
 )
+_USERS = frozenset(["user", "person", "people", "employee", "member", "contact", "customer", "author"])
+_HOSTS = frozenset(
+    ["network", "certificate", "cluster", "server", "host", "vm", "bucket", "volume", "firewall"]
+)
+_NAMED: tuple[tuple[str, frozenset[str], Draw], ...] = (
+    ("name", _USERS, DRAWS["person"]),
+    ("name", _HOSTS, pick(*_MACHINES)),
+    ("package", frozenset(("npm", "node", "javascript")), pick(*_NPM)),
+    ("packages", frozenset(("npm", "node", "javascript")), lambda w: w.r.sample(_NPM, w.r.randint(2, 3))),
+    ("package", frozenset(("crate", "cargo")), pick(*_CRATES)),
+)
+
+
+def fitting(kind: str, draw: Draw, about: frozenset[str]) -> Draw:
+    """What a kind draws for an API of these content words: a user's name is a person's, an npm package one of npm's."""
+    return next((named for name, of, named in _NAMED if name == kind and of & about), draw)

@@ -7,6 +7,7 @@ that makes no such sentence leaves its API out.
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -78,7 +79,8 @@ _BAD = re.compile(
     r"[{}<>|=\\~^`@#*\[\]$]|https?:|"
     r"\b(?:MCP|LLM|tool|function|endpoint|deprecated|internal|TODO|kwargs|args|API|this method|callback|params?|"
     r"parameters?|arguments?|boolean|json|object|instance|iterable|iterator|sequence|True|False|None|you|your|agent|"
-    r"user's|the user|client|server|wrapper|class|plugin|prompt|response|request|schema|docs?|should|must)\b",
+    r"user's|the user|client|server|wrapper|class|plugin|super|override|caching|prompt|response|request|"
+    r"schema|docs?|should|must)\b",
 )
 # Ends of a sentence that names its source: "..., as shown in [1]".
 _CITES = re.compile(
@@ -131,6 +133,8 @@ def frame_of(description: str, parameters: Mapping[str, Any], spoken: Sequence[s
         )
     else:
         first, _, rest = sentence.partition(" ")
+        if again := re.match(r"or (\w+) ", rest):  # "Create or update": the first of the two
+            rest = rest[again.end() :] if again[1].lower() in _VERBS else rest
         base = _VERBS.get(first.lower())
         if base is None:
             if not _NOUN.match(sentence):
@@ -157,6 +161,11 @@ def frame_of(description: str, parameters: Mapping[str, Any], spoken: Sequence[s
         rest = " ".join(w.lower() if w in titled else w for w in rest.split())
     if (
         "(" in rest
+        or "&" in plain
+        or re.search(r"\} or | or (?:an? |the )?\{", rest)  # one of two things is said, and the other stays
+        or re.fullmatch(
+            r"(?:the |an? )?(?:numbers?|items?|data|values?|lists?|results?|objects?|records?)", rest
+        )
         or re.search(r"\},\s+[\w -]+(?:,|\s+and\b)(?!\s*\{)", rest)  # some of a list of quantities only
         or "/" in plain
         or len(rest.split()) < 2
@@ -183,6 +192,7 @@ def frame_of(description: str, parameters: Mapping[str, Any], spoken: Sequence[s
 
 def first_sentence(text: str) -> str:
     """The first sentence without markup, references and formulas."""
+    text = html.unescape(text)
     text = re.split(r"\s\.\. \w+|\n\s*\n|>>>", text)[0]
     text = re.sub(r":\w+:`~?([^`]*)`", r"\1", text)
     text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text).replace("`", "")
@@ -265,7 +275,7 @@ def label_of(name: str, schema: Mapping[str, Any], symbols: bool = False) -> str
         return label
     short = _LABEL_END.split(text.strip())[0].strip()
     short = re.sub(r"^(?:the|an?)\s+", "", short, flags=re.IGNORECASE)
-    unclear = _UNCLEAR.match(short)
+    unclear = _UNCLEAR.match(short) or short.lower() in _TYPE_WORDS or re.search(r"\b(?:DD|MM|YY+)\b", short)
     if (
         not unclear
         and 1 <= len(short.split()) <= 7
@@ -286,6 +296,7 @@ _UNCLEAR = re.compile(
     r"a list|list of|true|false)\b",
     re.IGNORECASE,
 )
+_TYPE_WORDS = frozenset(words("types"))
 _UNITS = ("days", "hours", "minutes", "seconds", "weeks", "months", "years")
 _LABEL_END = re.compile(
     r"[,;:.(\[]|\s(?:for|to|that|which|used|in which|at which|such as|if|by|you|e\.g|with respect|"

@@ -181,6 +181,8 @@ def _templated(api: Askable, world: World, r: Random) -> Asked:
 
 def _in_place(parameter: Parameter, value: str | None) -> str:
     """What stands in a slot: the value where it says what it is, else with its label."""
+    if value is None and len(parameter.label) <= 2:
+        return "a number"
     if value is None:
         return f"{'an' if parameter.label[0].lower() in 'aeiou' else 'a'} {parameter.label}"
     if parameter.kind is None:  # of a formula: the letter's own value, a quantity with its unit
@@ -218,6 +220,8 @@ def _attach(
         if isinstance(arguments[p.name], bool):
             flags.append(p)
         elif p.kind and (ways := _ways(p.kind, asks)) and r.random() < 0.93:
+            if said[p.name] in ("ascending", "descending"):
+                ways = ("in {v} order",)
             way = _ON_DAY.sub("", r.choice(ways).format(v=said[p.name]))
             later = p.kind.name in ("limit", "offset") or way.startswith(("sorted", "page"))
             comma = "," if later else ""
