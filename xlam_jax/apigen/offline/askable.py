@@ -120,7 +120,9 @@ def askable(api: Api) -> Askable | Refusal:
     for name, schema in properties.items():
         if not isinstance(schema, dict):
             continue
-        label = label_of(name, schema, symbols=api.door == "python")
+        # Letters and quantities with units are a formula's; other names are words.
+        formula = api.door == "python" and (len(name) <= 3 or "[" in str(schema.get("description")))
+        label = label_of(name, schema, symbols=formula)
         # A header is the client's business.
         spoken = label and api.run.get("places", {}).get(name) != "header"
         kind = kind_of(name, words_of(name), schema) if spoken else None
