@@ -37,7 +37,7 @@ def _scores(api: Api) -> dict[str, float]:
     scores: dict[str, float] = {}
     texts = ((api.tool.name, 2.0), (f"{api.category} {api.group}", 1.5), (api.tool.description[:300], 1.0))
     for text, weight in texts:
-        for word in set(words_of(text).split()):
+        for word in sorted(set(words_of(text).split())):  # sums do not depend on the order
             for category in _TABLE.get(word, ()):
                 scores[category] = scores.get(category, 0.0) + weight / len(_TABLE[word])
     return scores

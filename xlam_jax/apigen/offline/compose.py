@@ -52,12 +52,8 @@ class Composer:
         self.wanting = [api for api in self.apis if _wanting(api)]
         self._order: tuple[int, list[Askable]] = (-1, [])
 
-    def row(self, index: int) -> Record:
-        """Draws row `index` (unverified)."""
-        return self.compose(index).record
-
     def compose(self, index: int) -> Composed:
-        """`row`, with the APIs that it offers."""
+        """Draws row `index` (unverified)."""
         r = Random(f"{self.seed}/{self.split}/{index}")
         style = r.choices(STYLES, self.mix.weights())[0]
         target = self._turn_of(index)

@@ -5,6 +5,7 @@ What rows have to do with each other (duplicates, how many are wanted) is `run`'
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -135,8 +136,10 @@ class _Workshop:
     def _meant(self, record: Record, offered: dict[str, Askable]) -> Fault | None:
         """A rule in the place of a judge: of the tools offered, those called share most with the query's words."""
         said = content_words(record.query)
+        # Exact sums: a set has another order in another process.
         score = {
-            name: sum(self.rarity.get(w, 0.0) for w in api.words & said) for name, api in offered.items()
+            name: math.fsum(self.rarity.get(w, 0.0) for w in api.words & said)
+            for name, api in offered.items()
         }
         called = {call.name for call in record.steps[0].tool_calls}
         others = max((s for name, s in score.items() if name not in called), default=0.0)
