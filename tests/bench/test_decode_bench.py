@@ -15,6 +15,8 @@ def test_both_sides_write_the_same_tokens(tmp_path):
     for row in result["rows"]:
         assert row["same_tokens"] == 1.0
         for part in ("decode", "prefill"):
-            assert row[f"{part}_ratio"] == pytest.approx(row[f"xlam_{part}"] / row[f"transformers_{part}"])
+            both = row[f"xlam_{part}"], row[f"transformers_{part}"]
+            told = pytest.approx(both[0] / both[1]) if all(both) else None  # too short to be timed here
+            assert row[f"{part}_ratio"] == told
     with pytest.raises(InputError, match="positions"):
         bench_decode(folder, prompt_tokens=10_000_000, new_tokens=6)

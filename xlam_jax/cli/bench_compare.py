@@ -23,7 +23,7 @@ from xlam_jax.cli.bench_speed import (
     numbers,
     show_profile,
 )
-from xlam_jax.cli.common import JsonOption, need_dir, out, print_table, working, write_json
+from xlam_jax.cli.common import JsonOption, need_dir, out, print_table, say, working, write_json
 
 
 class BaselineChoice(StrEnum):
@@ -141,11 +141,17 @@ def decode(
             [
                 {
                     "batch": row["batch"],
-                    "xlam": round(row[f"xlam_{part}"], 1),
-                    "transformers": round(row[f"transformers_{part}"], 1),
-                    "ratio": round(row[f"{part}_ratio"], 2),
+                    "xlam": _rounded(row[f"xlam_{part}"], 1),
+                    "transformers": _rounded(row[f"transformers_{part}"], 1),
+                    "ratio": _rounded(row[f"{part}_ratio"], 2),
                     "same tokens %": round(100 * row["same_tokens"], 1),
                 }
                 for row in result["rows"]
             ],
         )
+    if any(row["decode_ratio"] is None for row in result["rows"]):
+        say("-: not to be told from noise; run it alone, with more --repeats or --new-tokens")
+
+
+def _rounded(value: float | None, digits: int) -> float | str:
+    return "-" if value is None else round(value, digits)
