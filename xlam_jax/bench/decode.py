@@ -41,8 +41,8 @@ def bench_decode(
 
     Returns:
       `rows`, one a batch size: tokens/s of decoding and of prefill on both sides and their ratios (ours over
-      theirs; null where decoding cannot be told from noise), and `same_tokens`, the share of the generated tokens that are the same up to the first difference
-      of each row; beside the machine and versions.
+      theirs; null where decoding cannot be told from noise), and `same_tokens`, the share of the generated tokens
+      that are the same up to the first difference of each row; beside the machine and versions.
 
     Raises:
       InputError: a model that cannot hold prompt and answer.
