@@ -87,6 +87,14 @@ class Ledger:
             )
         return rows
 
+    def repairs(self) -> dict[str, int]:
+        """Rows that were repaired, by reason."""
+        found: Counter[str] = Counter()
+        for (_, verdict, reason), n in self.counts.items():
+            if verdict == "repaired":
+                found[reason] += n
+        return dict(found.most_common())
+
     def close(self) -> None:
         """Makes the file visible under its own name."""
         if self._file and self.path:

@@ -173,8 +173,9 @@ def test_histories_are_a_document_a_step_and_count_as_one_record(converted, tmp_
     )  # fmt: skip
     manifest = build(config)
     assert manifest["yields"][0] == {
-        "stage": "tokenise", "in": 4, "out": 4, "repaired": 0, "dropped": 0, "reasons": {}
+        "stage": "tokenise", "in": 4, "out": 4, "repaired": 1, "dropped": 0, "reasons": {}
     }  # fmt: skip
+    assert manifest["repaired"] == {"thought_left_out": 1}  # the thought beside the call of "answer"
     texts = [text for id, text in trained(config.out, tokenizer) if id == "answer"]
     assert len(texts) == 2 and sum(SAID["answer"] in text for text in texts) == 1
     assert sum(bool(re.search(r'"name": "get_weather"', text)) for text in texts) == 1

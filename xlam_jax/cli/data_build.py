@@ -54,6 +54,8 @@ def build(
     if held := manifest.get("validation"):
         print_table("validation, of functions that the training rows never show", [held])
     print_table("yields", manifest["yields"])
+    if manifest["repaired"]:
+        print_table("repaired", [{"code": code, "rows": n} for code, n in manifest["repaired"].items()])
     keys = ("rows", "records", "tokens", "target_tokens", "padding", "fill_percent")
     print_table("packed", [{key: manifest[key] for key in keys}])
     say(f"{settings.out} (ledger: {settings.out}.ledger.jsonl)")

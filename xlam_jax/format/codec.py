@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 from xlam_jax.errors import InputError, unknown
 from xlam_jax.format.call_formats import CALL_FORMATS, Answer, CallFormat, Piece, StreamParser
 from xlam_jax.format.history import with_history
+from xlam_jax.format.instruction_texts import counterpart
 from xlam_jax.format.layout import LAYOUTS, Layout
 from xlam_jax.format.messages import messages_of, observation_of
 from xlam_jax.format.opening import is_plain_chat, opening
@@ -92,9 +93,7 @@ class Codec:
         A wording of our own that asks for a thought where this codec writes none, or the other way round, is
         taken for its counterpart: the instruction says what the answer will be.
         """
-        text = record.format_instruction
-        others = _instructions(self.call_format, not self.thought) if text else ()
-        return _instructions(self.call_format, self.thought)[others.index(text)] if text in others else text
+        return counterpart(record.format_instruction, self.call_format, self.thought)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -382,11 +381,6 @@ def _make(
         format_instruction,
         history,
     )
-
-
-@functools.cache
-def _instructions(call_format: str, thought: bool) -> tuple[str, ...]:
-    return CALL_FORMATS[call_format].instructions(thought)
 
 
 T = TypeVar("T")

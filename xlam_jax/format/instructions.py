@@ -6,6 +6,7 @@ import functools
 
 from xlam_jax.format.call_formats import CALL_FORMATS
 from xlam_jax.format.codec import Codec
+from xlam_jax.format.instruction_texts import letters
 from xlam_jax.format.opening import is_plain_chat
 from xlam_jax.format.presets import PRESETS
 from xlam_jax.format.record import Record
@@ -13,24 +14,26 @@ from xlam_jax.format.record import Record
 
 @functools.cache
 def _promises() -> dict[str, set[tuple[str, bool]]]:
-    """Wording -> the call formats it asks for, each with or without a thought."""
+    """Letters of a wording -> the call formats it asks for, each with or without a thought."""
     found: dict[str, set[tuple[str, bool]]] = {}
     for form in CALL_FORMATS.values():
         for thought in (False, True):
             for text in form.instructions(thought):
-                found.setdefault(text, set()).add((form.name, thought))
+                found.setdefault(letters(text), set()).add((form.name, thought))
     for preset in PRESETS.values():
-        found.setdefault(preset.format_instruction, set()).add((preset.call_format, preset.thought))
+        asked = found.setdefault(letters(preset.format_instruction), set())
+        asked.add((preset.call_format, preset.thought))
     return found
 
 
 def contradiction(record: Record, codec: Codec) -> str:
     """What the record's instruction asks for, where the codec writes its answers otherwise; else empty.
 
+    A wording is known whatever its whitespace.
     Wordings of our own that differ by the thought alone are no contradiction: the codec takes the other one.
     """
     text = codec.instruction_of(record)
-    asked = _promises().get(text) if text else None
+    asked = _promises().get(letters(text)) if text else None
     if not asked or is_plain_chat(record) or (codec.call_format, codec.thought) in asked:
         return ""
     name, thought = sorted(asked)[0]

@@ -204,6 +204,7 @@ def build(
             "sources": _weighted(origins, inputs, lambda origin: origin[0]),
             "source_licences": _nested(_weighted(origins, inputs, lambda origin: origin)),
             "yields": yields,
+            "repaired": ledger.repairs(),
         }
         if config.validation.functions:
             manifest["validation"] = held.write()

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from xlam_jax.format.codec import Codec, Rendered
 from xlam_jax.format.instructions import contradiction
+from xlam_jax.format.opening import is_plain_chat
 from xlam_jax.format.pair import Pair
-from xlam_jax.format.record import Record, parse_line
+from xlam_jax.format.record import Record, Step, parse_line
+from xlam_jax.format.thinking import spoken, untagged
 from xlam_jax.ledger import Entry
 from xlam_jax.shards.mixture import Holdout
 from xlam_jax.shards.pack import Document, document
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 STAGE = "tokenise"
 CONTRADICTION = "contradictory_instruction"
+THOUGHT_LEFT_OUT = "thought_left_out"
 
 
 @dataclass(frozen=True)
@@ -102,9 +105,9 @@ class TokeniseRecords(_Tokenise):
             ]
             texts = texts or [styled.render(kept)]
             rendered += [(text, styled, f"record {kept.id}") for text in texts]
-            admitted.append((part, kept, _removed(record, kept), len(texts)))
+            admitted.append((part, kept, _repairs(record, kept, styled), len(texts)))
         encoded = iter(_encoder(config.tokenizer)[0](rendered, config.seq_len))
-        for part, record, removed, count in admitted:
+        for part, record, repairs, count in admitted:
             rows = [next(encoded) for _ in range(count)]
             refused = [row for row in rows if isinstance(row, EncodeError)]
             if len(refused) == count:
@@ -112,7 +115,10 @@ class TokeniseRecords(_Tokenise):
                 continue
             kept = [document(row) for row in rows if not isinstance(row, EncodeError)]
             result.rows += [Row(part, record, made, again=i > 0) for i, made in enumerate(kept)]
-            result.entries.append(_passed(record, removed, refused, count))
+            if refused:
+                detail = f"{len(refused)} of {count} steps: {refused[0].what}"
+                repairs = [(refused[0].code, detail), *repairs]
+            result.entries.append(_passed(record, repairs))
         return result
 
 
@@ -131,17 +137,18 @@ class TokenisePairs(_Tokenise):
             if (found := self._admit(both, result, line)) is None:
                 continue
             part, kept = found
-            removed = _removed(both, kept)
+            styled = codec.styled(pair.chosen.style)
+            repairs = _repairs(both, kept, styled)
             shown = replace(pair.chosen, tools=kept.tools, few_shot_examples=kept.few_shot_examples)
             pair = replace(pair, chosen=shown)
-            if said := contradiction(pair.chosen, codec.styled(pair.chosen.style)):
+            if said := contradiction(pair.chosen, styled):
                 result.entries.append(_dropped(pair.chosen, CONTRADICTION, said))
                 continue
             rendered.append(_rendered(pair.chosen, codec, "chosen of pair"))
             rendered.append(_rendered(pair.rejected_record, codec, "rejected of pair"))
-            admitted.append((part, pair, removed))
+            admitted.append((part, pair, repairs))
         encoded = _encoder(config.tokenizer)[0](rendered, config.seq_len)
-        for k, (part, pair, removed) in enumerate(admitted):
+        for k, (part, pair, repairs) in enumerate(admitted):
             record, chosen, rejected = pair.chosen, encoded[2 * k], encoded[2 * k + 1]
             try:
                 made = pair_document(
@@ -151,7 +158,7 @@ class TokenisePairs(_Tokenise):
                 result.entries.append(_dropped(record, e.code, e.what))
                 continue
             result.rows.append(Row(part, record, made, pair))
-            result.entries.append(_passed(record, removed))
+            result.entries.append(_passed(record, repairs))
         return result
 
 
@@ -183,20 +190,34 @@ def _raised(encoded: Any) -> Any:
     return encoded
 
 
-def _removed(record: Record, kept: Record) -> int:
-    """How many tools and examples a record lost to the validation set."""
+def _repairs(record: Record, kept: Record, codec: Codec) -> list[tuple[str, str]]:
+    """(code, detail) of what a record loses: tools and examples to the validation set, thoughts to the codec."""
+    out = []
     before, after = (len(r.tools) + len(r.few_shot_examples) for r in (record, kept))
-    return before - after
+    if before > after:
+        detail = f"{before - after} tools or examples kept for validation were taken away"
+        out.append(("held_out_tool", detail))
+    plain = is_plain_chat(kept)
+    left = 0 if codec.thought else sum(_has_thought(step, plain) for step in kept.steps)
+    if left:
+        detail = f"{left} of {len(kept.steps)} steps have a thought that the codec (thought=false) leaves out"
+        out.append((THOUGHT_LEFT_OUT, detail))
+    return out
 
 
-def _passed(record: Record, removed: int, refused: Sequence[EncodeError] = (), count: int = 1) -> Entry:
-    if refused:
-        detail = f"{len(refused)} of {count} steps: {refused[0].what}"
-        return Entry(record.id, record.source, STAGE, "repaired", refused[0].code, detail)
-    if removed:
-        detail = f"{removed} tools or examples kept for validation were taken away"
-        return Entry(record.id, record.source, STAGE, "repaired", "held_out_tool", detail)
-    return Entry(record.id, record.source, STAGE, "pass")
+def _has_thought(step: Step, plain: bool) -> bool:
+    """Whether a step says more than a codec without thoughts writes."""
+    if step.tool_calls:
+        return bool(untagged(step.thought).strip())
+    return not plain and untagged(step.thought).strip() != spoken(step.thought).strip()
+
+
+def _passed(record: Record, repairs: Sequence[tuple[str, str]]) -> Entry:
+    """One entry a row, so that yields add up: the first repair gives the reason, the detail tells all."""
+    if not repairs:
+        return Entry(record.id, record.source, STAGE, "pass")
+    detail = "; ".join(detail for _, detail in repairs)
+    return Entry(record.id, record.source, STAGE, "repaired", repairs[0][0], detail)
 
 
 def _dropped(record: Record, reason: str, detail: str) -> Entry:
