@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     help="Convert models from and to Hugging Face folders.",
-    epilog="Example: xlam convert to-hf runs/demo/run runs/released --dtype bfloat16",
+    epilog="Example: xlam convert to-hf runs/base runs/released --dtype bfloat16",
     no_args_is_help=True,
 )
 
