@@ -142,7 +142,12 @@ def askable(api: Api) -> Askable | Refusal:
     if not parameters:
         return Refusal(api.id, api.door, "no_sensible_value")
     twice = {p.label for p in parameters if sum(p.label == q.label for q in parameters) > 1}
-    parameters = [replace(p, label=f"{p.label} {p.name}") if p.label in twice else p for p in parameters]
+    if api.door == "python":  # quantities of a formula, told apart by their letters
+        parameters = [replace(p, label=f"{p.label} {p.name}") if p.label in twice else p for p in parameters]
+    elif any(p.required and p.label in twice for p in parameters):
+        return Refusal(api.id, api.door, "no_sensible_value", f"two parameters called {sorted(twice)[0]}")
+    else:
+        parameters = [p for p in parameters if p.label not in twice]
     parameters.sort(key=lambda p: not p.required)
     frame = frame_of(tool.description, properties, [p.name for p in parameters])
     if frame is None and not api.templates:

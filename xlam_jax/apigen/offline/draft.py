@@ -170,6 +170,10 @@ def _format(record: Record) -> tuple[Fault | None, tuple[tuple[Span, ...], ...]]
             return fault, ()
         found, _ = trace_call(call, tools[call.name], record.query)
         spans.append(tuple(found))
+    for call in record.steps[0].tool_calls:
+        texts = [v for v in call.arguments.values() if isinstance(v, str) and len(v) > 2 and not v.islower()]
+        if len(set(texts)) < len(texts):
+            return Fault("repeated_value", f"{call.name}: {max(texts, key=texts.count)}"[:200]), ()
     calls = [call_key(call) for call in record.steps[0].tool_calls]
     if len(set(calls)) < len(calls):
         return Fault("duplicate_call"), ()

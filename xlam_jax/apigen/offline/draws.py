@@ -291,6 +291,8 @@ _HOSTS = frozenset(
 )
 _NAMED: tuple[tuple[str, frozenset[str], Draw], ...] = (
     ("name", _USERS, DRAWS["person"]),
+    ("name", frozenset(("card", "account", "holder")), DRAWS["person"]),
+    ("name", frozenset(("domain", "dns", "zone", "website")), DRAWS["domain"]),
     ("name", _HOSTS, pick(*_MACHINES)),
     ("package", frozenset(("npm", "node", "javascript")), pick(*_NPM)),
     ("packages", frozenset(("npm", "node", "javascript")), lambda w: w.r.sample(_NPM, w.r.randint(2, 3))),

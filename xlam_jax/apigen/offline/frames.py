@@ -33,7 +33,8 @@ _DONE = {"calculate": ("calculate", "work out", "compute"), "compute": ("compute
          "estimate": ("estimate", "work out"), "update": ("update", "change"), "convert": ("convert",)}  # fmt: skip
 # Where what a person would say ends: at a dash, a second clause, what the values say anyway.
 _CUT = re.compile(
-    r"\s+(?:-|–|—)\s+|[;:](?:\s|$)|\s+based on\b|\s+given (?:its|the|an?|their|some|two|that)\b|"
+    r"\s+(?:-|–|—)\s+|[;:](?:\s|$)|\s+based on\b|"
+    r"\s+by (?:providing|specifying|passing|using|setting|entering)\b|\s+given (?:its|the|an?|their|some|two|that)\b|"
     r",\s*(?:which|including|such as|with optional|returning|and returns?|or None|optionally|using|supporting|allowing|"
     r"similar to|where|given|if|so|but|for example|e\.g\.)\b",
     re.IGNORECASE,
@@ -162,6 +163,9 @@ def frame_of(description: str, parameters: Mapping[str, Any], spoken: Sequence[s
     if (
         "(" in rest
         or "&" in plain
+        or re.search(
+            r"\b(?:given|provided|specified)$|\b(?:given|provided|specified)[.,]|,\s+[\w' -]+,?\s+or\s", rest
+        )
         or re.search(r"\} or | or (?:an? |the )?\{", rest)  # one of two things is said, and the other stays
         or re.fullmatch(
             r"(?:the |an? )?(?:numbers?|items?|data|values?|lists?|results?|objects?|records?)", rest

@@ -131,7 +131,9 @@ def ask(api: Askable, world: World, r: Random, leave_out: str = "", relative: bo
     for name in frame.slots:
         rest = rest.replace("{" + name + "}", _in_place(known[name], said.get(name)))
     loose = [known[n] for n in said if n not in frame.slots]
-    inline, sentences = _attach(loose, arguments, said, r, asks=verb in ASKS)
+    inline, sentences = _attach(
+        loose, arguments, said, r, verb in ASKS, verb in ("search", "find", "look up")
+    )
     if re.match(r" (?:for|in|about) ", inline):
         rest = _VAGUE.sub("", rest) or rest
     clause = re.sub(r"\s+", " ", f"{verb} {rest}{inline}").strip()
@@ -212,14 +214,19 @@ def _say(parameter: Parameter, value: Any, r: Random) -> str:
 
 
 def _attach(
-    loose: Sequence[Parameter], arguments: Mapping[str, Any], said: Mapping[str, str], r: Random, asks: bool
+    loose: Sequence[Parameter],
+    arguments: Mapping[str, Any],
+    said: Mapping[str, str],
+    r: Random,
+    asks: bool,
+    seeks: bool,
 ) -> tuple[str, str]:
     """What follows the frame inside the sentence, and the sentences after it."""
     inline, flags, rest = "", [], []
     for p in loose:
         if isinstance(arguments[p.name], bool):
             flags.append(p)
-        elif p.kind and (ways := _ways(p.kind, asks)) and r.random() < 0.93:
+        elif p.kind and (ways := _ways(p.kind, asks, seeks)) and r.random() < 0.93:
             if said[p.name] in ("ascending", "descending"):
                 ways = ("in {v} order",)
             way = _ON_DAY.sub("", r.choice(ways).format(v=said[p.name]))
@@ -245,10 +252,10 @@ def _attach(
     return inline, " ".join(sentences)
 
 
-def _ways(kind: Kind, asks: bool) -> tuple[str, ...]:
+def _ways(kind: Kind, asks: bool, seeks: bool) -> tuple[str, ...]:
     """The ways to attach a value to this kind of request: who creates nothing shows no results."""
     if asks:
-        return kind.says
+        return tuple(w for w in kind.says if seeks or not w.startswith("about "))
     return (
         ()
         if kind.name in ("limit", "page", "offset")
