@@ -1,4 +1,4 @@
-"""`xlam eval toolquery`: agents in twins of ToolQuery's worlds."""
+"""`xlam eval toolquery` and `xlam eval webshop`: agents in twins of ToolQuery's worlds and of WebShop."""
 
 from __future__ import annotations
 
@@ -65,8 +65,9 @@ ConcurrencyOption = Annotated[
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the command to `xlam eval`."""
+    """Adds the commands to `xlam eval`."""
     app.command(epilog="Example: xlam eval toolquery --world movie --model scripted:gold")(toolquery)
+    app.command(epilog="Example: xlam eval webshop --model scripted:lazy --limit 20")(webshop)
 
 
 def toolquery(
@@ -93,6 +94,34 @@ def toolquery(
     names = _chosen("world", world, NAMES)
     title = "twin of ToolQuery" + ("-Unified" if prompt == "unified" else "")
     found = Benchmark(title, tuple(t for name in names for t in twin_tasks(name)), make_world)
+    run = AgentRun(found, prompt, max_steps, limit, seed, out_dir, resume)
+    run.put_to(
+        model, constrained, concurrency, max_new_tokens, max_len, batch_size, adapter, json_file
+    )  # fmt: skip
+
+
+def webshop(
+    model: ModelOption,
+    prompt: PromptOption = "unified",
+    max_steps: StepsOption = 50,
+    constrained: ConstrainedOption = False,
+    limit: LimitOption = None,
+    seed: SeedOption = 0,
+    out_dir: OutOption = None,
+    resume: ResumeOption = False,
+    concurrency: ConcurrencyOption = 8,
+    max_new_tokens: TokensOption = 128,
+    max_len: LenOption = 8192,
+    batch_size: BatchOption = 4,
+    adapter: AdapterOption = None,
+    json_file: JsonOption = None,
+) -> None:
+    """Agents that buy in a shop: our twin of WebShop with 1,000 products of its own, by WebShop's reward."""
+    from xlam_jax.evaluation.agents.run import Benchmark
+    from xlam_jax.evaluation.agents.webshop.shop import Shop
+    from xlam_jax.evaluation.agents.webshop.tasks import shop_tasks
+
+    found = Benchmark("twin of WebShop", shop_tasks(), lambda name: Shop())
     run = AgentRun(found, prompt, max_steps, limit, seed, out_dir, resume)
     run.put_to(
         model, constrained, concurrency, max_new_tokens, max_len, batch_size, adapter, json_file

@@ -59,10 +59,10 @@ def _mean(values: Sequence[float]) -> dict[str, float]:
 
 
 def world_table(summary: dict[str, Any]) -> list[dict[str, Any]]:
-    """One line a world and one for all, in per cent; intervals in brackets."""
+    """One line a world and one for all, in per cent; intervals in brackets. Of one world there is one line."""
     lines = []
     for name, found in _groups(summary):
-        line = _line({"world": name}, found)
+        line = _line({"world": name} if len(summary["worlds"]) > 1 else {}, found)
         line["grounding %"] = f"{100 * found['grounding']['value']:.1f}"
         lines.append(line)
     return lines
