@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from tests.cases import case
 from tests.records.chat_server import ChatServer
+from tests.tiny_run import make_model, make_tokenizer
 from xlam_jax.cli import eval as eval_module
 from xlam_jax.errors import InputError
 from xlam_jax.evaluation.agents.run import Benchmark
@@ -296,6 +297,36 @@ def test_a_killed_run_goes_on_to_the_same_table(tmp_path):
         assert isinstance(other.exception, InputError) and "max_steps" in str(other.exception)
         again, rows = scored(tmp_path / "killed", *args, "--model", f"{server.url}#m", "--resume")
     assert again["summary"] == whole["summary"] and len(rows) == 8
+
+
+def test_kept_answers_are_judged_again(tmp_path):
+    args = ("--world", "movie", "--limit", 5, "--model", "scripted:mutated", "--prompt", "react")
+    result, _ = scored(tmp_path, *args)
+    (tmp_path / "out" / "summary.json").unlink()
+    rescore = ["rescore", str(tmp_path / "out"), "--json", str(tmp_path / "again.json")]
+    again = CliRunner().invoke(eval_module.app, rescore)
+    assert again.exception is None and "twin of ToolQuery, scripted:mutated; 5 tasks" in again.output
+    assert json.loads((tmp_path / "again.json").read_text())["summary"] == result["summary"]
+    assert json.loads((tmp_path / "out" / "summary.json").read_text()) == result["summary"]
+    about = json.loads((tmp_path / "out" / "run.json").read_text())
+    (tmp_path / "out" / "run.json").write_text(json.dumps({**about, "tasks": "0123"}))
+    other = CliRunner().invoke(eval_module.app, rescore).exception
+    assert isinstance(other, InputError) and "the answers are to tasks 0123" in str(other)
+
+
+@pytest.mark.slow  # compiles a model for long prompts
+def test_a_model_folder_plays_under_the_grammar_and_free(tmp_path):
+    """A random model gets nowhere, but its answers are kept, its prompts grow, and one too long is told apart."""
+    model = make_model(tmp_path / "model", make_tokenizer(tmp_path / "tokenizer"))
+    args = ("--world", "academia", "--limit", 1, "--max-steps", 2, "--max-new-tokens", 8, "--model", model)
+    result, (row,) = scored(tmp_path / "free", *args, "--max-len", 8192)
+    assert len(json.loads(row["text"])) == 2 and row["metrics"]["steps"] == 2.0
+    assert result["summary"]["errors"] == {"not_finished": 1} and row["prompt_tokens"] > 2000
+    result, (row,) = scored(tmp_path / "short", *args, "--max-len", 64)
+    assert result["summary"]["not_run"] == {"prompt_too_long": 1} and row["metrics"] == {}
+    held = (*args, "--max-len", 8192, "--constrained", "--max-new-tokens", 60)
+    result, (row,) = scored(tmp_path / "held", *held)
+    assert all(text.startswith('{"tool_calls": [') for text in json.loads(row["text"]))
 
 
 @pytest.mark.parametrize(

@@ -88,12 +88,10 @@ def toolquery(
     json_file: JsonOption = None,
 ) -> None:
     """Agents that query weather, movies and academia: our twins of ToolQuery's worlds, by AgentBoard's measures."""
-    from xlam_jax.evaluation.agents.run import Benchmark
-    from xlam_jax.evaluation.agents.toolquery import NAMES, make_world, twin_tasks
+    from xlam_jax.evaluation.agents.benchmarks import toolquery_twin
+    from xlam_jax.evaluation.agents.toolquery import NAMES
 
-    names = _chosen("world", world, NAMES)
-    title = "twin of ToolQuery" + ("-Unified" if prompt == "unified" else "")
-    found = Benchmark(title, tuple(t for name in names for t in twin_tasks(name)), make_world)
+    found = toolquery_twin(_chosen("world", world, NAMES), prompt)
     run = AgentRun(found, prompt, max_steps, limit, seed, out_dir, resume)
     run.put_to(
         model, constrained, concurrency, max_new_tokens, max_len, batch_size, adapter, json_file
@@ -117,12 +115,9 @@ def webshop(
     json_file: JsonOption = None,
 ) -> None:
     """Agents that buy in a shop: our twin of WebShop with 1,000 products of its own, by WebShop's reward."""
-    from xlam_jax.evaluation.agents.run import Benchmark
-    from xlam_jax.evaluation.agents.webshop.shop import Shop
-    from xlam_jax.evaluation.agents.webshop.tasks import shop_tasks
+    from xlam_jax.evaluation.agents.benchmarks import webshop_twin
 
-    found = Benchmark("twin of WebShop", shop_tasks(), lambda name: Shop())
-    run = AgentRun(found, prompt, max_steps, limit, seed, out_dir, resume)
+    run = AgentRun(webshop_twin(), prompt, max_steps, limit, seed, out_dir, resume)
     run.put_to(
         model, constrained, concurrency, max_new_tokens, max_len, batch_size, adapter, json_file
     )  # fmt: skip
@@ -279,6 +274,31 @@ class AgentRun:
 def _alone(what: str, model: str, adapter: list[str] | None, constrained: bool) -> None:
     if adapter or constrained:
         raise InputError(f"{what} takes no adapter and no grammar", where=model, hint="--model alone")
+
+
+def rescore_agents(folder: Path, about: dict[str, Any], json_file: Path | None) -> None:
+    """Judges the kept answers of a run again, by playing them."""
+    from xlam_jax.evaluation.agents.benchmarks import benchmark_of
+    from xlam_jax.evaluation.agents.report import summarise_agents
+    from xlam_jax.evaluation.agents.run import Agents
+    from xlam_jax.evaluation.journal import GENERATIONS, RUN, read_rows
+    from xlam_jax.files import write_json as write_whole
+    from xlam_jax.format import get_codec
+
+    benchmark = benchmark_of(about, str(folder / RUN))
+    agents = Agents(benchmark, benchmark.tasks, get_codec(**about["codec"]), about["max_steps"])
+    kept = read_rows(folder / GENERATIONS)
+    if not kept:
+        raise InputError("no answers are kept there", where=str(folder / GENERATIONS))
+    cases = {case.key: case for case in agents.cases}
+    if strange := [row.id for row in kept if row.key not in cases]:
+        what = f"an answer to {strange[0]!r}, which is no task"
+        raise InputError(what, where=str(folder / GENERATIONS), hint="another folder")
+    rows = [agents.judge(cases[row.key], row.raw) for row in kept]
+    summary = summarise_agents(rows, agents.level)
+    write_whole(folder / "summary.json", summary)
+    print_summary(f"{benchmark.title}, {about['model']}", rows, summary)
+    write_json(json_file, {**about, "summary": summary})
 
 
 def print_summary(title: str, rows: list[Row], summary: dict[str, Any]) -> None:

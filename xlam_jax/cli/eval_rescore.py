@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from xlam_jax.cli.common import JsonOption, need_dir, print_table, say, write_json
+from xlam_jax.cli.eval_agents import rescore_agents
 from xlam_jax.cli.eval_bfcl import TrustOption, keep_summary, print_summary
 from xlam_jax.errors import InputError
 
@@ -31,7 +32,7 @@ def register(app: typer.Typer) -> None:
 def rescore(
     folder: Annotated[
         Path,
-        typer.Argument(metavar="DIR", help="What `xlam eval bfcl --out` kept, or BFCL's own result folder."),
+        typer.Argument(metavar="DIR", help="What `xlam eval ... --out` kept, or BFCL's own result folder."),
     ],
     data: DataOption = None,
     trust: TrustOption = False,
@@ -47,7 +48,9 @@ def rescore(
     about: dict[str, Any]
     ours = (folder / RUN).is_file()
     if ours:
-        about = read_object(folder / RUN, "what xlam eval bfcl --out wrote")
+        about = read_object(folder / RUN, "what xlam eval --out wrote")
+        if "worlds" in about:
+            return rescore_agents(folder, about, json_file)
         rows, best, source = _ours(folder, about, data, trust)
     else:
         about = {"version": "v4", "model": folder.name}
