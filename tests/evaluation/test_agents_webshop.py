@@ -13,7 +13,7 @@ from tests.cases import case
 from xlam_jax.cli import eval as eval_module
 from xlam_jax.errors import InputError
 from xlam_jax.evaluation.agents.run import Benchmark
-from xlam_jax.evaluation.agents.webshop.products import products, search
+from xlam_jax.evaluation.agents.webshop.products import products, twin
 from xlam_jax.evaluation.agents.webshop.reward import (
     FUZZY,
     Goal,
@@ -163,7 +163,7 @@ def test_the_shop_is_the_same_everywhere_and_its_words_are_apart():
     for words in (*OPTIONS.values(), *(d.attributes for d in DEPARTMENTS)):
         alike = [(a, b) for a, b in combinations(words, 2) if token_set_ratio(a, b) > FUZZY]
         assert not alike
-    assert Benchmark("", shop_tasks(), lambda name: Shop()).fingerprint == "ba2877168e068c53"
+    assert Benchmark("", shop_tasks(), lambda name: Shop(twin())).fingerprint == "ba2877168e068c53"
 
 
 def test_search_is_bm25_over_what_a_product_says():
@@ -184,12 +184,12 @@ def test_search_is_bm25_over_what_a_product_says():
                 f = texts[id].count(word)
                 worth[id] += idf * f * 2.2 / (f + 1.2 * (0.25 + 0.75 * len(texts[id]) / mean))
         ranked = sorted((id for id in texts if worth[id]), key=lambda id: (-round(worth[id], 9), id))
-        assert search(" ".join(words)) == ranked[:50], words
-    assert search(" ?! ") == [] and search("zzz") == []
+        assert twin().search(" ".join(words)) == ranked[:50], words
+    assert twin().search(" ?! ") == [] and twin().search("zzz") == []
 
 
 def score(task, calls, budget=50):
-    episode = Episode(Shop(), task, budget)
+    episode = Episode(Shop(twin()), task, budget)
     for call in calls:
         episode.step([call])
     return episode.score()
@@ -277,7 +277,7 @@ def test_a_random_agent_searches_once(tmp_path):
 def test_a_visit_page_by_page():
     task = shop_tasks()[0]
     wanted = goal_of(task)
-    shop = Shop()
+    shop = Shop(twin())
     assert "[Search]" in shop.reset(task)
 
     def click(value):

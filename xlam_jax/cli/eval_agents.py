@@ -31,6 +31,14 @@ if TYPE_CHECKING:
     from xlam_jax.evaluation.journal import Ask
     from xlam_jax.format import Codec
 
+TasksArgument = Annotated[
+    Path | None,
+    typer.Argument(metavar="DIR", help="Tasks of AgentBoard or AgentGym: counted, for they bring no worlds."),
+]
+ShopArgument = Annotated[
+    Path | None,
+    typer.Argument(metavar="DIR", help="WebShop's own files (items_shuffle_1000.json, ...); else our twin."),
+]
 ModelOption = Annotated[
     str,
     typer.Option(
@@ -71,7 +79,8 @@ def register(app: typer.Typer) -> None:
 
 
 def toolquery(
-    model: ModelOption,
+    folder: TasksArgument = None,
+    model: ModelOption = ...,  # type: ignore[assignment]
     world: WorldOption = None,
     prompt: PromptOption = "unified",
     max_steps: StepsOption = 20,
@@ -88,6 +97,8 @@ def toolquery(
     json_file: JsonOption = None,
 ) -> None:
     """Agents that query weather, movies and academia: our twins of ToolQuery's worlds, by AgentBoard's measures."""
+    if folder is not None:
+        _say_what_is_there(need_dir(folder, "folder of tasks"))
     from xlam_jax.evaluation.agents.benchmarks import toolquery_twin
     from xlam_jax.evaluation.agents.toolquery import NAMES
 
@@ -99,7 +110,8 @@ def toolquery(
 
 
 def webshop(
-    model: ModelOption,
+    folder: ShopArgument = None,
+    model: ModelOption = ...,  # type: ignore[assignment]
     prompt: PromptOption = "unified",
     max_steps: StepsOption = 50,
     constrained: ConstrainedOption = False,
@@ -115,12 +127,26 @@ def webshop(
     json_file: JsonOption = None,
 ) -> None:
     """Agents that buy in a shop: our twin of WebShop with 1,000 products of its own, by WebShop's reward."""
-    from xlam_jax.evaluation.agents.benchmarks import webshop_twin
+    from xlam_jax.evaluation.agents.benchmarks import webshop_files, webshop_twin
 
-    run = AgentRun(webshop_twin(), prompt, max_steps, limit, seed, out_dir, resume)
+    found = webshop_files(need_dir(folder, "folder of WebShop's files")) if folder else webshop_twin()
+    run = AgentRun(found, prompt, max_steps, limit, seed, out_dir, resume)
     run.put_to(
         model, constrained, concurrency, max_new_tokens, max_len, batch_size, adapter, json_file
     )  # fmt: skip
+
+
+def _say_what_is_there(folder: Path) -> None:
+    """Counts tasks that others made, and says why none of them is played."""
+    from xlam_jax.evaluation.agents.toolquery.foreign import count_tasks
+
+    found = count_tasks(folder)
+    print_table(f"tasks in {folder}", found)
+    raise InputError(
+        f"{sum(row['tasks'] for row in found)} tasks with their answers, but without the worlds that they ask",
+        where=str(folder),
+        hint="leave DIR out: our twins bring their worlds",
+    )
 
 
 def _chosen(what: str, wanted: list[str] | None, known: tuple[str, ...]) -> list[str]:
@@ -262,7 +288,7 @@ class AgentRun:
                 write_whole(folder / "summary.json", summary)
         if kept:
             say(f"{min(kept, len(rows))} of {len(rows)} tasks were played already")
-        print_summary(f"{self.benchmark.title}, {model['model']}", rows, summary)
+        print_summary(self.benchmark, model["model"], rows, summary)
         return {
             **about,
             "summary": summary,
@@ -276,7 +302,7 @@ def _alone(what: str, model: str, adapter: list[str] | None, constrained: bool) 
         raise InputError(f"{what} takes no adapter and no grammar", where=model, hint="--model alone")
 
 
-def rescore_agents(folder: Path, about: dict[str, Any], json_file: Path | None) -> None:
+def rescore_agents(folder: Path, about: dict[str, Any], data: Path | None, json_file: Path | None) -> None:
     """Judges the kept answers of a run again, by playing them."""
     from xlam_jax.evaluation.agents.benchmarks import benchmark_of
     from xlam_jax.evaluation.agents.report import summarise_agents
@@ -285,7 +311,7 @@ def rescore_agents(folder: Path, about: dict[str, Any], json_file: Path | None) 
     from xlam_jax.files import write_json as write_whole
     from xlam_jax.format import get_codec
 
-    benchmark = benchmark_of(about, str(folder / RUN))
+    benchmark = benchmark_of(about, str(folder / RUN), data)
     agents = Agents(benchmark, benchmark.tasks, get_codec(**about["codec"]), about["max_steps"])
     kept = read_rows(folder / GENERATIONS)
     if not kept:
@@ -297,15 +323,15 @@ def rescore_agents(folder: Path, about: dict[str, Any], json_file: Path | None) 
     rows = [agents.judge(cases[row.key], row.raw) for row in kept]
     summary = summarise_agents(rows, agents.level)
     write_whole(folder / "summary.json", summary)
-    print_summary(f"{benchmark.title}, {about['model']}", rows, summary)
+    print_summary(benchmark, about["model"], rows, summary)
     write_json(json_file, {**about, "summary": summary})
 
 
-def print_summary(title: str, rows: list[Row], summary: dict[str, Any]) -> None:
+def print_summary(benchmark: Benchmark, model: str, rows: list[Row], summary: dict[str, Any]) -> None:
     """Worlds, easy and hard tasks, and failures as tables."""
     from xlam_jax.evaluation.agents.report import error_table, level_table, world_table
 
-    say(f"{title}; {len(rows)} tasks of our own, which compare with no published number.")
+    say(f"{benchmark.title}, {model}; {len(rows)} tasks {benchmark.note}.")
     print_table("per cent, 95 % intervals in brackets", world_table(summary))
     print_table("by difficulty", level_table(summary))
     if failures := error_table(summary):

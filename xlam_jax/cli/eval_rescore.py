@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 DataOption = Annotated[
     Path | None,
     typer.Option(
-        "--data", metavar="DIR", help="Folder of BFCL's files; without it those of the installed bfcl-eval."
+        "--data",
+        metavar="DIR",
+        help="Folder of BFCL's files, else those of the installed bfcl-eval; or of WebShop's.",
     ),
 ]
 
@@ -50,7 +52,7 @@ def rescore(
     if ours:
         about = read_object(folder / RUN, "what xlam eval --out wrote")
         if "worlds" in about:
-            return rescore_agents(folder, about, json_file)
+            return rescore_agents(folder, about, data, json_file)
         rows, best, source = _ours(folder, about, data, trust)
     else:
         about = {"version": "v4", "model": folder.name}

@@ -23,11 +23,13 @@ class Benchmark:
     Attributes:
       title: how its numbers are to be called.
       world: makes the world of a name; the worlds' answers depend on nothing but the calls.
+      note: what its numbers compare with.
     """
 
     title: str
     tasks: tuple[Task, ...]
     world: Callable[[str], World]
+    note: str = "of our own, which compare with no published number"
 
     @property
     def fingerprint(self) -> str:

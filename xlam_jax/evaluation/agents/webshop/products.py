@@ -1,4 +1,4 @@
-"""The shop's 1,000 products and the search over them; the same in every run."""
+"""The shop's 1,000 products, the same in every run, and the search over a shop's products."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import functools
 import random
 import re
 import sqlite3
+from collections.abc import Collection, Mapping
 
 from xlam_jax.errors import InputError
 from xlam_jax.evaluation.agents.webshop.reward import Product
-from xlam_jax.evaluation.agents.webshop.stock import BRANDS, DEPARTMENTS, OPTIONS, Department
+from xlam_jax.evaluation.agents.webshop.stock import BRANDS, COLORS, DEPARTMENTS, OPTIONS, Department
 
 FOUND = 50
 """Most products that a search finds, as in WebShop."""
@@ -51,38 +52,53 @@ def _product(
     )
 
 
-@functools.cache
-def index() -> sqlite3.Connection:
-    """A full-text index of the products: titles, bullets, descriptions and options.
+class Catalogue:
+    """Products and the search over them: titles, bullets, descriptions and options.
+
+    Args:
+      products: by their ids.
+      colors: see `reward.reward`.
 
     Raises:
       InputError: SQLite was built without FTS5.
     """
-    db = sqlite3.connect(":memory:", check_same_thread=False)
-    try:
-        db.execute(
-            "CREATE VIRTUAL TABLE product USING fts5(id UNINDEXED, text, tokenize = 'porter unicode61')"
+
+    def __init__(self, products: Mapping[str, Product], colors: Collection[str] = ()):
+        self.products, self.colors = products, colors
+        self._db = sqlite3.connect(":memory:", check_same_thread=False)
+        try:
+            self._db.execute(
+                "CREATE VIRTUAL TABLE product USING fts5(id UNINDEXED, text, tokenize = 'porter unicode61')"
+            )
+        except sqlite3.OperationalError as e:
+            raise InputError(
+                f"the shop's search needs FTS5: {e}",
+                where=f"SQLite {sqlite3.sqlite_version}",
+                hint="a Python whose sqlite3 has it, as those of python.org do",
+            ) from e
+        self._db.executemany(
+            "INSERT INTO product VALUES (?, ?)", ((p.id, _words(p)) for p in products.values())
         )
-    except sqlite3.OperationalError as e:
-        raise InputError(
-            f"the shop's search needs FTS5: {e}",
-            where=f"SQLite {sqlite3.sqlite_version}",
-            hint="a Python whose sqlite3 has it, as those of python.org do",
-        ) from e
-    for product in products().values():
-        options = " ".join(value for values in product.options.values() for value in values)
-        text = " ".join((product.title, *product.bullets, product.description, options))
-        db.execute("INSERT INTO product VALUES (?, ?)", (product.id, text))
-    return db
+
+    def search(self, keywords: str) -> list[str]:
+        """Ids of the best 50 products for any of the words, by BM25 (SQLite's: k1 1.2, b 0.75, English stems)."""
+        words = re.findall(r"\w+", keywords.lower())
+        if not words:
+            return []
+        query = " OR ".join(f'"{word}"' for word in dict.fromkeys(words))
+        rows = self._db.execute(
+            "SELECT id FROM product WHERE product MATCH ? ORDER BY bm25(product), rowid LIMIT ?",
+            (query, FOUND),
+        )
+        return [id for (id,) in rows]
 
 
-def search(keywords: str) -> list[str]:
-    """Ids of the best 50 products for any of the words, by BM25 (SQLite's: k1 1.2, b 0.75, English stems)."""
-    words = re.findall(r"\w+", keywords.lower())
-    if not words:
-        return []
-    query = " OR ".join(f'"{word}"' for word in dict.fromkeys(words))
-    rows = index().execute(
-        "SELECT id FROM product WHERE product MATCH ? ORDER BY bm25(product), rowid LIMIT ?", (query, FOUND)
-    )
-    return [id for (id,) in rows]
+@functools.cache
+def twin() -> Catalogue:
+    """Our shop's."""
+    return Catalogue(products(), COLORS)
+
+
+def _words(product: Product) -> str:
+    options = (value for values in product.options.values() for value in values)
+    return " ".join((product.title, *product.bullets, product.description, *options))

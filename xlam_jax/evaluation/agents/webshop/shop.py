@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from xlam_jax.evaluation.agents.webshop.products import products, search
+from xlam_jax.evaluation.agents.webshop.products import Catalogue
 from xlam_jax.evaluation.agents.webshop.reward import Goal, Product, Reward, reward
-from xlam_jax.evaluation.agents.webshop.stock import COLORS
 from xlam_jax.evaluation.agents.world import ERROR, Refusal, Score, Task
 from xlam_jax.format import Tool, ToolCall
 from xlam_jax.records.sources.webshop import TOOLS
@@ -32,7 +31,8 @@ def goal_of(task: Task) -> Goal:
 class Shop:
     """One customer's visit. Progress is the best reward that buying would have had on any page of a product so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, catalogue: Catalogue):
+        self._catalogue = catalogue
         self._goal: Goal | None = None
         self._start()
         self._sale: Reward | None = None
@@ -73,7 +73,7 @@ class Shop:
 
     def lazy(self, task: Task) -> list[ToolCall]:
         """The shortest visit: look for the goal's words, buy what comes first as it is."""
-        first = search(task.goal)[0]
+        first = self._catalogue.search(task.goal)[0]
         clicks = [ToolCall("click", {"value": value}) for value in (first, BUY)]
         return [ToolCall("search", {"keywords": task.goal}), *clicks]
 
@@ -89,7 +89,7 @@ class Shop:
             raise Refusal(f"this page has no search bar; click {BACK} first")
         if not keywords:
             raise Refusal("search takes words to look for")
-        self._found = search(keywords)
+        self._found = self._catalogue.search(keywords)
 
     def _click(self, text: str) -> None:
         names = {name.lower(): name for name in self._buttons()}
@@ -105,7 +105,7 @@ class Shop:
         elif button == BUY:
             self._sale = self._worth()
         elif self._product is None:
-            self._product = products()[button]
+            self._product = self._catalogue.products[button]
         elif button in _SUB_PAGES:
             self._sub_page = button
         else:
@@ -126,7 +126,7 @@ class Shop:
     def _worth(self) -> Reward:
         assert self._product is not None
         assert self._goal is not None
-        return reward(self._product, self._goal, self._chosen, COLORS)
+        return reward(self._product, self._goal, self._chosen, self._catalogue.colors)
 
     def _buttons(self) -> list[str]:
         if self._found is None or self.done:
@@ -155,7 +155,8 @@ class Shop:
                 f"Page {self._number + 1} of {-(-len(self._found) // PAGE)}, {len(self._found)} products"
             )
             for id in self._shown():
-                lines.append(f"[{id}] {products()[id].title}, ${products()[id].price:.2f}")
+                product = self._catalogue.products[id]
+                lines.append(f"[{id}] {product.title}, ${product.price:.2f}")
             return "\n".join(lines)
         if self._sub_page:
             return "\n".join((f"[{BACK}] [{PREVIOUS}]", self._told(self._product)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import random
 
-from xlam_jax.evaluation.agents.webshop.products import products, search
+from xlam_jax.evaluation.agents.webshop.products import products, twin
 from xlam_jax.evaluation.agents.webshop.reward import Product
 from xlam_jax.evaluation.agents.webshop.shop import BUY, NEXT, PAGE
 from xlam_jax.evaluation.agents.world import Task
@@ -49,7 +49,7 @@ def _task(id: str, product: Product, rng: random.Random) -> Task | None:
         kind=product.query, attributes=" and ".join(attributes), options=f", with {wanted}", price=price
     )
     keywords = " ".join((product.query, *attributes, *options.values()))
-    found = search(keywords)
+    found = twin().search(keywords)
     if product.id not in found:
         return None
     pages = found.index(product.id) // PAGE
