@@ -266,6 +266,7 @@ def test_an_endpoint_plays_step_by_step(tmp_path):
     gold = [task for task in TASKS if task.id in {r["id"] for r in rows if r["style"] == "academia"}]
     assert asked == sum(len(t.gold) for t in gold) + 2 * 6
     assert first["tools"][0]["function"]["name"] == "loadPaperNet"
+    assert first["messages"][0]["role"] == "system" and "End with finish" in first["messages"][0]["content"]
 
 
 def test_a_killed_run_goes_on_to_the_same_table(tmp_path):
@@ -322,6 +323,9 @@ def test_a_model_folder_plays_under_the_grammar_and_free(tmp_path):
     result, (row,) = scored(tmp_path / "free", *args, "--max-len", 8192)
     assert len(json.loads(row["text"])) == 2 and row["metrics"]["steps"] == 2.0
     assert result["summary"]["errors"] == {"not_finished": 1} and row["prompt_tokens"] > 2000
+    react, _ = scored(tmp_path / "react", *args, "--max-len", 8192, "--prompt", "react")
+    assert react["codec"] == {**result["codec"], "call_format": "react", "thought": True}
+    assert (react["dataset"], result["dataset"]) == ("twin of ToolQuery", "twin of ToolQuery-Unified")
     result, (row,) = scored(tmp_path / "short", *args, "--max-len", 64)
     assert result["summary"]["not_run"] == {"prompt_too_long": 1} and row["metrics"] == {}
     held = (*args, "--max-len", 8192, "--constrained", "--max-new-tokens", 60)

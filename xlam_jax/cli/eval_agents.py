@@ -207,10 +207,12 @@ class AgentRun:
 
     def agents(self, codec: Codec) -> Agents:
         from xlam_jax.evaluation.agents.run import Agents
+        from xlam_jax.format import get_codec
         from xlam_jax.format.record import Style
 
         if self.prompt == "react":
-            codec = codec.styled(Style(call_format="react"))
+            settings = codec.styled(Style(call_format="react")).settings
+            codec = get_codec(**{**settings, "thought": True})
         return Agents(self.benchmark, self.tasks(), codec, self.max_steps)
 
     def tasks(self) -> list[Task]:

@@ -127,7 +127,7 @@ class _Play(Game):
     def __init__(self, case: Case, episode: Episode):
         goal = episode.task.goal
         query = f"{goal}\n\n{episode.first}" if episode.first else goal
-        super().__init__(case, Record(case.id, query, case.tools, ()))
+        super().__init__(case, Record(case.id, query, case.tools, (), task_instruction=episode.instruction))
         self._episode = episode
 
     def act(self, text: str, codec: Codec) -> None:

@@ -66,6 +66,11 @@ class World(Protocol):
     """One place to act in, with the state of one task at a time."""
 
     @property
+    def instruction(self) -> str:
+        """What every agent is told beside its goal: how a task is ended."""
+        ...
+
+    @property
     def tools(self) -> tuple[Tool, ...]: ...
 
     @property
@@ -94,7 +99,7 @@ class Episode:
 
     def __init__(self, world: World, task: Task, budget: int):
         self._world, self._budget = world, budget
-        self.task = task
+        self.task, self.instruction = task, world.instruction
         self.first = world.reset(task)
         self.answers = self.actions = self.valid = 0
 

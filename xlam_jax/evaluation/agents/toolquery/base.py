@@ -30,6 +30,10 @@ class QueryWorld:
     """
 
     name = ""
+    instruction = (
+        "Reach the goal step by step by calling the tools. Take nothing from memory that they can tell. "
+        f"End with {FINISH} and the answer alone, as the goal asks for it."
+    )
 
     def __init__(self, db: sqlite3.Connection):
         self.db = db

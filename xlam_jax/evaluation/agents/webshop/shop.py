@@ -31,6 +31,11 @@ def goal_of(task: Task) -> Goal:
 class Shop:
     """One customer's visit. Progress is the best reward that buying would have had on any page of a product so far."""
 
+    instruction = (
+        "Buy the product that is asked for: search, click it, click each option that is asked for, "
+        f"and end with a click on {BUY}. Buttons stand in brackets on each page."
+    )
+
     def __init__(self, catalogue: Catalogue):
         self._catalogue = catalogue
         self._goal: Goal | None = None
