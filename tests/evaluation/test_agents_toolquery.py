@@ -48,11 +48,13 @@ def test_the_twins_are_the_same_everywhere():
     assert [len(twin_tasks(name)) for name in NAMES] == [72, 72, 72]
     assert len({task.id for task in TASKS}) == 216
     assert all(any(t.level == level for t in twin_tasks(n)) for n in NAMES for level in ("easy", "hard"))
+    for template in (TASKS[i : i + 6] for i in range(0, 216, 6)):
+        assert len({repr(task.subgoals[-1]) for task in template}) > 1, template[0].goal
     prints = {name: Benchmark("", twin_tasks(name), make_world).fingerprint for name in NAMES}
     assert prints == {
-        "weather": "5d39d24b80024aec",
-        "movie": "55050a2d6c430779",
-        "academia": "098e2648cd129b0d",
+        "weather": "b540376a3496b640",
+        "movie": "fb9c14fbf09ae7fe",
+        "academia": "19621403bc318aa3",
     }
 
 
@@ -87,6 +89,18 @@ def test_scripted_agents_get_the_scores_worked_out_by_hand(tmp_path, prompt):
         assert summary["errors"] == errors, name
         assert sum(summary[level]["n"] for level in ("easy", "hard")) == 216
         assert sum(summary[level]["success"]["right"] for level in ("easy", "hard")) == right
+
+
+def test_a_budget_ends_a_task_and_a_seed_draws_the_sample(tmp_path):
+    args = ("--model", "scripted:gold", "--world", "movie", "--limit", 5)
+    ids = []
+    for seed in (0, 0, 1):
+        result, rows = scored(tmp_path / str(len(ids)), *args, "--seed", seed, "--max-steps", 2)
+        assert result["summary"]["errors"] == {"not_finished": 5} and result["summary"]["steps"] == 2.0
+        ids.append([row["id"] for row in rows])
+    assert ids[0] == ids[1] != ids[2]
+    _, (row, *_) = scored(tmp_path / "empty", "--model", "scripted:empty", "--limit", 1)
+    assert row["detail"].startswith(ERROR + "no action was taken") and row["outcome"] == "wrong"
 
 
 def test_a_random_agent_gets_what_its_calls_are_worth(tmp_path):
@@ -192,6 +206,21 @@ def test_an_episode_is_counted_as_agentboard_counts_it():
     episode.step([ToolCall("get_latitude_longitude", {"name": "Larkfield"})])
     episode.step([done])
     assert (episode.score().error, episode.score().progress) == ("missed_subgoals", pytest.approx(2 / 3))
+
+    # The same result twice is two sub-goals, and an answer counts where it is given to finish.
+    twice = Task("t", "weather", "When?", ("2025-06-10", "2025-06-10", "2025-06-10"), (), setting)
+    today, wrong = ToolCall("get_user_current_date", {}), ToolCall("finish", {"answer": "tomorrow"})
+    assert score(twice, [today]).progress == pytest.approx(1 / 3)
+    assert score(twice, [today] * 3).progress == pytest.approx(2 / 3)
+    found = score(twice, [today, today, wrong])
+    assert (found.error, found.progress) == ("wrong_answer", pytest.approx(2 / 3))
+    assert score(twice, [today, today, ToolCall("finish", {"answer": "2025-06-10"})]).success
+    for wanted, given, right in (
+        (["a", "b"], ["b", "a"], True), (["a", "b"], ["a"], False), (5, 5.0, True), (5, "5", False), (1, True, False),
+        ("Yes", "yes", False), (None, "", False),
+    ):  # fmt: skip
+        answer = Task("t", "weather", "?", (wanted,), (), setting)
+        assert score(answer, [ToolCall("finish", {"answer": given})]).success is right, (wanted, given)
     far = {"latitude": known[0] + 0.6, "longitude": known[1]}  # 67 km off
     assert not same({**near, "elevation_m": 1}, {**far, "latitude": known[0] - 0.6, "elevation_m": 1})
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xlam_jax.evaluation.agents.scripted import script
-from xlam_jax.evaluation.agents.world import Episode, Task, World
+from xlam_jax.evaluation.agents.world import ERROR, Episode, Task, World
 from xlam_jax.evaluation.harness import Case, Generates, Raw, Row, ask, judge
 from xlam_jax.evaluation.journal import Ask
 from xlam_jax.evaluation.turns import Game, Say, calls_and_words, play_games
@@ -60,21 +60,23 @@ class Agents:
     def judge(self, case: Case, raw: Raw) -> Row:
         """The verdict on what a model said, by doing it again in a fresh world.
 
-        `metrics` of the row: progress, grounding, steps, and those of the world.
+        `detail` of a failure is the last observation of an action that could not be carried out; `metrics` are
+        progress, grounding, steps, and those of the world.
         """
         if raw.refused or not raw.new_tokens:
             return judge(case, raw, self.codec)  # which says why it was not run
         episode = self._episode(case)
-        calls = []
+        calls, refusal = [], ""
         for text in json.loads(raw.text or "[]"):
             if episode.over:
                 break
             answered, _ = calls_and_words(text, self.codec)
             calls += [{"name": c.name, "arguments": c.arguments} for c in answered]
-            episode.step(answered)
+            refusal = next((s for s in reversed(episode.step(answered)) if s.startswith(ERROR)), refusal)
         score = episode.score()
+        detail = "" if score.success else refusal
         return Row(
-            case.id, case.style, case.step, "right" if score.success else "wrong", score.error, "", score.success,
+            case.id, case.style, case.step, "right" if score.success else "wrong", score.error, detail, score.success,
             calls, raw.text, raw.finish_reason, raw.prompt_tokens, raw.new_tokens, raw.seconds, score.success,
             score.error, {"progress": score.progress, **score.metrics},
         )  # fmt: skip

@@ -94,6 +94,7 @@ def collaborators_at_home(draft: Draft) -> tuple[str, Any]:
     if not 2 <= len(others) <= 5:
         raise Again
     there = [other for other in others if draft.call("authorNodeCheck", node=other)["organization"] == home]
+    draft.balance(bool(there))
     goal = (
         f"How many of those who wrote papers with {name} belong to the same organization as {name}? "
         "Answer with a number."
@@ -115,6 +116,7 @@ def same_organization(draft: Draft) -> tuple[str, Any]:
     names = _pair(draft, 1)
     draft.prepare("loadAuthorNet")
     homes = [draft.call("authorNodeCheck", node=name)["organization"] for name in names]
+    draft.balance(homes[0] == homes[1])
     goal = f"Do {names[0]} and {names[1]} belong to the same organization? Answer with Yes or No."
     return goal, yes(homes[0] == homes[1])
 

@@ -41,6 +41,11 @@ class Draft:
         """Rows of the world's database, to draw from."""
         return self._world.rows(query, *values)
 
+    def balance(self, holds: bool) -> None:
+        """Has about half of a template's tasks be of the rarer kind, so that no answer can be taken for granted."""
+        if holds != (self.rng.random() < 0.5):
+            raise Again
+
     def task(self, id: str, goal: str, answer: Any) -> Task:
         calls = (*self._calls, ToolCall(FINISH, {"answer": answer}))
         return Task(id, self._world.name, goal, (*self._results, answer), calls, self.setting)

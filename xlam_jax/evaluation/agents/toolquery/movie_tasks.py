@@ -47,6 +47,7 @@ def same_director(draft: Draft) -> tuple[str, Any]:
     one = _title(draft)
     other = _title(draft, besides=one)
     ids = [_director(draft, title)["id"] for title in (one, other)]
+    draft.balance(ids[0] == ids[1])
     return f"Did the same person direct {one} and {other}? Answer with Yes or No.", yes(ids[0] == ids[1])
 
 
@@ -96,6 +97,7 @@ def companies_in_common(draft: Draft) -> tuple[str, Any]:
     both = [
         set(draft.call("get_movie_production_companies", movie_id=_search(draft, t))) for t in (one, other)
     ]
+    draft.balance(bool(both[0] & both[1]))
     goal = f"How many companies took part in producing both {one} and {other}? Answer with a number."
     return goal, len(both[0] & both[1])
 

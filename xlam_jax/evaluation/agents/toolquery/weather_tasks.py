@@ -107,6 +107,7 @@ def rain_at_a_code(draft: Draft) -> tuple[str, Any]:
     place = address.split(", ")[1]
     date = draft.call("get_user_current_date")
     rain = draft.call("get_current_rain", **_at(draft, place), current_date=date)["rain"]
+    draft.balance(rain > 0)
     return (
         f"How much does it rain today in the town with the postal code {code}? Answer with a number, in mm.",
         rain,
@@ -158,6 +159,7 @@ def warmer_than_a_week_ago(draft: Draft) -> tuple[str, Any]:
         "How many degrees warmer is today's mean temperature where I am than that of a week ago? "
         "Answer with a number, negative if it is colder."
     )
+    draft.balance(today > then)
     return goal, round(today - then, 1)
 
 
