@@ -221,8 +221,9 @@ def test_an_episode_is_counted_as_agentboard_counts_it():
     ):  # fmt: skip
         answer = Task("t", "weather", "?", (wanted,), (), setting)
         assert score(answer, [ToolCall("finish", {"answer": given})]).success is right, (wanted, given)
-    far = {"latitude": known[0] + 0.6, "longitude": known[1]}  # 67 km off
-    assert not same({**near, "elevation_m": 1}, {**far, "latitude": known[0] - 0.6, "elevation_m": 1})
+    far = {**place, "latitude": known[0] + 0.6}  # 67 km off
+    assert same(place, {**place, **near}) and not same(place, far)
+    assert "no place is known there" in world.call("get_elevation", {k: far[k] for k in near})
 
 
 def test_what_cannot_be_carried_out_says_why():
@@ -237,7 +238,7 @@ def test_what_cannot_be_carried_out_says_why():
         ("get_elevation", "from -90 to 90"): {"latitude": 91, "longitude": 0},
         ("get_latitude_longitude", "no place is called 'Oslo'"): {"name": "Oslo"},
         ("get_temp_forecast", "after 2025-06-10"): {**at, **days},
-        ("get_historical_temp", "before today"): {**at, **days},
+        ("get_historical_temp", "before today"): {**at, "start_date": "2025-06-01", "end_date": "2025-06-10"},
         ("get_current_temp", "not today"): {**at, "current_date": "2025-06-11"},
         ("convert_zipcode_to_address", "no place has"): {"zipcode": "1"},
         ("get_air_quality_level", "0 to 500"): {"air_quality_index": 501},

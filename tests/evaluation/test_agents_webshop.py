@@ -307,6 +307,7 @@ def test_a_visit_page_by_page():
     assert f"[[{other}]]" in page and f"[{value}]" in page and f"[[{value}]]" not in page
     best = shop.score().progress
     assert best == pytest.approx((len(wanted.attributes) + 2) / parts)
+    assert "Page 1 of 3" in click("< Prev") and "[[" not in click(bought)  # nothing is chosen any more
     assert "Page 1 of 3" in click("< Prev") and "[Search]" in click("Back to Search")
     assert "0 products" in shop.call("search", {"keywords": "zzz"}) and "[Search]" in click("back to search")
     assert shop.call("search", {"keywords": " "}).startswith(ERROR)

@@ -105,7 +105,7 @@ class QueryWorld:
             if match is not None:
                 del left[match]
                 reached += 1
-        right = self.done and same(_sorted(answer), _sorted(self._answer))
+        right = same(_sorted(answer), _sorted(self._answer))
         progress = (reached + right) / (len(needed) + 1)
         if not self.done:
             return Score(False, progress, "not_finished")
