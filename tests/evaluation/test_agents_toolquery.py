@@ -16,10 +16,12 @@ from tests.records.chat_server import ChatServer
 from tests.tiny_run import make_model, make_tokenizer
 from xlam_jax.cli import eval as eval_module
 from xlam_jax.errors import InputError
-from xlam_jax.evaluation.agents.run import Benchmark
+from xlam_jax.evaluation.agents.benchmarks import toolquery_twin
+from xlam_jax.evaluation.agents.run import Agents, Benchmark
 from xlam_jax.evaluation.agents.toolquery import NAMES, make_world, twin_tasks
 from xlam_jax.evaluation.agents.toolquery.base import same
 from xlam_jax.evaluation.agents.world import ERROR, Episode, Task
+from xlam_jax.evaluation.harness import Raw
 from xlam_jax.format import ToolCall, get_codec
 
 TASKS = [task for name in NAMES for task in twin_tasks(name)]
@@ -345,6 +347,21 @@ def test_kept_answers_are_judged_again(tmp_path):
     assert isinstance(other, InputError) and "the answers are to tasks 0123" in str(other)
 
 
+def test_an_answer_that_cannot_be_read_is_told_apart_from_one_without_calls():
+    task = twin_tasks("movie")[0]
+    agents = Agents(toolquery_twin(["movie"], "unified"), [task], get_codec(), 5)
+    for text, words in (
+        ('{"tool_calls": [{"name": "finish", "argu', "the answer could not be read: "),
+        ('{"tool_calls": []}', "no action was taken"),
+    ):
+        row = agents.judge(agents.cases[0], Raw(json.dumps([text]), "length", new_tokens=9))
+        assert row.detail.startswith(ERROR + words) and row.metrics["steps"] == 1.0
+        assert (row.error, row.metrics["grounding"], row.finish_reason) == ("not_finished", 0.0, "length")
+    assert (
+        agents.judge(agents.cases[0], Raw(refused="HTTP 400", finish_reason="endpoint")).outcome == "not_run"
+    )
+
+
 @pytest.mark.slow  # compiles a model for long prompts
 def test_a_model_folder_plays_under_the_grammar_and_free(tmp_path):
     """A random model gets nowhere, but its answers are kept, its prompts grow, and one too long is told apart."""
@@ -356,6 +373,7 @@ def test_a_model_folder_plays_under_the_grammar_and_free(tmp_path):
     react, _ = scored(tmp_path / "react", *args, "--max-len", 8192, "--prompt", "react")
     assert react["codec"] == {**result["codec"], "call_format": "react", "thought": True}
     assert (react["dataset"], result["dataset"]) == ("twin of ToolQuery", "twin of ToolQuery-Unified")
+    assert row["detail"].startswith(ERROR + "the answer could not be read: ")
     result, (row,) = scored(tmp_path / "short", *args, "--max-len", 64)
     assert result["summary"]["not_run"] == {"prompt_too_long": 1} and row["metrics"] == {}
     held = (*args, "--max-len", 8192, "--constrained", "--max-new-tokens", 60)

@@ -76,10 +76,10 @@ def play_games(games: Sequence[Game], say: Say, codec: Codec) -> list[Raw]:
     return [game.raw() for game in games]
 
 
-def calls_and_words(text: str, codec: Codec) -> tuple[tuple[ToolCall, ...], str]:
-    """Calls and words of an answer; neither where the text is no answer."""
+def read_answer(text: str, codec: Codec) -> tuple[tuple[ToolCall, ...], str, str]:
+    """Calls and words of an answer, and why it cannot be read; neither calls nor words where it cannot."""
     try:
         answer = codec.parse(text, words=False)
-    except ParseError:
-        return (), ""
-    return answer.tool_calls, answer.thought
+    except ParseError as e:
+        return (), "", e.what
+    return answer.tool_calls, answer.thought, ""

@@ -12,7 +12,7 @@ from xlam_jax.evaluation.agents.scripted import script
 from xlam_jax.evaluation.agents.world import ERROR, Episode, Task, World
 from xlam_jax.evaluation.harness import Case, Generates, Raw, Row, ask, judge
 from xlam_jax.evaluation.journal import Ask
-from xlam_jax.evaluation.turns import Game, Say, calls_and_words, play_games
+from xlam_jax.evaluation.turns import Game, Say, play_games, read_answer
 from xlam_jax.format import Codec, Record, Step
 
 
@@ -70,9 +70,11 @@ class Agents:
         for text in json.loads(raw.text or "[]"):
             if episode.over:
                 break
-            answered, _ = calls_and_words(text, self.codec)
+            answered, _, problem = read_answer(text, self.codec)
             calls += [{"name": c.name, "arguments": c.arguments} for c in answered]
-            refusal = next((s for s in reversed(episode.step(answered)) if s.startswith(ERROR)), refusal)
+            refusal = next(
+                (s for s in reversed(episode.step(answered, problem)) if s.startswith(ERROR)), refusal
+            )
         score = episode.score()
         detail = "" if score.success else refusal
         return Row(
@@ -134,8 +136,8 @@ class _Play(Game):
 
     def act(self, text: str, codec: Codec) -> None:
         self.texts.append(text)
-        calls, words = calls_and_words(text, codec)
-        seen = self._episode.step(calls)
+        calls, words, problem = read_answer(text, codec)
+        seen = self._episode.step(calls, problem)
         if calls:
             self.remember(
                 Step(words, calls[: len(seen)], next_observation=seen[0] if len(seen) == 1 else seen)

@@ -88,6 +88,7 @@ class World(Protocol):
 
 
 NO_ACTION = ERROR + "no action was taken; call one of the functions"
+UNREAD = ERROR + "the answer could not be read: "
 
 
 class Episode:
@@ -107,10 +108,13 @@ class Episode:
     def over(self) -> bool:
         return self._world.done or self.answers >= self._budget
 
-    def step(self, calls: Sequence[ToolCall]) -> list[str]:
+    def step(self, calls: Sequence[ToolCall], problem: str = "") -> list[str]:
         """The observations of an answer's calls, one after the other until the task is done.
 
         An answer without calls is an action that cannot be carried out, as in AgentBoard.
+
+        Args:
+          problem: why the answer could not be read.
         """
         self.answers += 1
         seen = []
@@ -118,7 +122,7 @@ class Episode:
             if self._world.done:
                 break
             seen.append(self._world.call(call.name, call.arguments))
-        seen = seen or [NO_ACTION]
+        seen = seen or [UNREAD + problem[:200] if problem else NO_ACTION]
         self.actions += len(seen)
         self.valid += sum(not text.startswith(ERROR) for text in seen)
         return seen

@@ -18,7 +18,7 @@ from xlam_jax.evaluation.bfcl.categories import Category
 from xlam_jax.evaluation.bfcl.data import FUNCTIONS, Data, read_rows
 from xlam_jax.evaluation.bfcl.play import MODULES, parse_call
 from xlam_jax.evaluation.harness import Case, Raw, Row, judge
-from xlam_jax.evaluation.turns import Game, Say, calls_and_words, play_games
+from xlam_jax.evaluation.turns import Game, Say, play_games, read_answer
 from xlam_jax.format import Codec, Record, Step, Tool, ToolCall
 from xlam_jax.format.tools import normalise_tool
 
@@ -104,7 +104,7 @@ def judge_play(play: Play, raw: Raw, codec: Codec, sandbox: Sandbox) -> Row:
     if raw.refused or not raw.new_tokens:
         return judge(play.case, raw, codec)  # which says why it was not run
     turns = [
-        [calls for text in turn if (calls := calls_and_words(text, codec)[0])]
+        [calls for text in turn if (calls := read_answer(text, codec)[0])]
         for turn in json.loads(raw.text or "[]")
     ]
     steps = [[[[c.name, [], c.arguments] for c in calls] for calls in turn] for turn in turns]
@@ -163,7 +163,7 @@ class _Game(Game):
 
     def act(self, text: str, codec: Codec) -> None:
         self.texts[-1].append(text)
-        calls, words = calls_and_words(text, codec)
+        calls, words, _ = read_answer(text, codec)
         if calls:
             self._run(calls)
         elif len(self.texts) == len(self.play.said):
