@@ -4,10 +4,9 @@ import json
 import re
 
 import pytest
-from typer.testing import CliRunner
 
+from tests.evaluation.agent_runs import run
 from tests.records import native_data
-from xlam_jax.cli import eval as eval_module
 from xlam_jax.errors import InputError
 from xlam_jax.evaluation.agents.webshop.files import read_shop
 
@@ -74,10 +73,6 @@ def folder(tmp_path):
     ):  # fmt: skip
         (made / f"{name}.json").write_text(json.dumps(value))
     return made
-
-
-def run(*args):
-    return CliRunner().invoke(eval_module.app, list(map(str, args)))
 
 
 def test_a_shop_in_webshops_files_is_played_with_peoples_goals(folder, tmp_path):

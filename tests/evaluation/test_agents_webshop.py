@@ -7,10 +7,9 @@ from dataclasses import replace
 from itertools import combinations
 
 import pytest
-from typer.testing import CliRunner
 
 from tests.cases import case
-from xlam_jax.cli import eval as eval_module
+from tests.evaluation import agent_runs
 from xlam_jax.errors import InputError
 from xlam_jax.evaluation.agents.run import Benchmark
 from xlam_jax.evaluation.agents.webshop.products import products, twin
@@ -211,16 +210,10 @@ def test_every_task_is_solved_by_its_gold_actions_and_by_nothing_less():
                 assert not score(task, rest).success, task.gold[left_out]
 
 
-def run(*args):
-    return CliRunner().invoke(eval_module.app, ["webshop", *map(str, args)])
-
-
 def scored(tmp_path, *args):
     """(summary, rows) of a run."""
-    result = run(*args, "--out", tmp_path / "out", "--json", tmp_path / "r.json")
-    assert result.exception is None, result.output
-    lines = (tmp_path / "out" / "generations.jsonl").read_text().splitlines()
-    return json.loads((tmp_path / "r.json").read_text())["summary"], list(map(json.loads, lines))
+    result, rows = agent_runs.scored(tmp_path, "webshop", *args)
+    return result["summary"], rows
 
 
 def test_scripted_agents_get_the_scores_worked_out_by_hand(tmp_path):
@@ -327,5 +320,5 @@ def test_a_price_limit_is_the_higher_of_two_of_the_next_four_tens():
 
 
 def test_bad_input_is_one_clear_error():
-    error = run("--model", "scripted:lasy").exception
+    error = agent_runs.run("webshop", "--model", "scripted:lasy").exception
     assert isinstance(error, InputError) and error.hint == "lazy" and error.exit_code == 2
