@@ -1,4 +1,4 @@
-"""Wilson's interval against published values and its own definition, and that of weighted sums."""
+"""Wilson's interval against published values and its own definition, that of weighted sums, and a bootstrap one."""
 
 import math
 import random
@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xlam_jax.scoring import weighted, wilson
+from xlam_jax.scoring.intervals import bootstrap
 
 
 @pytest.mark.parametrize(
@@ -62,3 +63,14 @@ def test_a_weighted_sum_covers_its_value_as_often_as_it_says():
 def test_what_is_no_weighted_sum(parts):
     with pytest.raises(ValueError):
         weighted(parts)
+
+
+def test_a_bootstrap_interval_of_shares_is_near_wilson_s():
+    values = [1.0] * 60 + [0.0] * 140
+    assert bootstrap(values) == pytest.approx(wilson(60, 200), abs=0.01)
+    assert bootstrap(values) == bootstrap(values)
+    assert bootstrap([0.25] * 7) == (0.25, 0.25)
+    # Of two values the mean of a draw is 0 or 1 in a quarter of the draws each.
+    assert bootstrap([0.0, 1.0]) == (0.0, 1.0)
+    with pytest.raises(ValueError):
+        bootstrap([])

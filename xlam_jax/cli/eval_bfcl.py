@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,6 +18,7 @@ from xlam_jax.cli.eval_model import (
     LenOption,
     TokensOption,
     about_model,
+    answers_bar,
     engine_of,
     speed_of,
     speed_words,
@@ -197,7 +197,7 @@ class _Run:
         }
         with Journal(folder, about, resume=self.resume) as journal:
             kept, began = len(journal.rows), time.perf_counter()
-            with _progress(len(rows.cases)) as progress:
+            with answers_bar(len(rows.cases)) as progress:
                 found = answer_cases(asked, rows.cases, rows.judge, journal, chunk=chunk, progress=progress)
             seconds = time.perf_counter() - began
             summary = summarise_bfcl(found, self.data.version, rows.best())
@@ -232,20 +232,6 @@ def keep_summary(folder: Path, rows: Sequence[Row], summary: dict[str, Any], cod
     write_whole(folder / "summary.json", summary)
     if summary["version"] == "v4" and (left := write_official(rows, folder, codec)):
         say(f"{left} rows that were not run are not in result/: bfcl evaluate needs --partial-eval")
-
-
-@contextmanager
-def _progress(total: int):
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("answers"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=err) as bar:
-        task = bar.add_task("answers", total=total)
-
-        def progress(done: int) -> None:
-            bar.update(task, completed=done)
-
-        yield progress
 
 
 def print_summary(title: str, summary: dict[str, Any], rows: str) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from xlam_jax.cli.common import need_dir
+from xlam_jax.cli.common import err, need_dir
 from xlam_jax.errors import InputError
 
 if TYPE_CHECKING:
@@ -36,6 +38,21 @@ def engine_of(model: Path, max_len: int, batch_size: int, adapters: list[str] | 
 
     named = dict(_named_folder(text) for text in adapters or ())
     return Engine.from_folder(model, max_len=max_len, batch_size=batch_size, adapters=named)
+
+
+@contextmanager
+def answers_bar(total: int) -> Iterator[Callable[[int], None]]:
+    """Shows how many answers are there; yields what is told so."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("answers"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err) as bar:
+        task = bar.add_task("answers", total=total)
+
+        def progress(done: int) -> None:
+            bar.update(task, completed=done)
+
+        yield progress
 
 
 def about_model(dataset: str, model: Path) -> dict[str, Any]:

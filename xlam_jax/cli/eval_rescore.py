@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from xlam_jax.cli.common import JsonOption, need_dir, print_table, say, write_json
+from xlam_jax.cli.eval_agents import rescore_agents
 from xlam_jax.cli.eval_bfcl import TrustOption, keep_summary, print_summary
 from xlam_jax.errors import InputError
 
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 DataOption = Annotated[
     Path | None,
     typer.Option(
-        "--data", metavar="DIR", help="Folder of BFCL's files; without it those of the installed bfcl-eval."
+        "--data",
+        metavar="DIR",
+        help="Folder of BFCL's files, else those of the installed bfcl-eval; or of WebShop's.",
     ),
 ]
 
@@ -31,7 +34,7 @@ def register(app: typer.Typer) -> None:
 def rescore(
     folder: Annotated[
         Path,
-        typer.Argument(metavar="DIR", help="What `xlam eval bfcl --out` kept, or BFCL's own result folder."),
+        typer.Argument(metavar="DIR", help="What `xlam eval ... --out` kept, or BFCL's own result folder."),
     ],
     data: DataOption = None,
     trust: TrustOption = False,
@@ -47,7 +50,9 @@ def rescore(
     about: dict[str, Any]
     ours = (folder / RUN).is_file()
     if ours:
-        about = read_object(folder / RUN, "what xlam eval bfcl --out wrote")
+        about = read_object(folder / RUN, "what xlam eval --out wrote")
+        if "worlds" in about:
+            return rescore_agents(folder, about, data, json_file)
         rows, best, source = _ours(folder, about, data, trust)
     else:
         about = {"version": "v4", "model": folder.name}

@@ -87,6 +87,7 @@ class Row:
       error: empty when right, else the checker's error type or the decoder's error code.
       lenient: the verdict by BFCL's own rule for refusals: text that is no answer counts as no call.
       strict: the verdict by the strict rules (`scoring.strict`); `strict_error` as `error`.
+      metrics: numbers beside the verdict, where a benchmark has some.
     """
 
     id: str
@@ -104,6 +105,7 @@ class Row:
     seconds: float
     strict: bool = False
     strict_error: str = ""
+    metrics: dict[str, float] = field(default_factory=dict)
 
     @property
     def valid(self) -> bool:

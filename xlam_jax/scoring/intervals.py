@@ -34,6 +34,37 @@ def wilson(successes: int, n: int, z: float = 1.959964) -> tuple[float, float]:
     return low, high
 
 
+def bootstrap(values: Sequence[float], draws: int = 2000, seed: int = 0) -> tuple[float, float]:
+    """Percentile bootstrap interval of a mean, 95 %: for scores a task that are no yes or no.
+
+    Formula: B. Efron and R. J. Tibshirani, An Introduction to the Bootstrap (1993), chapter 13. It has no width where
+    all values are equal.
+
+    Args:
+      values: a score a task.
+      draws: samples with replacement.
+      seed: of the draws; equal values give equal intervals.
+
+    Returns:
+      (low, high).
+
+    Raises:
+      ValueError: no values.
+
+    Example:
+      >>> [round(x, 2) for x in bootstrap([0.0, 0.5, 1.0, 1.0])]
+      [0.25, 1.0]
+    """
+    if not values:
+        raise ValueError("no values")
+    import numpy as np
+
+    found = np.asarray(values, dtype=np.float64)
+    means = np.random.default_rng(seed).choice(found, (draws, len(found))).mean(axis=1)
+    low, high = np.quantile(means, (0.025, 0.975))
+    return float(low), float(high)
+
+
 def weighted(parts: Sequence[tuple[float, int, int]]) -> tuple[float, float, float]:
     """A weighted sum of independent proportions, and its 95 % interval made of their Wilson intervals.
 

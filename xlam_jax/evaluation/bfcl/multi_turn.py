@@ -8,8 +8,8 @@ MAXIMUM_STEP_LIMIT); a row that ended in its last turn is judged all the same.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from xlam_jax.apigen.sandbox import Limits, Sandbox
@@ -18,7 +18,8 @@ from xlam_jax.evaluation.bfcl.categories import Category
 from xlam_jax.evaluation.bfcl.data import FUNCTIONS, Data, read_rows
 from xlam_jax.evaluation.bfcl.play import MODULES, parse_call
 from xlam_jax.evaluation.harness import Case, Raw, Row, judge
-from xlam_jax.format import Codec, ParseError, Record, Step, Tool, ToolCall
+from xlam_jax.evaluation.turns import Game, Say, play_games, read_answer
+from xlam_jax.format import Codec, Record, Step, Tool, ToolCall
 from xlam_jax.format.tools import normalise_tool
 
 MOST_STEPS = 20
@@ -103,7 +104,7 @@ def judge_play(play: Play, raw: Raw, codec: Codec, sandbox: Sandbox) -> Row:
     if raw.refused or not raw.new_tokens:
         return judge(play.case, raw, codec)  # which says why it was not run
     turns = [
-        [calls for text in turn if (calls := _answer(text, codec)[0])]
+        [calls for text in turn if (calls := read_answer(text, codec)[0])]
         for turn in json.loads(raw.text or "[]")
     ]
     steps = [[[[c.name, [], c.arguments] for c in calls] for calls in turn] for turn in turns]
@@ -134,12 +135,7 @@ def gold_turns(play: Play) -> list[list[tuple[ToolCall, ...]]]:
     return turns
 
 
-def play_all(
-    played: Sequence[Play],
-    say: Callable[[Sequence[Case]], list[Raw]],
-    codec: Codec,
-    sandbox: Sandbox,
-) -> list[Raw]:
+def play_all(played: Sequence[Play], say: Say, codec: Codec, sandbox: Sandbox) -> list[Raw]:
     """What a model says to each row, turn by turn, all rows a step at a time.
 
     Args:
@@ -149,49 +145,38 @@ def play_all(
       A `Raw` a row whose text is JSON: texts of the steps of each turn, fewer turns than the row has where it was ended
       by force or outgrew the model; tokens and seconds are sums.
     """
-    games = [_Game(play) for play in played]
-    while active := [game for game in games if not game.over]:
-        prompts = [codec.prompt(game.record, len(game.record.steps)) for game in active]
-        cases = [
-            replace(game.play.case, prompt=prompt, tools=game.record.tools, record=game.record)
-            for game, prompt in zip(active, prompts, strict=True)
-        ]
-        for game, raw in zip(active, say(cases), strict=True):
-            game.hear(raw, codec, sandbox)
-    return [game.raw() for game in games]
+    return play_games([_Game(play, sandbox) for play in played], say, codec)
 
 
-class _Game:
+class _Game(Game):
     """One row being played."""
 
-    def __init__(self, play: Play):
-        self.play, self.over = play, False
-        self.record = Record(play.case.id, play.said[0], play.tools[0], ())
-        self.texts: list[list[str]] = [[]]
+    def __init__(self, play: Play, sandbox: Sandbox):
+        super().__init__(play.case, Record(play.case.id, play.said[0], play.tools[0], ()))
+        self.play, self._sandbox = play, sandbox
+        self.texts = [[]]
         self.steps: list[list[Any]] = []
-        self.raws: list[Raw] = []
 
-    def hear(self, raw: Raw, codec: Codec, sandbox: Sandbox) -> None:
-        self.raws.append(raw)
-        if not raw.new_tokens:  # the conversation has outgrown the model
-            self.texts.pop()
-            self.over = True
-            return
-        self.texts[-1].append(raw.text)
-        calls, words = _answer(raw.text, codec)
+    def outgrown(self) -> None:
+        self.texts.pop()
+        self.over = True
+
+    def act(self, text: str, codec: Codec) -> None:
+        self.texts[-1].append(text)
+        calls, words, _ = read_answer(text, codec)
         if calls:
-            self._act(calls, sandbox)
+            self._run(calls)
         elif len(self.texts) == len(self.play.said):
             self.over = True
         else:
             turn = len(self.texts)
             self.texts.append([])
-            self._remember(Step(thought=words, user_input=self.play.said[turn]), self.play.tools[turn])
+            self.remember(Step(thought=words, user_input=self.play.said[turn]), self.play.tools[turn])
 
-    def _act(self, calls: tuple[ToolCall, ...], sandbox: Sandbox) -> None:
+    def _run(self, calls: tuple[ToolCall, ...]) -> None:
         now = [[c.name, [], c.arguments] for c in calls]
         job = {"entry": self.play.entry, "before": self.steps, "calls": now}
-        (outcome,) = sandbox.run([(f"{_PLAY}:step", job)])
+        (outcome,) = self._sandbox.run([(f"{_PLAY}:step", job)])
         results = (
             outcome.value
             if outcome.status == "ok"
@@ -199,32 +184,8 @@ class _Game:
         )
         self.steps.append(now)
         observation = results[0] if len(results) == 1 else results
-        self._remember(Step(tool_calls=calls, next_observation=observation), self.record.tools)
+        self.remember(Step(tool_calls=calls, next_observation=observation))
         self.over = len(self.texts[-1]) > MOST_STEPS
-
-    def _remember(self, step: Step, tools: tuple[Tool, ...]) -> None:
-        self.record = replace(self.record, steps=(*self.record.steps, step), tools=tools)
-
-    def raw(self) -> Raw:
-        last = self.raws[-1]
-        if len(self.raws) == 1 and not last.new_tokens:  # not even the first prompt was answered
-            return last
-        return Raw(
-            json.dumps(self.texts, ensure_ascii=False),
-            last.finish_reason,
-            sum(r.prompt_tokens for r in self.raws),
-            sum(r.new_tokens for r in self.raws),
-            sum(r.seconds for r in self.raws),
-        )
-
-
-def _answer(text: str, codec: Codec) -> tuple[tuple[ToolCall, ...], str]:
-    """Calls and words; neither where the text is no answer."""
-    try:
-        answer = codec.parse(text, words=False)
-    except ParseError:
-        return (), ""
-    return answer.tool_calls, answer.thought
 
 
 def _named(call: list[Any], by_name: dict[str, Tool]) -> ToolCall:
