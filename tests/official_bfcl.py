@@ -51,12 +51,12 @@ def official_verdict(root):
     return verdict
 
 
-_WANTED = "tree_sitter==0.21.3 tree-sitter-java==0.21.0 tree-sitter-javascript==0.21.4 overrides"
+_WANTED = "tree_sitter==0.21.3 tree-sitter-java==0.21.0 tree-sitter-javascript==0.21.4 overrides tenacity"
 
 
 def official_counts(results, scores, model, categories, root):
     """`{name of a score file: (right, all)}` that its runner counts in result files, read by its own decoder."""
-    for module in ("tree_sitter", "tree_sitter_java", "tree_sitter_javascript", "overrides"):
+    for module in ("tree_sitter", "tree_sitter_java", "tree_sitter_javascript", "overrides", "tenacity"):
         pytest.importorskip(module, reason=f"the official runner needs pip install --no-deps {_WANTED}")
     runner = official("eval_checker.eval_runner", root)
     handler = importlib.import_module("bfcl_eval.model_handler.local_inference.salesforce_llama")
