@@ -10,6 +10,7 @@ from xlam_jax.format.record import Record, Step, read_records, write_records
 from xlam_jax.format.tools import normalise_tool
 from xlam_jax.format.values import Tool, ToolCall
 from xlam_jax.records.augment.masking import mask_functions
+from xlam_jax.records.augment.wordings import TASK_WORDINGS
 
 TOOL = {
     "name": "search",
@@ -238,3 +239,23 @@ def test_an_error_in_a_plug_in_costs_its_row(tmp_path):
     )
     assert "unexpected_shape" in out
     assert [r.id for r in read_records(tmp_path / "o.jsonl")] == ["1", "2"]
+
+
+def test_the_same_question_under_another_policy_stays(tmp_path):
+    """Our own wordings of the task are one policy; somebody's system text is one of its own."""
+    row = {
+        "query": "Cancel my order A12, please, it is too late now.",
+        "tools": [],
+        "steps": [{"thought": "Done."}],
+    }
+    policies = (
+        "",
+        TASK_WORDINGS[0],
+        TASK_WORDINGS[1],
+        "You may cancel orders.",
+        "You may not cancel orders.",
+    )
+    rows = [{**row, "id": str(i), "task_instruction": text} for i, text in enumerate(policies)]
+    (tmp_path / "in.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    command("data", "verify", tmp_path / "in.jsonl", tmp_path / "out.jsonl")
+    assert [r.id for r in read_records(tmp_path / "out.jsonl")] == ["0", "3", "4"]

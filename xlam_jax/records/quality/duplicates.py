@@ -1,8 +1,8 @@
 """Duplicates, exact and near, in one pass: memory is 1.5 kilobytes a kept row, whatever its length.
 
-Rows with other tools, or of which one calls where the other speaks, are no duplicates however alike their words are:
-the same question with its tool and without is what teaches a model to abstain. Of a dialogue and a longer one
-that goes on from it the longer stays.
+Rows with other tools or another policy, or of which one calls where the other speaks, are no duplicates however
+alike their words are: the same question with its tool and without is what teaches a model to abstain. Of a dialogue
+and a longer one that goes on from it the longer stays.
 """
 
 from __future__ import annotations
@@ -20,13 +20,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from xlam_jax.errors import InputError
+from xlam_jax.format.codec import TASK_INSTRUCTION
 from xlam_jax.format.record import Record
 from xlam_jax.format.values import Tool
+from xlam_jax.records.augment.wordings import TASK_WORDINGS
 
 # 10 bands of 6: a pair of similarity 0.85 shares a band with probability 0.99.
 PERMUTATIONS, BANDS, BAND_ROWS = 64, 10, 6
 SHINGLE_WORDS = 3
 # A word with the signs that make it another one: -5, C++, C#, 5%, 2.50.
+_OURS = frozenset((*TASK_WORDINGS, TASK_INSTRUCTION))
 _WORD = re.compile(r"(?:(?<!\w)[-+$€£])?\w+(?:[.,:]\w+)*(?:[%+#]+(?!\w))?")
 
 
@@ -74,7 +77,9 @@ def fingerprint(record: Record, near: bool) -> Fingerprint:
     texts = texts_of(record)
     # A row that trains nothing makes none superfluous that does.
     turns = "".join(_TURN[bool(step.tool_calls), bool(step.weight)] for step in record.steps)
-    kind = _hash("\n".join([turns[:1], *sorted({_shape(tool) for tool in record.tools})]))
+    # A policy of somebody's own makes another row of the same question; our wordings of the task do not.
+    policy = "" if record.task_instruction in _OURS else record.task_instruction
+    kind = _hash("\n".join([turns[:1], *sorted({_shape(tool) for tool in record.tools}), policy]))
     calls = [[call.name, call.arguments] for step in record.steps for call in step.tool_calls]
     exact = _hash("\n".join((*texts, json.dumps(calls, sort_keys=True, ensure_ascii=False), str(kind))))
     return Fingerprint(exact, kind, turns, _signature(texts) if near else None)
