@@ -18,6 +18,7 @@ from xlam_jax.apigen.api import read_library
 from xlam_jax.apigen.offline.askable import askable
 from xlam_jax.apigen.offline.measure import skeletons
 from xlam_jax.apigen.offline.provenance import trace
+from xlam_jax.files import JOURNAL
 from xlam_jax.format.record import read_records
 
 FILES = ("train.jsonl", "heldout.jsonl", "provenance.jsonl", "rejected.jsonl", "ledger.jsonl", "report.json")
@@ -175,7 +176,8 @@ def test_an_unfinished_run_of_another_configuration_is_not_gone_on_with(library,
     words = config(tmp_path, library, rows=5000)
     command = [sys.executable, "-m", "xlam_jax.cli.main", *map(str, words)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while not (tmp_path / "rows.partial/train.jsonl").is_file():
+    journal = tmp_path / "rows.partial" / JOURNAL
+    while not (journal.is_file() and b"\n" in journal.read_bytes()):
         assert process.poll() is None
         time.sleep(0.01)
     process.kill()
@@ -231,3 +233,24 @@ def test_every_askable_has_words_for_what_it_requires(library):
         if hasattr(made, "parameters") and not api.examples:
             required = set(api.tool.parameters.get("required", ()))
             assert required <= {p.name for p in made.parameters if p.kind and p.label}
+
+
+@pytest.mark.parametrize(
+    "damage", ["not json\n", "{}x\n", '{"plan": "p", "sizes": {"train.jsonl": 9}, "counts": {}}\n']
+)
+def test_a_damaged_unfinished_run_is_named(library, tmp_path, damage):
+    (tmp_path / "rows.partial").mkdir()
+    (tmp_path / "rows.partial" / JOURNAL).write_text(damage)
+    assert "damaged" in invoke(*config(tmp_path, library), code=2)
+    assert (tmp_path / "rows.partial" / JOURNAL).read_text() == damage
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["generate.turns=[1,3]"], "without effect"),
+        (["calls.mcp=[nobody]"], "unknown group of the library 'nobody'"),
+    ],
+)
+def test_keys_without_effect_are_refused(library, tmp_path, words, says):
+    assert says in invoke(*config(tmp_path, library), *words, code=2)

@@ -70,11 +70,18 @@ class Api:
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> Api:
         """Reads a line of `apis.jsonl`."""
+        for key in _NEEDED.get(row["door"], ()):
+            row["run"][key]
         tool = normalise_tool({k: row[k] for k in ("name", "description", "parameters")})
         return cls(
             tool, row["door"], row["group"], row["run"], tuple(row["examples"]), tuple(row["answers"]),
             row["category"], row["license"], row["split"], tuple((t, f) for t, f in row.get("templates", ())),
         )  # fmt: skip
+
+
+_NEEDED = {
+    "python": ("target", "path"), "standard": ("target",), "openapi": ("method", "server", "route", "places"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -87,9 +94,9 @@ class Refusal:
     detail: str = ""
 
 
-def split_of(api_id: str, heldout: float) -> Split:
-    """Held out or not by the name alone, so that a library that grows keeps its split."""
-    return "heldout" if _share(api_id) < heldout else "train"
+def split_of(name: str, heldout: float) -> Split:
+    """Held out or not by the name alone: a library that grows keeps its split, and so do namesakes of two services."""
+    return "heldout" if _share(name.lower()) < heldout else "train"
 
 
 def _share(api_id: str) -> float:
@@ -121,7 +128,7 @@ def write_library(
             apis[one.id] = one
     if per_group:
         ranks: Counter[str] = Counter()
-        for one in sorted(apis.values(), key=lambda a: _share(a.id)):
+        for one in sorted(apis.values(), key=lambda a: _share(f"cap {a.id}")):
             ranks[one.group] += one.door in ("openapi", "mcp")
             if ranks[one.group] > per_group:
                 refused.append(Refusal(one.id, one.door, "over_the_cap"))
@@ -188,6 +195,6 @@ def _read(path: Path) -> Iterator[Api]:
 
 
 def _write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    with path.open("w", encoding="utf-8") as file:
+    with path.open("w", encoding="utf-8", errors="replace") as file:
         for row in rows:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")

@@ -145,6 +145,11 @@ def _operations(document: dict[str, Any], name: str, group: str) -> Iterator[Api
         except InputError as e:
             yield Refusal(f"{group or title}/{asked}", "openapi", "bad_tool", e.what)
             continue
+        except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as e:
+            yield Refusal(
+                f"{group or title}/{asked}", "openapi", "bad_tool", f"{type(e).__name__}: {e}"[:200]
+            )
+            continue
         made = _checked(tool, f"{group or title}/{tool.name}", "openapi")
         if isinstance(made, Refusal):
             yield made
@@ -195,6 +200,8 @@ def _tool(obj: Any, id: str, door: Any) -> Tool | Refusal:
         return _checked(normalise_tool(obj), id, door)
     except InputError as e:
         return Refusal(id, door, "bad_tool", e.what)
+    except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as e:
+        return Refusal(id, door, "bad_tool", f"{type(e).__name__}: {e}"[:200])
 
 
 def _checked(tool: Tool, id: str, door: Any) -> Tool | Refusal:
@@ -203,6 +210,13 @@ def _checked(tool: Tool, id: str, door: Any) -> Tool | Refusal:
         fault = Fault("no_description")
     elif not tool.parameters.get("properties"):
         fault = Fault("no_parameters")
+    else:
+        try:  # dates of YAML, infinity, half a surrogate pair
+            json.dumps(
+                [tool.name, tool.description, tool.parameters], ensure_ascii=False, allow_nan=False
+            ).encode()
+        except (TypeError, ValueError, RecursionError) as e:
+            fault = Fault("not_json", str(e)[:200])
     return tool if fault is None else Refusal(id, door, fault.reason, fault.detail)
 
 
@@ -239,7 +253,7 @@ def _document(place: str) -> dict[str, Any]:
     text = _text(place)
     try:
         document = json.loads(text) if text.lstrip().startswith("{") else yaml.safe_load(text)
-    except (ValueError, yaml.YAMLError) as e:
+    except (ValueError, yaml.YAMLError, RecursionError) as e:
         raise InputError(f"neither JSON nor YAML: {str(e).splitlines()[0]}", where=place) from e
     if not isinstance(document, dict):
         raise InputError("not an OpenAPI document", where=place)

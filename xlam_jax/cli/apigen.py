@@ -11,7 +11,7 @@ import typer
 
 from xlam_jax.cli import apigen_dialogues
 from xlam_jax.cli.common import JsonOption, err, out, print_table, say, write_json
-from xlam_jax.errors import WorkError
+from xlam_jax.errors import InputError, WorkError, unknown
 
 if TYPE_CHECKING:
     from xlam_jax.apigen.library import Split
@@ -50,6 +50,8 @@ def run_command(
     from xlam_jax.config import load_config
 
     settings = load_config(RunConfig, config, overrides or ())
+    if Path(settings.out).exists() and not Path(settings.out).is_dir():
+        raise InputError("out is a file", where=settings.out, hint="the name of a folder")
     if settings.library != "stdlib":
         asked = _ask(settings) if settings.ask else _offline(settings, engine, workers)
         write_json(json_file, asked)
@@ -100,10 +102,22 @@ def _bars() -> Iterator[Callable[[str, int, int], None]]:
 
 def _offline(settings: RunConfig, engine: str, workers: int) -> dict[str, Any]:
     """Runs a synthesis over a library folder without a model and prints its tables."""
+    from xlam_jax.apigen.api import read_library
     from xlam_jax.apigen.offline.draft import Draft
     from xlam_jax.apigen.offline.run import run_offline
     from xlam_jax.records.engines import make_engine
 
+    idle = settings.model_fields_set & {"dev_rows", "rename", "observations"}
+    idle |= {f"generate.{key}" for key in settings.generate.model_fields_set - {"mix"}}
+    if idle:
+        raise InputError(
+            f"without effect on a library folder: {', '.join(sorted(idle))}",
+            hint="remove them, or library: stdlib",
+        )
+    groups = sorted({api.group for api in read_library(settings.library)})
+    for server in settings.calls.mcp:
+        if server not in groups:
+            raise unknown("group of the library", server, groups, where="calls.mcp")
     draft = Draft(
         settings.library,
         "train",
@@ -292,7 +306,9 @@ def build_command(
     check_free(to, overwrite=overwrite)
     with Sandbox(kind=cast("Kind", sandbox), trust=trust) as box:
         found = [one for source in sources for one in open_door(source, box)]
-    found = [replace(one, split=split_of(one.id, heldout)) if isinstance(one, Api) else one for one in found]
+    found = [
+        replace(one, split=split_of(one.tool.name, heldout)) if isinstance(one, Api) else one for one in found
+    ]
     summary = write_library(to, found, sources, per_group)
     _summary(summary)
     say(f"wrote apis.jsonl, refused.jsonl, library.json to {to}")
@@ -304,9 +320,14 @@ def stats_command(
     library: Annotated[Path, typer.Argument(help="A library folder.")], json_file: JsonOption = None
 ) -> None:
     """Count what a library folder holds: doors, groups, splits, categories, what was refused."""
-    from xlam_jax.apigen.api import read_summary
+    from xlam_jax.apigen.api import read_library, read_summary
 
-    summary = read_summary(library)
+    summary, held = read_summary(library), len(read_library(library))
+    if held != summary["apis"]:
+        raise InputError(
+            f"apis.jsonl holds {held} functions and library.json counts {summary['apis']}", where=str(library),
+            hint="xlam apigen library build --overwrite makes both anew",
+        )  # fmt: skip
     _summary(summary)
     write_json(json_file, summary)
 

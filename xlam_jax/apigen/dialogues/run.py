@@ -22,7 +22,6 @@ from xlam_jax.apigen.offline.provenance import leaves, needs_no_ground, trace
 from xlam_jax.apigen.signature import tool_from_function
 from xlam_jax.apigen.verify import Fault
 from xlam_jax.errors import WorkError
-from xlam_jax.files import whole_file
 from xlam_jax.format import Codec, Record, Step, Tool, ToolCall, get_codec, write_records
 from xlam_jax.ledger import Ledger
 from xlam_jax.llm import LLM, LLMError
@@ -80,7 +79,7 @@ def run_dialogues(
     out, report = Path(out), DialogueReport(str(out))
     codec = get_codec(call_format="openai")
     kept: list[Record] = []
-    with whole_file(out) as partial, Ledger(f"{out}.ledger.jsonl") as ledger:
+    with Ledger(f"{out}.ledger.jsonl") as ledger:
         while len(kept) < rows and report.planned < int(rows * attempts):
             plan = blueprint(seed, report.planned, *turns)
             id = f"shop-{seed}-{report.planned:06d}"
@@ -93,7 +92,7 @@ def run_dialogues(
             if not _fails(ledger, report, id, "play", fault):
                 kept.append(record)
                 progress(len(kept))
-        write_records(partial, kept)
+    write_records(out, kept)
     report.kept = len(kept)
     report.turns = sum(1 + sum(bool(s.user_input) for s in r.steps) for r in kept)
     report.calls = sum(len(s.tool_calls) for r in kept for s in r.steps)
@@ -200,7 +199,7 @@ def _played(id: str, plan: Blueprint, agent: LLM, codec: Codec) -> tuple[Record,
                 planned["function"]["arguments"] = json.dumps(arguments, ensure_ascii=False)
             (answer,) = agent.call_many([(messages, offered)])
             if isinstance(answer, LLMError):
-                return _record(id, plan, steps, agent.model), shop
+                raise answer  # what came before is kept, and the same command goes on
             said = codec.parse(answer, strict=False)
             if not said.tool_calls:
                 following = plan.turns[i + 1].said if i + 1 < len(plan.turns) else ""

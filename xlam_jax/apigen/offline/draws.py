@@ -54,7 +54,7 @@ class World:
 
     @cached_property
     def other_place(self) -> Place:
-        return self.r.choice([p for p in places() if p.city != self.place.city])
+        return self.r.choice([p for p in places() if p.currency != self.place.currency])
 
     @cached_property
     def person(self) -> tuple[str, str]:

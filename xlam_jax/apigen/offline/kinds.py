@@ -108,6 +108,12 @@ def kind_of(name: str, label: str, schema: Mapping[str, Any]) -> Kind | None:
             "ipv4": "ip",
             "time": "time",
         }
+        if (
+            shape == "date"
+            and (named := _by_name(label, "date", kind))
+            and named.name in ("start_date", "end_date")
+        ):
+            return named
         if shape in formats:
             return next(rule.kind for rule in _rules() if rule.kind.name == formats[shape])
         if shape in ("date-time", "datetime"):
@@ -122,6 +128,14 @@ def kind_of(name: str, label: str, schema: Mapping[str, Any]) -> Kind | None:
         or (kind == "array" and _items(schema) not in ("string", "number", "integer", ""))
     ):
         return None
+    items = schema.get("items")
+    if kind == "array" and isinstance(items, dict) and ("format" in items or "pattern" in items):
+        one = kind_of(name, label, items)
+        return (
+            None
+            if one is None
+            else replace(one, name=f"{one.name}s", draw=lambda w: [one.draw(w), one.draw(w)])
+        )
     if values := examples_in(schema, kind):
         found = _by_name(label, text, kind)
         how = found.how if found else "raw" if kind == "string" else ""

@@ -56,6 +56,10 @@ def measure(
         if counts["rows"] % 1000 == 0:
             progress(counts["rows"])
     n, leaves = counts["rows"], max(1, counts["leaves"])
+    if not n:
+        raise InputError(
+            "no rows", where=str(folder / "train.jsonl"), hint="report.json says why none passed"
+        )
     return {
         "rows": n,
         "called_names": len(apis),
@@ -131,8 +135,15 @@ def _rows(folder: Path) -> Iterator[tuple[dict[str, Any], list[list[dict[str, An
             hint="xlam apigen run CONFIG, with a library folder and without ask:",
         )  # fmt: skip
     with rows.open(encoding="utf-8") as first, spans.open(encoding="utf-8") as second:
-        for line in first:
-            row, found = json.loads(line), json.loads(next(second))
+        for number, line in enumerate(first, 1):
+            try:
+                row, found = json.loads(line), json.loads(next(second))
+                if row["id"] != found["id"] or len(row["steps"][0]["tool_calls"]) != len(found["calls"]):
+                    raise ValueError("rows and provenance do not belong together")
+                if missing := {"query", "lineage"} - row.keys():
+                    raise KeyError(*missing)
+            except (ValueError, KeyError, TypeError, StopIteration, IndexError) as e:
+                raise InputError(f"not a row with its provenance: {e}", where=f"{rows}:{number}") from e
             yield row, found["calls"]
 
 

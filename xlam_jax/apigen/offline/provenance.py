@@ -162,6 +162,9 @@ def _verbatim(value: str, query: str) -> Reading | None:
     return None
 
 
+_MOMENT_CHARS = 48
+
+
 @functools.lru_cache(maxsize=8192)
 def _said_as(value: str) -> tuple[str, ...]:
     """Other words for a token: open underscores and camel case, what a code stands for."""
@@ -183,8 +186,12 @@ def code_names(code: str) -> tuple[str, ...]:
     except ImportError:
         return ()
     english = Locale("en")
-    two, upper = re.split("[-_]", code)[0].lower(), code.upper()
-    found = [english.languages.get(two), english.territories.get(upper), english.currencies.get(upper)]
+    first, upper = re.split("[-_]", code)[0], code.upper()
+    if len(first) == 3:
+        found = [english.currencies.get(upper)]
+    else:  # as they are written: fr is a language, FR a country
+        found = [english.languages.get(first.lower()), english.territories.get(upper)]
+        found = found[::-1] if code.isupper() else found
     return tuple(str(name) for name in found if name)
 
 
@@ -198,12 +205,14 @@ def _moment(value: str, query: str) -> Reading | None:
     if (clock := _clock(text)) is not None:
         return _reading(query, clock)
     if both := re.fullmatch(r"(\S+)[T ](\d\d:\d\d(?::\d\d)?)", text):
-        day, clock = _reading(query, *_days(both[1])), _clock(both[2])
-        if clock == datetime.time(0) and day:
-            return day
-        said = _reading(query, clock)
-        if day and said:
-            return Reading(min(day.start, said.start), max(day.end, said.end), value, "datetime")
+        clock = _clock(both[2])
+        days, times = _readings(query, *_days(both[1])), _readings(query, clock)
+        pairs = [(min(d.start, t.start), max(d.end, t.end)) for d in days for t in times]
+        # A day and a time of two requests are no moment.
+        if pairs and (near := min(pairs, key=lambda p: p[1] - p[0]))[1] - near[0] <= _MOMENT_CHARS:
+            return Reading(*near, value, "datetime")
+        if clock == datetime.time(0) and days:
+            return days[0]
     elif month := re.fullmatch(r"(\d{4})-(\d\d)", text):
         return _reading(query, (int(month[1]), int(month[2])))
     return None
@@ -211,8 +220,12 @@ def _moment(value: str, query: str) -> Reading | None:
 
 def _reading(query: str, *values: Any) -> Reading | None:
     """The first reading that is one of the values."""
+    return next(iter(_readings(query, *values)), None)
+
+
+def _readings(query: str, *values: Any) -> list[Reading]:
     wanted = {(type(v), v) for v in values}
-    return next((r for r in readings(query) if (type(r.value), r.value) in wanted), None)
+    return [r for r in readings(query) if (type(r.value), r.value) in wanted]
 
 
 def _days(text: str) -> list[datetime.date]:

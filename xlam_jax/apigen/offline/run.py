@@ -96,7 +96,9 @@ def run_offline(
       InputError: no such library, nothing of it can be asked for, or another run's unfinished folder is there.
       WorkError: another process writes there.
     """
-    start, folder = time.monotonic(), Path(out)
+    start, folder = time.monotonic(), Path(out).resolve()
+    if rows.get("train"):
+        _need_apis(draft.library, *read_askable(draft.library, "train"))
     plan = json.dumps(
         [asdict_of(draft), rows, heldout_mix.model_dump(), attempts, _digest(Path(draft.library) / "apis.jsonl")],
         sort_keys=True, default=str,
@@ -123,7 +125,8 @@ def run_offline(
 
 def _check_own(folder: Path) -> None:
     """A finished run is made anew; what else lies in its folder is somebody's."""
-    others = [p.name for p in folder.iterdir() if p.name not in _FILES] if folder.is_dir() else []
+    there = [p.name for p in folder.iterdir()] if folder.is_dir() else []
+    others = [name for name in there if name not in _FILES or "report.json" not in there]
     if others:
         raise InputError(
             f"the folder holds more than a synthesis: {', '.join(sorted(others)[:5])}", where=str(folder),
@@ -152,11 +155,6 @@ def _split(
     for one in refused:
         report.refused[one.reason] = report.refused.get(one.reason, 0) + 1
     if len(apis) < 2:
-        if draft.split == "train":
-            raise InputError(
-                "fewer than two APIs of the library can be asked for", where=draft.library,
-                hint=", ".join(f"{n} {r}" for r, n in report.refused.items()) or "xlam apigen library show",
-            )  # fmt: skip
         report.short = f"the library has no functions for {draft.split}"
         return
     seen = Seen(_NEAR)
@@ -184,6 +182,15 @@ def _split(
         report.short = (
             f"{done} of {wanted} {draft.split} rows passed, of {files.counts[prefix + 'next']} drawn"
         )
+
+
+def _need_apis(library: str, apis: list[Any], refused: list[Any]) -> None:
+    if len(apis) < 2:
+        counts = Counter(one.reason for one in refused)
+        raise InputError(
+            "fewer than two APIs of the library can be asked for", where=library,
+            hint=", ".join(f"{n} {r}" for r, n in counts.items()) or "xlam apigen library show",
+        )  # fmt: skip
 
 
 def _keep(drawn: Drawn, split: Split, seen: Seen, files: _Files) -> None:
@@ -281,10 +288,16 @@ class _Files:
         path = self.folder / JOURNAL
         if not path.is_file():
             return {}
-        last: dict[str, Any] = {}
-        for line in path.read_bytes().splitlines(keepends=True):
-            if line.endswith(b"\n"):  # the last one may have been cut
-                last = json.loads(line)
+        whole = [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+        try:  # what follows the last line end was cut
+            last: dict[str, Any] = json.loads(whole[-1]) if whole else {}
+            sound = not last or ({"plan", "counts"} <= last.keys() and self._holds(last["sizes"]))
+        except (ValueError, KeyError, AttributeError):
+            last, sound = {}, False
+        if not sound:
+            raise InputError(
+                "the unfinished run here is damaged", where=str(self.folder), hint="remove the folder to begin anew"
+            )  # fmt: skip
         if last and last["plan"] != self.plan:
             raise InputError(
                 "an unfinished run of another configuration is here", where=str(self.folder),
@@ -292,6 +305,11 @@ class _Files:
             )  # fmt: skip
         self.counts.update(last.get("counts", {}))
         return last.get("sizes", {})
+
+    def _holds(self, sizes: dict[str, int]) -> bool:
+        """Whether every file is as long as the journal says, or longer."""
+        paths = {name: self.folder / name for name in sizes}
+        return all(p.is_file() and p.stat().st_size >= sizes[name] for name, p in paths.items())
 
     def kept(self, split: Split) -> Iterator[Record]:
         """The rows written so far."""
