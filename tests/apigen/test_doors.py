@@ -124,7 +124,7 @@ class Service:
                 elif number == 88:
                     status, data = 200, b"x" * 10**6
                 elif number == 500:
-                    status, data = 500, b"broken"
+                    status, data = 500, f"broken {self.headers['Authorization']}".encode()
                 elif number == 302:
                     status, data = 302, b""
                 else:
@@ -183,7 +183,7 @@ def test_operations_are_called_at_the_hosts_that_were_named(tmp_path, box, servi
         "raised",
         "ok",
     ]
-    assert "HTTP 500: broken" in done[3].outcome.error and "number" in done[6].outcome.error
+    assert "HTTP 500: broken ${SHOP_TOKEN}" in done[3].outcome.error and "number" in done[6].outcome.error
     method, url, headers, _ = service.seen[0]
     assert (method, url) == ("GET", "/orders/7?fields=a&fields=b+c") and headers["X-Trace"] == "t"
     assert headers["Authorization"] == "Bearer hunter2"
@@ -197,6 +197,13 @@ def test_operations_are_called_at_the_hosts_that_were_named(tmp_path, box, servi
     assert [d.executor for d in mocked] == ["mock"] * 3
     assert mocked[0].outcome.value == {"number": 7, "state": "sent"}
     assert "wrong_type" in mocked[1].outcome.error and "missing_required" in mocked[2].outcome.error
+
+
+@pytest.mark.parametrize("host", ["http://localhost:8080", "localhost:8080/v1", "me:pw@localhost:8080"])
+def test_a_url_is_no_host(host):
+    with pytest.raises(ValueError, match=r"is no host; write localhost:8080"):
+        RestConfig(hosts=(host,))
+    assert RestConfig(hosts=("Localhost:8080",)).hosts == ("localhost:8080",)
 
 
 def test_a_split_stays_when_a_library_grows():

@@ -41,7 +41,7 @@ class RestConfig(Config):
       hosts: hosts that may be called, such as `localhost:8080`; operations of other hosts are mocked.
       server: base URL in the place of the documents' own, such as `http://localhost:8080`.
       headers: header by environment variable that holds its value, such as `Authorization: SHOP_TOKEN`; the value
-        goes into requests and nowhere else.
+        goes into requests and nowhere else, and an answer that repeats it has the variable's name in its place.
       seconds: longest wait for an answer.
       per_second: most requests a second.
       retries: of an answer 429 or 503, or of no connection.
@@ -53,6 +53,15 @@ class RestConfig(Config):
     seconds: float = pydantic.Field(default=10.0, gt=0)
     per_second: float = pydantic.Field(default=20.0, gt=0)
     retries: int = pydantic.Field(default=2, ge=0)
+
+    @pydantic.field_validator("hosts")
+    @classmethod
+    def _hosts_alone(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        for host in hosts:
+            if urllib.parse.urlsplit(f"//{host}").netloc != host or "@" in host:
+                alone = urllib.parse.urlsplit(host).netloc.rpartition("@")[2] or "localhost:8080"
+                raise ValueError(f"{host!r} is no host; write {alone}")
+        return tuple(host.lower() for host in hosts)
 
 
 class CallsConfig(Config):
@@ -104,6 +113,7 @@ class Executors:
         self.sandbox, self.rest, self.result_bytes = sandbox, calls.rest, result_bytes
         self.mcp, self._mcp_seconds = frozenset(calls.mcp), calls.mcp_seconds
         self._client: Any = None
+        self._secrets: dict[str, str] = {}
         self._servers: McpServers | None = None
         self._next = 0.0
         self._offline = calls.offline
@@ -116,7 +126,9 @@ class Executors:
         if api.door == "mcp":
             return "mcp" if api.run and api.group in self.mcp else "mock"
         host = (
-            urllib.parse.urlsplit(self._url(api)).netloc.rpartition("@")[2] if api.door == "openapi" else ""
+            urllib.parse.urlsplit(self._url(api)).netloc.rpartition("@")[2].lower()
+            if api.door == "openapi"
+            else ""
         )
         return "rest" if host and host in self.rest.hosts else "mock"
 
@@ -169,6 +181,15 @@ class Executors:
                     where="rest.headers",
                     hint=f"export {missing[0]}=...",
                 )
+            self._secrets = {
+                part: f"${{{variable}}}"
+                for name, variable in self.rest.headers.items()
+                for part in (
+                    headers[name],
+                    *headers[name].split()[-1:],
+                )  # "Bearer TOKEN", and the token alone
+                if len(part) > 5  # a shorter one is in too many words
+            }
             self._client = httpx.Client(headers=headers, timeout=self.rest.seconds, follow_redirects=False)
         start = time.monotonic()
         parts: dict[str, dict[str, Any]] = {
@@ -232,6 +253,8 @@ class Executors:
                 )
         seconds = time.monotonic() - start
         text = data.decode("utf-8", "replace")
+        for secret, name in self._secrets.items():
+            text = text.replace(secret, name)
         if not 200 <= response.status_code < 300:
             return Outcome("raised", error=f"HTTP {response.status_code}: {text[:200]}", seconds=seconds)
         try:
