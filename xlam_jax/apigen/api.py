@@ -70,8 +70,8 @@ class Api:
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> Api:
         """Reads a line of `apis.jsonl`."""
-        for key in _NEEDED.get(row["door"], ()):
-            row["run"][key]
+        if missing := [key for key in _NEEDED.get(row["door"], ()) if key not in row["run"]]:
+            raise KeyError(f"run.{missing[0]}")
         tool = normalise_tool({k: row[k] for k in ("name", "description", "parameters")})
         return cls(
             tool, row["door"], row["group"], row["run"], tuple(row["examples"]), tuple(row["answers"]),

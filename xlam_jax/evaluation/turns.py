@@ -7,10 +7,26 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from xlam_jax.evaluation.harness import Case, Raw
+from xlam_jax.evaluation.harness import Case, Generates, Raw, ask
 from xlam_jax.format import Codec, ParseError, Record, Step, Tool, ToolCall
 
 Say = Callable[[Sequence[Case]], list[Raw]]
+
+
+def own_engine(engine: Generates, codec: Codec, unsaid: list[str], **how: Any) -> Say:
+    """A model of our own engine, as one that is asked.
+
+    Args:
+      unsaid: takes what the tools' schemas say that the grammars do not.
+      how: of `harness.ask`.
+    """
+
+    def say(cases: Sequence[Case]) -> list[Raw]:
+        raws, more = ask(engine, cases, codec, **how)
+        unsaid.extend(line for line in more if line not in unsaid)
+        return raws
+
+    return say
 
 
 class Game:

@@ -10,9 +10,9 @@ from typing import Any
 
 from xlam_jax.evaluation.agents.scripted import script
 from xlam_jax.evaluation.agents.world import ERROR, Episode, Task, World
-from xlam_jax.evaluation.harness import Case, Generates, Raw, Row, ask, judge
+from xlam_jax.evaluation.harness import Case, Generates, Raw, Row, judge
 from xlam_jax.evaluation.journal import Ask
-from xlam_jax.evaluation.turns import Game, Say, play_games, read_answer
+from xlam_jax.evaluation.turns import Game, Say, own_engine, play_games, read_answer
 from xlam_jax.format import Codec, Record, Step
 
 
@@ -105,12 +105,7 @@ class Agents:
           how: of `harness.ask`.
         """
 
-        def say(cases: Sequence[Case]) -> list[Raw]:
-            raws, more = ask(engine, cases, self.codec, **how)
-            unsaid.extend(line for line in more if line not in unsaid)
-            return raws
-
-        return self.asking(say)
+        return self.asking(own_engine(engine, self.codec, unsaid, **how))
 
     def asking(self, say: Say) -> Ask:
         """A model that answers prompts, asked step by step, all tasks of a part at a time."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -14,9 +14,10 @@ from xlam_jax.evaluation.bfcl.cases import category_cases, gold_calls, reachable
 from xlam_jax.evaluation.bfcl.categories import Category
 from xlam_jax.evaluation.bfcl.data import Data
 from xlam_jax.evaluation.bfcl.multi_turn import Play, gold_turns, judge_play, play_all, plays, walls
-from xlam_jax.evaluation.harness import Case, Generates, Raw, Row, ask, judge
+from xlam_jax.evaluation.harness import Case, Generates, Raw, Row, judge
 from xlam_jax.evaluation.journal import Ask
 from xlam_jax.evaluation.scripted import SCRIPTS, random_calls, scripted_answers
+from xlam_jax.evaluation.turns import Say, own_engine
 from xlam_jax.format import Codec, ToolCall
 
 Turns = list[list[tuple[ToolCall, ...]]]
@@ -101,14 +102,9 @@ class Rows:
           how: of `harness.ask`.
         """
 
-        def say(cases: Sequence[Case]) -> list[Raw]:
-            raws, more = ask(engine, cases, self.codec, **how)
-            unsaid.extend(line for line in more if line not in unsaid)
-            return raws
+        return self.asking(own_engine(engine, self.codec, unsaid, **how))
 
-        return self.asking(say)
-
-    def asking(self, say: Callable[[Sequence[Case]], list[Raw]]) -> Ask:
+    def asking(self, say: Say) -> Ask:
         """A model that answers prompts: asked once for a single-turn case, and step by step in multi-turn rows."""
 
         def asked(part: Sequence[Case]) -> list[Raw]:
