@@ -9,21 +9,8 @@ from tiny_hf import files
 from typed import adapter, refused, xlam
 from typer.testing import CliRunner
 
-from tests import tiny_run
 from xlam_jax.cli.main import app
 from xlam_jax.files import JOURNAL, MARKER, whole_folder
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    root = tmp_path_factory.mktemp("made")
-    tiny_run.make_model(root / "model", tiny_run.make_tokenizer(root / "tokenizer"))
-    return root / "model"
-
-
-@pytest.fixture
-def model(made, tmp_path):
-    return shutil.copytree(made, tmp_path / "model")
 
 
 def bare(model):

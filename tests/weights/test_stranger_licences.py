@@ -1,7 +1,6 @@
 """What strangers' folders say of their licence: every statement is found, and two that do not agree are told."""
 
 import json
-import shutil
 
 import pytest
 from typed import adapter, refused, xlam
@@ -21,11 +20,6 @@ def made(tmp_path_factory):
     model = tiny_run.make_model(root / "model", tiny_run.make_tokenizer(root / "tokenizer"))
     (model / "README.md").unlink()
     return model
-
-
-@pytest.fixture
-def model(made, tmp_path):
-    return shutil.copytree(made, tmp_path / "model")
 
 
 def put(model, texts):

@@ -1,31 +1,18 @@
 """Values that no release has, in files that strangers have: one line, exit status 2, nothing written."""
 
 import json
-import shutil
 
 import pytest
 from tiny_hf import edit_config
 from typed import adapter, refused, xlam
 from typer.testing import CliRunner
 
-from tests import tiny, tiny_run
+from tests import tiny
 from xlam_jax.cli.main import app
 from xlam_jax.models.named import named_config
 from xlam_jax.weights import save_hf
 
 HUGE = 10**400
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    root = tmp_path_factory.mktemp("made")
-    tiny_run.make_model(root / "model", tiny_run.make_tokenizer(root / "tokenizer"))
-    return root / "model"
-
-
-@pytest.fixture
-def model(made, tmp_path):
-    return shutil.copytree(made, tmp_path / "model")
 
 
 def both_refuse(model, *more):
