@@ -117,6 +117,20 @@ def test_tensorboard_has_every_step_once(settings):
     assert dict(found) == pytest.approx(losses(settings["out"]))
 
 
+def test_sessions_of_one_second_keep_each_other_s_steps(tmp_path, monkeypatch):
+    """tensorboardX names its files by the second."""
+    from xlam_jax.training.trackers import Trackers
+
+    monkeypatch.setattr("time.time", lambda: 1.7e9)
+    for start in (0, 2):
+        settings = {"id": "a", "project": "p", "config": {}, "say": pytest.fail, "failed": pytest.fail}
+        trackers = Trackers(["tensorboard"], tmp_path, start=start, **settings)
+        for step in range(start + 1, start + 4):
+            trackers.log(step, {"loss": float(start)})
+        trackers.close()
+    assert board_values(tmp_path) == [(1, 0.0), (2, 0.0), (3, 2.0), (4, 2.0), (5, 2.0)]
+
+
 @pytest.mark.slow
 def test_wandb_is_offline_without_an_account_and_goes_on(settings, wandb):
     said = halves(settings, "track=[wandb]", "track_project=mine")

@@ -10,6 +10,7 @@ import contextlib
 import importlib.util
 import io
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -107,8 +108,10 @@ class _TensorBoard:
     def __init__(self, run: Path, start: int):
         from tensorboardX import SummaryWriter
 
-        # Steps that a session logged after its last checkpoint are made again.
-        self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=start + 1)
+        # Steps that a session logged after its last checkpoint are made again. Files are named by whole seconds, and
+        # a session that began within the second of another would write over the other's file.
+        suffix = f".{time.time_ns()}"
+        self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=start + 1, filename_suffix=suffix)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         for key, value in values.items():
