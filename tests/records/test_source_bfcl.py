@@ -66,6 +66,32 @@ def test_published_answers_become_calls(tmp_path):
     assert refused == "no_answer"
 
 
+@pytest.mark.parametrize(
+    ("said", "value", "stands"),
+    [
+        ("Area in Metres?", "metres", True),
+        ("Area at 120 bpm", 120, True),
+        ("Area of metresque", "metres", False),
+        ("Take all of 2 areas", "all", False),
+        ("Take 2 areas", 2, False),
+        ("Area 1.120", 120, False),
+        ("Is it True?", True, False),
+        ("Area?", "metres", False),
+    ],
+)
+def test_an_optional_argument_that_the_question_names_is_given(tmp_path, said, value, stands):
+    """parallel_65 and parallel_135 name their unit, and their calls left it out."""
+    question = {**row("simple_0"), "question": [{"role": "user", "content": said}]}
+    truth = [{"id": "simple_0", "ground_truth": [{"geo.area": {"side": [2.0], "unit": ["", "km", value]}}]}]
+    properties = {
+        **SCHEMA["properties"],
+        "unit": {"type": {str: "string", int: "integer"}.get(type(value), "boolean")},
+    }
+    question["function"] = [{**F, "parameters": {**F["parameters"], "properties": properties}}]
+    record = outcomes("bfcl", write(tmp_path, "simple", [question], truth))[0]
+    assert record.steps[0].tool_calls[0].arguments == {"side": 2.0, **({"unit": value} if stands else {})}
+
+
 def test_system_turns_follow_the_task_instruction_and_users_turns_are_the_query(tmp_path):
     turns = [{"role": "system", "content": "Be brief."}, *({"role": "user", "content": t} for t in "ab")]
     write(tmp_path, "irrelevance", [{**row("irrelevance_0"), "question": [turns], "function": F}])

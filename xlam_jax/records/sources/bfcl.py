@@ -1,9 +1,9 @@
 """The Berkeley Function-Calling Leaderboard's files: questions, with `possible_answer/` beside them.
 
 The published answers list accepted values; the call made of them has the first value of every argument, and
-leaves out what may be left out. Java and JavaScript arguments are source text in strings, as their rules
-want them, and their tools say so. Every answer is put before the leaderboard's own rules; the few that fail
-them are refused.
+leaves out what may be left out unless the question names it. Java and JavaScript arguments are source text in
+strings, as their rules want them, and their tools say so. Every answer is put before the leaderboard's own
+rules; the few that fail them are refused.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def convert(row: Row) -> Record:
     elif answer is None:
         raise Refused("no_answer", category)
     else:
-        calls = _answer_calls(obj, category, answer)
+        calls = _answer_calls(obj, category, answer, record)
     return checked(
         dataclasses.replace(
             record,
@@ -122,11 +122,12 @@ def published_tools(obj: dict[str, Any]) -> tuple[Tool, ...]:
 
 
 def answer_calls(
-    tools: Sequence[Tool], answer: Sequence[dict[str, Any]], language: str = "python"
+    tools: Sequence[Tool], answer: Sequence[dict[str, Any]], language: str = "python", query: str = ""
 ) -> list[ToolCall]:
     """The calls that a published answer describes: the first accepted value of every argument.
 
     Args:
+      query: the words of the user; an optional argument is left out unless an accepted value stands in them.
       tools: as published, see `published_tools`.
       language: of the values; in "java" and "javascript" they are written as source text.
 
@@ -139,7 +140,7 @@ def answer_calls(
         for name, accepted in item.items():
             if not isinstance(accepted, dict):
                 raise Refused("bad_answer", f"{name}: no arguments but {type(accepted).__name__}")
-            calls.append(ToolCall(name, _arguments(accepted, schemas.get(name, {}), language)))
+            calls.append(ToolCall(name, _arguments(accepted, schemas.get(name, {}), language, query)))
     return calls
 
 
@@ -147,10 +148,12 @@ def _functions(obj: dict[str, Any]) -> list[dict[str, Any]]:
     return obj["function"] if isinstance(obj["function"], list) else [obj["function"]]
 
 
-def _answer_calls(obj: dict[str, Any], category: str, answer: list[dict[str, Any]]) -> list[ToolCall]:
+def _answer_calls(
+    obj: dict[str, Any], category: str, answer: list[dict[str, Any]], record: Record
+) -> list[ToolCall]:
     language = category if category in _WRITERS else "python"
     tools = published_tools(obj)
-    calls = answer_calls(tools, answer, language)
+    calls = answer_calls(tools, answer, language, record.query)
     kind = "simple" if language in _WRITERS else category.removeprefix("live_")
     verdict = score(tools, calls, answer, category=kind, language=language)
     if not verdict.valid:
@@ -158,13 +161,17 @@ def _answer_calls(obj: dict[str, Any], category: str, answer: list[dict[str, Any
     return calls
 
 
-def _arguments(accepted: dict[str, list[Any]], schema: dict[str, Any], language: str) -> dict[str, Any]:
+def _arguments(
+    accepted: dict[str, list[Any]], schema: dict[str, Any], language: str, query: str
+) -> dict[str, Any]:
     """`""` among the accepted values means that an optional argument may be left out."""
     out: dict[str, Any] = {}
     required = schema.get("required") or ()
     for name, values in accepted.items():
         if "" in values and name not in required:
-            continue
+            values = [value for value in values if _stands_in(value, query)]
+            if not values:
+                continue
         if not values:
             raise Refused("bad_answer", f"no accepted value for {name}")
         value = _first(values)
@@ -174,6 +181,16 @@ def _arguments(accepted: dict[str, list[Any]], schema: dict[str, Any], language:
             value = _WRITERS[language](value, str(parameter.get("type")), inner)
         out[name] = value
     return out
+
+
+def _stands_in(value: Any, query: str) -> bool:
+    """Whether the words name a value. Short words and digits stand in many questions that do not mean them."""
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        return False
+    text = str(value)
+    if len(text) < (4 if isinstance(value, str) else 2):
+        return False
+    return re.search(rf"(?<![\w.]){re.escape(text)}(?!\w|\.\d)", query, re.IGNORECASE) is not None
 
 
 def _first(values: list[Any]) -> Any:
