@@ -77,6 +77,8 @@ def test_published_answers_become_calls(tmp_path):
         ("Area 1.120", 120, False),
         ("Is it True?", True, False),
         ("Area?", "metres", False),
+        ("A radius of 5cm", "cm", True),
+        ("A radius of 5 cm.", "cm", True),
     ],
 )
 def test_an_optional_argument_that_the_question_names_is_given(tmp_path, said, value, stands):

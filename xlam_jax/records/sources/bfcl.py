@@ -184,13 +184,19 @@ def _arguments(
 
 
 def _stands_in(value: Any, query: str) -> bool:
-    """Whether the words name a value. Short words and digits stand in many questions that do not mean them."""
+    """Whether the words name a value. Short words stand in many questions that do not mean them, but for a unit
+    behind its number; so does a digit.
+    """
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         return False
     text = str(value)
-    if len(text) < (4 if isinstance(value, str) else 2):
+    if len(text) > (3 if isinstance(value, str) else 1):
+        before = r"(?<![\w.])"
+    elif isinstance(value, str) and text:
+        before = r"(?<=\d)\s?"
+    else:
         return False
-    return re.search(rf"(?<![\w.]){re.escape(text)}(?!\w|\.\d)", query, re.IGNORECASE) is not None
+    return re.search(rf"{before}{re.escape(text)}(?!\w|\.\d)", query, re.IGNORECASE) is not None
 
 
 def _first(values: list[Any]) -> Any:
