@@ -8,7 +8,6 @@ answers alone. Answers are kept as they come: the same command after a kill asks
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections import Counter
@@ -25,8 +24,9 @@ from xlam_jax.apigen.ask import Asker, Pair, Request, read_pairs
 from xlam_jax.apigen.executors import CallsConfig, Executed, Executors
 from xlam_jax.apigen.generate import MixConfig
 from xlam_jax.apigen.library import Split
+from xlam_jax.apigen.rejected import entry
 from xlam_jax.apigen.sandbox import Limits, Sandbox
-from xlam_jax.apigen.verify import Deduplicator, Fault, check_count, check_grounding
+from xlam_jax.apigen.verify import STAGES, Deduplicator, Fault, check_count, check_grounding
 from xlam_jax.config import Config
 from xlam_jax.errors import InputError, WorkError
 from xlam_jax.files import whole_file
@@ -36,7 +36,6 @@ from xlam_jax.llm import LLM, LLMError
 from xlam_jax.records.quality.schema_check import check_call
 
 Progress = Callable[[str, int, int], None]
-STAGES = ("format", "execution", "semantic", "duplicates")
 _ROUND = 16  # requests that are shown the same pairs
 
 
@@ -336,8 +335,7 @@ class _Session:
     def _drop(self, id: str, stage: str, fault: Fault, fates: Counter[str], row: Any) -> None:
         fates[stage] += 1
         self.ledger.add(id, "apigen", stage, "dropped", fault.reason, fault.detail)
-        kept = {"id": id, "stage": stage, "reason": fault.reason, "detail": fault.detail, "row": row}
-        self.rejected.write(json.dumps(kept, ensure_ascii=False) + "\n")
+        self.rejected.write(entry(id, stage, fault, row))
 
 
 def _style(record: Record) -> str:

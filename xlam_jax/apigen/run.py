@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import count
 from pathlib import Path
 from random import Random
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 import pydantic
 
@@ -20,6 +20,7 @@ from xlam_jax.apigen.ask_run import AskConfig
 from xlam_jax.apigen.executors import CallsConfig
 from xlam_jax.apigen.generate import STYLES, GenerateConfig, Generator, MixConfig, mask_names, separate
 from xlam_jax.apigen.library import ApiFunction, Split, load_library
+from xlam_jax.apigen.rejected import REJECTED, entry
 from xlam_jax.apigen.sandbox import Limits, Sandbox, probe_determinism
 from xlam_jax.apigen.verify import Deduplicator, Executor, check_format
 from xlam_jax.config import Config
@@ -117,7 +118,8 @@ class Report:
 
 
 def run(config: RunConfig, out_dir: str | os.PathLike[str], progress: Progress | None = None) -> Report:
-    """Synthesises verified rows into `out_dir`: train.jsonl, dev.jsonl, heldout.jsonl, ledger.jsonl, library.json.
+    """Synthesises verified rows into `out_dir`: train.jsonl, dev.jsonl, heldout.jsonl, rejected.jsonl, ledger.jsonl,
+    library.json.
 
     The files depend on the config alone: two runs are equal byte for byte. They appear together, when all are
     complete.
@@ -139,8 +141,12 @@ def run(config: RunConfig, out_dir: str | os.PathLike[str], progress: Progress |
     staging.mkdir(parents=True)
     (staging / MARKER).touch()
     try:
-        with Ledger(staging / "ledger.jsonl") as ledger, Sandbox(limits) as sandbox:
-            session = _Session(config, library, sandbox, ledger, progress or (lambda *_: None))
+        with (
+            Ledger(staging / "ledger.jsonl") as ledger,
+            (staging / REJECTED).open("w", encoding="utf-8") as rejected,
+            Sandbox(limits) as sandbox,
+        ):
+            session = _Session(config, library, sandbox, ledger, rejected, progress or (lambda *_: None))
             wanted: dict[Split, int] = {
                 "train": config.rows, "dev": config.dev_rows, "heldout": config.heldout_rows,
             }  # fmt: skip
@@ -178,9 +184,11 @@ class _Session:
         library: Sequence[ApiFunction],
         sandbox: Sandbox,
         ledger: Ledger,
+        rejected: TextIO,
         progress: Progress,
     ):
-        self.config, self.library, self.ledger, self.progress = config, library, ledger, progress
+        self.config, self.library, self.progress = config, library, progress
+        self.ledger, self.rejected = ledger, rejected
         self.executor, self.seen = Executor(library, sandbox), Deduplicator()
         self.yields: list[dict[str, Any]] = []
 
@@ -239,6 +247,7 @@ class _Session:
             for stage, check in zip(("format", "execution", "duplicates"), stages, strict=True):
                 if (found := check()) is not None:
                     self.ledger.add(record.id, record.source, stage, "dropped", found.reason, found.detail)
+                    self.rejected.write(entry(record.id, stage, found, record.to_json()))
                     fates[stage] += 1
                     break
                 self.ledger.add(record.id, record.source, stage, "pass")

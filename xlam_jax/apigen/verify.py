@@ -17,7 +17,7 @@ from xlam_jax.apigen.offline.provenance import trace_call
 from xlam_jax.apigen.sandbox import Outcome, Sandbox
 from xlam_jax.format import Record, Tool, ToolCall
 
-STAGES = ("format", "execution", "duplicates")
+STAGES = ("format", "execution", "semantic", "duplicates")
 FORMAT_REASONS = (
     "empty_query", "wrong_count", "unknown_function", "missing_required", "unknown_parameter", "wrong_type",
     "not_in_enum", "ungrounded_value",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from xlam_jax.cli import apigen_dialogues
-from xlam_jax.cli.common import JsonOption, err, out, print_table, say, write_json
+from xlam_jax.cli.common import JsonOption, err, need_output, out, print_table, say, write_json
 from xlam_jax.errors import InputError, WorkError, unknown
 
 if TYPE_CHECKING:
@@ -74,7 +74,9 @@ def run_command(
         f"{report.turns} training turns with {report.calls} calls, every one executed "
         f"(walls: {report.walls}); {report.seconds:.1f} s"
     )
-    say(f"wrote train.jsonl, dev.jsonl, heldout.jsonl, ledger.jsonl, library.json to {report.out}")
+    say(
+        f"wrote train.jsonl, dev.jsonl, heldout.jsonl, rejected.jsonl, ledger.jsonl, library.json to {report.out}"
+    )
     write_json(json_file, report.to_json())
 
 
@@ -191,6 +193,45 @@ def measure_command(
         rows += [{"what": f"{name}: {k}", "value": v} for k, v in found[name].items()]
     print_table("Training rows", rows)
     write_json(json_file, found)
+
+
+@app.command(
+    "rejected", epilog="Example: xlam apigen rejected runs/apigen runs/unfiltered.jsonl --stage execution"
+)
+def rejected_command(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")],
+    to: Annotated[Path, typer.Argument(metavar="OUT", help="File of Records to write.")],
+    stage: Annotated[
+        list[str] | None,
+        typer.Option("--stage", help="Where they failed; execution and semantic when left out."),
+    ] = None,
+    json_file: JsonOption = None,
+) -> None:
+    """Write training rows that failed as Records: the unfiltered part of an ablation, or negatives."""
+    from collections import Counter
+
+    from xlam_jax.apigen.rejected import rejected_records
+    from xlam_jax.files import whole_file
+    from xlam_jax.format import write_records
+
+    need_output(to, folder / "rejected.jsonl")
+    left: Counter[str] = Counter()
+    records = list(
+        rejected_records(folder, stage or ("execution", "semantic"), lambda why: left.update([why]))
+    )
+    if not records:
+        raise InputError(
+            "no training row failed there", where=str(folder), hint="--stage says of which stages"
+        )
+    to.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(to) as partial:
+        write_records(partial, records)
+    reasons = Counter(record.lineage[-1].removeprefix("rejected:") for record in records)
+    print_table("Rejected rows", [{"stage/reason": r, "rows": n} for r, n in reasons.most_common()])
+    if left:
+        say(f"{sum(left.values())} more are no Records, such as: {next(iter(left))}")
+    say(f"wrote {len(records)} rows to {to}")
+    write_json(json_file, {"rows": len(records), "reasons": dict(reasons), "no_records": dict(left)})
 
 
 @app.command("walls", epilog="Example: xlam apigen walls")

@@ -17,6 +17,7 @@ MODELS = {
     "augment": ("xlam_jax.records.augment.config", "AugmentConfig", "xlam data augment"),
     "verify": ("xlam_jax.records.quality.verify", "VerifyConfig", "xlam data verify"),
     "apigen": ("xlam_jax.apigen.run", "RunConfig", "xlam apigen run"),
+    "ablation": ("xlam_jax.evaluation.ablation.config", "AblationConfig", "xlam ablate"),
 }
 
 
@@ -34,6 +35,7 @@ class Kind(StrEnum):
     augment = "augment"
     verify = "verify"
     apigen = "apigen"
+    ablation = "ablation"
 
 
 def register(app: typer.Typer) -> None:

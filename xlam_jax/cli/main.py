@@ -35,6 +35,7 @@ _MODULES = (
     "doctor",
     "call",
     "eval",
+    "ablate",
     "bench",
     "config",
     "demo",

@@ -22,6 +22,7 @@ from typing import Any, BinaryIO
 from xlam_jax.apigen.generate import MixConfig
 from xlam_jax.apigen.library import Split
 from xlam_jax.apigen.offline.draft import Draft, Drawn, read_askable
+from xlam_jax.apigen.verify import STAGES
 from xlam_jax.errors import InputError
 from xlam_jax.files import JOURNAL, whole_folder
 from xlam_jax.format import Record
@@ -29,7 +30,6 @@ from xlam_jax.records.engine import Engine
 from xlam_jax.records.quality.duplicates import Seen, fingerprint
 
 Progress = Callable[[str, int, int], None]
-STAGES = ("format", "execution", "semantic", "duplicates")
 _CHUNK = 128
 _FILES = frozenset(
     (
