@@ -17,7 +17,7 @@ from xlam_jax.errors import InputError, WorkError
 from xlam_jax.format import read_records
 
 REPO = Path(__file__).parents[2]
-FILES = ("train.jsonl", "dev.jsonl", "heldout.jsonl", "ledger.jsonl", "library.json")
+FILES = ("train.jsonl", "dev.jsonl", "heldout.jsonl", "rejected.jsonl", "ledger.jsonl", "library.json")
 SMALL = {"rows": 120, "dev_rows": 20, "heldout_rows": 40, "generate": {"turns": [1, 3], "edge_cases": 0.2}}
 
 
@@ -159,3 +159,29 @@ def test_the_room_starts_without_jax():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPO, check=True)
     assert done.stdout.split() == []
+
+
+def test_rejected_rows_are_records_again(made, tmp_path):
+    """What the ledger says was dropped is in the file, and a training row of it is a Record with its reason."""
+    out, report, _ = made
+    kept = [json.loads(line) for line in (out / "rejected.jsonl").read_text().splitlines()]
+    assert len(kept) == sum(report.reasons.values()) > 0
+    wanted = [row["id"] for row in kept if row["stage"] == "execution" and "-train-" in row["id"]]
+    done = CliRunner().invoke(
+        app, ["rejected", str(out), str(tmp_path / "rows.jsonl"), "--stage", "execution"]
+    )
+    assert done.exit_code == 0, done.output
+    records = list(read_records(tmp_path / "rows.jsonl"))
+    assert [record.id for record in records] == wanted and wanted
+    assert all(record.lineage[-1].startswith("rejected:execution/") for record in records)
+    passed = {record.id for record in read_records(out / "train.jsonl")}
+    assert not passed & set(wanted)
+
+
+@pytest.mark.parametrize(
+    ("stage", "said"), [("exectuion", "unknown stage"), ("semantic", "no training row failed there")]
+)
+def test_rejected_rows_of_no_stage(made, tmp_path, stage, said):
+    done = CliRunner().invoke(app, ["rejected", str(made[0]), str(tmp_path / "rows.jsonl"), "--stage", stage])
+    assert isinstance(done.exception, InputError) and said in str(done.exception)
+    assert not (tmp_path / "rows.jsonl").exists()

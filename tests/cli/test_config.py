@@ -19,6 +19,7 @@ NEEDED = {
     "augment": {},
     "verify": {},
     "apigen": {},
+    "ablation": {"out": "o", "stages": {"eval": "eval"}, "arms": {"a": {}}},
 }
 
 

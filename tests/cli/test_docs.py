@@ -61,7 +61,7 @@ def demo(world, tmp_path_factory):
 
 
 # Their commands compile for a quarter to half a minute each; other tests have most of them in small.
-LONG = ("release.md", "launch.md", "plan-and-bench.md", "preferences.md", "adapters.md")
+LONG = ("ablations.md", "release.md", "launch.md", "plan-and-bench.md", "preferences.md", "adapters.md")
 READ = [n for n in PAGES if n.removesuffix(".md") not in (*TOP[1:], "add-a-source", "your-own-tools")]
 
 

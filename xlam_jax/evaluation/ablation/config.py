@@ -19,7 +19,8 @@ class AblationConfig(Config):
         of another stage, or a variable. What a command reads has to be named in it.
       arms: name -> variables of this arm, in the place of those above.
       baseline: the arm that the others are compared with; the first when left out.
-      result: the stage that writes generations.jsonl into its folder (`xlam eval ... --out {here}`).
+      result: the stage that writes generations.jsonl into its folder (`xlam eval bfcl` or another, with
+        `--out {here}`).
       training: the stage whose budget is compared over the arms; "" for none.
       score: "ast" (right by BFCL's rules), "strict", or a number that the evaluation has of each row, such as "reward".
       discard: stages whose folders are removed once all results that need them are there, such as runs with their
