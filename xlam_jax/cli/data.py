@@ -11,6 +11,7 @@ from xlam_jax.cli.data_reference import register_reference
 from xlam_jax.cli.data_show import register_show
 from xlam_jax.cli.data_stats import register_stats
 from xlam_jax.cli.data_verify import register_verify
+from xlam_jax.cli.data_weight import register_weight
 
 app = typer.Typer(
     help="Convert, verify, augment and look at Records, and turn them into training data.",
@@ -26,5 +27,6 @@ for _register in (
     register_reference,
     register_stats,
     register_show,
+    register_weight,
 ):
     _register(app)

@@ -158,7 +158,7 @@ def record_cases(record: Record, codec: Codec, *, all_steps: bool = False) -> li
             id=record.id,
             style=_style(record, step),
             # By structure, not by label: BFCL's "simple" looks at the first tool only.
-            category=_category(record, step),
+            category=structure_of(record, step),
             prompt=codec.prompt(record, step),
             tools=record.tools,
             answers=answers_of(record.tools, record.steps[step].tool_calls),
@@ -357,10 +357,11 @@ def _style(record: Record, step: int) -> str:
         for mark in reversed(record.lineage):
             if mark.startswith("style:"):
                 return mark.removeprefix("style:").replace("-", "_")
-    return _category(record, step)
+    return structure_of(record, step)
 
 
-def _category(record: Record, step: int) -> str:
+def structure_of(record: Record, step: int) -> str:
+    """What kind of question a step answers, by its calls and tools: BFCL's names."""
     calls, tools = len(record.steps[step].tool_calls), len(record.tools)
     if calls == 0:
         return "irrelevance"
