@@ -12,12 +12,13 @@ from typer.testing import CliRunner
 from tests import tiny, tiny_run
 from xlam_jax.cli.main import app
 from xlam_jax.config import load_config
+from xlam_jax.errors import InputError
 from xlam_jax.format.record import write_records
 from xlam_jax.models.named import BASES, named_config
 from xlam_jax.parallel.hardware import hardware
 from xlam_jax.plan.plan import make_plan
 from xlam_jax.plan.recipe import amount, read_recipe
-from xlam_jax.plan.work import find_model, sizes_of, work_of
+from xlam_jax.plan.work import find_model, find_shape, sizes_of, work_of
 from xlam_jax.training.config import TrainConfig
 from xlam_jax.training.loop import train
 from xlam_jax.weights.hf_out import save_hf
@@ -39,10 +40,23 @@ NAME = lambda recipe: f"{recipe.parent.name}-{recipe.stem}"  # noqa: E731
 
 
 def planned(recipe):
-    """(released shape, number of H100) of the recipe's own `xlam plan` line."""
+    """(shape that the recipe names, number of H100 of the `xlam plan` line beside it)."""
     text = (recipe.parent / "sft.yaml").read_text()
-    shape, gpus = re.search(r"xlam plan \S+ --model (\S+) --gpus (\d+)", text).groups()
-    return shape, int(gpus)
+    return load_config(TrainConfig, recipe).shape, int(re.findall(r"xlam plan \S+ --gpus (\d+)", text)[0])
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=NAME)
+def test_it_names_the_shape_of_what_it_starts_from(recipe, tmp_path, monkeypatch):
+    """In a fresh clone, with nothing downloaded; a folder that is there counts, whatever is named."""
+    config = load_config(TrainConfig, recipe)
+    assert config.shape == BASES[recipe.parent.name]
+    monkeypatch.chdir(tmp_path)
+    assert find_shape(config) == find_model(config.shape)
+    twin = TWINS["llama-3.1-8b"]
+    save_hf(tiny.params(twin), twin, tmp_path / config.model)
+    assert find_shape(config).num_layers == twin.num_layers
+    with pytest.raises(InputError, match="shape is not named"):
+        find_shape(config.model_copy(update={"model": "runs/none", "shape": ""}))
 
 
 @pytest.mark.slow  # tracing the step of a released shape takes ten seconds and more
@@ -50,7 +64,6 @@ def planned(recipe):
 def test_it_fits_by_the_plan(recipe):
     config = load_config(TrainConfig, recipe)
     shape, gpus = planned(recipe)
-    assert shape == BASES[recipe.parent.name]
     rows = amount(read_recipe(config, recipe.parent), 4096, config.mesh, gpus, 560).rows
     work = work_of(config, find_model(shape), 4096).replace(rows=rows)
     plan = make_plan(

@@ -64,7 +64,7 @@ def plan(
     from xlam_jax.parallel.mesh import AXES
     from xlam_jax.plan.plan import make_plan, report
     from xlam_jax.plan.recipe import amount, read_recipe, values
-    from xlam_jax.plan.work import Work, find_model, parse_mesh, sizes_of, work_of
+    from xlam_jax.plan.work import Work, find_model, find_shape, parse_mesh, sizes_of, work_of
     from xlam_jax.training.config import BatchConfig, TrainConfig
     from xlam_jax.training.setup import with_defaults
 
@@ -96,7 +96,9 @@ def plan(
                 hint="--seq-len N",
             )
         found = amount(recipe, seq_len, asked or train.mesh, gpus, sample_tokens)
-        work = work_of(train, find_model(model or train.model), seq_len).replace(rows=found.rows)
+        work = work_of(train, find_model(model) if model else find_shape(train), seq_len).replace(
+            rows=found.rows
+        )
         asked = asked or (written.mesh if gpus is None and "mesh" in written.model_fields_set else None)
     changes: dict[str, Any] = {
         "rows": rows,

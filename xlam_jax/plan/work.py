@@ -131,6 +131,25 @@ def find_model(name: str) -> ModelConfig:
     return named_config(key if key in NAMED or key in BASES else name)
 
 
+def find_shape(config: TrainConfig) -> ModelConfig:
+    """The shape of a training config's model: of its folder, or of the name that the config gives while there is none.
+
+    Raises:
+      InputError: neither is there, or an unknown name.
+    """
+    if config.shape and not Path(config.model).exists():
+        return named_config(config.shape)
+    try:
+        return find_model(config.model)
+    except InputError as e:
+        if Path(config.model).exists():
+            raise
+        hint = "--model NAME, or shape: NAME in the config, such as mistral-7b-v0.2"
+        raise InputError(
+            f"the model is not there, and its shape is not named: {e.what}", where=config.model, hint=hint
+        ) from e
+
+
 def work_of(config: TrainConfig, cfg: ModelConfig, seq_len: int) -> Work:
     """The step of a training config, whose `batch.rows` counts."""
     return Work(

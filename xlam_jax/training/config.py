@@ -142,6 +142,7 @@ class TrainConfig(Config):
     Attributes:
       objective: what is minimised; supervised fine-tuning when left out.
       model: folder of the base model (Hugging Face), or a training run.
+      shape: a published model of that shape, such as mistral-7b-v0.2; `xlam plan` plans by it before `model` is there.
       out: the run folder.
       steps: total steps; "auto" fits them into `max_minutes` and `max_epochs`, whichever is shorter.
       max_minutes: wall time of the training command, start-up and compilation included, for steps "auto".
@@ -164,6 +165,7 @@ class TrainConfig(Config):
     """
 
     model: str
+    shape: str = ""
     data: DataConfig
     out: str
     objective: ObjectiveConfig = ObjectiveConfig()
@@ -195,6 +197,7 @@ class TrainConfig(Config):
 _FREE = frozenset(
     [
         "out",
+        "shape",
         "data",
         "mesh",
         "log",
