@@ -1,0 +1,45 @@
+"""Schemas as strangers write them, through the commands: no right value is changed, dropped or kept for a wrong one."""
+
+import pytest
+
+from tests.records.commands import record, typed, verified
+from xlam_jax.format.record import read_records
+
+
+def kept_values(tmp_path, schema, *values):
+    """The values of the rows that stay, of rows with one call each."""
+    tool = typed("x", schema)
+    tool["parameters"]["required"] = ["x"]
+    rows = [record(f"r{i}", f"take number {i}", {"x": v}, tool=tool) for i, v in enumerate(values)]
+    verified(tmp_path, *rows)
+    return [r.steps[0].tool_calls[0].arguments["x"] for r in read_records(tmp_path / "kept.jsonl")]
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("str, int", [5, "a"]),
+        ("int, str", ["abc", 5]),
+        ("bool, str", ["a", True]),
+        ("string,number", [5, 2.5, "5"]),
+        ("str, list", [["a"], "a"]),
+        ("int, list of int", [[5], 5]),
+        ("integer, null", [None, 5]),
+        ("string (or integer)", [5, "5"]),
+        ("str (or int)", [5, "5"]),
+        ("str(or list)", [["a"], "a"]),
+        ("string(number)", [5, "5"]),
+        ("List[str], str", ["a", ["a"]]),
+        ("Enum[str]", ["red", "a"]),
+        ("enum[int]", [5]),
+        ("Enum(Color)", ["red", 5]),
+        ("Union", [5, "a", [1]]),
+    ],
+)
+def test_a_value_of_any_listed_type_stays(tmp_path, name, values):
+    kept = kept_values(tmp_path, {"type": name}, *values)
+    assert kept == values and list(map(type, kept)) == list(map(type, values))
+
+
+def test_a_value_of_no_listed_type_goes(tmp_path):
+    assert kept_values(tmp_path, {"type": "int, list of int"}, ["a"], 5) == [5]
