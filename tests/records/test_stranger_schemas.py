@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.records.commands import record, typed, verified
+from tests.records.commands import converted, record, row, typed, verified
 from xlam_jax.format.record import read_records
 
 
@@ -43,3 +43,24 @@ def test_a_value_of_any_listed_type_stays(tmp_path, name, values):
 
 def test_a_value_of_no_listed_type_goes(tmp_path):
     assert kept_values(tmp_path, {"type": "int, list of int"}, ["a"], 5) == [5]
+
+
+CALL = {"name": "f", "arguments": {"x": "Oslo"}}
+
+
+def test_no_row_has_a_tool_that_lost_its_parameters(tmp_path):
+    schema = typed("x", {"type": "string"})["parameters"]
+    lost = [
+        {"name": "f", "description": "d", "api_parameters": [{"name": "x", "type": "string"}]},
+        {"name": "f", "description": "d", "parameters": {}, "inputs": {"x": "str"}},
+        {"name": "f", "description": "d", "schema": str(schema).replace("'", '"')},
+    ]
+    found, refused = converted(tmp_path, *(row(f"r{i}", CALL, tool) for i, tool in enumerate(lost)))
+    assert found == {} and refused == ["bad_tool"] * 3
+    read = [
+        {"name": "f", "description": "d", "parameters": {}, "inputSchema": schema},
+        {"name": "f", "description": "d", "parameters": {"x": {"type": "str", "is_required": False}}},
+    ]
+    found, refused = converted(tmp_path, *(row(f"r{i}", CALL, tool) for i, tool in enumerate(read)))
+    assert [r.tools[0].parameters["properties"] for r in found.values()] == [{"x": {"type": "string"}}] * 2
+    assert refused == [] and found["r1"].tools[0].parameters["required"] == []
