@@ -64,3 +64,32 @@ def test_no_row_has_a_tool_that_lost_its_parameters(tmp_path):
     found, refused = converted(tmp_path, *(row(f"r{i}", CALL, tool) for i, tool in enumerate(read)))
     assert [r.tools[0].parameters["properties"] for r in found.values()] == [{"x": {"type": "string"}}] * 2
     assert refused == [] and found["r1"].tools[0].parameters["required"] == []
+
+
+def test_a_null_that_a_required_parameter_takes_is_no_padding(tmp_path):
+    """Arguments of all tools in one column, as a table of one type for all rows has them."""
+    free = {"description": "anything"}
+    node = {"type": "object", "properties": {"v": {"type": ["integer", "null"]}}, "required": ["v"]}
+    schemas = {
+        "by_reference": {"$ref": "#/$defs/N"},
+        "without_type": free,
+        "by_name": {"type": "Optional[int]"},
+        "inside": {"anyOf": [{"$ref": "#/$defs/O"}, {"type": "null"}]},
+        "no_null": {"type": "integer"},
+    }
+    values = {name: {"v": None} if name == "inside" else None for name in schemas}
+    rows = []
+    for name, schema in schemas.items():
+        tool = {"name": f"set_{name}", "description": "d", "parameters": {"type": "object"}}
+        tool["parameters"] |= {"properties": {name: schema, "k": {"type": "string"}}, "required": [name, "k"]}
+        tool["parameters"]["$defs"] = {"N": {"type": ["integer", "null"]}, "O": node}
+        padded = dict.fromkeys(schemas) | {name: values[name], "k": "a"}
+        one = {"id": name, "query": f"Clear {name} of a", "tools": [tool]}
+        rows.append({**one, "answers": [{"name": tool["name"], "arguments": padded}]})
+    found, refused = converted(tmp_path, *rows, source="xlam-60k")
+    assert refused == []
+    calls = {
+        name: r.steps[0].tool_calls[0].arguments for r, name in zip(found.values(), schemas, strict=True)
+    }
+    kept = [name for name in schemas if name != "no_null"]
+    assert calls == {name: {name: values[name], "k": "a"} for name in kept} | {"no_null": {"k": "a"}}
