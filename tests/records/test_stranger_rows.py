@@ -122,6 +122,24 @@ def test_values_of_a_schema(tmp_path, schema, good, bad):
     assert kept == [f"good{i}" for i in range(len(good))]
 
 
+def test_to_ask_to_answer_and_to_refuse_are_three_rows(tmp_path):
+    question = (
+        "I am planning a trip to Norway with my family in the second week of July and we would like to stay "
+        "near the harbour for five nights; could you look whether there is a quiet place with breakfast?"
+    )
+    words = {
+        "ask": "Which town?",
+        "answer": "Yes, the Harbour Inn.",
+        "refuse": "I cannot do that; no tool fits.",
+        "again": "I cannot do that, no tool fits!",
+    }
+    rows = [record(id, question, words=text) for id, text in words.items()]
+    rows += [record("near", question + " Thanks!", words=words["refuse"])]
+    kept, reasons = verified(tmp_path, *rows, more=())
+    assert kept == ["ask", "answer", "refuse"]
+    assert reasons["again"] == ["duplicate"] and reasons["near"] == ["near_duplicate"]
+
+
 def test_masking_renames_references_and_leaves_names_that_thoughts_spell_otherwise():
     import numpy as np
 
