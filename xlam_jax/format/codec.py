@@ -28,7 +28,7 @@ from xlam_jax.format.opening import is_plain_chat, opening
 from xlam_jax.format.record import Record, Step, Style, Tool, ToolCall
 from xlam_jax.format.rendered import Rendered, Span
 from xlam_jax.format.templates import TEMPLATES, ChatTemplate, chat_template
-from xlam_jax.format.thinking import spoken, untagged
+from xlam_jax.format.thinking import THINKING_TAGS, in_one_block, spoken, untagged
 from xlam_jax.format.tools import openai_view
 from xlam_jax.format.turn_stream import TurnStream
 
@@ -251,6 +251,7 @@ class Codec:
             task_instruction=self.task_instruction,
             format_instruction=self.format_instruction,
             with_thought=self.thought,
+            thinking_tags=THINKING_TAGS,
             words=dataclasses.asdict(self.format.words) if self.format.words else None,
             history=self.history,
         )
@@ -285,7 +286,7 @@ class Codec:
 
     def _piece(self, calls: Sequence[ToolCall], thought: str, plain: bool = False) -> Piece:
         if not calls:
-            thought = self.sections.words(thought)
+            thought = self.sections.words(in_one_block(thought))
             if plain:
                 return Piece(thought, ((0, len(thought), "thought"),))
             thought = thought if self.thought else spoken(thought)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from xlam_jax.format.record import Record, Step
-from xlam_jax.format.thinking import spoken, untagged
+from xlam_jax.format.thinking import in_one_block, parted, untagged, with_thinking
 from xlam_jax.format.values import Tool, ToolCall
 from xlam_jax.records.sources.base import Refused, as_json, call
 
@@ -110,15 +110,10 @@ class _Turn:
         """Reasoning, and words: before calls one text, before a reply apart from it in `<think>` tags."""
         thinks, words = "\n".join(self.thoughts), "\n".join(self.texts)
         if not thinks:
-            return untagged(words) if self.calls else words
-        if (said := spoken(words)) != words:  # thinking in both places, and often the same
-            inner = untagged(words).removesuffix(said).strip()
-            thinks, words = "\n".join(dict.fromkeys((thinks, inner))).strip(), said
-        return (
-            "\n".join(filter(None, (thinks, words)))
-            if self.calls
-            else f"<think>\n{thinks}\n</think>\n{words}"
-        )
+            return untagged(words) if self.calls else in_one_block(words)
+        inner, said = parted(words)  # thinking in both places is often the same
+        thinks = "\n".join(filter(None, dict.fromkeys((thinks, *inner))))
+        return "\n".join(filter(None, (thinks, said))) if self.calls else with_thinking(thinks, said)
 
     def add_result(self, message: dict[str, Any]) -> None:
         """Puts a result in the place of its call."""
