@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from xlam_jax.errors import InputError
+from xlam_jax.format.call_keys import ARGUMENT_KEYS, BESIDE
 from xlam_jax.format.tool_schema import (
     FLAG_KEYS,
     FLAGS,
@@ -104,8 +105,10 @@ def openai_view(tool: Tool) -> dict[str, Any]:
 
 
 def tool_words() -> dict[str, Any]:
-    """The words that `jinja/tools.jinja` reads by; a type of "" demands nothing."""
+    """The words that the chat template reads tools and calls by; a type of "" demands nothing."""
     return {
+        "argument_keys": ARGUMENT_KEYS,
+        "beside": BESIDE,
         "schema_keys": SCHEMA_KEYS,
         "results": _RESULTS,
         "inputs": _INPUTS,
