@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 from xlam_jax.errors import InputError, unknown
 from xlam_jax.format.call_formats import CALL_FORMATS, Answer, CallFormat, Piece, StreamParser
+from xlam_jax.format.call_formats.value_rules import callable_tools
 from xlam_jax.format.history import with_history
 from xlam_jax.format.instruction_texts import counterpart
 from xlam_jax.format.layout import LAYOUTS, Layout
@@ -266,9 +267,10 @@ class Codec:
           words: where no call is demanded, an answer may be words, too.
 
         Raises:
-          InputError: calls are demanded where there are no tools.
+          InputError: calls are demanded where there are no tools, or none that can be called.
         """
-        fragment = self.format.grammar(tools, min_calls, max_calls, self.thought)
+        tools, left_out = callable_tools(tools, min_calls > 0)
+        fragment = self.format.grammar(tools, min_calls, max_calls, self.thought) + left_out
         if min_calls or not words or self.thought or self.format.words is None:
             return fragment
         called = re.sub(r"^answer:", "called:", fragment, flags=re.MULTILINE)
