@@ -177,6 +177,8 @@ def test_secrets_in_headers_and_addresses(tmp_path):
         f"Authorization: Bearer {secret}",
         f"https://x.example/v1?city=Oslo&api_key={secret}",
         f"api_key={secret}",
+        "hf_" + secret * 2,
+        "glpat-" + secret,
     )
     tool = typed("headers", {"type": "string"})
     rows = [record(f"r{i}", f"ask service {i}", {"headers": t}, tool=tool) for i, t in enumerate(texts)]
