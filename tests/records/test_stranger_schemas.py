@@ -45,6 +45,32 @@ def test_a_value_of_no_listed_type_goes(tmp_path):
     assert kept_values(tmp_path, {"type": "int, list of int"}, ["a"], 5) == [5]
 
 
+INT, LIST = {"type": "integer"}, {"type": "array", "items": {"type": "integer"}}
+
+
+@pytest.mark.parametrize(
+    ("schema", "value", "kept"),
+    [
+        ({"type": ["integer", "string"]}, 5.0, [5]),
+        ({"type": ["integer", "null"]}, 5.0, [5]),
+        ({"anyOf": [INT, LIST]}, 5.0, [5]),
+        ({"anyOf": [INT, {"type": "string"}]}, -2.0, [-2]),
+        (INT, 1e16, [10**16]),
+        (INT, 1e23, []),
+        (LIST, [5.0], [[5]]),
+        ({**INT, "enum": [1, 2]}, 2.0, [2]),
+        ({"type": ["number", "string"]}, 5.0, [5.0]),
+        ({"type": "string"}, 5.0, ["5.0"]),
+        (INT, 5.5, []),
+        ({"type": ["integer", "boolean"]}, 5.5, []),
+        (INT, 1.2345678901234567e19, []),
+    ],
+)
+def test_a_whole_number_with_a_point_is_an_integer_where_one_is_meant(tmp_path, schema, value, kept):
+    found = kept_values(tmp_path, schema, value)
+    assert found == kept and list(map(type, found)) == list(map(type, kept))
+
+
 CALL = {"name": "f", "arguments": {"x": "Oslo"}}
 
 
