@@ -76,3 +76,13 @@ def test_thinking_may_name_the_tag_of_a_call(tmp_path):
     (step,) = next(iter(found.values())).steps
     assert refused == [] and step.thought == "I use <tool_call> here"
     assert step.tool_calls[0].arguments == {"city": "Oslo"}
+
+
+@pytest.mark.parametrize("key", ["images", "image", "videos", "audios"])
+def test_a_row_with_media_is_no_text(tmp_path, key):
+    turns = [{"from": "human", "value": "<image>What is it?"}, {"from": "gpt", "value": "A cat."}]
+    chat = [{"role": "user", "content": "<image>What is it?"}, {"role": "assistant", "content": "A cat."}]
+    for source, one in (("sharegpt", {"conversations": turns}), ("openai", {"messages": chat})):
+        assert converted(tmp_path, {**one, key: ["a.png"]}, source=source) == ({}, ["not_text"])
+        for nothing in (None, []):
+            assert converted(tmp_path, {**one, key: nothing}, source=source)[1] == []

@@ -14,6 +14,7 @@ _NO_RESULT = object()
 _PART_KEYS = {"type", "text", "annotations", "cache_control", "_meta"}
 _THINKING = ("thinking", "reasoning")  # types of a part of a content
 _TEXT = ("text", "input_text", "output_text")
+_MEDIA = ("images", "image", "videos", "video", "audios", "audio")  # columns of a row
 
 
 def record_from_messages(
@@ -67,6 +68,16 @@ def record_from_messages(
         license=license,
         lineage=(*lineage, *reader.notes),
     )
+
+
+def refuse_media(row: dict[str, Any]) -> None:
+    """Refuses a row with pictures, sounds or films in columns of their own, which its text only points to.
+
+    Raises:
+      Refused: `not_text`.
+    """
+    if key := next((key for key in _MEDIA if row.get(key)), None):
+        raise Refused("not_text", f"the row has {key}")
 
 
 def text_of(content: Any) -> str:
