@@ -142,6 +142,37 @@ def test_a_call_without_arguments_in_every_spelling(form, text):
     assert get_codec(form).parse(text) == Answer("", (ToolCall("now", {}),))
 
 
+def char_by_char(codec, text):
+    stream = codec.stream()
+    for c in text:
+        stream.feed(c)
+    return stream.close()
+
+
+@pytest.mark.parametrize(("form", "text"), [(form, text) for form, texts in BARE.items() for text in texts])
+def test_arguments_under_any_key_are_read_and_under_an_unknown_one_refused(form, text):
+    codec = get_codec(form)
+    for key in ("arguments", "parameters", "args", "input", "Arguments", "kwargs"):
+        whole = text % f'{{"name": "f", "{key}": {{"a": "x"}}}}'
+        answer = codec.parse(whole)
+        assert answer == char_by_char(codec, whole) and answer.tool_calls == (ToolCall("f", {"a": "x"}),), key
+    with pytest.raises(ParseError, match="unknown key 'payload'"):
+        codec.parse(text % '{"name": "f", "payload": {"a": "x"}}')
+
+
+def test_several_calls_in_one_pair_of_tags():
+    codec = get_codec("hermes")
+    one, other = '{"name": "f", "arguments": {"a": "x"}}', '{"name": "g", "arguments": {}}'
+    for gap in ("\n", "", " "):
+        text = f"<tool_call>\n{one}{gap}{other}\n</tool_call>"
+        answer = codec.parse(text)
+        assert (
+            answer == char_by_char(codec, text) == Answer("", (ToolCall("f", {"a": "x"}), ToolCall("g", {})))
+        )
+    with pytest.raises(ParseError, match="no name"):
+        codec.parse(f'<tool_call>\n{one}\n{{"a": 1}}\n</tool_call>')
+
+
 @pytest.mark.parametrize(
     "text", ["Action: no", "Action: now\n", "Action: now\nAction Input:", "Action: now\nAct"]
 )

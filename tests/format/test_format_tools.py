@@ -188,6 +188,20 @@ def test_type_names(name, schema, back):
         ("?string", {"type": "string"}, True),
         ("string array", {"type": "array", "items": {"type": "string"}}, False),
         ("positive integer", {"type": "integer"}, False),
+        ("str, int", {"type": ["string", "integer"]}, False),
+        ("string (or integer)", {"type": ["string", "integer"]}, False),
+        (
+            "int, list of int",
+            {"anyOf": [{"type": "integer"}, {"type": "array", "items": {"type": "integer"}}]},
+            False,
+        ),
+        ("Union[str, int], optional", {"type": ["string", "integer"]}, True),
+        ("str, the text to look for", {"type": "string"}, False),
+        ("integer(int32)", {"type": "integer"}, False),
+        ("Literal[1] | str", {"anyOf": [{"type": "integer", "enum": [1]}, {"type": "string"}]}, False),
+        ("enum[int]", {"type": "integer"}, False),
+        ("enum(low, high)", {"type": "string", "enum": ["low", "high"]}, False),
+        ("Object[]", {"type": "array"}, False),
         *((unknown, {}, False) for unknown in ("np.ndarray", "json", "percentage", "datetime", "{a: int}")),
     ],
 )
@@ -210,6 +224,15 @@ P = {"type": "object", "properties": {"a": {"type": "string"}, "b": {"type": "in
         ({"parameters": {"a": {"type": "str", "required": True}, "b": {"type": "int"}}}, ["a"]),
         ({"parameters": {"a": {"type": "str", "required": "true"}, "b": {"type": "int"}}}, ["a"]),
         ({"parameters": {"a": {"type": "str", "required": False}, "b": {"type": "int"}}}, ["b"]),
+        ({"parameters": {"a": {"type": "str", "required": 1}, "b": {"type": "int", "required": 0}}}, ["a"]),
+        ({"parameters": {"a": {"type": "str", "required": "optional"}, "b": {"type": "int"}}}, ["b"]),
+        ({"parameters": {"a": {"type": "str", "isRequired": True}, "b": {"type": "int"}}}, ["a"]),
+        ({"parameters": {"a": {"type": "str", "is_required": False}, "b": {"type": "int"}}}, ["b"]),
+        ({"parameters": {"a": {"type": "str"}, "b": {"type": "int", "optional": "true"}}}, ["a"]),
+        ({"parameters": P["properties"], "required": '["b"]'}, ["b"]),
+        ({"parameters": {**P, "required": '["a"]'}}, ["a"]),
+        ({"parameters": {}, "inputSchema": {**P, "required": ["a"]}}, ["a"]),
+        ({"parameters": {"type": "object", "properties": {}}, "args": {**P, "required": ["a"]}}, ["a"]),
         ({"parameters": json.dumps({**P, "required": ["a"]})}, ["a"]),
         ({"parameters": [{"name": "a", "type": "str"}, {"name": "b", "type": "int?"}]}, ["a"]),
         ({"parameters": {"allOf": [{**P, "required": ["a"]}]}}, ["a"]),
@@ -231,6 +254,20 @@ def test_unknown_keys_of_a_tool_are_noted_or_refused():
     with pytest.raises(InputError, match="'schema' holds a schema"):
         normalise_tool({"name": "f", "schema": P})
     assert normalise_tool({"name": "f", "output": P}).parameters["properties"] == {}
+    for key, value in {
+        "api_parameters": [{"name": "a", "type": "str"}],
+        "required_parameters": [{"name": "a", "type": "STRING"}],
+        "inputs": {"a": "int"},
+        "input": ["a"],
+        "schema": json.dumps(P),
+        "fields": [{"name": "a", "type": "str"}],
+    }.items():
+        for empty in ({}, {"parameters": {}}, {"parameters": {"type": "object", "properties": {}}}):
+            with pytest.raises(InputError, match=f"'{key}' holds a schema"):
+                normalise_tool({"name": "f", **empty, key: value})
+        assert normalise_tool({"name": "f", "parameters": P, key: value}).notes == (
+            f"tool_key_ignored:{key}",
+        )
 
 
 def test_values_stay_what_they_are():

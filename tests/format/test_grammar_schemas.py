@@ -246,6 +246,63 @@ def test_what_no_grammar_can_hold_is_refused_by_name(form):
             get_codec(form).grammar([offered({"p": False})])
 
 
+INT = {"type": "integer"}
+NO_VALUE = {
+    "bounds": {**INT, "minimum": 5, "maximum": 3},
+    "nothing between": {**INT, "exclusiveMinimum": 1, "exclusiveMaximum": 2},
+    "no multiple": {**INT, "minimum": 11, "maximum": 14, "multipleOf": 5},
+    "lengths": {"type": "string", "minLength": 5, "maxLength": 3},
+    "choices": {**INT, "enum": ["a", "b"]},
+    "constant": {"type": "string", "const": 5},
+    "parts": {"allOf": [INT, {"type": "string"}]},
+    "counts": {"type": "array", "items": INT, "minItems": 3, "maxItems": 1},
+    "inside": {"type": "object", "properties": {"a": {**INT, "minimum": 5, "maximum": 3}}, "required": ["a"]},
+    "items": {"type": "array", "items": {**INT, "enum": ["a"]}, "minItems": 1},
+    "by reference": {"$ref": "#/$defs/No"},
+}
+
+
+@pytest.mark.parametrize("schema", NO_VALUE.values(), ids=NO_VALUE)
+def test_a_parameter_without_a_value_is_free_and_the_other_tools_stay(schema):
+    defs = {"No": {"type": "string", "minLength": 2, "maxLength": 1}}
+    odd = {"type": "object", "properties": {"x": schema, "y": INT}, "required": ["x"], "$defs": defs}
+    tools = [
+        normalise_tool({"name": "f", "parameters": odd}),
+        normalise_tool({"name": "g", "parameters": {"y": INT}}),
+    ]
+    for form in CALL_FORMATS:
+        codec = get_codec(form)
+        grammar = codec.grammar(tools)
+        assert any("f: #/" in line and "admits no value" in line for line in unsaid(grammar)), form
+        assert accepts(grammar, codec.render_calls([ToolCall("g", {"y": 1})])), form
+        assert not accepts(grammar, codec.render_calls([ToolCall("g", {"y": "1"})])), form
+        values = ([1], {"a": 1}) if "type" in schema and schema["type"] in ("array", "object") else (1, "a")
+        assert any(accepts(grammar, codec.render_calls([ToolCall("f", {"x": v})])) for v in values), form
+
+
+def test_a_way_without_a_value_changes_nothing():
+    tool = offered({"p": {"anyOf": [{**INT, "minimum": 5, "maximum": 3}, {"type": "string"}]}})
+    for form in CALL_FORMATS:
+        codec = get_codec(form)
+        grammar = codec.grammar([tool])
+        assert unsaid(grammar) == [] and accepts(grammar, codec.render_calls([ToolCall("f", {"p": "a"})])), (
+            form
+        )
+        assert not accepts(grammar, codec.render_calls([ToolCall("f", {"p": 4})])), form
+
+
+def test_a_tool_that_cannot_be_called_is_left_out_and_said():
+    never, fine = offered({"p": False}), normalise_tool({"name": "g", "parameters": {"y": INT}})
+    for form in CALL_FORMATS:
+        codec = get_codec(form)
+        grammar = codec.grammar([never, fine])
+        assert unsaid(grammar) == ["f: parameter 'p' is required, but no value is allowed: left out"]
+        assert accepts(grammar, codec.render_calls([ToolCall("g", {"y": 1})]))
+        with pytest.raises(InputError, match="no value"):
+            codec.grammar([never])
+        assert accepts(codec.grammar([never], min_calls=0), codec.render_calls([])), form
+
+
 @pytest.mark.parametrize("first", ["$ref", "allOf", "properties"])
 def test_properties_of_parts_come_in_one_order_in_all_formats(first):
     """The grammar of JSON is llguidance's own; the other spellings follow it."""

@@ -66,7 +66,7 @@ names = st.one_of(
     texts, st.sampled_from(["type", "properties", "required", "items", "keys", "get", "default"])
 )
 required = st.one_of(
-    st.none(), st.booleans(), st.lists(names, max_size=3), st.sampled_from(["true", "no", "x"])
+    st.none(), st.booleans(), st.lists(names, max_size=3), st.sampled_from(["true", "no", "x", "optional", 1])
 )
 
 
@@ -87,7 +87,8 @@ def schemas():
                 "enum": st.one_of(st.none(), st.lists(scalars, max_size=2)),
                 "minimum": st.sampled_from([0, "1", None]),
                 "nullable": st.booleans(),
-                "optional": st.booleans(),
+                "optional": st.sampled_from([True, False, "true", "no", 0, "x"]),
+                "isRequired": st.sampled_from([True, False, "yes", "x"]),
                 "format": texts,
                 "properties": objects(children),
                 "required": required,
@@ -126,13 +127,19 @@ def raw_tools(draw):
         "title": texts,
         "x": schemas(),
         "returns": schemas(),
+        "inputs": st.sampled_from([{}, [], ["a"], {"a": "int"}, '{"a": {}}', "words", 5]),
+        "fields": st.lists(st.fixed_dictionaries({"name": texts, "type": kinds}), max_size=2),
+        "args": st.sampled_from([{}, None, {"type": "object", "properties": {}}, {"a": {"type": "string"}}]),
     }
     function |= draw(st.fixed_dictionaries({}, optional=others))
     key = draw(st.sampled_from(["parameters", "parameters", "inputSchema", "input_schema", "arguments"]))
     if draw(st.integers(0, 9)):
         function[key] = dict(draw(st.permutations(list(schema.items()))))
     function = dict(draw(st.permutations(list(function.items()))))
-    return draw(st.sampled_from([function, {"type": "function", "function": function}]))
+    if draw(st.booleans()):
+        return function
+    outer = draw(st.fixed_dictionaries({}, optional={"required": required, "parameters": st.just({"a": {}})}))
+    return {"type": "function", "function": function, **outer}
 
 
 @examples(250)
@@ -208,11 +215,39 @@ def test_flat_parameters_are_served_as_trained(parameters):
             assert served(source, [raw]) == trained(codec, raw)
 
 
+FULL = {"type": "object", "properties": {"a": {"type": "string"}, "b": {"type": "string"}}}
+BESIDE = [
+    {"name": "f", "parameters": {}, "inputSchema": FULL},
+    {"name": "f", "parameters": {"type": "object", "properties": {}}, "input_schema": FULL},
+    {"name": "f", "parameters": [], "args": FULL["properties"]},
+    {"type": "function", "function": {"name": "f", "parameters": FULL}, "required": ["a"]},
+    {"type": "function", "function": {"name": "f", "description": "d"}, "parameters": FULL},
+    {
+        "name": "f",
+        "parameters": {"a": {"type": "string", "required": 1}, "b": {"type": "string", "required": 0}},
+    },
+    {"name": "f", "parameters": {"a": {"type": "string", "is_required": True}, "b": {"type": "string"}}},
+    {"name": "f", "parameters": {"a": {"type": "string"}, "b": {"type": "string", "optional": "true"}}},
+]
+
+
+@pytest.mark.parametrize("raw", BESIDE, ids=range(len(BESIDE)))
+def test_what_stands_beside_an_empty_schema_is_served_as_trained(raw):
+    for codec, source in SOURCES:
+        assert '"a": ' in trained(codec, raw) and served(source, [raw]) == trained(codec, raw)
+
+
 NOT_READ = [
     {"name": "f", "parameters": ["a"]},
     {"name": "f", "parameters": '{"a": {"type": "string"}}'},
     {"name": "f", "schema": {"type": "object", "properties": {"a": {"type": "string"}}}},
     {"name": "f", "schema": {"a": {"type": "string"}}},
+    {"name": "f", "schema": '{"type": "object", "properties": {"a": {"type": "string"}}}'},
+    {"name": "f", "api_parameters": [{"name": "a", "type": "string"}]},
+    {"name": "f", "parameters": {}, "inputs": {"a": "int"}},
+    {"name": "f", "parameters": {"type": "object", "properties": {}}, "required_parameters": ["a"]},
+    {"type": "function", "function": {"name": "f", "parameters": {}}, "inputs": ["a"]},
+    {"name": "f", "parameters": {"a": {"type": "string"}}, "required": '["a"]'},
     {"name": "f", "parameters": {"$ref": "#/$defs/P", "$defs": {"P": {"properties": {"a": {}}}}}},
     {"name": "f", "parameters": {"allOf": [{"type": "object", "properties": {"a": {"type": "string"}}}]}},
 ]
@@ -223,6 +258,18 @@ def test_no_tool_becomes_one_without_parameters(raw):
     for _, source in SOURCES:
         with pytest.raises(jinja2.TemplateError):
             served(source, [raw])
+
+
+def test_what_holds_no_parameters_is_no_reason_to_refuse_a_tool():
+    for key, value in {
+        "input_examples": [{"a": 1}],
+        "tags": ["x"],
+        "inputs": {},
+        "outputSchema": FULL,
+    }.items():
+        raw = {"name": "f", "parameters": {"type": "object", "properties": {}}, key: value}
+        for codec, source in SOURCES:
+            assert served(source, [raw]) == trained(codec, raw) is not None
 
 
 def published_tools():

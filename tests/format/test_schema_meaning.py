@@ -37,6 +37,9 @@ MEANT = {
     "typed map": ({"type": "object", "additionalProperties": {"type": "int"}}, [{"a": 1}], [{"a": "x"}]),
     "choices of items": ({"type": "array", "enum": ["a", "b"]}, [["a"], []], [["c"]]),
     "choices as text": ({"type": "integer", "enum": ["1", "2"]}, [1], [3]),
+    "numbers as choices of a text": ({"type": "string", "enum": [1, 2.5]}, ["1", "2.5"], [1, "3"]),
+    "numbers as choices of a text or null": ({"type": ["string", "null"], "enum": [1, None]}, ["1", None], [1]),
+    "choices as text or null": ({"type": ["integer", "null"], "enum": ["1", None]}, [1, None], ["1"]),
     "truths as text": ({"type": "boolean", "enum": ["True", "dontcare"]}, [True], [False, "True", "dontcare"]),
     "counts as text": ({"type": "array", "minItems": "1"}, [[1]], [[]]),
 }  # fmt: skip

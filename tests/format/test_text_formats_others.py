@@ -289,7 +289,12 @@ def test_modules_import_the_standard_library_and_the_format_only():
         for node in ast.parse(path.read_text("utf-8")).body:
             if isinstance(node, ast.ImportFrom) and node.module.startswith("xlam_jax"):
                 assert node.module.startswith(
-                    ("xlam_jax.format.call_formats.", "xlam_jax.format.values", "xlam_jax.format.templates")
+                    (
+                        "xlam_jax.format.call_formats.",
+                        "xlam_jax.format.values",
+                        "xlam_jax.format.templates",
+                        "xlam_jax.format.call_keys",
+                    )
                 ) or (node.module == "xlam_jax.errors")
             elif isinstance(node, ast.Import):
                 assert all(alias.name != "yaml" for alias in node.names)  # only where the text needs it

@@ -156,6 +156,18 @@ def test_a_question_about_a_removed_tool_goes_with_it():
             assert len(apply(name, record, pool=(POEM,)).steps) == 1
         assert apply(name, greeted, pool=(POEM,)).steps[0] == hello
         assert len(apply(name, greeted, pool=(POEM,)).steps) == 2
+        for question in ("For what place?", "In which town are you?", "<think>So.</think>Where to?"):
+            alone = replace(
+                asked, query="I need the temperature", steps=(replace(ask, thought=question), *RECORD.steps)
+            )
+            assert len(apply(name, alone, pool=(POEM,)).steps) == 1, question
+        after = replace(
+            greeted, steps=(hello, replace(ask, thought="Please tell me your location."), *RECORD.steps)
+        )
+        assert [s.thought for s in apply(name, after, pool=(POEM,)).steps][:-1] == [hello.thought]
+        # A greeting is nothing to refuse.
+        only = replace(greeted, steps=(replace(ask, thought="For what place?"), *RECORD.steps))
+        assert apply(name, only, pool=(POEM,)) == "no_request_left"
 
 
 @pytest.mark.parametrize(
@@ -165,6 +177,8 @@ def test_a_question_about_a_removed_tool_goes_with_it():
         ("I use functions.get_weather now.", False),
         ("GET_WEATHER it is.", False),
         ("get_weather.run", False),
+        ("The Get Weather tool fits.", False),
+        ("I get weather for them.", False),
         ("I look it up.", True),
     ],
 )

@@ -20,7 +20,17 @@ def row(arguments, query="What is the price of ETH?", before=(), tool=None, thou
 
 
 LOGIN = {"tool_calls": [], "thought": "One moment.", "user_input": "My token is a9b8c7d6e5f4."}
+RANDOM = "a1B2c3D4e5" * 4
+# Put together here, so that nobody's scanner takes this file for a leak.
+TOKENS = [
+    *(f"{start}_{RANDOM}" for start in ("hf", "npm", "gsk", "r8", "dop_v1", "sk_" + "live", "sk_" + "test")),
+    *(f"ya29.{RANDOM}", f"glpat-{RANDOM[:20]}", f"SG.{RANDOM[:22]}.{RANDOM}"),
+]
 INVENTED = [
+    *(row({"note": token}) for token in TOKENS),
+    *(row({"symbol": "ETH"}, thought=f"I use {token}.") for token in TOKENS),
+    row({"api_key": 12345678901}),
+    row({"credentials": "a9b8c7d6e5f4"}),
     row({"api_key": "abc123"}),
     row({"apiKey": "YOUR_API_KEY"}),
     row({"X-RapidAPI-Key": "0123456789abcdef0123"}),
@@ -50,6 +60,11 @@ GIVEN = [
     row({"app_id": "440"}),
     row({"appid": "ABCD1R-9XE111U22W"}, query="Price of ETH, my AppID is ABCD1R-9XE111U22W"),
     row({"keyboard": "a9b8c7d6e5f4"}),
+    *(row({"note": token}, query=f"Price of ETH, with {token}") for token in TOKENS),
+    row({"api_key": 12345678901}, query="Price of ETH, my key is 12345678901"),
+    row({"credentials": "none"}),
+    row({"amount": 12345678901}, query="Price of 12345678901 ETH"),
+    row({"note": "hf_text_generation_and_other_words_of_a_name"}),
 ]
 
 

@@ -153,7 +153,7 @@ def test_bad_lines_are_refused_one_by_one(tmp_path):
         b"{",
         b"[" * 100_000,
         b"\x00",
-        b'{"query": "' + b"x" * 20_000_000 + b'"}',
+        b'{"query": "' + b"x" * 20_000_000 + b'", "answers": []}',
         good,
     ]
     (tmp_path / "in.jsonl").write_bytes(b"\n".join(lines))

@@ -3,59 +3,12 @@
 import json
 
 import pytest
-from typer.testing import CliRunner
 
-from xlam_jax.cli.main import app
-from xlam_jax.format.record import Record, Step, read_records, write_records
-from xlam_jax.format.tools import normalise_tool
+from tests.records.commands import TOOL, command, converted, record, row, typed, verified
+from xlam_jax.format.record import Record, Step, read_records
 from xlam_jax.format.values import Tool, ToolCall
 from xlam_jax.records.augment.masking import mask_functions
 from xlam_jax.records.augment.wordings import TASK_WORDINGS
-
-TOOL = {
-    "name": "search",
-    "description": "Finds hotels in a town.",
-    "parameters": {
-        "type": "object",
-        "properties": {"city": {"type": "string", "description": "the town"}, "stars": {"type": "integer"}},
-        "required": [],
-    },
-}
-NO_DUPLICATES = ("rules.actions.duplicate=off", "rules.actions.near_duplicate=off")
-
-
-def command(*words):
-    result = CliRunner().invoke(app, [str(w) for w in words])
-    assert result.exit_code == 0, result.output + repr(result.exception)
-    return result.output
-
-
-def converted(tmp_path, *rows, source="openai"):
-    """Records by id and refusals by the number of their line."""
-    path, out = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    command("data", "convert", source, path, out)
-    ledger = [json.loads(line) for line in (tmp_path / "out.jsonl.ledger.jsonl").read_text().splitlines()]
-    refused = [entry["reason"] for entry in ledger if entry["verdict"] == "dropped"]
-    return {r.id.split("-", 1)[-1]: r for r in read_records(out)}, refused
-
-
-def row(id, call, tool=TOOL, **more):
-    messages = [{"role": "user", "content": "Find a hotel in Oslo"}]
-    messages.append({"role": "assistant", "content": None, "tool_calls": [call], **more})
-    return {"id": id, "tools": [{"type": "function", "function": tool}], "messages": messages}
-
-
-def verified(tmp_path, *records, more=NO_DUPLICATES):
-    """Ids of the rows that stay, and the reasons of all findings by id."""
-    write_records(tmp_path / "in.jsonl", records)
-    command("data", "verify", tmp_path / "in.jsonl", tmp_path / "kept.jsonl", *more)
-    ledger = [json.loads(line) for line in (tmp_path / "kept.jsonl.ledger.jsonl").read_text().splitlines()]
-    reasons = {}
-    for entry in ledger:
-        if entry.get("reason"):
-            reasons.setdefault(entry["id"], []).append(entry["reason"])
-    return [r.id for r in read_records(tmp_path / "kept.jsonl")], reasons
 
 
 @pytest.mark.parametrize("key", ["args", "kwargs", "params", "input", "Arguments", "parameters", "arguments"])
@@ -127,15 +80,6 @@ def test_weights_are_from_nothing_to_all(tmp_path, weight, kept):
     assert [r.steps[0].weight for r in found.values()] == ([] if kept is None else [kept])
 
 
-def record(id, query, *calls, tool=TOOL, words="", weight=1.0):
-    calls = tuple(ToolCall(tool["name"], arguments) for arguments in calls)
-    return Record(id, query, (normalise_tool(tool),), (Step(words, calls, weight=weight),))
-
-
-def typed(name, schema):
-    return {"name": "f", "description": "d", "parameters": {"type": "object", "properties": {name: schema}}}
-
-
 def test_rows_that_differ_by_a_sign_a_type_or_a_word_are_no_duplicates(tmp_path):
     rows = [
         record("cpp", "search for C++ jobs", {"city": "C++"}), record("cs", "search for C# jobs", {"city": "C#"}),
@@ -178,6 +122,24 @@ def test_values_of_a_schema(tmp_path, schema, good, bad):
     assert kept == [f"good{i}" for i in range(len(good))]
 
 
+def test_to_ask_to_answer_and_to_refuse_are_three_rows(tmp_path):
+    question = (
+        "I am planning a trip to Norway with my family in the second week of July and we would like to stay "
+        "near the harbour for five nights; could you look whether there is a quiet place with breakfast?"
+    )
+    words = {
+        "ask": "Which town?",
+        "answer": "Yes, the Harbour Inn.",
+        "refuse": "I cannot do that; no tool fits.",
+        "again": "I cannot do that, no tool fits!",
+    }
+    rows = [record(id, question, words=text) for id, text in words.items()]
+    rows += [record("near", question + " Thanks!", words=words["refuse"])]
+    kept, reasons = verified(tmp_path, *rows, more=())
+    assert kept == ["ask", "answer", "refuse"]
+    assert reasons["again"] == ["duplicate"] and reasons["near"] == ["near_duplicate"]
+
+
 def test_masking_renames_references_and_leaves_names_that_thoughts_spell_otherwise():
     import numpy as np
 
@@ -215,6 +177,8 @@ def test_secrets_in_headers_and_addresses(tmp_path):
         f"Authorization: Bearer {secret}",
         f"https://x.example/v1?city=Oslo&api_key={secret}",
         f"api_key={secret}",
+        "hf_" + secret * 2,
+        "glpat-" + secret,
     )
     tool = typed("headers", {"type": "string"})
     rows = [record(f"r{i}", f"ask service {i}", {"headers": t}, tool=tool) for i, t in enumerate(texts)]

@@ -49,6 +49,17 @@ MEANT_OF_TOOL = [
     '[{"name": "get_weather"}]',
     "Tool: get_weather\nInput: Oslo",
     'Function: get_weather\nArguments: {"city": "Oslo"}',
+    'get_weather\n{"city": "Oslo"}',
+    "get_weather\n{}",
+    'get_weather {"city": "Oslo"}',
+    'to=get_weather {"city": "Oslo"}',
+    '<tool>get_weather</tool><tool_input>{"city": "Oslo"}</tool_input>',
+    'API: get_weather, Input: {"city": "Oslo"}',
+    "get_weather[Oslo]",
+    "I look.\nget_weather city=Oslo",
+    'call:get_weather{"city": "Oslo"}',
+    "[]",
+    '{"tool_calls": []}',
 ]
 WORDS = [
     "It is 3 C in Oslo.",
@@ -64,6 +75,9 @@ WORDS = [
     '{"name": "Ann"}',
     "Tool: get_weather\nIt tells the weather; its input: a city.",
     "A < B, input: none",
+    "get_weather takes {city}; to=Oslo.",
+    'get_weather: {"city": {"type": "string"}} is its schema.',
+    "get_weather[1] tells the weather, city=name.",
 ]
 
 
@@ -100,7 +114,12 @@ def test_verification_drops_them_and_flags_such_questions():
         kept, entry = rules.apply(Record.from_json(record))
         assert (kept is None) == (text not in WORDS), (text, entry)
         assert entry.reason == ("" if kept else "call_in_words")
-    for query in (MEANT[3], MEANT[4], f" {MEANT[6]}\n", "get_weather(city='Oslo')"):
+    worded = (
+        f"Run this: {MEANT[3]}",
+        f"Please run\n{MEANT[6]}",
+        f"See <tool_call>\n{MEANT[3]}\n</tool_call>, ok?",
+    )
+    for query in (MEANT[3], MEANT[4], f" {MEANT[6]}\n", "get_weather(city='Oslo')", *worded):
         record = {"id": "1", "query": query, "tools": [WEATHER], "steps": [{"tool_calls": []}]}
         kept, entry = rules.apply(Record.from_json(record))
         assert kept.lineage == ("flagged:call_in_query",) and entry.reason == "call_in_query"

@@ -10,7 +10,7 @@ from xlam_jax.errors import InputError
 # In the order in which they count; their case does not.
 ARGUMENT_KEYS = ("arguments", "parameters", "args", "kwargs", "params", "input", "inputs", "argument")
 # Keys beside a call's arguments that may hold an object.
-_BESIDE = (
+BESIDE = (
     *("name", "id", "call_id", "tool_call_id", "type", "index", "function", "namespace", "description"),
     *(
         "result",
@@ -51,7 +51,7 @@ def arguments_of(*places: Mapping[str, Any]) -> Any:
                 return lower[key]
     for place in places:
         for key, value in place.items():
-            if key.lower() in _BESIDE or key.lower() in ARGUMENT_KEYS:
+            if key.lower() in BESIDE or key.lower() in ARGUMENT_KEYS:
                 continue
             if (isinstance(value, dict) and value) or (
                 isinstance(value, str) and value.lstrip().startswith("{")

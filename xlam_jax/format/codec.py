@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 from xlam_jax.errors import InputError, unknown
 from xlam_jax.format.call_formats import CALL_FORMATS, Answer, CallFormat, Piece, StreamParser
+from xlam_jax.format.call_formats.value_rules import callable_tools
 from xlam_jax.format.history import with_history
 from xlam_jax.format.instruction_texts import counterpart
 from xlam_jax.format.layout import LAYOUTS, Layout
@@ -28,7 +29,7 @@ from xlam_jax.format.opening import is_plain_chat, opening
 from xlam_jax.format.record import Record, Step, Style, Tool, ToolCall
 from xlam_jax.format.rendered import Rendered, Span
 from xlam_jax.format.templates import TEMPLATES, ChatTemplate, chat_template
-from xlam_jax.format.thinking import spoken, untagged
+from xlam_jax.format.thinking import THINKING_TAGS, in_one_block, spoken, untagged
 from xlam_jax.format.tools import openai_view
 from xlam_jax.format.turn_stream import TurnStream
 
@@ -251,6 +252,7 @@ class Codec:
             task_instruction=self.task_instruction,
             format_instruction=self.format_instruction,
             with_thought=self.thought,
+            thinking_tags=THINKING_TAGS,
             words=dataclasses.asdict(self.format.words) if self.format.words else None,
             history=self.history,
         )
@@ -265,9 +267,10 @@ class Codec:
           words: where no call is demanded, an answer may be words, too.
 
         Raises:
-          InputError: calls are demanded where there are no tools.
+          InputError: calls are demanded where there are no tools, or none that can be called.
         """
-        fragment = self.format.grammar(tools, min_calls, max_calls, self.thought)
+        tools, left_out = callable_tools(tools, min_calls > 0)
+        fragment = self.format.grammar(tools, min_calls, max_calls, self.thought) + left_out
         if min_calls or not words or self.thought or self.format.words is None:
             return fragment
         called = re.sub(r"^answer:", "called:", fragment, flags=re.MULTILINE)
@@ -285,7 +288,7 @@ class Codec:
 
     def _piece(self, calls: Sequence[ToolCall], thought: str, plain: bool = False) -> Piece:
         if not calls:
-            thought = self.sections.words(thought)
+            thought = self.sections.words(in_one_block(thought))
             if plain:
                 return Piece(thought, ((0, len(thought), "thought"),))
             thought = thought if self.thought else spoken(thought)

@@ -24,6 +24,8 @@ def messages_of(record: Record) -> list[dict[str, Any]]:
             for j, c in enumerate(step.tool_calls, 1)
         ]
         results = _results(step, calls)
+        if not results and not step.user_input and i < len(record.steps) and _goes_on(step, record.steps[i]):
+            results = _one_result("", calls)  # or the two messages would be read as one turn
         message: dict[str, Any] = {"role": "assistant", "content": step.thought}
         if calls:
             message["tool_calls"] = calls
@@ -31,6 +33,11 @@ def messages_of(record: Record) -> list[dict[str, Any]]:
         if step.user_input:
             out.append({"role": "user", "content": step.user_input})
     return out
+
+
+def _goes_on(step: Step, after: Step) -> bool:
+    """Whether a message of the assistant right after another one is read as a part of its turn."""
+    return not step.tool_calls or bool(after.tool_calls and not after.thought.strip())
 
 
 def _results(step: Step, calls: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -45,7 +52,11 @@ def _results(step: Step, calls: list[dict[str, Any]]) -> list[dict[str, Any]]:
             {"role": "tool", "content": text, "tool_call_id": call["id"]}
             for text, call in zip(each, calls, strict=True)
         ]
-    result = {"role": "tool", "content": observation}
+    return _one_result(observation, calls)
+
+
+def _one_result(content: str, calls: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    result = {"role": "tool", "content": content}
     if len(calls) == 1:
         result["tool_call_id"] = calls[0]["id"]
     for call in calls if len(calls) > 1 else ():

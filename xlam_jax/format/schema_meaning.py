@@ -255,17 +255,23 @@ def _settle(schema: dict[str, Any]) -> None:
     """A schema whose type and choices contradict each other, read as it was meant.
 
     Choices of a list that are no lists are the choices of its items; choices of a number that are texts are
-    those numbers, and "True" and "False" of a boolean are true and false.
+    those numbers, numbers among the choices of a text are texts, and "True" and "False" of a boolean are true and
+    false.
     """
-    choices, kind = schema.get("enum"), schema.get("type")
-    if not isinstance(choices, list):
+    choices, kinds = schema.get("enum"), schema.get("type")
+    kinds = [k for k in (kinds if isinstance(kinds, list) else [kinds]) if k != "null"]
+    if not isinstance(choices, list) or len(kinds) != 1:
         return
+    kind = kinds[0]
     if kind == "array" and not any(isinstance(c, list) for c in choices):
         items = schema.get("items")
-        schema["items"] = {**(items if isinstance(items, dict) else {}), "enum": schema.pop("enum")}
+        choices = [c for c in schema.pop("enum") if c is not None or kinds == [schema["type"]]]
+        schema["items"] = {**(items if isinstance(items, dict) else {}), "enum": choices}
     elif kind in ("integer", "number") and any(isinstance(c, str) for c in choices):
         numbers = [number_of(c) for c in choices]
         schema["enum"] = [c if n is None else n for c, n in zip(choices, numbers, strict=True)]
+    elif kind == "string":
+        schema["enum"] = [json.dumps(c) if type(c) in (int, float) else c for c in choices]
     elif kind == "boolean":
         schema["enum"] = [_TRUTH.get(c.strip().lower(), c) if isinstance(c, str) else c for c in choices]
 

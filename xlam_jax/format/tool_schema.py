@@ -36,7 +36,10 @@ _KEPT = frozenset(
         "maxLength",
     )
 )
-FLAGS = {"true": True, "yes": True, "false": False, "no": False}
+TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+# What a parameter's own flag says, and under which keys it stands.
+FLAGS = {**TRUTHS, "required": True, "mandatory": True, "optional": False}
+FLAG_KEYS = ("required", "isRequired", "is_required")
 
 
 class SchemaReader:
@@ -51,7 +54,10 @@ class SchemaReader:
 
     def parameters(self, given: Any, listed: Any, key: str) -> dict[str, Any]:
         """`type, properties, required`, then whatever else the schema of all parameters says."""
-        if isinstance(given, str) and given.lstrip()[:1] == "{":  # typed tables carry nested values as text
+        if isinstance(given, str) and given.lstrip()[:1] in (
+            "{",
+            "[",
+        ):  # typed tables carry nested values as text
             try:
                 given = json.loads(given)
             except (ValueError, RecursionError) as e:
@@ -63,16 +69,16 @@ class SchemaReader:
             given = {p["name"]: {k: v for k, v in p.items() if k != "name"} for p in given}
         if not isinstance(given, dict):
             raise InputError(f"{key} is no mapping but {type(given).__name__}", where=self.where)
-        listed = listed if isinstance(listed, list) else None
+        listed = _name_list(listed)
         if listed is None and is_normal(given):
             return given
         if not named and _is_schema(given):
             given = self._lifted(given, given)
-            own = given.get("required")
-            return self._object(given, own if isinstance(own, list) else listed)
-        own = given.get("required")
-        if isinstance(own, list):
-            listed, given = own, {k: v for k, v in given.items() if v is not own}
+            own = _name_list(given.get("required"))
+            return self._object(given, listed if own is None else own)
+        own = _name_list(given.get("required"))
+        if own is not None:
+            listed, given = own, {k: v for k, v in given.items() if k != "required"}
         return self._object({"properties": given}, listed, flat=True)
 
     def _lifted(self, node: dict[str, Any], root: dict[str, Any], depth: int = 0) -> dict[str, Any]:
@@ -147,7 +153,7 @@ class SchemaReader:
     def schema(self, node: dict[str, Any]) -> tuple[dict[str, Any], bool]:
         """One schema, its keys in their order, and whether its own words call it optional."""
         out: dict[str, Any] = {}
-        optional = node.get("optional") is True
+        optional = _truth(node.get("optional")) is True
         for key, value in node.items():
             if key == "const" and value is None:
                 # Null is a constant where the type lets it be one; elsewhere a typed table filled it in.
@@ -156,8 +162,8 @@ class SchemaReader:
                     out[key] = None
             elif value is None or (key == "description" and not value):
                 continue
-            elif key == "optional":
-                if not isinstance(value, bool):
+            elif key == "optional" or key in FLAG_KEYS[1:]:
+                if _truth(value) is None:
                     out[key] = value
             elif key == "type":
                 read, says_optional = self._type(value)
@@ -224,8 +230,25 @@ def point(root: Any, reference: str) -> Any:
 
 def _flag(child: dict[str, Any]) -> bool | None:
     """What a parameter's own `required` says, where it is a flag."""
-    value = child.get("required")
-    return FLAGS.get(str(value).lower()) if isinstance(value, bool | str) else None
+    for key in FLAG_KEYS:
+        value = child.get(key)
+        if isinstance(value, bool | int | str) and (flag := FLAGS.get(str(value).lower())) is not None:
+            return flag
+    return None
+
+
+def _truth(value: Any) -> bool | None:
+    return TRUTHS.get(str(value).lower()) if isinstance(value, bool | int | str) else None
+
+
+def _name_list(value: Any) -> list[Any] | None:
+    """A list of names, or the one that its JSON text spells; None for anything else, such as a flag."""
+    if isinstance(value, str) and value.lstrip()[:1] == "[":
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return None
+    return value if isinstance(value, list) else None
 
 
 def _with_null(schema: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,16 @@ from __future__ import annotations
 from typing import Any
 
 from xlam_jax.errors import InputError
-from xlam_jax.format.tool_schema import FLAGS, ONE_SCHEMA, SCHEMA_LIST, SCHEMA_MAP, SchemaReader
+from xlam_jax.format.call_keys import ARGUMENT_KEYS, BESIDE
+from xlam_jax.format.tool_schema import (
+    FLAG_KEYS,
+    FLAGS,
+    ONE_SCHEMA,
+    SCHEMA_LIST,
+    SCHEMA_MAP,
+    TRUTHS,
+    SchemaReader,
+)
 from xlam_jax.format.type_names import ANY, MAYBE, SCHEMA_TYPE, python_type
 from xlam_jax.format.values import Tool
 
@@ -20,6 +29,8 @@ __all__ = ["SCHEMA_KEYS", "normalise_tool", "openai_view", "python_type", "tool_
 SCHEMA_KEYS = ("parameters", "inputSchema", "input_schema", "arguments", "args", "params")
 # How keys begin that say what a tool gives back: never its parameters, however much they look like a schema.
 _RESULTS = ("output", "response", "result", "return")
+# What keys hold that speak of parameters, whatever stands under them looks like.
+_INPUTS = ("param", "arg", "input", "schema", "propert")
 
 
 def normalise_tool(obj: Any) -> Tool:
@@ -36,10 +47,9 @@ def normalise_tool(obj: Any) -> Tool:
     """
     if isinstance(obj, Tool):
         return obj
-    outer: dict[str, Any] = {}
-    if isinstance(obj, dict) and isinstance(obj.get("function"), dict):
+    if isinstance(obj, dict) and isinstance(function := obj.get("function"), dict):
         outer = {k: v for k, v in obj.items() if k not in ("function", "type")}
-        obj = obj["function"]
+        obj = {**outer, **{k: v for k, v in function.items() if v is not None}}
     if not isinstance(obj, dict) or not isinstance(obj.get("name"), str) or not obj["name"]:
         raise InputError("a tool needs a name", where=f"tool {str(obj)[:80]}")
     reader = SchemaReader(f"tool {obj['name']}")
@@ -48,20 +58,20 @@ def normalise_tool(obj: Any) -> Tool:
         raise InputError(
             f"description is no text but {type(description).__name__}", where=reader.where, hint="a string"
         )
-    key = next((k for k in SCHEMA_KEYS if obj.get(k) is not None), None)
+    given = [k for k in SCHEMA_KEYS if obj.get(k) is not None]
+    key = next((k for k in given if not _is_hollow(obj[k])), given[0] if given else None)
     known = ("name", "description", "type", "strict", "required", key)
-    unknown = {k: v for k, v in {**outer, **obj}.items() if k not in known and v not in (None, "", [], {})}
-    for name, value in unknown.items():
-        if key is None and not name.lower().startswith(_RESULTS) and _looks_like_schema(value):
+    for name, value in obj.items():
+        if name in known or value in (None, "", [], {}):
+            continue
+        if (key is None or _is_hollow(obj[key])) and _holds_parameters(name.lower(), value):
             raise InputError(
                 f"no parameters, but the unknown key {name!r} holds a schema",
                 where=reader.where,
                 hint="parameters",
             )
         reader.note("tool_key_ignored", name)
-    schema = reader.parameters(
-        obj[key] if key else {}, obj.get("required", outer.get("required")), key or "parameters"
-    )
+    schema = reader.parameters(obj[key] if key else {}, obj.get("required"), key or "parameters")
     return Tool(obj["name"], description, schema, tuple(dict.fromkeys(reader.notes)))
 
 
@@ -95,11 +105,16 @@ def openai_view(tool: Tool) -> dict[str, Any]:
 
 
 def tool_words() -> dict[str, Any]:
-    """The words that `jinja/tools.jinja` reads by; a type of "" demands nothing."""
+    """The words that the chat template reads tools and calls by; a type of "" demands nothing."""
     return {
+        "argument_keys": ARGUMENT_KEYS,
+        "beside": BESIDE,
         "schema_keys": SCHEMA_KEYS,
         "results": _RESULTS,
+        "inputs": _INPUTS,
+        "flag_keys": FLAG_KEYS,
         "flags": {word: str(value).lower() for word, value in FLAGS.items()},
+        "truths": {word: str(value).lower() for word, value in TRUTHS.items()},
         "types": {**SCHEMA_TYPE, **dict.fromkeys(sorted(ANY), "")},
         "maybe": MAYBE,
         "one": ONE_SCHEMA,
@@ -108,7 +123,25 @@ def tool_words() -> dict[str, Any]:
     }
 
 
-def _looks_like_schema(value: Any) -> bool:
+def _is_hollow(value: Any) -> bool:
+    """Whether a schema of all parameters names none: another key may then hold them."""
+    if isinstance(value, str):
+        return value.strip() in ("", "{}", "[]", "null")
+    if not isinstance(value, dict):
+        return value in (None, [])
+    typed = value.get("type") in ("object", "dict") or "properties" in value
+    full = any(isinstance(v, dict | list) and v for v in value.values())
+    return not value or (typed and not full and not value.get("properties"))
+
+
+def _holds_parameters(key: str, value: Any) -> bool:
+    """Whether what stands under an unknown key may be the parameters, so that without it the tool had none."""
+    if key.startswith(_RESULTS) or _is_hollow(value):
+        return False
+    if any(word in key for word in _INPUTS) and "example" not in key:
+        return isinstance(value, dict | list) or (isinstance(value, str) and value.strip()[:1] in ("{", "["))
+    if isinstance(value, list):
+        return all(isinstance(v, dict) and {"name", "type"} <= v.keys() for v in value)
     if not isinstance(value, dict):
         return False
     if isinstance(value.get("properties"), dict) or value.get("type") in ("object", "dict"):

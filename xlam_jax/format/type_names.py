@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 from typing import Any
 
@@ -43,6 +44,7 @@ _OPEN, _CLOSE = "[(<{", "])>}"
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 # A remark behind a type, such as `int (1-10)`; `list(str)` has no blank there.
 _REMARK = re.compile(r"\s+\([^()]*\)\s*$")
+_OR = re.compile(r"\A(?:or|and)\s+(?:an?\s+)?", re.I)
 _WORD = re.compile(r"[A-Za-z_][\w.]*")
 _MODULE = re.compile(
     r"(typing|t|collections(\.abc)?|builtins|java\.(lang|util|math)|std:|(np|numpy)(?=\.(u?int|float|bool|str)))[.:]"
@@ -72,24 +74,54 @@ def read_type(text: str) -> tuple[dict[str, Any], bool]:
     optional = any("optional" in part.lower() for part in rest)
     if re.search(r"\(\s*optional\s*\)", head, re.IGNORECASE):
         optional = True
-    head = _head(head)
+    head, *others = _names(text)
     if head.endswith("?") and head.lower() not in ANY:
         head, optional = head[:-1].strip(), True
     optional |= head[:1] == "?" or head.lower().startswith("optional ") or _applied(head)[0] in MAYBE
-    return _read(head), optional
+    return _union([head, *others]) if others else _read(head), optional
 
 
-def _head(text: str) -> str:
-    """A type without the remark and the default behind it: `int (1-10)`, `Optional[str] = None`."""
-    if "=>" not in text:
-        text = _split(text, "=")[0]
-    return _REMARK.sub("", text).strip()
+def _names(text: str) -> list[str]:
+    """The types that a text lists, without the default and the remark behind them.
+
+    `int (1-10)` and `str, optional` are one type; `str, int` and `string (or integer)` are two.
+    """
+    head, *listed = _split(text, ",")
+    if "=>" not in head:
+        head = _split(head, "=")[0]
+    remark = _REMARK.search(head)
+    head = _REMARK.sub("", head).strip()
+    return [head, *_others(head, [remark[0].strip()[1:-1]] if remark else [], True), *_others(head, listed)]
+
+
+def _others(head: str, parts: list[str], remarks: bool = False) -> list[str]:
+    """The types among what stands behind one, and `any` for those that cannot be read; plain words are none.
+
+    A type in brackets tells a scalar more closely, as in `integer (int64)`; where it is another one, either may be
+    meant. A list's or an object's is that of its items.
+    """
+    found = []
+    for part in parts:
+        part = _split(part, "=")[0].strip()
+        name = _OR.sub("", part, count=1).strip()
+        first, read = _read(head).get("type"), _read(name)
+        if name.lower() == "nullable":
+            found.append("null")
+        elif remarks and name == part:
+            inner = read.get("type", first)
+            if isinstance(first, str) and first not in ("array", "object"):
+                found += ["any"] if inner != first and (first, inner) != ("number", "integer") else []
+        elif read or (name and name.lower() in ANY):
+            found.append(name)
+        elif name != part:
+            found.append("any")
+    return found
 
 
 def unread_type(text: str) -> bool:
     """Whether a type name says something that `read_type` cannot: an unknown word, or a remark."""
     remark = _REMARK.search(text)
-    if remark and remark[0].strip().lower() != "(optional)":
+    if remark and remark[0].strip().lower() != "(optional)" and len(_names(text)) == 1:
         return True
     bare = _QUOTED.sub("", _BEFORE.sub("", text))
     known = (*SCHEMA_TYPE, *ANY, *MAYBE, *_ABSENT, "true", "false", "interface")
@@ -100,11 +132,14 @@ def unread_type(text: str) -> bool:
 
 def null_type(text: str) -> bool:
     """Whether a type name lets null be a value: `Optional[int]`, `int | None`, `int?`."""
-    head = _head(_split(text, ",")[0])
-    if (head.endswith("?") and head.lower() not in ANY) or re.match(r"(?i)\?|(nullable|optional)\s", head):
+    return any(map(_takes_null, _names(text)))
+
+
+def _takes_null(name: str) -> bool:
+    if (name.endswith("?") and name.lower() not in ANY) or re.match(r"(?i)\?|(nullable|optional)\s", name):
         return True
-    base, arguments = _applied(head)
-    parts = [p.strip() for s in ("|", " or ") for p in _split(head, s)]
+    base, arguments = _applied(name)
+    parts = [p.strip() for s in ("|", " or ") for p in _split(name, s)]
     parts += arguments if base == "union" else []
     return base in MAYBE or any(SCHEMA_TYPE.get(part.lower()) == "null" for part in parts)
 
@@ -120,9 +155,11 @@ def _read(name: str) -> dict[str, Any]:
     if match := _BEFORE.match(name):
         return _read(name[match.end() :].strip())
     if match := re.match(r"\[\d*\](?=[^\s\[]|\[)", name):  # Go's []string
-        return _array([_inner(name[match.end() :].strip())])
-    if match := re.fullmatch(r"(.*\S)\s*(\[\d*\]|\s(?i:array|list))", name):  # int[], string[][], int[3]
-        return _array([_inner(match[1])])
+        return _array([_item(name[match.end() :].strip())])
+    if match := re.fullmatch(
+        r"(?!(?i:literal|enum)\[[^\]]*\]\Z)(.*\S)\s*(\[\d*\]|\s(?i:array|list))", name
+    ):  # int[], string[][], int[3]
+        return _array([_item(match[1])])
     if name.endswith("?") and name.lower() not in ANY:
         return _read(name[:-1].strip())
     if match := re.fullmatch(r"'[^']*'|\"[^\"]*\"", name):
@@ -137,17 +174,23 @@ def _read(name: str) -> dict[str, Any]:
     if base == "union":
         return _union(arguments)
     if base in ("literal", "enum") and arguments:
-        return _literal(arguments)
+        return _choices(base, arguments)
     kind = SCHEMA_TYPE.get(base) or SCHEMA_TYPE.get(base.removesuffix("s"))
     if kind is None:
         return {}
-    # Java's and C#'s Object as an argument is anything.
-    inner = [{} if a == "Object" else _inner(a) for a in arguments]
+    if kind not in ("array", "object") and (others := _others(base, arguments, True)):
+        return _union([base, *others])
+    inner = [_item(a) for a in arguments]
     if kind == "array" and inner:
         return _array(inner)
     if kind == "object" and len(inner) == 2 and inner[1]:
         return {"type": "object", "additionalProperties": inner[1]}
     return {"type": kind}
+
+
+def _item(name: str) -> dict[str, Any]:
+    """`_inner`, where Java's and C#'s Object is anything."""
+    return {} if name == "Object" else _inner(name)
 
 
 def _inner(name: str) -> dict[str, Any]:
@@ -187,6 +230,14 @@ def _array(items: list[dict[str, Any]]) -> dict[str, Any]:
     )
 
 
+def _choices(base: str, arguments: list[str]) -> dict[str, Any]:
+    """What an enumeration is applied to: its choices, the type of its members, or its class, which says nothing."""
+    types = [SCHEMA_TYPE.get(a.lower()) not in (None, "null") for a in arguments]
+    if len(arguments) == 1 and (types[0] or (base == "enum" and arguments[0].isidentifier())):
+        return {"type": SCHEMA_TYPE[arguments[0].lower()]} if types[0] else {}
+    return {} if all(types) else _literal(arguments)
+
+
 def _literal(texts: list[str]) -> dict[str, Any]:
     """The choices with the type they share; a word without quotes is a text."""
     values: list[Any] = []
@@ -206,6 +257,8 @@ _KIND = {str: "string", int: "integer", float: "number", bool: "boolean", type(N
 
 
 def _union(names: list[str]) -> dict[str, Any]:
+    if not names:  # of nobody knows what
+        return {}
     names = [n for n in names if SCHEMA_TYPE.get(n.lower()) != "null" and n.lower() not in _ABSENT]
     if names and all(map(_LITERAL.fullmatch, names)):
         return _literal(names)
@@ -217,7 +270,9 @@ def _union(names: list[str]) -> dict[str, Any]:
     if not all(schemas):  # one that may be anything
         return {}
     if all(set(s) == {"type"} for s in schemas):
-        return {"type": list(dict.fromkeys(s["type"] for s in schemas))}
+        kinds = [s["type"] if isinstance(s["type"], list) else [s["type"]] for s in schemas]
+        kinds = list(dict.fromkeys(itertools.chain(*kinds)))
+        return {"type": kinds if len(kinds) > 1 else kinds[0]}
     return {"anyOf": schemas}
 
 

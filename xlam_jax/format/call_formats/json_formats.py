@@ -182,7 +182,7 @@ def _function(source: Source, item: dict[str, Any]) -> ToolCall:
     function = item.get("function", item)
     if not isinstance(function, dict) or item.get("type", "function") != "function":
         source.fail("a call is no function")
-    return call_of(source, function)
+    return call_of(source, function, item)
 
 
 class JsonLines(Worded):

@@ -7,10 +7,12 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from xlam_jax.errors import InputError
 from xlam_jax.format.call_formats.base import Writer, dumps
 from xlam_jax.format.call_formats.reading import SPACE, Reading, Source, Wait
 from xlam_jax.format.call_formats.under_way import BARE, JsonCall, read_text
 from xlam_jax.format.call_formats.value_rules import Values
+from xlam_jax.format.call_keys import arguments_of
 from xlam_jax.format.values import Tool, ToolCall
 
 _UP_TO_OBJECT = re.compile(r"[^{]*")
@@ -45,15 +47,22 @@ def call_rules(values: Values, tools: Sequence[Tool]) -> None:
         values.add("call", '"{" body')
 
 
-def call_of(source: Source, item: dict[str, Any]) -> ToolCall:
+def call_of(source: Source, item: dict[str, Any], *outer: dict[str, Any]) -> ToolCall:
     """The call that an object is; arguments may be JSON text, as OpenAI writes them.
 
-    A call without arguments is written in many ways: `{}`, null, an empty text, no key at all. Llama's key for
-    them is `parameters`.
+    A call without arguments is written in many ways: `{}`, null, an empty text, no key at all. Arguments stand under
+    any key of `ARGUMENT_KEYS`; under an unknown one they are an error and no call without arguments.
+
+    Args:
+      outer: objects around it, which may hold them.
     """
-    name, arguments = item.get("name"), item.get("arguments", item.get("parameters"))
+    name = item.get("name")
     if not isinstance(name, str) or not name:
         source.fail("a call has no name")
+    try:
+        arguments = arguments_of(item, *outer)
+    except InputError as e:
+        source.fail(f"{name[:80]}: {e.what}")
     if isinstance(arguments, str):
         arguments = source.json(arguments) if arguments.strip() else None
     if arguments is None:

@@ -179,7 +179,7 @@ class Prose(Streamed):
         raise NotImplementedError
 
     def _read_tags(self, source: Source) -> Reading:
-        """Calls in `<tool_call>` tags, one in each or a list of them."""
+        """Calls in `<tool_call>` tags: one in each, several one after the other, or a list of them."""
         while (yield from source.accept("<tool_call>")):
             yield from source.take(SPACE)
             if (yield from source.peek(1)) == "[":
@@ -187,6 +187,9 @@ class Prose(Streamed):
             else:
                 yield from source.attempt(read_call(source), ("<tool_call>",), JsonCall)
             yield from source.take(SPACE)
+            while (yield from source.peek(1)) == "{":
+                yield from source.attempt(read_call(source), ("<tool_call>",), JsonCall)
+                yield from source.take(SPACE)
             yield from source.accept("</tool_call>")
             yield from source.take(SPACE)
 

@@ -35,8 +35,11 @@ def _argument_schema(parameters: str) -> tuple[dict[str, Any], tuple[str, ...]]:
     schema["properties"] = schema.get("properties", {})
     shared = schema.pop("$defs", {})
     out = reader.read(schema, "#")
+    defs = {reader.name(name): reader.read(s, f"#/$defs/{name}") for name, s in shared.items()}
+    defs |= {name: _mended(rule, f"#/$defs/{name}", defs, reader.unsaid) for name, rule in defs.items()}
+    out = _mended(out, "#", defs, reader.unsaid)
     if shared:
-        out["$defs"] = {reader.name(name): reader.read(s, f"#/$defs/{name}") for name, s in shared.items()}
+        out["$defs"] = defs
     return out, tuple(dict.fromkeys((*found.unread, *reader.unsaid)))
 
 
@@ -44,7 +47,7 @@ def argument_schema(tool: Tool) -> tuple[dict[str, Any], tuple[str, ...]]:
     """A tool's arguments for llguidance's compiler, and `place: word` of all that it leaves out.
 
     Beyond JSON Schema, no argument is allowed that the tool does not name, unless `additionalProperties`
-    allows it; names of `$defs` differ between tools.
+    allows it; names of `$defs` differ between tools. A value whose words contradict each other is free, and said to be.
     """
     return _argument_schema(json.dumps(tool.parameters))
 
@@ -122,6 +125,89 @@ def _disjoint(options: list[Any]) -> bool:
             return False
         seen += ["number" if k == "integer" else k for k in ([kinds] if isinstance(kinds, str) else kinds)]
     return len(set(seen)) == len(seen) and len({s in KINDS for s in seen}) == 1
+
+
+def _mended(schema: Any, place: str, defs: dict[str, Any], unsaid: list[str]) -> Any:
+    """The schema with those inside it free that admit no value: a compiler would refuse the tool, and all with it."""
+    if not isinstance(schema, dict):
+        return schema
+
+    def value(rule: Any, at: str) -> Any:
+        rule = _mended(rule, at, defs, unsaid)
+        if rule is False or _admits(rule, defs):
+            return rule
+        unsaid.append(f"{at}: admits no value: {json.dumps(rule, ensure_ascii=False)[:60]}")
+        return True
+
+    out = dict(schema)
+    for key in ("properties", "patternProperties"):
+        if key in out:
+            out[key] = {name: value(rule, f"{place}/{key}/{name}") for name, rule in out[key].items()}
+    for key in ("items", "additionalProperties"):
+        if key in out:
+            out[key] = value(out[key], f"{place}/{key}")
+    for key in ("prefixItems", "allOf", "anyOf"):
+        if key in out:
+            read = value if key == "prefixItems" else lambda rule, at: _mended(rule, at, defs, unsaid)
+            out[key] = [read(rule, f"{place}/{key}/{i}") for i, rule in enumerate(out[key])]
+    if "anyOf" in out:  # of several ways one that is none changes nothing
+        out["anyOf"] = [rule if _admits(rule, defs) else False for rule in out["anyOf"]]
+    return out
+
+
+def _admits(schema: Any, defs: dict[str, Any], depth: int = 0) -> bool:
+    """Whether the words of a schema leave a value at all; patterns and what lies deep are taken to."""
+    if isinstance(schema, bool) or depth > 5:
+        return schema is not False
+    for option in alternatives(schema, defs):
+        choices = admitted_choices(option, defs)
+        kinds = option.get("type", KINDS)
+        kinds = [kinds] if isinstance(kinds, str) else kinds
+        if any(_has_values(k, option, defs, depth) for k in kinds) if choices is None else choices:
+            return True
+    return False
+
+
+def _has_values(kind: str, schema: dict[str, Any], defs: dict[str, Any], depth: int) -> bool:
+    def in_order(low: str, high: str) -> bool:
+        return schema.get(low, 0) <= schema.get(high, math.inf)
+
+    match kind:
+        case "integer" | "number":
+            return _has_numbers(kind, schema)
+        case "string":
+            return in_order("minLength", "maxLength")
+        case "array":
+            first, rest = schema.get("prefixItems", []), schema.get("items", True)
+            fewest = schema.get("minItems", 0)
+            wanted = [*first, *([rest] if fewest > len(first) else [])][:fewest]
+            return in_order("minItems", "maxItems") and all(_admits(w, defs, depth + 1) for w in wanted)
+        case "object":
+            known, others = schema.get("properties", {}), schema.get("additionalProperties", True)
+            wanted = [known.get(name, others) for name in schema.get("required", ())]
+            return in_order("minProperties", "maxProperties") and all(
+                _admits(w, defs, depth + 1) for w in wanted
+            )
+    return True
+
+
+def _has_numbers(kind: str, schema: dict[str, Any]) -> bool:
+    low, high = schema.get("minimum", -math.inf), schema.get("maximum", math.inf)
+    above, below = schema.get("exclusiveMinimum", -math.inf), schema.get("exclusiveMaximum", math.inf)
+    if max(low, above) > min(high, below) or (
+        max(low, above) == min(high, below) and (above >= low or below <= high)
+    ):
+        return False
+    if math.inf in (min(high, below), -max(low, above)):
+        return True
+    step = Fraction(str(schema.get("multipleOf", 1 if kind == "integer" else 0)))
+    if not step:
+        return True
+    first = math.ceil(Fraction(str(max(low, above))) / step)
+    last = math.floor(Fraction(str(min(high, below))) / step)
+    first += first * step == above
+    last -= last * step == below
+    return first <= last
 
 
 def alternatives(schema: Any, defs: dict[str, Any]) -> list[dict[str, Any]]:

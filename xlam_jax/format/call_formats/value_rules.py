@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from xlam_jax.errors import InputError
@@ -43,6 +44,26 @@ def unsaid(grammar: str) -> list[str]:
     """What the schemas of a grammar's tools say that the grammar does not: `tool: place: word`."""
     marked = (line.removeprefix(_UNSAID) for line in grammar.splitlines() if line.startswith(_UNSAID))
     return list(dict.fromkeys(json.loads(text) for text in marked))
+
+
+def callable_tools(tools: Sequence[Tool], demanded: bool) -> tuple[list[Tool], str]:
+    """The tools that can be called at all, and the lines of a grammar that name the others.
+
+    Raises:
+      InputError: a call is demanded, and the tools that there are cannot be called.
+    """
+    kept, lines, what = [], "", ""
+    for tool in tools:
+        schema = argument_schema(tool)[0]
+        never = [n for n in schema.get("required", ()) if schema["properties"].get(n) is False]
+        if never:
+            what = f"{tool.name}: parameter {never[0]!r} is required, but no value is allowed"
+            lines += _UNSAID + json.dumps(f"{what}: left out") + "\n"
+        else:
+            kept.append(tool)
+    if what and demanded and not kept:
+        raise InputError(what, hint="tools that can be called")
+    return kept, lines
 
 
 class Values:
@@ -83,10 +104,6 @@ class Values:
         required = schema.get("required", ())
         found = []
         for name, rule in schema["properties"].items():
-            if rule is False and name in required:
-                raise InputError(
-                    f"parameter {name!r} is required, but no value is allowed", where=f"tool {tool.name}"
-                )
             if rule is not False:
                 found.append((name, {} if rule is True else rule, name in required))
         return found

@@ -28,6 +28,7 @@ FUNCTION_LENGTH = (5, 15)
 PARAMETER_LENGTH = (4, 10)
 _FIRST = string.ascii_letters
 _REST = string.ascii_letters + string.digits + "_"
+_MOST_WORDS = 6  # of a name that is written as words
 # Other keywords (dependentRequired, allOf, ...) may speak of parameters by name.
 _PLAIN = {"type", "properties", "required", "additionalProperties", "description", "title"}
 
@@ -162,10 +163,11 @@ def _shown(record: Record) -> set[str]:
 
 
 def _untraced(record: Record, names: list[str]) -> list[str]:
-    """The names that renaming leaves nowhere in what the assistant says, in capitals or as a plain word neither."""
+    """The names that renaming leaves nowhere in what the assistant says, in capitals or as plain words neither."""
     rename = _renamer(dict.fromkeys(names, ""))
     said = "\n".join(rename(step.thought) for step in record.steps)
-    squeezed = {_squeezed(word) for word in re.findall(r"[\w.-]+", said)}
+    words = [_squeezed(word) for word in re.findall(r"[\w.-]+", said)]
+    squeezed = {"".join(words[i : i + n]) for n in range(1, _MOST_WORDS + 1) for i in range(len(words))}
     said = said.lower()
     return [
         n

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from xlam_jax.format.record import Record, Step
+from xlam_jax.format.thinking import spoken
 from xlam_jax.format.values import Tool
 from xlam_jax.records.augment.context import Context
 from xlam_jax.records.augment.wordings import QUESTIONS, REFUSALS
@@ -150,22 +151,37 @@ def _cut(record: Record, related_go: bool = False) -> _Cut | str:
         return "related_tools"
     stay = tuple(tool for tool in kept if tool not in alike)
     before = _before_request(record, record.steps[:first], removed)
+    said = [record.query, *(step.user_input for step in before if step.user_input)][-1]
+    if len(before) < first and topics(said) <= _GREETINGS:
+        return "no_request_left"  # to refuse a greeting would be wrong
     return _Cut(before, (*removed, *alike), stay, len(removed))
 
 
 def _before_request(record: Record, before: tuple[Step, ...], removed: tuple[Tool, ...]) -> tuple[Step, ...]:
-    """The turns before the user asked for what a removed tool does: a question about its arguments goes with it."""
+    """The turns before the user asked for what a removed tool does, or the assistant asked what that tool needs.
+
+    Whatever it asked before the call was for the call: "For what place?" shares no word with a weather tool.
+    """
     about = frozenset[str]().union(*map(tool_topics, removed))
-    asked_for = about.union(
-        *(topics(f"{name} {schema.get('description', '') if isinstance(schema, dict) else ''}")
-          for tool in removed for name, schema in (tool.parameters.get("properties") or {}).items())
-    )  # fmt: skip
     said = record.query
     for i, step in enumerate(before):
-        if topics(said) & about or ("?" in step.thought and topics(step.thought) & asked_for):
+        if topics(said) & about or _asks(spoken(step.thought)):
             return before[:i]
         said = step.user_input or said
     return before
+
+
+_ASKING = re.compile(
+    r"\?|\b(?:please|kindly|let me know|tell me|provide|specify|need (?:to know|your|the|more))\b", re.I
+)
+_OFFER = re.compile(r"\b(?:help|assist|do for you|(?:any|some)thing else|else can i)\b", re.I)
+_GREETINGS = topics("hello hi hey there good morning afternoon evening thank thanks please help me i need")
+
+
+def _asks(words: str) -> bool:
+    """Whether the words ask the user for something; to offer help is no question of a tool's."""
+    sentences = re.split(r"(?<=[.?!])\s+", words)
+    return any(_ASKING.search(s) and not _OFFER.search(s) for s in sentences)
 
 
 def _refusal(rng: np.random.Generator, context: Context) -> Step:

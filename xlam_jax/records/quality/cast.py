@@ -7,6 +7,7 @@ import json
 import math
 import re
 from collections.abc import Collection, Mapping
+from decimal import Decimal
 from typing import Any
 
 from xlam_jax.format.schema_meaning import meaning, resolved
@@ -55,7 +56,8 @@ def cast(value: Any, schema: Mapping[str, Any], root: Mapping[str, Any] | None =
 
     | declared | from | not from |
     |---|---|---|
-    | integer | `"5"`, `"5.0"`, 5.0 | 2.5, `"1,000"`, true |
+    | integer, alone or among others | 5.0, 1e16 | 2.5, true |
+    | integer | `"5"`, `"5.0"` | `"1,000"` |
     | number | `"2.5"`, `"1e3"` | `"1,5"`, `"a lot"` |
     | boolean | `"true"`, `"False"` | 1, `"yes"` |
     | string | 5, 2.5 | true, null, lists |
@@ -72,6 +74,9 @@ def cast(value: Any, schema: Mapping[str, Any], root: Mapping[str, Any] | None =
     found = meaning(schema, root).schema
     schema = resolved(found, found)
     root = {"$defs": found.get("$defs", {})}
+    whole = _whole(value)
+    if whole is not None and not _valid(value, schema, root) and _valid(whole, schema, root):
+        return whole  # to JSON Schema it is an integer already
     if isinstance(schema.get("enum"), list) and schema["enum"]:
         return _choice(value, schema["enum"], schema, root)
     kind = schema.get("type")
@@ -124,9 +129,17 @@ def _integer(value: Any, *_: Any) -> int:
         return value
     if isinstance(value, str) and _INTEGER.fullmatch(value.strip()):
         return int(value.strip().partition(".")[0])
-    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
-        return int(value)
+    if (whole := _whole(value)) is not None:
+        return whole
     raise NoCast
+
+
+def _whole(value: Any) -> int | None:
+    """The integer (of 64 bits) that 5.0 or 1e16 is, by its decimal digits; None where some may be lost."""
+    if not isinstance(value, float) or not value.is_integer() or abs(value) >= 2**64:
+        return None
+    number = Decimal(repr(value)).normalize()
+    return int(number) if abs(value) < 2**53 or len(number.as_tuple().digits) < 16 else None
 
 
 def _number(value: Any, *_: Any) -> float:

@@ -1,8 +1,9 @@
 """Duplicates, exact and near, in one pass: memory is 1.5 kilobytes a kept row, whatever its length.
 
 Rows with other tools or another policy, or of which one calls where the other speaks, are no duplicates however
-alike their words are: the same question with its tool and without is what teaches a model to abstain. Of a dialogue
-and a longer one that goes on from it the longer stays.
+alike their words are: the same question with its tool and without is what teaches a model to abstain. Where both
+speak first, their answers must be alike, too, not the question alone: to ask, to answer and to refuse are three rows.
+Of a dialogue and a longer one that goes on from it the longer stays.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from xlam_jax.records.augment.wordings import TASK_WORDINGS
 
 # 10 bands of 6: a pair of similarity 0.85 shares a band with probability 0.99.
 PERMUTATIONS, BANDS, BAND_ROWS = 64, 10, 6
+# Of the words of an answer, which are compared only where all else is alike.
+WORD_PERMUTATIONS = 16
 SHINGLE_WORDS = 3
 # A word with the signs that make it another one: -5, C++, C#, 5%, 2.50.
 _OURS = frozenset((*TASK_WORDINGS, TASK_INSTRUCTION))
@@ -42,26 +45,32 @@ class Fingerprint:
       kind: hash of the names of its tools, and of whether its first step calls.
       turns: a letter a step, `c` for one that calls and `w` for one that speaks.
       signature: MinHash of their shingles, uint32 [PERMUTATIONS]; None where near duplicates are no matter.
+      words: MinHash of each answer in words, uint32 [answers, WORD_PERMUTATIONS], where the first step speaks.
     """
 
     exact: int
     kind: int
     turns: str
     signature: np.ndarray | None = None
+    words: np.ndarray | None = None
 
 
 def texts_of(record: Record) -> tuple[str, str]:
     """What rows are compared by, as words in lower case: what the user said, and the calls."""
     said = [record.query, *(step.user_input for step in record.steps)]
-    if record.steps and not record.steps[0].tool_calls:
-        # What is learned is the words: to ask, to answer and to refuse are three rows, not one.
-        said += [step.thought for step in record.steps if not step.tool_calls]
     calls = [
         f"{call.name} {json.dumps(call.arguments, sort_keys=True, ensure_ascii=False)}"
         for step in record.steps
         for call in step.tool_calls
     ]
     return _words(said), _words(calls)
+
+
+def answers_of(record: Record) -> list[str]:
+    """The words of each answer where the first step speaks, for then they are what is learned; else none."""
+    if not record.steps or record.steps[0].tool_calls:
+        return []
+    return [_words([step.thought]) for step in record.steps if not step.tool_calls]
 
 
 def _words(texts: list[str]) -> str:
@@ -74,15 +83,19 @@ def fingerprint(record: Record, near: bool) -> Fingerprint:
     Raises:
       InputError: near duplicates are asked for, and datasketch is not installed.
     """
-    texts = texts_of(record)
+    texts, answers = texts_of(record), answers_of(record)
     # A row that trains nothing makes none superfluous that does.
     turns = "".join(_TURN[bool(step.tool_calls), bool(step.weight)] for step in record.steps)
     # A policy of somebody's own makes another row of the same question; our wordings of the task do not.
     policy = "" if record.task_instruction in _OURS else record.task_instruction
     kind = _hash("\n".join([turns[:1], *sorted({_shape(tool) for tool in record.tools}), policy]))
     calls = [[call.name, call.arguments] for step in record.steps for call in step.tool_calls]
-    exact = _hash("\n".join((*texts, json.dumps(calls, sort_keys=True, ensure_ascii=False), str(kind))))
-    return Fingerprint(exact, kind, turns, _signature(texts) if near else None)
+    spelled = json.dumps(calls, sort_keys=True, ensure_ascii=False)
+    exact = _hash("\n".join((*texts, *answers, spelled, str(kind))))
+    if not near:
+        return Fingerprint(exact, kind, turns)
+    words = np.stack([_signature((a,))[:WORD_PERMUTATIONS] for a in answers]) if answers else None
+    return Fingerprint(exact, kind, turns, _signature(texts), words)
 
 
 _TURN = {(True, True): "c", (False, True): "w", (True, False): "x", (False, False): "y"}
@@ -102,7 +115,7 @@ def _hash(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).digest(), "big")
 
 
-def _signature(texts: tuple[str, str]) -> np.ndarray:
+def _signature(texts: tuple[str, ...]) -> np.ndarray:
     # No shingle spans both texts: a word of thanks would else change three.
     shingles = {shingle for text in texts for shingle in _shingles(text.split(" "))}
     # A copy, because making the permutations anew costs more than all the rest.
@@ -163,6 +176,7 @@ class Seen:
     _exact: dict[int, int] = field(default_factory=dict)
     _bands: dict[int, int] = field(default_factory=dict)
     _signatures: array = field(default_factory=lambda: array("I"))
+    _answers: dict[int, np.ndarray] = field(default_factory=dict)
 
     def check(self, row_id: str, print_: Fingerprint, number: int = 0) -> Duplicate | None:
         """Which of two rows goes; None for a new row. A row that stays is remembered.
@@ -171,7 +185,7 @@ class Seen:
           number: the row's own, for `Duplicate.loser`.
         """
         signature = print_.signature
-        keys = [] if signature is None else list(_band_keys(print_.kind, signature))
+        keys = [] if signature is None else list(_band_keys(print_))
         found = self._first_like(print_, keys)
         if found is None:
             row = len(self._ids)
@@ -192,6 +206,8 @@ class Seen:
             if signature is not None:
                 at = PERMUTATIONS * row
                 self._signatures[at : at + PERMUTATIONS] = array("I", signature.tobytes())
+        if print_.words is not None:
+            self._answers[row] = print_.words
         self._exact.setdefault(print_.exact, row)
         for key in keys:
             self._bands.setdefault(key, row)
@@ -207,6 +223,10 @@ class Seen:
             other = np.frombuffer(self._signatures, np.uint32, PERMUTATIONS, 4 * PERMUTATIONS * row)
             similarity = float((other == print_.signature).mean())
             del other  # a buffer in use cannot grow
+            if (words := self._answers.get(row)) is not None and print_.words is not None:
+                # As far as the shorter dialogue goes.
+                pairs = zip(words, print_.words, strict=False)
+                similarity = min(similarity, *(float((a == b).mean()) for a, b in pairs))
             if similarity >= self.threshold:
                 return row, similarity
         return None
@@ -216,6 +236,10 @@ class Seen:
         return self._turns[row].startswith(print_.turns) or print_.turns.startswith(self._turns[row])
 
 
-def _band_keys(kind: int, signature: np.ndarray) -> Iterable[int]:
+def _band_keys(print_: Fingerprint) -> Iterable[int]:
+    """A key a band; a value of the answers in each, so that rows of one question are found by what they answer."""
+    assert print_.signature is not None
     for band in range(BANDS):
-        yield hash((kind, band, signature[band * BAND_ROWS : (band + 1) * BAND_ROWS].tobytes()))
+        rows = print_.signature[band * BAND_ROWS : (band + 1) * BAND_ROWS].tobytes()
+        answer = None if print_.words is None else int(print_.words[0, band])
+        yield hash((print_.kind, band, rows, answer))

@@ -24,10 +24,28 @@ _PHONE = re.compile(
 )
 KEY = re.compile(
     r"\b(?:(?:AKIA|ASIA)[A-Z0-9]{16}|gh[pousr]_[A-Za-z0-9]{36,}|github_pat_\w{40,}|sk-[A-Za-z0-9_-]{20,}"
-    r"|xox[abprs]-[A-Za-z0-9-]{10,}|AIza[\w-]{35}|eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,})"
+    r"|(?:hf|npm|gsk|r8|[srp]k_(?:live|test)|do[opr]_v1)_[A-Za-z0-9]{20,}|glpat-[\w-]{16,}|ya29\.[\w-]{20,}"
+    r"|SG\.[\w-]{16,}\.[\w-]{16,}|xox[abprs]-[A-Za-z0-9-]{10,}|AIza[\w-]{35}|eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,})"
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----"
 )
-KEY_STARTS = ("AKIA", "ASIA", "gh", "sk-", "xox", "AIza", "eyJ", "-----BEGIN")
+KEY_STARTS = (
+    *(
+        "AKIA",
+        "ASIA",
+        "gh",
+        "sk-",
+        "xox",
+        "AIza",
+        "eyJ",
+        "-----BEGIN",
+        "hf_",
+        "npm_",
+        "gsk_",
+        "r8_",
+        "k_live_",
+    ),
+    *("k_test_", "_v1_", "glpat-", "ya29.", "SG."),
+)
 _DIGITS = re.compile(r"\d{3}[ .)-]{0,2}\d\d")
 
 

@@ -17,7 +17,7 @@ _SECRET_NAME = re.compile(
     r"|\b(?:secret|bearer|authori[sz]ation)\b",
     re.IGNORECASE,
 )
-_MAYBE_NAME = re.compile(r"(?:^|[\s_-])(?:key|token|auth)$", re.IGNORECASE)
+_MAYBE_NAME = re.compile(r"(?:^|[\s_-])(?:key|token|auth|credentials?)$", re.IGNORECASE)
 # The key of some services (WolframAlpha, OpenWeatherMap), and elsewhere a package as in com.acme.game2.
 _APP_ID = re.compile(r"(?:^|[\s_-])app[\s_-]?id$", re.IGNORECASE)
 # Letters and digits in one word of ten or more, or what stands for a secret until somebody has one.
@@ -85,9 +85,11 @@ def _is_secret(name: str, value: str) -> bool:
 
 
 def _texts(name: str, value: Any) -> Iterator[tuple[str, str]]:
-    """`(name, text)` of every text in a value; items of a list have the list's name."""
+    """`(name, text)` of every text and whole number in a value; items of a list have the list's name."""
     if isinstance(value, str):
         yield name, value
+    elif type(value) is int:
+        yield name, str(value)
     elif isinstance(value, dict):
         for key, item in value.items():
             yield from _texts(key, item)

@@ -51,7 +51,11 @@ _OBJECT = re.compile(
     rf"\{{\s*['\"](?:{'|'.join(_NAME_KEYS)})['\"]\s*:\s*['\"][\w./ -]+['\"]\s*,\s*"
     rf"['\"](?:{'|'.join(_ARGUMENT_KEYS)})['\"]\s*:\s*['\"{{]"
 )
+_TAGGED = re.compile(r"<(?:tool_call|function_call|functioncall|toolcall)>\s*[\[{]", re.IGNORECASE)
+_BEGIN = re.compile(r"```[\w-]*\s*\n\s*[\[{]|[\[{]")
 _FENCE = re.compile(r"\A```[\w-]*\s*\n(.*?)\n?```\s*\Z", re.DOTALL)
+# An empty list where tools are offered is how some formats say that none fits.
+_NO_CALLS = re.compile(r"""\A\s*(?:\[\s*\]|\{\s*["']tool_calls["']\s*:\s*\[\s*\]\s*\})\s*\Z""")
 _SIGNS = re.compile(r"[\[{(<=]|action|name|input", re.IGNORECASE)
 _ASSIGNED = re.compile(r"\A(?:\w+\s*=\s*)?(?:await\s+)?")
 
@@ -64,11 +68,20 @@ def unread_calls(record: Record) -> Iterator[tuple[int, str]]:
 
 
 def calls_asked_with(record: Record) -> Iterator[tuple[int, str]]:
-    """`(step before it, the words)` of what users said that is nothing but a call; -1 for the query."""
+    """`(step before it, the words)` of what users said that ends in a call, or holds one in tags; -1 for the query."""
     said = [record.query, *(step.user_input for step in record.steps)]
     for i, text in enumerate(said):
-        if text and (found := _only_calls(text.strip(), record.tools)):
+        if text and (found := _call_asked(text.strip(), record.tools)):
             yield i - 1, found
+
+
+def _call_asked(text: str, tools: Sequence[Tool]) -> str:
+    if (found := _only_calls(text, tools)) or "{" not in text:
+        return found
+    if tagged := _TAGGED.search(text):
+        return text[tagged.start() :][:80]
+    begin = _BEGIN.search(text)
+    return _only_calls(text[begin.start() :], tools) if begin else ""
 
 
 def call_in_words(text: str, tools: Sequence[Tool] = ()) -> str:
@@ -81,6 +94,8 @@ def call_in_words(text: str, tools: Sequence[Tool] = ()) -> str:
         return ""
     if found := _only_calls(text.strip(), tools):
         return found
+    if tools and _NO_CALLS.match(text):
+        return text.strip()
     for pattern in (_REACT, _TAGS, _OBJECT):
         if match := pattern.search(text):
             return text[match.start() : match.start() + 80]
@@ -142,10 +157,23 @@ def _is_of(value: Any, names: set[str]) -> bool:
 
 
 def _mention(tool: Tool) -> re.Pattern[str]:
-    """A call of the tool among words: as XML, YAML or JSON, or with one of its parameters."""
+    """A call of the tool among words: as XML, YAML, JSON or Python, on a line of its own, or with a parameter."""
     name = re.escape(tool.name)
     names = "|".join(map(re.escape, tool.parameters.get("properties") or ())) or r"(?!)"
     keys = "|".join(_NAME_KEYS)
+    inputs = r"(?i:(?:\w+[ _])?(?:arguments?|args|input|parameters|params))\s*[:=]"
     return re.compile(
-        rf"(?i:function|tool|api)\s*:\s*{name}\s*\n+\s*(?i:arguments|args|input|parameters|params)\s*:|<{name}\s*>|\b(?:{keys}|call)\s*[:=]\s*['\"]?{name}['\"]?\s*[\n,>]|(?<!\w){name}\(\s*(?:{names})\s*=|['\"](?:{keys})['\"]\s*:\s*['\"]{name}['\"]\s*,\s*['\"]"
+        "|".join(
+            (
+                rf"\b(?i:{keys}|call)\s*:\s*[`'\"]?{name}[`'\"]?\s*[,;\n]+\s*{inputs}",
+                rf"\b(?:{keys}|call)\s*[:=]\s*['\"]?{name}['\"]?\s*[\n,>]",
+                rf"['\"](?:{keys})['\"]\s*:\s*['\"]{name}['\"]\s*,\s*['\"]",
+                rf"<{name}\s*>|<(?i:{keys})>\s*{name}\s*</",
+                rf"\bto=(?:functions\.)?{name}(?!\w)|\bcall\s*:\s*{name}\s*\{{",
+                rf"(?<!\w){name}\(\s*(?:{names})\s*=",
+                rf"(?<!\w){name}\s*:?\s*\{{\s*['\"]?(?:{names})['\"]?\s*[:=](?!\s*\{{)",
+                rf"(?m:^)\s*{name}\s*(?:\n\s*\{{.*\}}|\[[^\]\n]+\])\s*(?m:$)",
+                rf"(?m:^)\s*{name}[ \t]+(?:{names})\s*=",
+            )
+        )
     )

@@ -73,8 +73,10 @@ def convert(row: Row) -> Record:
     if category.endswith("irrelevance"):
         calls = []
     elif category.startswith("exec_"):
+        if not obj.get("ground_truth"):
+            raise Refused("no_answer", category)
         parameters = {tool.name: list(tool.parameters["properties"]) for tool in record.tools}
-        calls = [python_call(text, parameters) for text in obj.get("ground_truth") or ()]
+        calls = [python_call(text, parameters) for text in obj["ground_truth"]]
     elif answer is None:
         raise Refused("no_answer", category)
     else:

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Collection, Iterator
 from typing import Any
 
+from xlam_jax.format.thinking import spoken
 from xlam_jax.format.values import check_json
 from xlam_jax.records.sources.values import Refused
 
@@ -60,12 +61,13 @@ def _value(node: ast.expr) -> Any:
 
 
 def tagged(text: str, tag: str) -> tuple[str, list[str]]:
-    """The text outside `<tag>...</tag>`, and what is inside of each.
+    """The text outside `<tag>...</tag>`, and what is inside of each; thinking at the head may name the tag.
 
     Raises:
       Refused: `bad_call` for a tag without its partner.
     """
-    outside, inside, rest = [], [], text
+    rest = spoken(text)
+    outside, inside = [text[: len(text) - len(rest)]], []
     opening, closing = f"<{tag}>", f"</{tag}>"
     while opening in rest:
         before, _, rest = rest.partition(opening)
@@ -75,7 +77,7 @@ def tagged(text: str, tag: str) -> tuple[str, list[str]]:
         outside.append(before)
         inside.append(body.strip())
     outside.append(rest)
-    if any(closing in part for part in outside):
+    if any(closing in part for part in outside[1:]):
         raise Refused("bad_call", f"{closing} without {opening}")
     return "\n".join(part.strip() for part in outside if part.strip()), inside
 

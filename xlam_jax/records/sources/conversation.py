@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from xlam_jax.format.record import Record, Step
-from xlam_jax.format.thinking import spoken, untagged
+from xlam_jax.format.thinking import in_one_block, parted, untagged, with_thinking
 from xlam_jax.format.values import Tool, ToolCall
 from xlam_jax.records.sources.base import Refused, as_json, call
 
@@ -14,6 +14,7 @@ _NO_RESULT = object()
 _PART_KEYS = {"type", "text", "annotations", "cache_control", "_meta"}
 _THINKING = ("thinking", "reasoning")  # types of a part of a content
 _TEXT = ("text", "input_text", "output_text")
+_MEDIA = ("images", "image", "videos", "video", "audios", "audio")  # columns of a row
 
 
 def record_from_messages(
@@ -69,6 +70,16 @@ def record_from_messages(
     )
 
 
+def refuse_media(row: dict[str, Any]) -> None:
+    """Refuses a row with pictures, sounds or films in columns of their own, which its text only points to.
+
+    Raises:
+      Refused: `not_text`.
+    """
+    if key := next((key for key in _MEDIA if row.get(key)), None):
+        raise Refused("not_text", f"the row has {key}")
+
+
 def text_of(content: Any) -> str:
     """The text of a message: null is none, text parts are put together.
 
@@ -110,15 +121,10 @@ class _Turn:
         """Reasoning, and words: before calls one text, before a reply apart from it in `<think>` tags."""
         thinks, words = "\n".join(self.thoughts), "\n".join(self.texts)
         if not thinks:
-            return untagged(words) if self.calls else words
-        if (said := spoken(words)) != words:  # thinking in both places, and often the same
-            inner = untagged(words).removesuffix(said).strip()
-            thinks, words = "\n".join(dict.fromkeys((thinks, inner))).strip(), said
-        return (
-            "\n".join(filter(None, (thinks, words)))
-            if self.calls
-            else f"<think>\n{thinks}\n</think>\n{words}"
-        )
+            return untagged(words) if self.calls else in_one_block(words)
+        inner, said = parted(words)  # thinking in both places is often the same
+        thinks = "\n".join(filter(None, dict.fromkeys((thinks, *inner))))
+        return "\n".join(filter(None, (thinks, said))) if self.calls else with_thinking(thinks, said)
 
     def add_result(self, message: dict[str, Any]) -> None:
         """Puts a result in the place of its call."""

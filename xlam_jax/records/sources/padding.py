@@ -14,7 +14,9 @@ from typing import Any
 
 from xlam_jax.format.pair import Pair
 from xlam_jax.format.record import Record, Step
+from xlam_jax.format.schema_meaning import resolved
 from xlam_jax.format.values import ToolCall
+from xlam_jax.records.quality.schema_check import check_value
 
 NOTE = "cut_null_padding"
 
@@ -44,7 +46,8 @@ def _steps(record: Record, steps: tuple[Step, ...], typed: bool) -> tuple[Step, 
         return steps
 
     def clean(call: ToolCall) -> ToolCall:
-        return ToolCall(call.name, _clean(call.arguments, schemas.get(call.name, {})))
+        schema = schemas.get(call.name, {})
+        return ToolCall(call.name, _clean(call.arguments, schema, schema))
 
     made = tuple(replace(step, tool_calls=tuple(map(clean, step.tool_calls))) for step in steps)
     return steps if made == steps else made
@@ -64,37 +67,41 @@ def _is_padded(call: ToolCall, schemas: Mapping[str, Any]) -> bool:
     return any(value is None and name not in known for name, value in call.arguments.items())
 
 
-def _clean(value: Any, schema: Any) -> Any:
-    schema = schema if isinstance(schema, dict) else {}
+def _clean(value: Any, schema: Any, root: Mapping[str, Any]) -> Any:
+    parts = list(_parts(schema, root))
     if isinstance(value, list):
-        return [_clean(item, schema.get("items")) for item in value]
+        items = next((part["items"] for part in parts if "items" in part), None)
+        return [_clean(item, items, root) for item in value]
     if not isinstance(value, dict):
         return value
-    properties, required = schema.get("properties"), schema.get("required")
-    properties = properties if isinstance(properties, dict) else {}
-    demanded = required if isinstance(required, list) else ()
+    known = [(part, part["properties"]) for part in parts if isinstance(part.get("properties"), dict)]
+
+    def demanded(name: str) -> bool:
+        return any(
+            name in (part.get("required") or ()) and _takes_null(properties.get(name, {}), root)
+            for part, properties in known
+        )
+
+    def of(name: str) -> Any:
+        return next((properties[name] for _, properties in known if name in properties), None)
+
     return {
-        name: _clean(item, properties.get(name))
+        name: _clean(item, of(name), root)
         for name, item in value.items()
-        if item is not None or (name in demanded and _takes_null(properties.get(name)))
+        if item is not None or demanded(name)
     }
 
 
-def _takes_null(schema: Any) -> bool:
-    return any(kind == "null" or kind is None for kind in _kinds(schema))
-
-
-def _kinds(schema: Any) -> Iterator[Any]:
-    """Names of types, and choices that are null."""
-    if not isinstance(schema, dict):
+def _parts(schema: Any, root: Mapping[str, Any], depth: int = 0) -> Iterator[dict[str, Any]]:
+    """A schema behind its references, and those it is made of."""
+    if not isinstance(schema, dict) or depth > 8:
         return
-    kind = schema.get("type")
-    yield from kind if isinstance(kind, list) else [kind or ""]
-    choices = schema.get("enum")
-    if (isinstance(choices, list) and None in choices) or ("const" in schema and schema["const"] is None):
-        yield None
-    if schema.get("nullable") is True:
-        yield "null"
-    for word in ("anyOf", "oneOf"):
+    schema = resolved(schema, root)
+    yield schema
+    for word in ("anyOf", "oneOf", "allOf"):
         for child in schema.get(word) or ():
-            yield from _kinds(child)
+            yield from _parts(child, root, depth + 1)
+
+
+def _takes_null(schema: Any, root: Mapping[str, Any]) -> bool:
+    return next(check_value("", None, schema, root), None) is None

@@ -6,7 +6,7 @@ from typing import Any
 
 from xlam_jax.format.record import Record
 from xlam_jax.records.sources.base import Refused, Row, Source, as_json, row_id, tools
-from xlam_jax.records.sources.conversation import record_from_messages
+from xlam_jax.records.sources.conversation import record_from_messages, refuse_media
 
 _ROLES = {
     **dict.fromkeys(("system", "developer"), "system"),
@@ -35,8 +35,9 @@ def turns(obj: dict[str, Any]) -> list[tuple[str, Any]]:
     Turns are read as from/value and as role/content.
 
     Raises:
-      Refused: `bad_message`, `unknown_role`.
+      Refused: `bad_message`, `unknown_role`, `not_text`.
     """
+    refuse_media(obj)
     listed = as_json(_listed(obj))
     if not isinstance(listed, list):
         raise Refused("bad_message", "conversations are no list")

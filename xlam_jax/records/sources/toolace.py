@@ -15,7 +15,8 @@ from xlam_jax.records.sources.conversation import record_from_messages
 def convert(row: Row) -> Record:
     """The system text is the set's own instruction of its call syntax and is left out (`cut_native_prompt`).
 
-    Results `[{name, results}, ...]`, one for each call, are taken apart; any other text is one result.
+    Results `[{name, results}, ...]`, one for each call, are taken apart; any other text is one result. A list
+    without calls is a turn without words.
 
     Raises:
       Refused: `no_tools`, `bad_call`, and those of `record_from_messages`.
@@ -29,7 +30,8 @@ def convert(row: Row) -> Record:
     for role, value in sharegpt.turns(obj):
         if role == "assistant" and isinstance(value, str):
             calls = _calls(value, names)
-            messages.append({"role": role, "content": "" if calls else value, "tool_calls": calls})
+            listed = bool(calls) or value.split() in (["[]"], ["[", "]"])
+            messages.append({"role": role, "content": "" if listed else value, "tool_calls": calls})
         elif role == "tool":
             messages += _results(value, len(calls))
         elif role != "system":
