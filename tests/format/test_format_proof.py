@@ -212,14 +212,14 @@ def test_jinja_equals_python_through_apply_chat_template():
     words = Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
     tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=words)
     pairs = [
-        (seed, codec(seed, number, name))
+        (seed, name, codec(seed, number, name))
         for seed in range(RECORDS)
         for number, name in list(enumerate(CALL_FORMATS))[(seed + seed // 48) % 3 :: 3]
     ]
-    pairs.sort(key=lambda pair: pair[1].jinja())  # transformers keeps the last 128 that it translated
+    pairs.sort(key=lambda pair: pair[2].jinja())  # transformers keeps the last 128 that it translated
     met: Counter = Counter()
     orders = set()
-    for seed, chosen in pairs:
+    for seed, name, chosen in pairs:
         made = record(seed)
         messages, tools = chosen.messages(made)
         settings = {
@@ -230,7 +230,7 @@ def test_jinja_equals_python_through_apply_chat_template():
             messages[: 1 + (messages[0]["role"] == "system")], add_generation_prompt=True, **settings
         )
         assert first == chosen.prompt(made), chosen.name
-        met[chosen.name, chosen.layout, chosen.template] += 1
+        met[name, chosen.layout, chosen.template] += 1
         orders.add((chosen.layout, tuple(chosen.sections.order)))
     print(
         f"{2 * len(pairs)} texts of {RECORDS} records in {len(met)} combinations equal Jinja's byte for byte"
