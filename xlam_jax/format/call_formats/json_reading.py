@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from typing import Any
 
-from xlam_jax.format.call_formats.base import Writer, dumps
+from xlam_jax.format.call_formats.base import ParseError, Writer, dumps
 from xlam_jax.format.call_formats.reading import SPACE, Reading, Source, Wait
 from xlam_jax.format.call_formats.under_way import BARE, JsonCall, read_text
 from xlam_jax.format.call_formats.value_rules import Values
 from xlam_jax.format.values import Tool, ToolCall
 
 _UP_TO_OBJECT = re.compile(r"[^{]*")
+_ARGUMENTS = ("arguments", "parameters")
+_NO_ARGUMENTS = {"name", "id", "type", "index"}  # all that a call without arguments has
 
 
 def write_call(out: Writer, call: ToolCall) -> None:
@@ -52,6 +54,8 @@ def call_of(source: Source, item: dict[str, Any]) -> ToolCall:
     them is `parameters`.
     """
     name, arguments = item.get("name"), item.get("arguments", item.get("parameters"))
+    if not any(key in item for key in _ARGUMENTS) and item.keys() - _NO_ARGUMENTS:
+        source.fail("an object without arguments is no call")
     if not isinstance(name, str) or not name:
         source.fail("a call has no name")
     if isinstance(arguments, str):
@@ -61,6 +65,54 @@ def call_of(source: Source, item: dict[str, Any]) -> ToolCall:
     if not isinstance(arguments, dict):
         source.fail(f"arguments of {name[:80]} are no object")
     return ToolCall(name, arguments)
+
+
+def looks_like_call(source: Source, others: tuple[str, ...] = ()) -> Wait:
+    """Whether the object that comes next is meant as a call, however it goes on; for `Source.shaped`.
+
+    Args:
+      others: keys of objects that stand among the calls.
+    """
+    first, alone = ("name", *others), _NO_ARGUMENTS.union(others)
+    return (yield from has_key(source, (*_ARGUMENTS, "function"), first, alone))
+
+
+def looks_like_calls(source: Source) -> Wait:
+    """Whether a list of calls, an empty one, or a call alone comes next."""
+    if (yield from source.accept("[")):
+        yield from source.take(SPACE)
+        if (yield from source.accept("]")):
+            return True
+    return (yield from looks_like_call(source))
+
+
+def has_key(
+    source: Source, keys: tuple[str, ...], first: tuple[str, ...] = (), alone: Set[str] = frozenset()
+) -> Wait:
+    """Whether the object that comes next has one of `keys`; as soon as it is seen.
+
+    Args:
+      first: one of these is enough where the text breaks off behind it, or where no key beside `alone` comes.
+    """
+    seen: set[str] = set()
+    try:
+        yield from source.expect("{")
+        while True:
+            yield from source.take(SPACE)
+            key = yield from _read_value(source)
+            if key in keys:
+                return True
+            seen.add(str(key))
+            yield from source.take(SPACE)
+            yield from source.expect(":")
+            yield from source.take(SPACE)
+            yield from _read_value(source)
+            yield from source.take(SPACE)
+            if (yield from source.accept("}")):
+                return not seen.isdisjoint(first) and seen <= alone
+            yield from source.expect(",")
+    except ParseError:
+        return not seen.isdisjoint(first)
 
 
 def read_object(source: Source) -> Wait:
