@@ -6,6 +6,7 @@ Every number stands in a file of the folder or in a ledger that provenance.json 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from xlam_jax.format.tools import openai_view
 from xlam_jax.format.vllm_plugin import parser_name
 from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.spec import count_active_params, count_params
+from xlam_jax.weights.base_prompt import rendered
 from xlam_jax.weights.carried import BASE_README, PROVENANCE, README
 from xlam_jax.weights.evaluations import model_index, score_table
 from xlam_jax.weights.generation import stop_ids
@@ -223,7 +225,7 @@ def _prompt(folder: Path, codec: Codec | None) -> str:
     prompt, text = codec.prompt(EXAMPLE), codec.render(EXAMPLE).text
     return (
         "`apply_chat_template` writes it (`chat_template.jinja`). A prompt, and the answer that ends it:\n\n"
-        f"```text\n{prompt}\n```\n\n```text\n{text.removeprefix(prompt)}\n```"
+        f"{fenced(prompt)}\n\n{fenced(text.removeprefix(prompt))}"
     )
 
 
@@ -231,18 +233,18 @@ def _base_prompt(folder: Path) -> str:
     """By the base model's own chat template: what it makes of calls is not known here."""
     if not (folder / TEMPLATE).is_file():
         return "Unknown: the folder holds no chat template."
-    from transformers import AutoTokenizer
-
     told = f"That of the base model (`{TEMPLATE}`)"
-    messages = [{"role": "user", "content": EXAMPLE.query}]
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder))
-        text = tokenizer.apply_chat_template(
-            messages, tools=[openai_view(_TOOL)], tokenize=False, add_generation_prompt=True
-        )
-    except Exception as e:  # a template is a program of its own, and may need packages that are not here
-        return f"{told}; an example could not be rendered: {type(e).__name__}."
-    return f"{told}. A prompt:\n\n```text\n{text}\n```"
+    text, why = rendered(folder, [{"role": "user", "content": EXAMPLE.query}], [openai_view(_TOOL)])
+    if why:
+        return f"{told}; an example could not be rendered: {why}."
+    return f"{told}. A prompt:\n\n{fenced(text)}"
+
+
+def fenced(text: str, language: str = "text") -> str:
+    """A block of a text, which may hold fences itself."""
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{language}\n{text}\n{fence}"
 
 
 def _usage(folder: Path, codec: Codec | None) -> str:

@@ -15,7 +15,7 @@ from xlam_jax.weights.checksums import CHECKSUMS, read_checksums
 from xlam_jax.weights.peft import CONFIG as ADAPTER_CONFIG
 from xlam_jax.weights.peft import WEIGHTS as ADAPTER_WEIGHTS
 from xlam_jax.weights.safetensors_io import INDEX, SINGLE, listed_files
-from xlam_jax.weights.tokenizer_files import COPIED, NAMED, named_templates
+from xlam_jax.weights.tokenizer_files import COPIED, NAMED, named_templates, own_tokenizer_class
 
 README, BASE_README = "README.md", "BASE_README.md"
 PROVENANCE = "provenance.json"
@@ -86,6 +86,10 @@ def left_behind(src: Path, dst: Path) -> list[str]:
 
     lost = sorted(set(named_templates(src)) - set(named_templates(dst)))
     templates = [f"chat template {name!r} (it would go before this model's own)" for name in lost]
+    if own_tokenizer_class(src):
+        templates.append(
+            "auto_map of tokenizer_config.json (code of its own: what is read is tokenizer.json)"
+        )
     renamed = {BASE_README: f"{BASE_README} (its README.md has the name now)"}
     return [renamed.get(name, name) for name in strangers(src, known)] + templates
 
