@@ -116,7 +116,10 @@ DUAL = "The source code is under the Apache License, Version 2.0.\n"
         ({"LICENSE-CC-BY-NC-4.0": NC}, ["in LICENSE-CC-BY-NC-4.0: cc-by-nc-4.0"]),
         ({"LICENSE/x.txt": NC}, ["in LICENSE/x.txt: cc-by-nc-4.0"]),
         ({"licenses/weights.txt": NC}, ["in licenses/weights.txt: cc-by-nc-4.0"]),
-        ({"USE_POLICY.md": "non-commercial use only"}, ["see USE_POLICY.md"]),
+        (
+            {"USE_POLICY.md": "non-commercial use only"},
+            ["non-commercial, see USE_POLICY.md", "--license NAME"],
+        ),
     ],
 )
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-16-le"])

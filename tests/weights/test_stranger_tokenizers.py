@@ -46,7 +46,9 @@ def test_a_row_that_a_token_uses_is_not_cut(model, tmp_path, file, keys):
 def test_a_token_beyond_the_model_is_told(model, tmp_path):
     (model / "xlam.json").unlink()
     change(model / "added_tokens.json", **{"<tool>": rows(model)})
-    assert "the tokenizer has ids up to" in refused("convert", "to-hf", model, tmp_path / "out")
+    said = refused("convert", "to-hf", model, tmp_path / "out")
+    assert "the tokenizer has ids up to" in said and f"--vocab-size {rows(model) + 1}" in said
+    assert ".partial" not in said
     (model / "added_tokens.json").write_text('{"<tool>": "x"}')
     assert "no list of ids" in refused("convert", "to-hf", model, tmp_path / "out")
 

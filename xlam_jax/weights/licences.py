@@ -122,8 +122,9 @@ class Licence:
 
     @property
     def kind(self) -> str:
-        """Which of the kinds above; a name that is not in the table is unknown too."""
-        return _KINDS.get(self.name, UNKNOWN)
+        """Which of the kinds above; a name that is not in the table is unknown too, unless it says what it forbids."""
+        forbids = self.name.startswith(("cc-by-nc-", NON_COMMERCIAL))
+        return _KINDS.get(self.name, NON_COMMERCIAL if forbids else UNKNOWN)
 
     def card(self) -> dict[str, str]:
         """The keys of the hub's card."""
@@ -201,12 +202,15 @@ def effective(parts: Sequence[Part], where: str = "") -> Licence:
         return by_name[firm[0]].licence
     one = next((n for n in firm if kinds[n] in (UNKNOWN, NON_COMMERCIAL)), firm[0])
     other = next(name for name in by_name if name != one)  # the base, where it is not the base that binds
+    named = (
+        (one if kinds[one] == NON_COMMERCIAL else other) if one in _KINDS or kinds[one] == UNKNOWN else "NAME"
+    )
     why = "nobody says what" if kinds[one] == UNKNOWN else "commercial use is not what"
     raise InputError(
         f"the licences do not agree: {by_name[other]}; {by_name[one]}",
         where=where,
         hint=f"{why} the second allows: decide, and name the licence of the release, such as --license "
-        f"{one if kinds[one] == NON_COMMERCIAL else other}; or leave that part out",
+        f"{named}; or leave that part out",
     )
 
 

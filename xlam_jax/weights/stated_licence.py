@@ -12,6 +12,7 @@ from xlam_jax.weights.carried import LICENCE, legal_files
 from xlam_jax.weights.licences import (
     ATTRIBUTION,
     FREE,
+    NON_COMMERCIAL,
     PERMISSIVE,
     SHARE_ALIKE,
     UNKNOWN,
@@ -40,8 +41,9 @@ def stated_licence(folder: Path, head: Mapping[str, Any], card: str) -> dict[str
         text, policy = _text(path), not LICENCE.match(name)
         found += [(Licence(one, name), name) for one in ([] if policy else licences_of_text(text))]
         lenient = all(one.kind in (FREE, PERMISSIVE, ATTRIBUTION, SHARE_ALIKE) for one, _ in found)
-        if (not found and not policy) or (lenient and forbids_commerce(text)):
-            found.append((Licence(f"see {name}", name), name))
+        forbids = forbids_commerce(text)
+        if (not found and not policy) or (lenient and forbids):
+            found.append((Licence(f"{NON_COMMERCIAL}, see {name}" if forbids else f"see {name}", name), name))
     by_name: dict[str, dict[str, Any]] = {}
     for one, where in found:
         by_name.setdefault(one.name, to_json(one, where))

@@ -208,7 +208,7 @@ def token_id(folder: Path, token: str) -> int:
     return found
 
 
-def check_vocabulary(folder: Path, vocab_size: int) -> None:
+def check_vocabulary(folder: Path, vocab_size: int, where: str | Path) -> None:
     """Raises InputError when the tokenizer in `folder` makes ids that a model of `vocab_size` rows lacks.
 
     Fewer tokens than rows are normal: released models pad their embeddings.
@@ -217,8 +217,9 @@ def check_vocabulary(folder: Path, vocab_size: int) -> None:
     if largest is not None and largest >= vocab_size:
         raise InputError(
             f"the tokenizer has ids up to {largest}, the model has {vocab_size} embeddings",
-            where=str(folder / "tokenizer.json"),
-            hint="take the tokenizer that belongs to the model",
+            where=str(where),
+            hint="take the tokenizer that belongs to the model, or add rows: xlam convert to-hf ... --vocab-size "
+            f"{largest + 1}",
         )
 
 
