@@ -15,7 +15,14 @@ from xlam_jax.format.values import Tool, ToolCall
 
 _UP_TO_OBJECT = re.compile(r"[^{]*")
 _ARGUMENTS = ("arguments", "parameters")
-_NO_ARGUMENTS = {"name", "id", "type", "index"}  # all that a call without arguments has
+_NO_ARGUMENTS = {
+    "name",
+    "id",
+    "call_id",
+    "tool_call_id",
+    "type",
+    "index",
+}  # all that a call without arguments has
 
 
 def write_call(out: Writer, call: ToolCall) -> None:
@@ -54,7 +61,7 @@ def call_of(source: Source, item: dict[str, Any]) -> ToolCall:
     them is `parameters`.
     """
     name, arguments = item.get("name"), item.get("arguments", item.get("parameters"))
-    if not any(key in item for key in _ARGUMENTS) and item.keys() - _NO_ARGUMENTS:
+    if not item.keys() & {*_ARGUMENTS} and item.keys() - _NO_ARGUMENTS:
         source.fail("an object without arguments is no call")
     if not isinstance(name, str) or not name:
         source.fail("a call has no name")
@@ -73,8 +80,8 @@ def looks_like_call(source: Source, others: tuple[str, ...] = ()) -> Wait:
     Args:
       others: keys of objects that stand among the calls.
     """
-    first, alone = ("name", *others), _NO_ARGUMENTS.union(others)
-    return (yield from has_key(source, (*_ARGUMENTS, "function"), first, alone))
+    alone = _NO_ARGUMENTS.union(_ARGUMENTS, others)
+    return (yield from has_key(source, _ARGUMENTS, ("name", *others), alone))
 
 
 def looks_like_calls(source: Source) -> Wait:
@@ -87,12 +94,13 @@ def looks_like_calls(source: Source) -> Wait:
 
 
 def has_key(
-    source: Source, keys: tuple[str, ...], first: tuple[str, ...] = (), alone: Set[str] = frozenset()
+    source: Source, keys: tuple[str, ...], behind: tuple[str, ...] = (), alone: Set[str] = frozenset()
 ) -> Wait:
     """Whether the object that comes next has one of `keys`; as soon as it is seen.
 
     Args:
-      first: one of these is enough where the text breaks off behind it, or where no key beside `alone` comes.
+      behind: one of these has to come before it, and is enough where the text breaks off behind it, or where no key
+        but those of `alone` comes.
     """
     seen: set[str] = set()
     try:
@@ -100,7 +108,7 @@ def has_key(
         while True:
             yield from source.take(SPACE)
             key = yield from _read_value(source)
-            if key in keys:
+            if key in keys and not (behind and seen.isdisjoint(behind)):
                 return True
             seen.add(str(key))
             yield from source.take(SPACE)
@@ -109,10 +117,10 @@ def has_key(
             yield from _read_value(source)
             yield from source.take(SPACE)
             if (yield from source.accept("}")):
-                return not seen.isdisjoint(first) and seen <= alone
+                return not seen.isdisjoint(behind) and seen <= alone
             yield from source.expect(",")
     except ParseError:
-        return not seen.isdisjoint(first)
+        return not seen.isdisjoint(behind)
 
 
 def read_object(source: Source) -> Wait:
