@@ -42,6 +42,12 @@ def _check_place(dst: Path) -> None:
     """Raises InputError where no folder can be made."""
     if dst.name in ("", ".."):
         raise InputError("the destination has no name", where=str(dst), hint="name the folder")
+    if dst.is_symlink() and not dst.exists():
+        raise InputError(
+            "the destination is a link to what is not there",
+            where=str(dst),
+            hint="remove the link, or another DST",
+        )
     if file := file_above(dst):
         raise InputError(
             f"the destination lies below a file, {file.name}", where=str(dst), hint="another DST"

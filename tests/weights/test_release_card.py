@@ -19,7 +19,7 @@ from xlam_jax.errors import InputError
 from xlam_jax.format import get_codec
 from xlam_jax.models.named import named_config
 from xlam_jax.weights import check_files, load_hf, save_hf
-from xlam_jax.weights.licences import Licence, Part, effective, licence, licence_of_text
+from xlam_jax.weights.licences import Licence, Part, effective, licence, licences_of_text
 from xlam_jax.weights.tokenizer_files import copy_tokenizer
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -279,9 +279,9 @@ def test_licence_files_are_known_by_their_text():
     from importlib.metadata import files as of
 
     (path,) = [p for p in of("transformers") if p.name == "LICENSE"]
-    assert licence_of_text(path.read_text()) == "apache-2.0"
-    assert licence_of_text("META LLAMA 3 COMMUNITY LICENSE AGREEMENT") == "llama3"
-    assert licence_of_text("my own terms") is None
+    assert licences_of_text(path.read_text()) == ["apache-2.0"]
+    assert licences_of_text("META LLAMA 3 COMMUNITY LICENSE AGREEMENT") == ["llama3"]
+    assert licences_of_text("my own terms") == []
     assert Licence("My Terms", "TERMS.md").card() == {
         "license": "other",
         "license_name": "my-terms",

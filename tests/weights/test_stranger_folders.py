@@ -247,3 +247,26 @@ def test_names_that_are_none(model, tmp_path, option, value, said):
     for words in (("to-hf", model, tmp_path / "out"), ("card", model)):
         assert said in refused("convert", *words, option, value)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_destination_that_is_a_link_to_nowhere_is_told_before_the_work(model, tmp_path):
+    peft, out = adapter(tmp_path / "adapter", model), tmp_path / "out"
+    out.symlink_to(tmp_path / "nowhere")
+    for command, src, *more in (
+        ("to-hf", model), ("from-hf", model), ("upcycle", model), ("from-peft", peft, "--base", model),
+    ):  # fmt: skip
+        for option in ([], ["--overwrite"]):
+            assert "a link to what is not there" in refused("convert", command, src, out, *more, *option)
+    assert out.is_symlink() and not (tmp_path / "nowhere").exists()
+
+
+def test_a_model_is_not_written_into_itself(model, tmp_path):
+    peft = adapter(tmp_path / "adapter", model)
+    before = files(tmp_path)
+    for command, src, *more in (
+        ("to-hf", model), ("from-hf", model), ("upcycle", model), ("from-peft", peft, "--base", model),
+    ):  # fmt: skip
+        for place in ("sub", "deep/sub"):
+            assert "DST lies in SRC" in refused("convert", command, src, src / place, *more)
+    assert "DST lies in BASE" in refused("convert", "from-peft", peft, model / "sub", "--base", model)
+    assert files(tmp_path) == before and not (model / "deep").exists()

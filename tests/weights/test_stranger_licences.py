@@ -22,9 +22,10 @@ def made(tmp_path_factory):
     return model
 
 
-def put(model, texts):
+def put(model, texts, encoding="utf-8"):
     for name, text in texts.items():
-        (model / name).write_text(text, encoding="utf-8")
+        (model / name).parent.mkdir(exist_ok=True)
+        (model / name).write_text(text, encoding=encoding)
 
 
 def head(licence):
@@ -96,3 +97,59 @@ def test_the_licence_of_a_merged_adapter_counts(model, tmp_path):
     xlam("convert", "to-hf", merged, tmp_path / "out")
     card = (tmp_path / "out/README.md").read_text()
     assert "license: apache-2.0" in card and "The adapter mine was merged into it." in card
+
+
+DUAL = "The source code is under the Apache License, Version 2.0.\n"
+
+
+@pytest.mark.parametrize(
+    ("texts", "words"),
+    [
+        ({"LICENSE": f"{DUAL}The weights are under CC BY-NC 4.0.\n"}, ["in LICENSE: cc-by-nc-4.0"]),
+        ({"LICENSE": f"{DUAL}{'x ' * 4000}\nThe weights: {NC}"}, ["in LICENSE: cc-by-nc-4.0"]),
+        ({"LICENSE": f"{DUAL}The weights are for non-commercial use only."}, ["see LICENSE"]),
+        ({"LICENSE": "CC BY-NC 4.0\n"}, ["in LICENSE: cc-by-nc-4.0"]),
+        ({"LICENSE": "https://creativecommons.org/licenses/by-nc-sa/4.0/"}, ["cc-by-nc-sa-4.0"]),
+        ({"LICENSE": "SPDX-License-Identifier: CC-BY-NC-ND-4.0"}, ["cc-by-nc-nd-4.0"]),
+        ({"LICENSE": "Attribution-NonCommercial 3.0 Unported"}, ["cc-by-nc-3.0"]),
+        ({"LICENSE": "The weights may be used for academic research purposes only."}, ["see LICENSE"]),
+        ({"LICENSE-CC-BY-NC-4.0": NC}, ["in LICENSE-CC-BY-NC-4.0: cc-by-nc-4.0"]),
+        ({"LICENSE/x.txt": NC}, ["in LICENSE/x.txt: cc-by-nc-4.0"]),
+        ({"licenses/weights.txt": NC}, ["in licenses/weights.txt: cc-by-nc-4.0"]),
+        (
+            {"USE_POLICY.md": "non-commercial use only"},
+            ["non-commercial, see USE_POLICY.md", "--license NAME"],
+        ),
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-16-le"])
+def test_non_commercial_weights_do_not_go_out_as_apache(model, tmp_path, texts, words, encoding):
+    put(model, {"README.md": head("apache-2.0")})
+    put(model, texts, encoding)
+    said = refused("convert", "to-hf", model, tmp_path / "out")
+    assert "apache-2.0" in said and all(word in said for word in words)
+    if encoding == "utf-8":  # what states it goes along, and states it there too
+        xlam("convert", "from-hf", model, tmp_path / "in")
+        (tmp_path / "in/provenance.json").unlink()
+        assert "do not agree" in refused("convert", "to-hf", tmp_path / "in", tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("Free for commercial and non-commercial use. MIT applies.", "apache-2.0"),
+        ("Both noncommercial or commercial use is welcome.", "apache-2.0"),
+        ("Mozilla Public License Version 2.0\nor the GNU General Public License, Version 2.0", "mpl-2.0"),
+        (
+            "GNU GENERAL PUBLIC LICENSE\nVersion 3\nallowed only occasionally and noncommercially, and only if",
+            "gpl-3.0",
+        ),
+        (f"{APACHE}\nParts: {MIT}", "apache-2.0"),
+        ("Falcon LLM License, based on the Apache License Version 2.0", "falcon-llm"),
+        ("Creative Commons Attribution-ShareAlike 4.0 International", "cc-by-sa-4.0"),
+    ],
+)
+def test_what_allows_commerce_is_no_conflict(model, tmp_path, text, name):
+    put(model, {"README.md": head("apache-2.0"), "LICENSE": text})
+    xlam("convert", "to-hf", model, tmp_path / "out")
+    assert json.loads((tmp_path / "out/provenance.json").read_text())["license"]["name"] == name

@@ -133,3 +133,57 @@ def test_tokens_of_generation_go_on_as_they_are(model, tmp_path, own):
     assert written == {"bos_token_id": 1, "pad_token_id": 3, **generation}
     config = json.loads((tmp_path / "out/config.json").read_text())
     assert [config[f"{name}_token_id"] for name in ("bos", "eos", "pad")] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("own", "said"),
+    [
+        ({"pad_token_id": "x"}, "pad_token_id is 'x'"), ({"pad_token_id": 99999}, "pad_token_id is 99999"),
+        ({"bos_token_id": 5000}, "bos_token_id is 5000"), ({"bos_token_id": True}, "bos_token_id is True"),
+        ({"top_k": "many"}, "top_k must be an integer"), ({"top_p": 5.0}, "top_p must be a number from 0 to 1"),
+        ({"max_new_tokens": -1}, "max_new_tokens must be"), ({"max_length": 0}, "max_length must be"),
+        ({"temperature": -1}, "temperature must be"), ({"temperature": "hot"}, "temperature must be"),
+        ({"temperature": 0.0, "do_sample": True}, "temperature is 0.0 where do_sample is true"),
+        ({"top_k": -1, "do_sample": True}, "top_k is -1 where do_sample is true"),
+        ({"repetition_penalty": 0}, "repetition_penalty must be"), ({"do_sample": "yes"}, "do_sample must be"),
+    ],
+)  # fmt: skip
+def test_settings_with_which_nothing_is_generated(model, own, said):
+    (model / "generation_config.json").write_text(json.dumps({"eos_token_id": 2, **own}))
+    text = both_refuse(model)
+    assert said in text and "generation_config.json" in text
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"temperature": 0.0}, {"do_sample": False, "temperature": 0.0, "top_k": -1}, {"pad_token_id": -1},
+        {"do_sample": True, "temperature": 0.6, "top_p": 1.0, "top_k": 0}, {"max_new_tokens": None},
+    ],
+)  # fmt: skip
+def test_settings_as_releases_have_them_go_on(model, tmp_path, own):
+    (model / "generation_config.json").write_text(json.dumps({"eos_token_id": 2, **own}))
+    xlam("convert", "to-hf", model, tmp_path / "out")
+    written = json.loads((tmp_path / "out/generation_config.json").read_text())
+    assert {key: written[key] for key in own} == own
+
+
+@pytest.mark.parametrize("file", ["config.json", "generation_config.json"])
+def test_an_end_that_is_no_token_is_told_of_the_file_that_has_it(model, file):
+    path = model / file
+    found = json.loads(path.read_text()) if path.is_file() else {}
+    path.write_text(json.dumps({**found, "eos_token_id": -1}))
+    said = both_refuse(model)
+    assert file in said and ".partial" not in said
+
+
+def test_a_first_token_beyond_the_vocabulary(model):
+    edit_config(model, bos_token_id=10**6)
+    assert "bos_token_id=1000000 is beyond the vocabulary" in both_refuse(model)
+
+
+@pytest.mark.parametrize("theta", [1.0, 0.5])
+def test_yarn_on_a_base_that_has_no_logarithm(model, theta):
+    yarn = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64, "rope_theta": theta}
+    edit_config(model, rope_parameters=yarn, rope_theta=theta)
+    assert f"yarn with rope_theta={theta:g}" in both_refuse(model)

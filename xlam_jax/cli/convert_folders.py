@@ -21,6 +21,10 @@ def check_dst(dst: Path, overwrite: bool, json_file: Path | None, **sources: Pat
 
     check_free(dst, overwrite=overwrite)
     need_apart(dst, **sources)
+    for name, source in sources.items():
+        # The place of a run's release may be in the run; a model's folder would become part of itself.
+        if source.resolve() in dst.resolve().parents and not (source / "checkpoints").is_dir():
+            raise InputError(f"DST lies in {name}", where=f"{dst}, {source}", hint="name another DST")
     check_beside(dst)
     if json_file and json_file.resolve() == dst.resolve():
         raise InputError("--json is DST", where=str(dst), hint="the name of a file")

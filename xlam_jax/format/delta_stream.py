@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from xlam_jax.format.call_formats.base import ParseError, StreamParser
@@ -51,7 +52,7 @@ class DeltaStream:
     def feed(self, chunk: str) -> tuple[str, list[CallDelta]]:
         """Words and calls that have become certain."""
         if self._broken:
-            return ("" if self.calls else chunk), []
+            return ("" if self.calls else self._said(chunk)), []
         self._text += chunk
         self._stream.feed(chunk)
         words, calls = self._stream.words(), self._grown()
@@ -92,8 +93,9 @@ class DeltaStream:
         """The text behind what has been said, where nothing else of it can be sent."""
         self._broken = True
         said = self._words + words
-        at = self._text.find(said)
-        return "" if self.calls or at < 0 else self._text[at + len(said) :]
+        # Readers put a line feed between words that come from two places.
+        found = re.search(r"\s*".join(map(re.escape, said.split("\n"))), self._text)
+        return "" if self.calls or not found else self._text[found.end() :]
 
     def _said(self, words: str) -> str:
         self._words += words

@@ -72,10 +72,9 @@ def _config(
             where=where,
             hint="leave head_dim out",
         )
-    if v["pad_token_id"] is not None and v["pad_token_id"] >= vocab:
-        raise InputError(
-            f"pad_token_id={v['pad_token_id']} is beyond the vocabulary of {vocab}", where=where, hint="null"
-        )
+    for key in ("bos_token_id", "pad_token_id"):
+        if v[key] is not None and v[key] >= vocab:
+            raise InputError(f"{key}={v[key]} is beyond the vocabulary of {vocab}", where=where, hint="null")
     eos = v["eos_token_id"]
     return ModelConfig(
         family=family,

@@ -49,6 +49,8 @@ _KINDS = {
     "an integer of 0 or more": lambda v: _int(v) and v >= 0,
     "a positive number": lambda v: _number(v) and v > 0,
     "a number of 0 or more": lambda v: _number(v) and v >= 0,
+    "an integer": _int,
+    "a number from 0 to 1": lambda v: _number(v) and 0 <= v <= 1,
     "true or false": lambda v: isinstance(v, bool),
     "a text": lambda v: isinstance(v, str),
     "a token id": _int,

@@ -90,6 +90,12 @@ def _read(
         )
     if "kv_lora_rank" in v and kind != "yarn" and rope.get("mscale_all_dim"):
         raise InputError(f"{name}.mscale_all_dim with {kind} RoPE is not supported", where=where)
+    if kind == "yarn" and theta <= 1:
+        raise InputError(
+            f"yarn with rope_theta={theta:g} is not defined: it divides by the logarithm of the base",
+            where=where,
+            hint="take rope_theta from the model's release, such as 10000.0",
+        )
     extra = {key: rope[key] for key in ROPE_KEYS[kind] if rope.get(key) is not None}
     if kind == "yarn":
         # transformers takes its own beta for a 0 too.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ def adapter_card(folder: Path, facts: Mapping[str, Any]) -> str:
     config, base = read_object(folder / CONFIG), facts["base"]
     modules = config.get("target_modules")  # names, or a pattern
     named = base["model"] or "BASE"
+    module = re.sub(r"[^\w.-]+", "-", facts["name"])
     about = {
         "rank": config.get("r"),
         "alpha": config.get("lora_alpha"),
@@ -41,7 +43,7 @@ def adapter_card(folder: Path, facts: Mapping[str, Any]) -> str:
     use = (
         "```python\nfrom peft import PeftModel\nfrom transformers import AutoModelForCausalLM\n\n"
         f'model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("{named}"), ".")\n```\n\n'
-        f"With vLLM: `vllm serve {named} --enable-lora --lora-modules {facts['name']}=.`\n\n"
+        f"With vLLM: `vllm serve {named} --enable-lora --lora-modules {module}=.`\n\n"
         "Prompts are those of the training: the chat template is in the merged release (`xlam convert to-hf RUN DIR`)."
     )
     sections = {

@@ -6,9 +6,11 @@ Every number stands in a file of the folder or in a ledger that provenance.json 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import yaml
 
@@ -20,6 +22,7 @@ from xlam_jax.format.tools import openai_view
 from xlam_jax.format.vllm_plugin import parser_name
 from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.spec import count_active_params, count_params
+from xlam_jax.weights.base_prompt import rendered
 from xlam_jax.weights.carried import BASE_README, PROVENANCE, README
 from xlam_jax.weights.evaluations import model_index, score_table
 from xlam_jax.weights.generation import stop_ids
@@ -72,14 +75,15 @@ def page(head: Mapping[str, Any], title: str, words: str, sections: Mapping[str,
     """YAML, title, and sections."""
     front = yaml.safe_dump(dict(head), sort_keys=False, allow_unicode=True, width=110)
     body = "\n\n".join(f"## {name}\n\n{text.strip()}" for name, text in sections.items())
-    return f"---\n{front}---\n\n# {title}\n\n{words}\n\n{body}\n"
+    return f"---\n{front}---\n\n# {inline(title)}\n\n{words}\n\n{body}\n"
 
 
 def summary(facts: Mapping[str, Any]) -> str:
     """What the model is, in a sentence or two."""
     base, training = base_name(facts), facts["training"]
     if training is None:
-        return f"{base}, converted by xlam-jax {__version__}: not trained here. {facts.get('made') or ''}".strip()
+        made = inline(facts.get("made") or "")
+        return f"{base}, converted by xlam-jax {__version__}: not trained here. {made}".strip()
     how = "adapters (LoRA), merged" if training["config"].get("lora") else "fine-tuned"
     return f"{base}, {how}, to call functions; made with xlam-jax {__version__}."
 
@@ -88,8 +92,26 @@ def base_name(facts: Mapping[str, Any]) -> str:
     """The base model as it is called: on the hub, by itself, or by its folder."""
     base = facts["base"]
     if base["model"]:
-        return f"[{base['model']}](https://huggingface.co/{base['model']})"
-    return f"`{base['name'] or base['folder']}`"
+        return f"[{inline(base['model'])}](https://huggingface.co/{quote(base['model'])})"
+    return code(base["name"] or base["folder"])
+
+
+def inline(text: str) -> str:
+    """A name as Markdown shows it, whatever signs it has: on one line, in a cell of a table too."""
+    return re.sub(r"([\\`*<>|\[\]])", r"\\\1", " ".join(text.split()))
+
+
+def code(text: str) -> str:
+    """A name as a span of code, which no backtick in it ends and no pipe divides."""
+    text = " ".join(text.split()).replace("|", "\\|")
+    ticks = "`" * (_longest(text) + 1)
+    gap = " " * (text[:1] == "`" or text[-1:] == "`")
+    return f"{ticks}{gap}{text}{gap}{ticks}"
+
+
+def _longest(text: str) -> int:
+    """How many backticks follow each other in a text."""
+    return max((len(run) for run in re.findall("`+", text)), default=0)
 
 
 def yaml_head(facts: Mapping[str, Any], relation: str, library: str) -> dict[str, Any]:
@@ -145,7 +167,7 @@ def _model(folder: Path, cfg: ModelConfig, codec: Codec | None, facts: Mapping[s
         "call format": f"{codec.call_format}, chat template {codec.template}" if codec else None,
         "stop tokens": ", ".join(stops) or None,
         "base model": base_name(facts) + (f" at {facts['base']['revision']}" if facts["base"]["revision"] else ""),
-        "language": ", ".join(facts["base"]["language"]) or None,
+        "language": inline(", ".join(facts["base"]["language"] or [])) or None,
     })  # fmt: skip
 
 
@@ -160,8 +182,8 @@ def licence_section(folder: Path, facts: Mapping[str, Any]) -> str:
     """The licence of the release beside those of what it was made of."""
     settled = facts["license"]
     why = "named by who released it" if settled.get("named") else "the strictest of its parts"
-    text = f"**{settled['name']}** ({why}). Read the licences of the parts:"
-    lines = [f"| {p.what} | {p.licence.name} | {p.licence.kind} |" for p in parts(facts)]
+    text = f"**{inline(settled['name'])}** ({why}). Read the licences of the parts:"
+    lines = [f"| {inline(p.what)} | {inline(p.licence.name)} | {p.licence.kind} |" for p in parts(facts)]
     found = "\n".join((text, "", "| part | licence | kind |", "|---|---|---|", *lines))
     legal = [
         p.name
@@ -193,7 +215,7 @@ def training_section(facts: Mapping[str, Any]) -> str:
         "commit": f"{git['commit']}{', changed since' if git.get('dirty') else ''}" if git else None,
     })  # fmt: skip
     text = yaml.safe_dump(config, sort_keys=False, width=110).strip() if config else "unknown"
-    return f"{shown}\n\n<details><summary>The whole configuration</summary>\n\n```yaml\n{text}\n```\n\n</details>"
+    return f"{shown}\n\n<details><summary>The whole configuration</summary>\n\n{fenced(text, 'yaml')}\n\n</details>"
 
 
 def _number(value: float | None) -> str | None:
@@ -206,8 +228,8 @@ def data_section(facts: Mapping[str, Any]) -> str:
         return "None here." if facts["training"] is None else "Unknown: the run has no data manifest."
     lines = []
     for source in data["sources"]:
-        rows = ", ".join(f"{name} ({n})" for name, n in source["licences"].items())
-        lines.append(f"| {source['name']} | {source['rows']} | {rows} | {source['url'] or ''} |")
+        rows = ", ".join(f"{inline(name)} ({n})" for name, n in source["licences"].items())
+        lines.append(f"| {inline(source['name'])} | {source['rows']} | {rows} | {source['url'] or ''} |")
     counts = ", ".join(
         f"{data[k]} {k.replace('_', ' ')}" for k in ("records", "tokens", "target_tokens") if data[k]
     )
@@ -223,7 +245,7 @@ def _prompt(folder: Path, codec: Codec | None) -> str:
     prompt, text = codec.prompt(EXAMPLE), codec.render(EXAMPLE).text
     return (
         "`apply_chat_template` writes it (`chat_template.jinja`). A prompt, and the answer that ends it:\n\n"
-        f"```text\n{prompt}\n```\n\n```text\n{text.removeprefix(prompt)}\n```"
+        f"{fenced(prompt)}\n\n{fenced(text.removeprefix(prompt))}"
     )
 
 
@@ -231,18 +253,17 @@ def _base_prompt(folder: Path) -> str:
     """By the base model's own chat template: what it makes of calls is not known here."""
     if not (folder / TEMPLATE).is_file():
         return "Unknown: the folder holds no chat template."
-    from transformers import AutoTokenizer
-
     told = f"That of the base model (`{TEMPLATE}`)"
-    messages = [{"role": "user", "content": EXAMPLE.query}]
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder))
-        text = tokenizer.apply_chat_template(
-            messages, tools=[openai_view(_TOOL)], tokenize=False, add_generation_prompt=True
-        )
-    except Exception as e:  # a template is a program of its own, and may need packages that are not here
-        return f"{told}; an example could not be rendered: {type(e).__name__}."
-    return f"{told}. A prompt:\n\n```text\n{text}\n```"
+    text, why = rendered(folder, [{"role": "user", "content": EXAMPLE.query}], [openai_view(_TOOL)])
+    if why:
+        return f"{told}; an example could not be rendered: {why}."
+    return f"{told}. A prompt:\n\n{fenced(text)}"
+
+
+def fenced(text: str, language: str = "text") -> str:
+    """A block of a text, which may hold fences itself."""
+    fence = "`" * max(3, _longest(text) + 1)
+    return f"{fence}{language}\n{text}\n{fence}"
 
 
 def _usage(folder: Path, codec: Codec | None) -> str:
@@ -306,6 +327,8 @@ def _provenance(folder: Path, about: Mapping[str, Any], facts: Mapping[str, Any]
 
 def citation_section(facts: Mapping[str, Any]) -> str:
     year = ((facts["training"] or {}).get("started") or "")[:4]
-    lines = [f"  title = {{{facts['name']}}},", *([f"  year = {{{year}}},"] if year else [])]
+    title = re.sub(r"[{}\\]", "", facts["name"])
+    lines = [f"  title = {{{title}}},", *([f"  year = {{{year}}},"] if year else [])]
     own = "\n".join(("@misc{this_model,", *lines, f"  note = {{made with xlam-jax {__version__}}}", "}"))
-    return f"```bibtex\n{own}\n\n{_PAPERS}\n```\n\nThe base model's own citation stands on its card."
+    entries = fenced(f"{own}\n\n{_PAPERS}", "bibtex")
+    return f"{entries}\n\nThe base model's own citation stands on its card."

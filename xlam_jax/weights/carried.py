@@ -15,7 +15,7 @@ from xlam_jax.weights.checksums import CHECKSUMS, read_checksums
 from xlam_jax.weights.peft import CONFIG as ADAPTER_CONFIG
 from xlam_jax.weights.peft import WEIGHTS as ADAPTER_WEIGHTS
 from xlam_jax.weights.safetensors_io import INDEX, SINGLE, listed_files
-from xlam_jax.weights.tokenizer_files import COPIED, NAMED, named_templates
+from xlam_jax.weights.tokenizer_files import COPIED, NAMED, named_templates, own_tokenizer_class
 
 README, BASE_README = "README.md", "BASE_README.md"
 PROVENANCE = "provenance.json"
@@ -26,6 +26,15 @@ _LEGAL = re.compile(
     r"licen[cs]e|copying|copyright|notice|policy|third[_-]?party|terms[_-]of|attribution|citation",
     re.IGNORECASE,
 )
+_LEGAL_FOLDER = re.compile(r"licen[cs]es?|copying|legal", re.IGNORECASE)
+LICENCE = re.compile(r"((model|weights?)[-_ .]?)?(licen[cs]e|copying)", re.IGNORECASE)
+"""How names of licence files, and of folders of them, begin."""
+_NO_WORDS = {
+    ".py",
+    ".json",
+    ".png",
+    ".svg",
+}  # of what lies beside licences: LICENSE-Apache-2.0 has a suffix, too
 _WORDS = {"", ".txt", ".md", ".rst", ".pdf", ".html", ".cff"}  # suffixes of what people read
 _READ = {  # and written anew
     *(INDEX, "config.json", "generation_config.json", "xlam.json", CHECKSUMS),
@@ -49,6 +58,7 @@ def carry(folders: Sequence[Path], dst: Path) -> list[str]:
             found.setdefault(name, path)
     for name, path in found.items():
         if path.resolve() != (dst / name).resolve():
+            (dst / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(path, dst / name)
             os.chmod(dst / name, 0o644)
     return sorted(found)
@@ -56,7 +66,7 @@ def carry(folders: Sequence[Path], dst: Path) -> list[str]:
 
 def carried(folder: Path) -> list[str]:
     """Names of the documents of others in a written folder."""
-    return [name for _, name in _documents(folder, False)]
+    return sorted(name for _, name in _documents(folder, False))
 
 
 def left_behind(src: Path, dst: Path) -> list[str]:
@@ -76,6 +86,10 @@ def left_behind(src: Path, dst: Path) -> list[str]:
 
     lost = sorted(set(named_templates(src)) - set(named_templates(dst)))
     templates = [f"chat template {name!r} (it would go before this model's own)" for name in lost]
+    if own_tokenizer_class(src):
+        templates.append(
+            "auto_map of tokenizer_config.json (code of its own: what is read is tokenizer.json)"
+        )
     renamed = {BASE_README: f"{BASE_README} (its README.md has the name now)"}
     return [renamed.get(name, name) for name in strangers(src, known)] + templates
 
@@ -113,6 +127,7 @@ def release_files(folder: Path) -> set[str]:
         return {*read_checksums(folder), CHECKSUMS}
     known = {*_READ, *_ADAPTER, *COPIED, PROVENANCE, README, BASE_README, TOOL_PARSER, *_weights(folder)}
     names = {p.name for p in folder.iterdir() if p.is_file() and (p.name in known or _is_document(p))}
+    names |= {name for _, name in legal_files(folder)}
     return names | {f"{NAMED}/{p.name}" for p in (folder / NAMED).glob("*.jinja") if p.is_file()}
 
 
@@ -140,18 +155,35 @@ def _documents(folder: Path, base: bool) -> Iterator[tuple[Path, str]]:
     taken = readme if base or not (folder / PROVENANCE).is_file() else None
     if taken:
         yield taken, BASE_README
+    yield from legal_files(folder)
     for path in sorted(p for p in folder.iterdir() if p.is_file()) if folder.is_dir() else ():
-        if _is_document(path) or (path.name == BASE_README and not taken):
+        if _OTHER_READERS.fullmatch(path.name) or (path.name == BASE_README and not taken):
             yield path, path.name
+
+
+def legal_files(folder: Path) -> list[tuple[Path, str]]:
+    """Licences, notices and policies of a folder, also those in a folder `licenses`: `(path, name in the folder)`."""
+    found = []
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.is_file() and _is_legal(path):
+            found.append((path, path.name))
+        elif path.is_dir() and _LEGAL_FOLDER.fullmatch(path.name):
+            inner = (p for p in sorted(path.iterdir()) if p.is_file() and p.suffix.lower() not in _NO_WORDS)
+            found += [(p, f"{path.name}/{p.name}") for p in inner]
+    return found
 
 
 def _is_nobodys(name: str) -> bool:
     return bool(_NOBODYS.fullmatch(name.partition("/")[0]))
 
 
+def _is_legal(path: Path) -> bool:
+    licence = LICENCE.match(path.name) and path.suffix.lower() not in _NO_WORDS
+    return bool(licence or (path.suffix.lower() in _WORDS and _LEGAL.search(path.stem)))
+
+
 def _is_document(path: Path) -> bool:
-    legal = path.suffix.lower() in _WORDS and bool(_LEGAL.search(path.stem))
-    return legal or bool(_OTHER_READERS.fullmatch(path.name))
+    return _is_legal(path) or bool(_OTHER_READERS.fullmatch(path.name))
 
 
 def _weights(folder: Path) -> set[str]:

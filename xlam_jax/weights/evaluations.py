@@ -104,9 +104,8 @@ def score_table(results: Sequence[Mapping[str, Any]]) -> str:
     """What was measured, for a reader."""
     if not results:
         return "Unknown: no report was given (`xlam convert card DIR --eval FILE` adds one)."
-    backslash = "\\"
     lines = [
-        f"| {r['dataset'].replace('|', backslash + '|')} | {_way(r)} | {r['n']} | {100 * r['parsable']:.1f} "
+        f"| {_cell(r['dataset'])} | {_way(r)} | {r['n']} | {100 * r['parsable']:.1f} "
         f"| {100 * r['ast']:.1f} | {_interval(r)} |"
         for r in results
     ]
@@ -115,6 +114,10 @@ def score_table(results: Sequence[Mapping[str, Any]]) -> str:
         "|---|---|---:|---:|---:|---|",
     )
     return "\n".join((*head, *lines))
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
 
 
 def _way(result: Mapping[str, Any]) -> str:

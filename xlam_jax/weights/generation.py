@@ -10,8 +10,27 @@ from typing import Any
 from xlam_jax.errors import InputError
 from xlam_jax.files import read_object
 from xlam_jax.models.config import ModelConfig
+from xlam_jax.models.hf_keys import check_kind, shown
 
 GENERATION = "generation_config.json"
+# What transformers' generate, or the requests that vLLM makes of these, want them to be.
+_SETTINGS = {
+    "do_sample": "true or false",
+    "temperature": "a number of 0 or more",
+    "top_k": "an integer",
+    "top_p": "a number from 0 to 1",
+    "min_p": "a number from 0 to 1",
+    "typical_p": "a number from 0 to 1",
+    "repetition_penalty": "a positive number",
+    "no_repeat_ngram_size": "an integer of 0 or more",
+    "max_new_tokens": "a positive integer",
+    "max_length": "a positive integer",
+    "min_new_tokens": "an integer of 0 or more",
+    "min_length": "an integer of 0 or more",
+    "num_beams": "a positive integer",
+    "num_return_sequences": "a positive integer",
+}
+_SAMPLED = {"temperature": 0.0, "top_p": 0.0, "top_k": -1}  # where do_sample is true they are above these
 SPECIAL = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
@@ -50,10 +69,20 @@ def generation_config(cfg: ModelConfig, base: Mapping[str, Any]) -> dict[str, An
     transformers generates by these and not by config.json, so where the two differ both stay as they are.
 
     Raises:
-      InputError: a token that ends an answer is none of the vocabulary.
+      InputError: a token that ends an answer, begins or pads a text is none of the vocabulary; settings with which
+        transformers or vLLM refuse to generate.
     """
+    _check_settings(base)
+    for key in ("bos_token_id", "pad_token_id"):
+        found = base.get(key)
+        if found is not None and not (_is_id(found, cfg) or (key == "pad_token_id" and found == -1)):
+            raise InputError(
+                f"{key} is {shown(found)}, and the model has {cfg.vocab_size} tokens",
+                where=GENERATION,
+                hint="a token id, or null",
+            )
     ends = [*dict.fromkeys((*cfg.eos_token_ids, *listed(base.get("eos_token_id"))))]
-    if beyond := [i for i in ends if i >= cfg.vocab_size]:
+    if beyond := [i for i in ends if not _is_id(i, cfg)]:
         raise InputError(
             f"the answer would end at token {beyond[0]}, and the model has {cfg.vocab_size} tokens",
             where=f"eos_token_id of config.json or {GENERATION}",
@@ -62,6 +91,24 @@ def generation_config(cfg: ModelConfig, base: Mapping[str, Any]) -> dict[str, An
     own = {"bos_token_id": cfg.bos_token_id, "pad_token_id": cfg.pad_token_id}
     eos = {"eos_token_id": ends if len(ends) > 1 else ends[0]} if ends else {}
     return {**{key: value for key, value in own.items() if value is not None}, **base, **eos}
+
+
+def _is_id(value: Any, cfg: ModelConfig) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < cfg.vocab_size
+
+
+def _check_settings(base: Mapping[str, Any]) -> None:
+    """Raises InputError for what stops every generation; None means the reader's own default."""
+    for key, kind in _SETTINGS.items():
+        if base.get(key) is not None:
+            check_kind(key, base[key], kind, GENERATION)
+    for key, least in _SAMPLED.items() if base.get("do_sample") else ():
+        if base.get(key) is not None and base[key] <= least:
+            raise InputError(
+                f"{key} is {shown(base[key])} where do_sample is true",
+                where=GENERATION,
+                hint="leave it out, or set do_sample to false: nothing can be sampled so",
+            )
 
 
 def listed(ids: Any) -> list[Any]:

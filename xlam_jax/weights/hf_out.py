@@ -153,7 +153,7 @@ def write_hf(
         journal = Journal(folder, {"kind": "to-hf", "dtype": label, **(job or {})}, origin=origin)
         if options.tokenizer is not None:
             copy_tokenizer(options.tokenizer, folder, chat_template=options.chat_template, stop=options.stop)
-            check_vocabulary(folder, new.vocab_size)
+            check_vocabulary(folder, new.vocab_size, options.tokenizer)
             if options.stop is not None:
                 end = token_id(folder, options.stop)
                 new = new.replace(eos_token_ids=(end, *(i for i in new.eos_token_ids if i != end)))

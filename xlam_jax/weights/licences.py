@@ -65,10 +65,11 @@ _ALIASES = {
     "qwen-license-agreement": "qwen", "llama-2": "llama2", "llama-3": "llama3", "llama-3.1": "llama3.1",
     "mistral-research-license": "mrl",
 }  # fmt: skip
-# By what licence files say at their beginning; the first that is found counts.
+# By what licence files say; one text may state several.
 _TEXTS = (
     ("apache license version 2.0", "apache-2.0"),
     ("deepseek license agreement", "deepseek"),
+    ("falcon llm license", "falcon-llm"),
     ("llama 4 community license", "llama4"),
     ("llama 3.3 community license", "llama3.3"),
     ("llama 3.2 community license", "llama3.2"),
@@ -81,15 +82,29 @@ _TEXTS = (
     ("qwen license agreement", "qwen"),
     ("mistral ai research license", "mrl"),
     ("mistral ai non-production license", "mnpl"),
-    ("attribution-noncommercial-sharealike 4.0 international", "cc-by-nc-sa-4.0"),
-    ("attribution-noncommercial-noderivatives 4.0 international", "cc-by-nc-nd-4.0"),
-    ("attribution-noncommercial 4.0 international", "cc-by-nc-4.0"),
-    ("attribution-sharealike 4.0 international", "cc-by-sa-4.0"),
-    ("attribution 4.0 international", "cc-by-4.0"),
+    ("mozilla public license version 2.0", "mpl-2.0"),
     ("gnu affero general public license version 3", "agpl-3.0"),
+    ("gnu lesser general public license version 3", "lgpl-3.0"),
     ("gnu general public license version 3", "gpl-3.0"),
     ("gnu general public license version 2", "gpl-2.0"),
     ("permission is hereby granted, free of charge, to any person obtaining a copy", "mit"),
+)
+# What a licence's own text names of others: those its works may be combined with.
+_COMPATIBLE = {"mpl-2.0": {"gpl-2.0", "lgpl-2.1", "agpl-3.0"}}
+_LONG_CC = re.compile(r"attribution((?:-(?:noncommercial|sharealike|noderiv(?:ative)?s))*) (\d\.\d) [a-z]")
+_SHORT_CC = re.compile(r"(?:\bcc[ -]|creativecommons\.org/licenses/)by((?:[ -](?:nc|sa|nd))*)[ /-]v?(\d\.\d)")
+_CC0 = re.compile(r"\bcc0[ -]1\.0|creativecommons\.org/publicdomain/zero/1\.0")
+_SPDX = re.compile(r"spdx-license-identifier: ([a-z0-9.+-]+)")
+_CC_PARTS = {"noncommercial": "nc", "sharealike": "sa", "noderivatives": "nd", "noderivs": "nd"}
+_NO_COMMERCE = re.compile(
+    r"non-? ?commercial|(academic|research|educational|evaluation) (purposes?|use) only"
+    r"|only (be used )?for (academic|research|educational|evaluation)"
+)
+# Both kinds of use allowed; and how the GPL lets source code be offered.
+_NO_LIMIT = re.compile(
+    r"non-? ?commercial(ly)?( use| purposes?)?(,| and/or| and| or)+ commercial"
+    r"|(?<!-)\bcommercial(ly)?( use| purposes?)?(,| and/or| and| or)+ non-? ?commercial"
+    r"|occasionally and noncommercially|only for noncommercial distribution"
 )
 
 
@@ -107,8 +122,9 @@ class Licence:
 
     @property
     def kind(self) -> str:
-        """Which of the kinds above; a name that is not in the table is unknown too."""
-        return _KINDS.get(self.name, UNKNOWN)
+        """Which of the kinds above; a name that is not in the table is unknown too, unless it says what it forbids."""
+        forbids = self.name.startswith(("cc-by-nc-", NON_COMMERCIAL))
+        return _KINDS.get(self.name, NON_COMMERCIAL if forbids else UNKNOWN)
 
     def card(self) -> dict[str, str]:
         """The keys of the hub's card."""
@@ -128,15 +144,26 @@ def licence(text: str, link: str = "") -> Licence:
     return Licence(name if name in _KINDS else text.strip() or "unknown", link)
 
 
-def licence_of_text(text: str) -> str | None:
-    """The name of the licence that a licence file holds, None where it is none of the table."""
-    start = re.sub(r"[\s,]+(?=version)|\s+", " ", text[:4000].lower())
-    return next((name for phrase, name in _TEXTS if phrase in start), None)
+def licences_of_text(text: str) -> list[str]:
+    """Names of all licences that a licence file states, in no order of worth; [] where the table has none of them.
+
+    A file may hold one for the code and another one for the weights, by title, by short name or by address.
+    """
+    text = re.sub(r"[\s,]+(?=version)|\s+", " ", text.lower())
+    found = [name for phrase, name in _TEXTS if phrase in text]
+    for parts, version in _LONG_CC.findall(text):
+        found.append("-".join(("cc-by", *(_CC_PARTS[part] for part in parts.split("-")[1:]), version)))
+    found += [f"cc-by{parts.replace(' ', '-')}-{version}" for parts, version in _SHORT_CC.findall(text)]
+    found += ["cc0-1.0"] if _CC0.search(text) else []
+    found += [licence(name).name for name in _SPDX.findall(text)]
+    combined = {other for name in found for other in _COMPATIBLE.get(name, ())}
+    return [name for name in dict.fromkeys(found) if name not in combined]
 
 
 def forbids_commerce(text: str) -> bool:
-    """Whether the text of an unknown licence speaks of non-commercial use, as no licence that allows it has to."""
-    return bool(re.search(r"non-?\s*commercial", text, re.I))
+    """Whether a text allows non-commercial use or research alone, whichever licences it names."""
+    text = re.sub(r"\s+", " ", text.lower())
+    return bool(_NO_COMMERCE.search(_NO_LIMIT.sub("", text)))
 
 
 @dataclass(frozen=True)
@@ -175,12 +202,15 @@ def effective(parts: Sequence[Part], where: str = "") -> Licence:
         return by_name[firm[0]].licence
     one = next((n for n in firm if kinds[n] in (UNKNOWN, NON_COMMERCIAL)), firm[0])
     other = next(name for name in by_name if name != one)  # the base, where it is not the base that binds
+    named = (
+        (one if kinds[one] == NON_COMMERCIAL else other) if one in _KINDS or kinds[one] == UNKNOWN else "NAME"
+    )
     why = "nobody says what" if kinds[one] == UNKNOWN else "commercial use is not what"
     raise InputError(
         f"the licences do not agree: {by_name[other]}; {by_name[one]}",
         where=where,
         hint=f"{why} the second allows: decide, and name the licence of the release, such as --license "
-        f"{one if kinds[one] == NON_COMMERCIAL else other}; or leave that part out",
+        f"{named}; or leave that part out",
     )
 
 

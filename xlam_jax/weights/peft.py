@@ -35,6 +35,7 @@ from xlam_jax.parallel.rules import DEFAULT_RULES, to_sharding
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PREFIX = "base_model.model."
+_FLOATS = ("F64", "F32", "F16", "BF16")
 # Families of whose gate_proj, up_proj and down_proj PEFT 0.21 means the fused routed experts alone.
 _FUSED_NAMES = ("qwen3_moe", "deepseek_v2", "deepseek_v3")
 
@@ -205,6 +206,12 @@ def load_peft(folder: str | Path, cfg: ModelConfig, mesh: Mesh | None = None) ->
     config = read_peft_config(folder)
     found: dict[str, dict[tuple[int, ...], Low]] = {}
     for entry, low in _modules(folder, config, cfg):
+        if entry.index in found.get(entry.path, {}):
+            raise InputError(
+                f"two adapters stand on one matrix, {'.'.join(map(str, (entry.path, *entry.index)))}",
+                where=str(folder / WEIGHTS),
+                hint="leave one of its names out: PEFT would read one of them, and merging both is another model",
+            )
         if low.a.shape[0] != entry.shape[1] or low.b.shape[1] != entry.shape[0]:
             raise InputError(
                 f"the adapter is for an [{low.b.shape[1]}, {low.a.shape[0]}] matrix, this model's is "
@@ -294,13 +301,26 @@ def _odd_key(config: Mapping[str, Any]) -> str:
 
 
 def _scale(config: Mapping[str, Any], name: str, rank: int) -> float:
-    """PEFT's: patterns are regular expressions over the end of a module's name."""
-    alpha = config.get("lora_alpha", 8)
-    for pattern, value in (config.get("alpha_pattern") or {}).items():
-        if re.match(rf"(.*\.)?({pattern})$", name):
-            alpha = value
-            break
+    """PEFT's: patterns are regular expressions over the end of a module's name.
+
+    Raises:
+      InputError: the config has another rank for it.
+    """
+    said = _of_module(config, "rank_pattern", name, config.get("r", 8))
+    if said != rank:
+        raise InputError(
+            f"the adapter of {name} has rank {rank}, and {CONFIG} says {said}, by which it would be scaled otherwise",
+            where=WEIGHTS,
+            hint="is it the config of another adapter?",
+        )
+    alpha = _of_module(config, "alpha_pattern", name, config.get("lora_alpha", 8))
     return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+
+
+def _of_module(config: Mapping[str, Any], patterns: str, name: str, otherwise: Any) -> Any:
+    """The value of the first pattern that a module's name matches at its end."""
+    found = (config.get(patterns) or {}).items()
+    return next((v for pattern, v in found if re.match(rf"(.*\.)?({pattern})$", name)), otherwise)
 
 
 def _modules(folder: Path, config: Mapping[str, Any], cfg: ModelConfig) -> Iterator[tuple[HfEntry, Low]]:
@@ -357,16 +377,19 @@ def _factors(path: Path) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
                 other = module + ".lora_B.weight"
                 if other not in names:
                     raise InputError(f"tensor {other!r} is missing", where=str(path))
+                for factor in (name, other):
+                    if (dtype := file.get_slice(factor).get_dtype()) not in _FLOATS:
+                        what = "integers" if dtype[0] in "IUB" else dtype
+                        raise InputError(
+                            f"{factor} holds {what}", where=str(path),
+                            hint="save the adapter as float32, float16 or bfloat16",
+                        )  # fmt: skip
                 a, b = (np.asarray(file.get_tensor(n)) for n in (name, other))
                 if a.ndim != 2 or b.ndim != 2 or a.shape[0] != b.shape[1]:
                     raise InputError(
                         f"{name} {list(a.shape)} and its lora_B {list(b.shape)} are no pair of one rank",
                         where=str(path),
                         hint="fetch the folder again",
-                    )
-                if any(np.issubdtype(x.dtype, np.integer) or x.dtype == bool for x in (a, b)):
-                    raise InputError(
-                        f"{name} holds integers", where=str(path), hint="save the adapter as floats"
                     )
                 a, b = a.astype(np.float32), b.astype(np.float32)
                 yield module.removeprefix(_PREFIX), a, b

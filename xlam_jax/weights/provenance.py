@@ -23,6 +23,7 @@ from xlam_jax.weights.gguf import read_fields
 from xlam_jax.weights.hf_out import read_xlam_json
 from xlam_jax.weights.licences import UNKNOWN, Licence, Part, effective, licence
 from xlam_jax.weights.peft import CONFIG as ADAPTER_CONFIG
+from xlam_jax.weights.provenance_file import Base, Provenance, check, one_line
 from xlam_jax.weights.source import Source, inspect, run_config
 from xlam_jax.weights.stated_licence import stated_licence, statements, to_json
 
@@ -98,7 +99,7 @@ def merged_facts(model: str | Path, adapter: str | Path) -> dict[str, Any]:
     Of an adapter of this package that is what its run knew; another one's licence counts beside the model's.
     """
     adapter = Path(adapter)
-    name = adapter.resolve().name
+    name = one_line(adapter.resolve().name)
     made = f"The adapter {name} was merged into it."
     if (adapter / PROVENANCE).is_file():
         return {**_read(adapter / PROVENANCE), "made": made}
@@ -164,22 +165,19 @@ def _own_licence(facts: Mapping[str, Any]) -> dict[str, str] | None:
 def _facts(**known: Any) -> dict[str, Any]:
     facts = {"format_version": FORMAT_VERSION, **dict.fromkeys(_KEYS), "evaluations": [], **known}
     base = {key: facts["base"].get(key) for key in _BASE_KEYS}
+    base |= {key: one_line(base[key]) for key in ("model", "name", "folder") if base[key]}
     if facts["base"].get("absent"):
         base["absent"] = True
-    return facts | {"name": facts["name"] or base["name"] or base["folder"], "base": base}
+    return facts | {"name": one_line(facts["name"] or base["name"] or base["folder"]), "base": base}
 
 
 def _read(path: Path) -> dict[str, Any]:
-    hint = "convert the model again, or remove the file: what it says will be unknown"
-    found = read_object(path, hint)
-    try:
-        if found["format_version"] > FORMAT_VERSION:
-            raise InputError("written by a newer xlam-jax", where=str(path), hint="pip install -U xlam-jax")
-        known = {key: found[key] for key in (*_KEYS, "evaluations")}
-        known["base"] = {key: known["base"][key] for key in _BASE_KEYS}
-    except (ValueError, KeyError, TypeError) as e:
-        raise InputError(f"no provenance that can be read: {e}", where=str(path), hint=hint) from e
-    return _facts(**known)
+    found = read_object(path, "convert the model again, or remove the file: what it says will be unknown")
+    version = found.get("format_version")
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise InputError("written by a newer xlam-jax", where=str(path), hint="pip install -U xlam-jax")
+    check(found, Provenance, str(path))
+    return _facts(**{key: found[key] for key in (*_KEYS, "evaluations")})
 
 
 # -- base models ----
@@ -218,7 +216,7 @@ def _run_facts(source: Source, known: Mapping[str, Any]) -> dict[str, Any]:
     run, config = source.folder, run_config(source.folder)
     model = Path(config.get("model") or run)
     if (run / BASE_PROVENANCE).is_file():
-        base = _object(run / BASE_PROVENANCE)
+        check(base := _object(run / BASE_PROVENANCE), Base, str(run / BASE_PROVENANCE))
     elif model != run and model.is_dir():
         base = base_facts(model)
     else:  # of a run without its ledgers nothing is known

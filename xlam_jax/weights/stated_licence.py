@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from xlam_jax.weights.carried import LICENCE, legal_files
 from xlam_jax.weights.licences import (
     ATTRIBUTION,
     FREE,
+    NON_COMMERCIAL,
     PERMISSIVE,
     SHARE_ALIKE,
     UNKNOWN,
     Licence,
     forbids_commerce,
     licence,
-    licence_of_text,
+    licences_of_text,
 )
 
-_FILE = re.compile(r"((model|weights?)[-_ .]?)?(licen[cs]e|copying)", re.I)
+_POLICY = re.compile(r"policy|terms", re.I)
 _OF_MODEL, _OF_CODE = re.compile(r"model|weight", re.I), re.compile(r"(?<![a-z])(code|software)", re.I)
 
 
@@ -34,12 +37,13 @@ def stated_licence(folder: Path, head: Mapping[str, Any], card: str) -> dict[str
       card: its file's name.
     """
     found = [(one, card) for one in _of_card(head)]
-    for path in _files(folder):
-        text = path.read_text(encoding="utf-8-sig", errors="replace")
-        name = licence_of_text(text)
+    for path, name in _files(folder):
+        text, policy = _text(path), not LICENCE.match(name)
+        found += [(Licence(one, name), name) for one in ([] if policy else licences_of_text(text))]
         lenient = all(one.kind in (FREE, PERMISSIVE, ATTRIBUTION, SHARE_ALIKE) for one, _ in found)
-        if name or not found or (lenient and forbids_commerce(text)):
-            found.append((Licence(name or f"see {path.name}", path.name), path.name))
+        forbids = forbids_commerce(text)
+        if (not found and not policy) or (lenient and forbids):
+            found.append((Licence(f"{NON_COMMERCIAL}, see {name}" if forbids else f"see {name}", name), name))
     by_name: dict[str, dict[str, Any]] = {}
     for one, where in found:
         by_name.setdefault(one.name, to_json(one, where))
@@ -68,11 +72,24 @@ def _of_card(head: Mapping[str, Any]) -> list[Licence]:
     return found
 
 
-def _files(folder: Path) -> list[Path]:
-    paths = sorted(folder.iterdir()) if folder.is_dir() else []
-    found = [path for path in paths if path.is_file() and _FILE.match(path.name)]
-    of_model = [path for path in found if _OF_MODEL.search(path.name)]
-    return of_model or [path for path in found if not _OF_CODE.search(path.name)]
+def _files(folder: Path) -> list[tuple[Path, str]]:
+    """Licence files, and after them the policies, which may forbid more; `(path, name in the folder)`."""
+    legal = legal_files(folder)
+    found = [(path, name) for path, name in legal if LICENCE.match(name)]
+    of_model = [(path, name) for path, name in found if _OF_MODEL.search(name)]
+    policies = [(path, name) for path, name in legal if _POLICY.search(name) and (path, name) not in found]
+    return [*(of_model or ((p, name) for p, name in found if not _OF_CODE.search(name))), *policies]
+
+
+def _text(path: Path) -> str:
+    """What people read in a file, whichever way Unicode is stored in it."""
+    raw = path.read_bytes()
+    encoding = "utf-8-sig"
+    if raw[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        encoding = "utf-16"
+    elif b"\0" in raw[:2]:
+        encoding = "utf-16-be" if raw[0] == 0 else "utf-16-le"
+    return raw.decode(encoding, "replace")
 
 
 def to_json(found: Licence, where: str = "") -> dict[str, str]:

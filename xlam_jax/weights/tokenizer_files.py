@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ from xlam_jax.files import read_object, read_text, whole_file, write_json
 CONFIG = "tokenizer_config.json"
 TEMPLATE = "chat_template.jinja"
 NAMED = "additional_chat_templates"
+_SPECIAL = {f"{kind}_token" for kind in ("bos", "eos", "pad", "unk", "sep", "cls", "mask")}
 _TEMPLATE_HINT = "fetch the file again, or save the template as UTF-8"
-_TOOLS_NAME = "tool_use"  # transformers takes the template of this name as soon as there are tools
+TOOLS_NAME = "tool_use"  # transformers takes the template of this name as soon as there are tools
 COPIED = (
     "tokenizer.json",
     "tokenizer.model",
@@ -30,6 +31,7 @@ COPIED = (
 )
 # Written by transformers 5, unknown to transformers 4, which both read the class below.
 _UNPORTABLE_CLASS = "TokenizersBackend"
+_OWN_CLASS = "auto_map"
 _PORTABLE_CLASS = "PreTrainedTokenizerFast"
 
 
@@ -95,6 +97,14 @@ def copy_tokenizer(
             shutil.copyfile(src / name, dst / name)
             os.chmod(dst / name, 0o644)
     config = _read_config(src)
+    if own_tokenizer_class(src):
+        if not (src / "tokenizer.json").is_file():
+            raise InputError(
+                "the tokenizer is a program of the model's own (auto_map), and there is no tokenizer.json",
+                where=str(src / CONFIG),
+                hint="save it as tokenizer.json (AutoTokenizer with trust_remote_code, save_pretrained)",
+            )
+        config = {k: v for k, v in config.items() if k not in (_OWN_CLASS, "tokenizer_class")}
     if config.get("tokenizer_class", _UNPORTABLE_CLASS) == _UNPORTABLE_CLASS:
         config["tokenizer_class"] = _PORTABLE_CLASS
     if stop is not None:
@@ -104,8 +114,19 @@ def copy_tokenizer(
             write_json(tokens, _stopping(read_object(src / tokens.name), stop))
     named = named_templates(src)
     if chat_template is not None:
-        named.pop(_TOOLS_NAME, None)
+        named.pop(TOOLS_NAME, None)
     _write_config(dst, config, chat_template or read_chat_template(src), named)
+
+
+def own_tokenizer_class(folder: Path) -> bool:
+    """Whether the tokenizer's class is code that the model brings; what is computed here is tokenizer.json."""
+    return _OWN_CLASS in _read_config(folder)
+
+
+def special_tokens(folder: Path) -> dict[str, str]:
+    """`{"bos_token": ..., "eos_token": ...}` as the tokenizer config names them."""
+    found = {key: _content(value) for key, value in _read_config(folder).items() if key in _SPECIAL}
+    return {key: text for key, text in found.items() if isinstance(text, str)}
 
 
 def _stopping(config: dict[str, Any], stop: str) -> dict[str, Any]:
@@ -187,7 +208,7 @@ def token_id(folder: Path, token: str) -> int:
     return found
 
 
-def check_vocabulary(folder: Path, vocab_size: int) -> None:
+def check_vocabulary(folder: Path, vocab_size: int, where: str | Path) -> None:
     """Raises InputError when the tokenizer in `folder` makes ids that a model of `vocab_size` rows lacks.
 
     Fewer tokens than rows are normal: released models pad their embeddings.
@@ -196,20 +217,57 @@ def check_vocabulary(folder: Path, vocab_size: int) -> None:
     if largest is not None and largest >= vocab_size:
         raise InputError(
             f"the tokenizer has ids up to {largest}, the model has {vocab_size} embeddings",
-            where=str(folder / "tokenizer.json"),
-            hint="take the tokenizer that belongs to the model",
+            where=str(where),
+            hint="take the tokenizer that belongs to the model, or add rows: xlam convert to-hf ... --vocab-size "
+            f"{largest + 1}",
         )
 
 
 def largest_token_id(folder: Path) -> int | None:
-    """The largest id that the tokenizer in `folder` makes; None without a tokenizer.json."""
+    """The largest id that transformers' tokenizer of `folder` makes; None without a tokenizer.json.
+
+    Tokens that only the files beside it add count, and special tokens that it does not hold: transformers gives them
+    the ids behind the others.
+    """
     path = folder / "tokenizer.json"
     if not path.is_file():
         return None
     vocabulary = _tokenizer(path).get_vocab(with_added_tokens=True)
     if not vocabulary:
         raise InputError("the tokenizer has no tokens", where=str(path), hint="fetch the file again")
-    return max(vocabulary.values())
+    config = _read_config(folder)
+    added = _added_tokens(folder, config)
+    named = [config, *(read_object(p) for p in (folder / "special_tokens_map.json",) if p.is_file())]
+    special = {token for found in named for token in _special_tokens(found)}
+    unknown = special - vocabulary.keys() - added.keys()
+    return max([*vocabulary.values(), *added.values()]) + len(unknown)
+
+
+def _added_tokens(folder: Path, config: Mapping[str, Any]) -> dict[str, int]:
+    """Text -> id of the tokens that stand beside tokenizer.json."""
+    path = folder / "added_tokens.json"
+    added = read_object(path) if path.is_file() else {}
+    try:
+        found = {
+            str(_content(token)): int(i) for i, token in (config.get("added_tokens_decoder") or {}).items()
+        }
+        return {**found, **{text: int(i) for text, i in added.items()}}
+    except (ValueError, TypeError, AttributeError) as e:
+        raise InputError(
+            "added tokens are no list of ids and tokens",
+            where=f"{folder / CONFIG} or {path.name}",
+            hint="fetch the files again",
+        ) from e
+
+
+def _special_tokens(config: Mapping[str, Any]) -> Iterator[str]:
+    """Texts of the tokens that a config names for a purpose: `pad_token`, `additional_special_tokens`."""
+    for key, value in config.items():
+        if key.endswith("_special_tokens"):
+            values = value if isinstance(value, list) else value.values() if isinstance(value, dict) else ()
+        else:
+            values = [value] if key in _SPECIAL else ()
+        yield from (token for token in map(_content, values) if isinstance(token, str) and token)
 
 
 def _tokenizer(path: Path) -> Tokenizer:

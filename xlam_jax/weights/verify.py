@@ -222,8 +222,15 @@ def _token_ids(folder: Path, vocab_size: int, prompts: Sequence[str]) -> list[np
     if has_tokenizer(folder):
         from transformers import AutoTokenizer
 
-        tokenizer = AutoTokenizer.from_pretrained(str(folder))
-        found = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in prompts]
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(str(folder))
+            found = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in prompts]
+        except Exception as e:  # whatever a tokenizer class raises of files that it does not take
+            raise WorkError(
+                f"transformers cannot load the tokenizer: {first_line(e)}",
+                where=str(folder),
+                hint="look at tokenizer_config.json",
+            ) from e
     else:
         rng = np.random.default_rng(0)
         found = [rng.integers(0, vocab_size, 48) for _ in prompts]

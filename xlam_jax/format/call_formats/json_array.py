@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import re
 
-from xlam_jax.format.call_formats.json_reading import read_call, read_calls, read_items
+from xlam_jax.format.call_formats.json_reading import (
+    looks_like_call,
+    looks_like_calls,
+    read_call,
+    read_calls,
+    read_items,
+)
 from xlam_jax.format.call_formats.prose_formats import BLANKS, Prose
 from xlam_jax.format.call_formats.reading import SPACE, Reading, Source, Wait
 from xlam_jax.format.call_formats.under_way import JsonCall
@@ -12,6 +18,23 @@ from xlam_jax.format.call_formats.under_way import JsonCall
 _FOREIGN = ("[TOOL_CALLS]", "<tool_call>")  # marks that vLLM's parser of bare lists takes for its own
 _INTO_LIST = re.compile(r"[\[{\s]")
 _LIST_HEAD = re.compile(r'\[\s*\{\s*"')
+
+
+def _foreign(source: Source) -> Wait:
+    """Whether a mark of another format comes next, and calls behind it."""
+    return (yield from source.follows(_FOREIGN)) and (yield from source.shaped(_foreign_shape))
+
+
+def _foreign_shape(source: Source) -> Wait:
+    for mark in _FOREIGN:
+        yield from source.accept(mark)
+    yield from source.take(SPACE)
+    return (yield from looks_like_calls(source))
+
+
+def _items_shape(source: Source) -> Wait:
+    """Whether calls come behind the bracket that opened a list, or its end."""
+    return (yield from source.accept("]")) or (yield from looks_like_call(source))
 
 
 class JsonArray(Prose):
@@ -43,12 +66,12 @@ class JsonArray(Prose):
         if fenced:
             before += "```" + ("json" if (yield from source.accept("json")) else "")
             before += yield from source.take(SPACE)
-        if (yield from source.follows(_FOREIGN)):
+        if (yield from _foreign(source)):
             yield from self._read_marked(source)
             return (yield from self._after(source, thought))
         if (yield from source.accept("[")):
             blank = yield from source.take(SPACE)
-            if (yield from source.peek(1)) in ("{", "]"):
+            if (yield from source.peek(1)) in ("{", "]") and (yield from source.shaped(_items_shape)):
                 yield from read_items(source)
                 yield from self._close(source, fenced)
                 return (yield from self._after(source, thought))
@@ -59,8 +82,11 @@ class JsonArray(Prose):
             yield from self._read_marked(source)
         return (yield from self._after(source, words))
 
+    def _shape(self, source: Source) -> Wait:
+        return (yield from looks_like_calls(source))
+
     def _calls_otherwise(self, source: Source) -> Wait:
-        if (yield from source.follows(_FOREIGN)):
+        if (yield from _foreign(source)):
             return True
         head = yield from source.glimpse(_INTO_LIST, 64)
         if not _LIST_HEAD.fullmatch(head):

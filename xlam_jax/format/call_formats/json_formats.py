@@ -11,6 +11,9 @@ from xlam_jax.format.call_formats.base import ParseError, Piece, Plain, Writer, 
 from xlam_jax.format.call_formats.json_reading import (
     call_of,
     call_rules,
+    has_key,
+    looks_like_call,
+    looks_like_calls,
     read_call,
     read_calls,
     read_members,
@@ -50,6 +53,11 @@ class XlamJson(Worded):
         write_calls(out, calls)
         out.add("}")
         return out.piece()
+
+    def _shape(self, source: Source) -> Wait:
+        if (yield from source.peek(1)) == "[":
+            return (yield from looks_like_calls(source))
+        return (yield from has_key(source, ("tool_calls", "thought")))
 
     def _answer(self, source: Source, fenced: bool) -> Reading:
         members: dict[str, Any] = {"tool_calls": []}
@@ -132,6 +140,9 @@ class OpenAI(Worded):
         out.add("]}" if calls else "}")
         return out.piece()
 
+    def _shape(self, source: Source) -> Wait:
+        return (yield from has_key(source, ("content", "tool_calls")))
+
     def _answer(self, source: Source, fenced: bool) -> Reading:
         members = yield from read_members(source, "content", _function)
         content = members.get("content", "")
@@ -205,6 +216,11 @@ class JsonLines(Worded):
         out.add("" if calls else "null")
         return out.piece()
 
+    def _shape(self, source: Source) -> Wait:
+        if (yield from source.accept("null")):
+            return (yield from source.peek(1)) in ("", "\n", "\r", " ", "`")
+        return (yield from looks_like_call(source, ("thought",)))
+
     def _answer(self, source: Source, fenced: bool) -> Reading:
         thought = ""
         if (yield from source.accept("null")):
@@ -225,7 +241,7 @@ class JsonLines(Worded):
                 return thought
             if (yield from source.peek(1)) != "{":
                 source.fail("neither a call nor null after the thought")
-        while (yield from source.peek(1)) == "{":
+        while (yield from source.peek(1)) == "{" and (yield from source.shaped(looks_like_call)):
             yield from source.attempt(read_call(source), sketch=JsonCall)
             yield from source.take(SPACE)
         return thought

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from typing import Any
 
 from xlam_jax.errors import InputError
-from xlam_jax.format.call_formats.base import Writer, dumps
+from xlam_jax.format.call_formats.base import ParseError, Writer, dumps
 from xlam_jax.format.call_formats.reading import SPACE, Reading, Source, Wait
 from xlam_jax.format.call_formats.under_way import BARE, JsonCall, read_text
 from xlam_jax.format.call_formats.value_rules import Values
-from xlam_jax.format.call_keys import arguments_of
+from xlam_jax.format.call_keys import ARGUMENT_KEYS, arguments_of
 from xlam_jax.format.values import Tool, ToolCall
 
 _UP_TO_OBJECT = re.compile(r"[^{]*")
+# All that a call without arguments has.
+_NO_ARGUMENTS = {"name", "id", "call_id", "tool_call_id", "type", "index"}
 
 
 def write_call(out: Writer, call: ToolCall) -> None:
@@ -63,6 +65,9 @@ def call_of(source: Source, item: dict[str, Any], *outer: dict[str, Any]) -> Too
         arguments = arguments_of(item, *outer)
     except InputError as e:
         source.fail(f"{name[:80]}: {e.what}")
+    keys = {key.lower() for place in (item, *outer) for key in place}
+    if keys.isdisjoint(ARGUMENT_KEYS) and item.keys() - _NO_ARGUMENTS:
+        source.fail("an object without arguments is no call")
     if isinstance(arguments, str):
         arguments = source.json(arguments) if arguments.strip() else None
     if arguments is None:
@@ -70,6 +75,55 @@ def call_of(source: Source, item: dict[str, Any], *outer: dict[str, Any]) -> Too
     if not isinstance(arguments, dict):
         source.fail(f"arguments of {name[:80]} are no object")
     return ToolCall(name, arguments)
+
+
+def looks_like_call(source: Source, others: tuple[str, ...] = ()) -> Wait:
+    """Whether the object that comes next is meant as a call, however it goes on; for `Source.shaped`.
+
+    Args:
+      others: keys of objects that stand among the calls.
+    """
+    alone = _NO_ARGUMENTS.union(ARGUMENT_KEYS, others)
+    return (yield from has_key(source, ARGUMENT_KEYS, ("name", *others), alone))
+
+
+def looks_like_calls(source: Source) -> Wait:
+    """Whether a list of calls, an empty one, or a call alone comes next."""
+    if (yield from source.accept("[")):
+        yield from source.take(SPACE)
+        if (yield from source.accept("]")):
+            return True
+    return (yield from looks_like_call(source))
+
+
+def has_key(
+    source: Source, keys: tuple[str, ...], behind: tuple[str, ...] = (), alone: Set[str] = frozenset()
+) -> Wait:
+    """Whether the object that comes next has one of `keys`; as soon as it is seen.
+
+    Args:
+      behind: one of these has to come before it, and is enough where the text breaks off behind it, or where no key
+        but those of `alone` comes.
+    """
+    seen: set[str] = set()
+    try:
+        yield from source.expect("{")
+        while True:
+            yield from source.take(SPACE)
+            key = yield from _read_value(source)
+            if str(key).lower() in keys and not (behind and seen.isdisjoint(behind)):
+                return True
+            seen.add(str(key))
+            yield from source.take(SPACE)
+            yield from source.expect(":")
+            yield from source.take(SPACE)
+            yield from _read_value(source)
+            yield from source.take(SPACE)
+            if (yield from source.accept("}")):
+                return not seen.isdisjoint(behind) and seen <= alone
+            yield from source.expect(",")
+    except ParseError:
+        return not seen.isdisjoint(behind)
 
 
 def read_object(source: Source) -> Wait:

@@ -57,6 +57,19 @@ class KeyValue(Worded):
         out.add("" if calls else "no calls")
         return out.piece()
 
+    def _shape(self, source: Source) -> Wait:
+        if (yield from source.accept("no calls")):
+            return not (yield from source.line()).strip()
+        if not (yield from source.accept("call:")):
+            return True
+        _read_word(source, (yield from source.line()))
+        yield from source.take(SPACE)
+        if (yield from source.follows(("end", "call:", '"'))) or not (yield from source.peek(1)):
+            return True
+        return bool(_WORD.fullmatch((yield from source.take(_KEY)).strip())) and (
+            (yield from source.peek(1)) in ("", "=")
+        )
+
     def _answer(self, source: Source, fenced: bool) -> Reading:
         thought = ""
         if (yield from source.accept("thought:")):
@@ -150,5 +163,7 @@ _NEWLINES = re.compile(r"[\r\n]*")
 def _read_word(source: Source, text: str) -> str:
     text = text.strip()
     if text.startswith('"'):
-        text = source.json(text)
+        return str(source.json(text))
+    if not _WORD.fullmatch(text):
+        source.fail("a name is a word, or a JSON string")
     return text

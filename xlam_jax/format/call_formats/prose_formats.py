@@ -13,6 +13,7 @@ from xlam_jax.format.call_formats.answer_stream import Streamed
 from xlam_jax.format.call_formats.base import Piece, Writer, dumps
 from xlam_jax.format.call_formats.json_reading import (
     call_rules,
+    looks_like_calls,
     read_call,
     read_calls,
     write_call,
@@ -74,6 +75,16 @@ class Prose(Streamed):
         first, rest = self.mark[: self.split], self.mark[self.split :]
         return words.replace("\\" + rest, "\\\\" + rest).replace(self.mark, first + "\\" + rest)
 
+    def _marked(self, source: Source) -> Wait:
+        """Whether the mark comes next, and calls behind it."""
+        return (yield from source.follows((self.mark,))) and (yield from source.shaped(self._shape))
+
+    def _shape(self, source: Source) -> Wait:
+        """Whether calls come behind the mark that comes next; for `Source.shaped`."""
+        yield from source.expect(self.mark)
+        yield from source.take(SPACE)
+        return (yield from looks_like_calls(source))
+
     def _calls_otherwise(self, source: Source) -> Wait:
         """Whether calls come next that are written otherwise than `render` writes them."""
         return False
@@ -104,7 +115,7 @@ class Prose(Streamed):
             sign = yield from source.peek(1)
             if sign and sign not in signs:
                 continue
-            found = sign == self.mark[0] and (yield from source.follows((self.mark,)))
+            found = sign == self.mark[0] and (yield from self._marked(source))
             found = found or (bool(sign) and others and (yield from self._calls_otherwise(source)))
             if found or not sign:
                 break
@@ -150,7 +161,7 @@ class Prose(Streamed):
         thought, before = yield from self._head(source)
         if (yield from source.accept("```")):
             before += "```" + (yield from source.take(_FENCE_LANGUAGE)) + (yield from source.take(SPACE))
-        shown = not (yield from source.follows((self.mark,)))
+        shown = not (yield from self._marked(source))
         words = (yield from self._words(source, before)) if shown else before.removesuffix(self.joint)
         if (yield from source.peek(1)):
             yield from self._read_marked(source)
@@ -166,7 +177,7 @@ class Prose(Streamed):
             yield from source.take(SPACE)
             if not (yield from source.peek(1)):
                 return words
-            found = yield from source.follows((self.mark,))
+            found = yield from self._marked(source)
             if not found and not (yield from self._calls_otherwise(source)):
                 gap = "\n" if words else ""
                 yield gap
@@ -252,6 +263,14 @@ class Mistral(Prose):
     opening, closing = "[TOOL_CALLS][", "]"
     none = "[TOOL_CALLS][]"
 
+    def _shape(self, source: Source) -> Wait:
+        yield from source.expect(self.mark)
+        yield from source.take(SPACE)
+        if (yield from source.peek(1)) in ("[", "{"):
+            return (yield from looks_like_calls(source))
+        yield from source.take(_UP_TO_ARGUMENTS)
+        return (yield from source.follows(("{", "[ARGS]")))
+
     def _read_marked(self, source: Source) -> Reading:
         yield from source.expect(self.mark)
         yield from source.take(SPACE)
@@ -310,7 +329,7 @@ class Markdown(Prose):
         fenced = not plain and not (yield from source.follows((self.mark,)))
         if fenced and (yield from source.accept("```")):
             blank = yield from source.take(SPACE)
-            if (yield from source.peek(1)) in ("[", "{"):
+            if (yield from source.peek(1)) in ("[", "{") and (yield from source.shaped(looks_like_calls)):
                 yield from self._block(source)
                 return (yield from self._after(source, thought))
             words += "```" + blank

@@ -78,6 +78,13 @@ def _comments(source: Source, thoughts: list[str]) -> Reading:
         yield "\n" * (len(thoughts) > 1) + thoughts[-1]
 
 
+def _silent(reading: Reading) -> Wait:
+    """A reader that shows nothing of what it reads."""
+    for item in reading:
+        if item is None:
+            yield
+
+
 def _read_call(source: Source, name: str) -> Wait:
     """The rest of a call after its name, up to its closing parenthesis."""
     if not name or not (yield from source.accept("(")):
@@ -112,6 +119,21 @@ def _read_call(source: Source, name: str) -> Wait:
         first = False
         if (yield from source.peek(1)) == ",":
             source.skip(1)
+
+
+def _arguments_shape(source: Source) -> Wait:
+    """Whether `name(` comes next and behind it what calls have there: a named argument, or none."""
+    name = (yield from source.take(_NAME)).strip()
+    if not name or not (yield from source.accept("(")):
+        return False
+    yield from source.take(SPACE)
+    if (yield from source.peek(1)) in ("", ")"):
+        return True
+    if (yield from source.accept("**")) or (yield from source.peek(1)) in ('"', "'"):
+        return name == "call" or (yield from source.peek(1)) == "{"
+    key = (yield from source.take(_KEY)).strip()
+    mark = yield from source.peek(2)
+    return bool(key) and (not mark or (mark[0] == "=" and mark != "=="))
 
 
 def _expression(source: Source) -> Wait:
@@ -191,12 +213,20 @@ class PythonCalls(Worded):
         out.add("" if calls else "pass")
         return out.piece()
 
+    def _shape(self, source: Source) -> Wait:
+        yield from _silent(_comments(source, []))
+        if not (yield from is_call(source)):
+            return False
+        if (yield from source.follows(("pass",))) and (yield from source.peek(5)) != "pass(":
+            return True
+        return (yield from _arguments_shape(source))
+
     def _answer(self, source: Source, fenced: bool) -> Reading:
         thoughts: list[str] = []
         count = 0
         while True:
             yield from _comments(source, thoughts)
-            if not (yield from is_call(source)):
+            if not (yield from is_call(source)) or not (yield from source.shaped(self._shape)):
                 break
             if (yield from source.follows(("pass",))) and (yield from source.peek(5)) != "pass(":
                 if count:
@@ -207,9 +237,12 @@ class PythonCalls(Worded):
             yield from source.attempt(self._statement(source), ("\n",))
             count += 1
             # A second statement on one line is no call by this format.
-            rest = yield from source.line()
-            if source.strict and rest.strip() and not rest.strip().startswith("#"):
-                source.fail("text after a call")
+            rest = (yield from source.line()).strip()
+            if rest and not rest.startswith("#"):
+                if source.strict:
+                    source.fail("text after a call")
+                thoughts.append(rest)
+                yield "\n" * (len(thoughts) > 1) + rest
         if not count:
             source.fail("neither a call nor pass")
         return "\n".join(thoughts)
@@ -291,6 +324,14 @@ class PythonList(Worded):
     @property
     def _signs(self) -> str:
         return "["
+
+    def _shape(self, source: Source) -> Wait:
+        yield from _silent(_comments(source, []))
+        yield from source.expect("[")
+        yield from source.take(SPACE)
+        if (yield from source.accept("]")):
+            return True
+        return bool((yield from source.take(_NAME)).strip()) and (yield from source.accept("("))
 
     def _answer(self, source: Source, fenced: bool) -> Reading:
         thoughts: list[str] = []

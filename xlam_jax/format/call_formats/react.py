@@ -70,7 +70,8 @@ class React(Streamed):
         count = 0
         while True:
             yield from source.take(SPACE)
-            if (yield from source.accept(_ACTION)):
+            if (yield from _acts(source)):
+                yield from source.accept(_ACTION)
                 yield _more(said, shown)
                 shown = len(said)
                 yield from source.attempt(_read_call(source), (_ACTION,), ActionInput)
@@ -147,11 +148,24 @@ class ActionInput(JsonCall):
 
     def _read(self, source: Source) -> Wait:
         name = (yield from source.line()).strip()
-        self.name = str(source.json(name)) if name.startswith('"') else name
         yield from source.take(SPACE)
         yield from source.expect("Action Input:")
+        self.name = str(source.json(name)) if name.startswith('"') else name
         yield from source.take(SPACE)
         yield from self._arguments(source)
+
+
+def _acts(source: Source) -> Wait:
+    """Whether an action comes next, and no line of prose that begins like one."""
+    return (yield from source.follows((_ACTION,))) and (yield from source.shaped(_action_shape))
+
+
+def _action_shape(source: Source) -> Wait:
+    name = (yield from source.line()).removeprefix(_ACTION).strip()
+    yield from source.take(SPACE)
+    follows = yield from source.follows(("Action Input:", _ACTION, _OBSERVATION))
+    alone = source.stopped and len(name.split()) == 1 and not (yield from source.peek(1))
+    return bool(name) and (follows or alone)
 
 
 def _read_call(source: Source) -> Wait:
@@ -209,14 +223,17 @@ def _unmarked(source: Source) -> Reading:
         if not ended:
             source.skip(1)
             held += sign
-            ended = sign == "\n" and (yield from source.follows((_ACTION, _FINAL)))
+            ended = sign == "\n" and ((yield from source.follows((_FINAL,))) or (yield from _acts(source)))
 
 
 def _prose(source: Source) -> Wait:
     """Lines up to one that begins with a mark, without the line feed before it."""
     lines = [(yield from source.line())]
     while True:
-        start = yield from source.peek(len(_FINAL))
-        if not start or start.startswith(_ACTION) or start == _FINAL:
+        if (
+            (yield from source.follows((_FINAL,)))
+            or (yield from _acts(source))
+            or not (yield from source.peek(1))
+        ):
             return "\n".join([lines[0], *(line.removeprefix("\\") for line in lines[1:])])
         lines.append((yield from source.line()))

@@ -151,6 +151,32 @@ class Source:
                 return text == literal
             yield
 
+    def shaped(self, shape: Callable[[Source], Wait]) -> Wait:
+        """Whether what comes next has a shape; nothing is taken. What has not stays words.
+
+        Strictly read it is not asked: what begins like a call must be one.
+
+        Args:
+          shape: reads a copy of the text, and tells; what it cannot read has another shape.
+        """
+        if self.strict:
+            return True
+        copy = Source("", cut=False)
+        reading, seen = shape(copy), 0
+        while True:
+            copy.push(self._text[self._at + seen :])
+            seen = len(self._text) - self._at
+            if self.final:
+                copy.end()
+                copy.stopped = self.stopped
+            try:
+                next(reading)
+            except StopIteration as end:
+                return end.value
+            except ParseError:
+                return False
+            yield
+
     def some(self, run: re.Pattern[str]) -> str:
         """What is there of the run that comes next, without waiting for its end."""
         match = run.match(self._text, self._at)

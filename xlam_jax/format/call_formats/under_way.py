@@ -82,11 +82,11 @@ class JsonCall:
     """Reads the object of a call as it comes: `{"name": ..., "arguments": {...}}`, alone or as a `function`.
 
     Attributes:
-      name: empty until it is known.
+      name: empty until it is known, and known to be a call's: arguments follow.
     """
 
     def __init__(self) -> None:
-        self.name = ""
+        self.name = self._named = ""
         self._said: list[str] = []
         self._source = Source("", cut=False)
         self._reading: Wait | None = self._read(self._source)
@@ -115,15 +115,16 @@ class JsonCall:
             yield from source.expect(":")
             yield from source.take(SPACE)
             if key == "arguments":
+                self.name = self._named
                 if self.name:
                     yield from self._arguments(source)
                 return
-            if key == "function" and not self.name:
+            if key == "function" and not self._named:
                 yield from self._read(source)
                 return
             text = yield from self._text(source)
             if key == "name":
-                self.name = text
+                self._named = text
             yield from source.take(SPACE)
             yield from source.expect(",")
 

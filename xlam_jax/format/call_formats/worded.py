@@ -93,23 +93,32 @@ class Worded(Streamed):
         """Whether an answer begins here, at the head of the text."""
         if (yield from source.follows(LEADS)):
             return False
-        if (yield from source.follows(self.plain.starts)):
-            return True
-        return self.plain.calls and (yield from is_call(source))
+        found = yield from source.follows(self.plain.starts)
+        if not found and not (self.plain.calls and (yield from is_call(source))):
+            return False
+        return (yield from source.shaped(self._fenced_shape))
+
+    def _fenced_shape(self, source: Source) -> Wait:
+        yield from source.open_fence()
+        return (yield from self._shape(source))
+
+    def _shape(self, source: Source) -> Wait:
+        """Whether an answer comes next, for `Source.shaped`, of what begins like one."""
+        return True
+        yield
 
     def _opens(self, source: Source, line: bool) -> Wait:
         """Whether an answer begins here, amid words."""
         if line:
-            if (yield from source.follows(self.plain.lines)):
-                return True
-            if self.plain.calls and (yield from is_call(source)):
-                return True
+            found = yield from source.follows(self.plain.lines)
+            if found or (self.plain.calls and (yield from is_call(source))):
+                return (yield from source.shaped(self._shape))
         if self.opening is None:
             return False
         for count in range(1, 80):
             text = yield from source.peek(count)
             if self.opening.match(text):
-                return True
+                return (yield from source.shaped(self._shape))
             if len(text) < count or not _HEAD.fullmatch(text):
                 break
         return False
@@ -149,6 +158,8 @@ class Worded(Streamed):
             held = held[: fence.start()]
         if found or more:
             held = held.rstrip(_WHITE)
+        if found and held:
+            yield gap + held
         return "".join(shown) + held, bool(fence), found
 
     @property

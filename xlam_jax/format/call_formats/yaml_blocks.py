@@ -31,6 +31,7 @@ _CHARACTER = (
     r'\\(["\\\/bfnrt]|u(00[01][0-9a-f]|007f|0085|2028|2029|feff))'
 )
 _ITEM = re.compile(r"( *)- ")
+_NAMED = re.compile(r"- name\s*:")
 _NAME_LINE = re.compile(r"- name: (.+)")
 _PAIR_LINE = re.compile(r'    ([A-Za-z_][A-Za-z0-9_.\-]*|"(?:[^"\\]|\\.)*"): (.+)')
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
@@ -78,6 +79,11 @@ class Yaml(Worded):
             out.add("\n")
         out.add("...")
         return out.piece()
+
+    def _shape(self, source: Source) -> Wait:
+        if not (yield from source.follows(("- name",))):
+            return True
+        return bool(_NAMED.match((yield from source.line())))
 
     def _answer(self, source: Source, fenced: bool) -> Reading:
         thought = None
