@@ -62,7 +62,9 @@ def test_arms_come_to_what_scripted_models_come_to_and_only_what_changed_is_made
     empty, gold = report(tmp_path)["arms"]
     # Three worlds of two tasks, twice; empty finishes none and gold all.
     assert (empty["rows"], empty["score"]["value"], empty["difference"]) == (12, 0.0, None)
-    assert gold["seeds"] == [1.0, 1.0] and gold["difference"] == {"value": 1.0, "low": 1.0, "high": 1.0}
+    assert gold["seeds"] == [1.0, 1.0] and gold["difference"] == pytest.approx(
+        {"value": 1.0, "low": 1.0, "high": 1.0}
+    )
     assert (gold["better"], gold["worse"]) == (12, 0) and gold["outcomes"] == {"right": 12}
     # No width would say that twelve rows settle it: Wilson's interval of 0 of 12.
     assert empty["score"]["high"] == pytest.approx(0.2425, abs=1e-4)

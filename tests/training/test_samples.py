@@ -69,7 +69,7 @@ PUBLISHED = {
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda p: f"{p.parent.name}-{p.stem}")
 def test_recipes_ask_for_the_published_batch(recipe):
-    (gpus,) = re.findall(r"xlam plan \S+ --model \S+ --gpus (\d+)", (recipe.parent / "sft.yaml").read_text())
+    (gpus,) = re.findall(r"xlam plan \S+ --gpus (\d+)", (recipe.parent / "sft.yaml").read_text())
     config = load_config(TrainConfig, recipe)
     found = read_recipe(config, recipe.parent)
     assert found.seq_len
