@@ -14,7 +14,7 @@ import yaml
 from typer.testing import CliRunner
 
 from xlam_jax.cli.main import app
-from xlam_jax.config import make_config
+from xlam_jax.config import load_config, make_config
 from xlam_jax.errors import InputError, XlamError
 from xlam_jax.evaluation.ablation.compare import compare, mean
 from xlam_jax.evaluation.ablation.config import AblationConfig
@@ -105,6 +105,24 @@ def test_a_killed_ablation_goes_on_to_the_same_report_and_leaves_no_command_at_w
     assert status == 0 and made(said) == 6 - there
     one, other = report(whole), report(killed)
     assert [one.pop("folders"), other.pop("folders")] and one == other
+
+
+def test_a_command_that_outlived_its_ablation_is_waited_for(tmp_path):
+    """Training takes a step and a save to end after its parent was killed."""
+    path = write(tmp_path, seeds=[0], arms={"gold": {"model": "scripted:gold"}})
+    folder = plan(load_config(AblationConfig, path), "gold", 0).folder
+    holding = (
+        "import sys, time; from pathlib import Path; from xlam_jax.lease import Lease\n"
+        "with Lease(Path(sys.argv[1]), 'run folder'): print(1, flush=True); time.sleep(3)"
+    )
+    lease = folder / "lease.json"
+    with subprocess.Popen(
+        [sys.executable, "-c", holding, str(lease)], cwd=REPO, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout and holder.stdout.readline()
+        status, said = xlam("ablate", path)
+        assert holder.poll() == 0
+    assert status == 0 and "waiting for the one before" in said and "another process works" in said
 
 
 def at_work(text):

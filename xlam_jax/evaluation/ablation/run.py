@@ -24,7 +24,9 @@ from xlam_jax.lease import Lease
 _GO_ON = (("train",), ("apigen", "run"))
 # Into how many parts XLA cuts a product decides the order of its sums, and after some steps another model.
 _THREADS = "4"
+_LEASE = "lease.json"  # of run folders, of kept answers, and of an ablation
 _LAST_LINES = 15
+_SAVING = 600  # seconds that a step and a save may take
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ def run(config: AblationConfig, say: Callable[[str], None]) -> list[Result]:
     """
     plans = [(arm, seed, plan(config, arm, seed)) for seed in config.seeds for arm in config.arms]
     out = Path(config.out)
-    with Lease(out / "lease.json", "ablation", say):
+    with Lease(out / _LEASE, "ablation", say):
         runner = _Runner(out, missing([stage for *_, stage in plans]), say)
         for _, _, stage in plans:
             runner.make(stage)
@@ -103,6 +105,7 @@ class _Runner:
         self.done += 1
         self.say(f"[{self.done}/{self.all}] {stage.name}  {stage.folder}{self._rest()}")
         begun = time.monotonic()
+        self._wait_for(stage.folder)
         if tuple(stage.command[:1]) not in _GO_ON and tuple(stage.command[:2]) not in _GO_ON:
             _remove(stage.folder)
         said = stage.folder.with_name(stage.folder.name + ".said.json")
@@ -113,6 +116,21 @@ class _Runner:
         write_json(
             _marker(stage), {"stage": stage.name, "command": ["xlam", *stage.command], "seconds": seconds}
         )
+
+    def _wait_for(self, folder: Path) -> None:
+        """Until a command that outlived a killed ablation has saved what it has, and gone."""
+        said, until = False, time.monotonic() + _SAVING
+        while (folder / _LEASE).is_file():
+            try:
+                with Lease(folder / _LEASE, "stage"):
+                    return
+            except WorkError as e:
+                if time.monotonic() > until:
+                    raise
+                if not said:
+                    self.say(f"waiting for the one before to save: {e.what}")
+                said = True
+                time.sleep(1)
 
     def _command(self, stage: Stage, said: Path) -> None:
         said.parent.mkdir(parents=True, exist_ok=True)
