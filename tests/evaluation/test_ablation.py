@@ -7,6 +7,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -107,19 +108,24 @@ def test_a_killed_ablation_goes_on_to_the_same_report_and_leaves_no_command_at_w
     assert [one.pop("folders"), other.pop("folders")] and one == other
 
 
-def test_a_command_that_outlived_its_ablation_is_waited_for(tmp_path):
+def test_a_command_that_outlived_its_ablation_is_waited_for(tmp_path, monkeypatch):
     """Training takes a step and a save to end after its parent was killed."""
     path = write(tmp_path, seeds=[0], arms={"gold": {"model": "scripted:gold"}})
-    folder = plan(load_config(AblationConfig, path), "gold", 0).folder
+    lease = plan(load_config(AblationConfig, path), "gold", 0).folder / "lease.json"
     holding = (
-        "import sys, time; from pathlib import Path; from xlam_jax.lease import Lease\n"
-        "with Lease(Path(sys.argv[1]), 'run folder'): print(1, flush=True); time.sleep(3)"
+        "import sys; from pathlib import Path; from xlam_jax.lease import Lease\n"
+        "with Lease(Path(sys.argv[1]), 'run folder'): print(1, flush=True); sys.stdin.read()"
     )
-    lease = folder / "lease.json"
-    with subprocess.Popen(
-        [sys.executable, "-c", holding, str(lease)], cwd=REPO, stdout=subprocess.PIPE
-    ) as holder:
+    command = [sys.executable, "-c", holding, str(lease)]
+    with subprocess.Popen(command, cwd=REPO, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout and holder.stdout.readline()
+
+        def end_it(seconds):
+            holder.communicate()
+
+        # Of this module alone: a lease sleeps, too.
+        clock = SimpleNamespace(monotonic=time.monotonic, sleep=end_it)
+        monkeypatch.setattr("xlam_jax.evaluation.ablation.run.time", clock)
         status, said = xlam("ablate", path)
         assert holder.poll() == 0
     assert status == 0 and "waiting for the one before" in said and "another process works" in said
