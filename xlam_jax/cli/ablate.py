@@ -11,7 +11,7 @@ from xlam_jax.cli.common import JsonOption, err, out, print_table, say, write_js
 
 
 def register(app: typer.Typer) -> None:
-    app.command(epilog="Example: xlam ablate configs/demo/ablate.yaml --dry-run")(ablate)
+    app.command(epilog="Example: xlam ablate configs/ablate/filter.yaml --dry-run")(ablate)
 
 
 def ablate(

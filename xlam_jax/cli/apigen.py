@@ -196,7 +196,7 @@ def measure_command(
 
 
 @app.command(
-    "rejected", epilog="Example: xlam apigen rejected runs/apigen runs/unfiltered.jsonl --stage execution"
+    "rejected", epilog="Example: xlam apigen rejected runs/drawn runs/unfiltered.jsonl --stage execution"
 )
 def rejected_command(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")],

@@ -12,7 +12,7 @@ from xlam_jax.cli.common import JsonOption, need_dir, need_file, print_table, sa
 
 def register_weight(app: typer.Typer) -> None:
     app.command(
-        epilog="Example: xlam data weight rows.jsonl runs/weighted --from-eval runs/demo/eval/after/free"
+        epilog="Example: xlam data weight configs/demo/records.jsonl runs/weighted --from-eval runs/bfcl-mutated"
     )(weight)
 
 

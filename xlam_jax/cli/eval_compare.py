@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Adds the command to `xlam eval`."""
-    app.command(epilog="Example: xlam eval compare runs/demo/eval/before/free runs/demo/eval/after/free")(
-        compare
-    )
+    app.command(epilog="Example: xlam eval compare runs/bfcl-gold runs/bfcl-mutated")(compare)
 
 
 def compare(

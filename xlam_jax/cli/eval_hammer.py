@@ -30,9 +30,7 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Adds the command to `xlam eval`."""
-    app.command(epilog="Example: xlam eval hammer sealtool.json toolalpaca.json --model runs/demo/model")(
-        hammer
-    )
+    app.command(epilog="Example: xlam eval hammer configs/demo/records.jsonl --model scripted:gold")(hammer)
 
 
 def hammer(
