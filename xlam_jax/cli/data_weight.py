@@ -32,12 +32,15 @@ def weight(
     json_file: JsonOption = None,
 ) -> None:
     """Splits rows by kind of question, with epochs that follow a model's error rates, for `xlam data build`."""
-    from xlam_jax.evaluation.feedback import errors_by_kind, line, of_folders, split, weights, write_inputs
+    from xlam_jax.evaluation.feedback import errors_by_kind, line, split, weights, write_inputs
+    from xlam_jax.evaluation.journal import kept_rows
     from xlam_jax.files import check_free, whole_folder
     from xlam_jax.format import read_records
 
     need_file(source, "records file")
-    errors, others = errors_by_kind(of_folders([need_dir(folder, "results folder") for folder in from_eval]))
+    errors, others = errors_by_kind(
+        row for folder in from_eval for row in kept_rows(need_dir(folder, "results folder"))
+    )
     check_free(out, overwrite=overwrite)
     with whole_folder(out) as partial:
         counts = split(read_records(source), partial)

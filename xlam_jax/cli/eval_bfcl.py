@@ -14,8 +14,11 @@ from xlam_jax.cli.common import JsonOption, err, need_dir, print_table, say, wri
 from xlam_jax.cli.eval_model import (
     AdapterOption,
     BatchOption,
+    ConcurrencyOption,
     ConstrainedOption,
     LenOption,
+    ResumeOption,
+    SeedOption,
     TokensOption,
     about_model,
     answers_bar,
@@ -56,16 +59,9 @@ ModelOption = Annotated[
     ),
 ]
 LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="Rows a category, drawn by --seed.")]
-SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Of the sample and of scripted:random.")]
 OutOption = Annotated[
     Path | None,
     typer.Option("--out", metavar="DIR", help="Keeps every answer, and BFCL's own result and score files."),
-]
-ResumeOption = Annotated[
-    bool, typer.Option("--resume", help="Go on in --out after a stop; the same options as before.")
-]
-ConcurrencyOption = Annotated[
-    int, typer.Option("--concurrency", min=1, help="Requests to an endpoint at a time.")
 ]
 TrustOption = Annotated[
     bool,

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from xlam_jax.cli.common import JsonOption, need_dir, print_table, say, write_json
-from xlam_jax.errors import InputError
 
 if TYPE_CHECKING:
     from xlam_jax.evaluation.paired import Paired
@@ -28,17 +27,10 @@ def compare(
     json_file: JsonOption = None,
 ) -> None:
     """Which rows got better and which worse, by style, with an exact McNemar test."""
-    from xlam_jax.evaluation.journal import GENERATIONS, read_rows
+    from xlam_jax.evaluation.journal import kept_rows
     from xlam_jax.evaluation.paired import compare_rows
 
-    rows = []
-    for folder in (first, second):
-        found = read_rows(need_dir(folder, "results folder") / GENERATIONS)
-        if not found:
-            raise InputError(
-                f"no {GENERATIONS} in the folder", where=str(folder), hint="what xlam eval --out wrote"
-            )
-        rows.append(found)
+    rows = [kept_rows(need_dir(folder, "results folder")) for folder in (first, second)]
     found = compare_rows(*rows, strict=strict)
     groups: dict[str, Paired] = {**(found["styles"] if len(found["styles"]) > 1 else {}), "all": found["all"]}
     print_table(

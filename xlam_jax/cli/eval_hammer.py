@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from xlam_jax.cli.common import JsonOption, err, need_dir, need_file, print_table, say, write_json
-from xlam_jax.cli.eval_bfcl import ConcurrencyOption, ModelOption, ResumeOption
+from xlam_jax.cli.eval_bfcl import ModelOption
 from xlam_jax.cli.eval_model import (
     BatchOption,
+    ConcurrencyOption,
     ConstrainedOption,
     LenOption,
+    ResumeOption,
+    SeedOption,
     TokensOption,
     about_model,
     answers_bar,
@@ -40,7 +43,7 @@ def hammer(
     model: ModelOption = ...,  # type: ignore[assignment]
     constrained: ConstrainedOption = False,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Rows a file, drawn by --seed.")] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the sample and of scripted:random.")] = 0,
+    seed: SeedOption = 0,
     out_dir: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Keeps every answer and the numbers.")
     ] = None,

@@ -27,6 +27,13 @@ AdapterOption = Annotated[
         "--adapter", metavar="NAME=DIR", help="Score this PEFT adapter on the model; again for several."
     ),
 ]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Of the sample and of scripted:random.")]
+ResumeOption = Annotated[
+    bool, typer.Option("--resume", help="Go on in --out after a stop; the same options as before.")
+]
+ConcurrencyOption = Annotated[
+    int, typer.Option("--concurrency", min=1, help="Requests to an endpoint at a time.")
+]
 TokensOption = Annotated[int, typer.Option("--max-new-tokens", min=1, help="Longest answer in tokens.")]
 BatchOption = Annotated[int, typer.Option("--batch-size", min=1, help="Sequences that decode together.")]
 LenOption = Annotated[int, typer.Option("--max-len", min=2, help="Prompt and answer together, in tokens.")]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -91,22 +91,3 @@ def line(
     n, wrong = errors.get(kind, (0, 0))
     share = f"{100 * wrong / n:.1f} ({wrong} of {n})" if n else "not evaluated"
     return {"kind": kind, "rows": counts[kind], "wrong %": share, "epochs": epochs}
-
-
-def of_folders(folders: Sequence[Path]) -> list[Row]:
-    """The rows of evaluations that were kept.
-
-    Raises:
-      InputError: a folder has none.
-    """
-    from xlam_jax.evaluation.journal import GENERATIONS, read_rows
-
-    rows: list[Row] = []
-    for folder in folders:
-        found = read_rows(folder / GENERATIONS)
-        if not found:
-            raise InputError(
-                f"no {GENERATIONS} in the folder", where=str(folder), hint="what xlam eval --out wrote"
-            )
-        rows += found
-    return rows

@@ -142,6 +142,19 @@ def read_rows(path: Path, *, cut: bool = False) -> list[Row]:
     return rows
 
 
+def kept_rows(folder: Path) -> list[Row]:
+    """The rows that an evaluation kept in its folder.
+
+    Raises:
+      InputError: there are none, or a line is no row.
+    """
+    if rows := read_rows(folder / GENERATIONS):
+        return rows
+    raise InputError(
+        f"no {GENERATIONS} in the folder", where=str(folder), hint="what an evaluation with --out wrote"
+    )
+
+
 def _line(row: Row) -> str:
     return json.dumps(dataclasses.asdict(row), ensure_ascii=False) + "\n"
 

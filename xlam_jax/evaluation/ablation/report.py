@@ -8,11 +8,10 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from xlam_jax.errors import InputError
 from xlam_jax.evaluation.ablation.compare import compare
 from xlam_jax.evaluation.ablation.config import AblationConfig
 from xlam_jax.evaluation.ablation.run import Result
-from xlam_jax.evaluation.journal import GENERATIONS, read_rows
+from xlam_jax.evaluation.journal import GENERATIONS, kept_rows
 from xlam_jax.files import write_json, write_text
 
 _UNEQUAL = 0.02  # relative difference of budgets that is said
@@ -24,7 +23,7 @@ def summarise(config: AblationConfig, results: Sequence[Result]) -> dict[str, An
     Raises:
       InputError: a result without rows, or arms that cannot be compared.
     """
-    rows = {name: [_rows(r) for r in results if r.arm == name] for name in config.arms}
+    rows = {name: [kept_rows(r.stage.folder) for r in results if r.arm == name] for name in config.arms}
     arms = compare(rows, config.compared_with, config.score)
     budget = {name: _budget([r.training for r in results if r.arm == name]) for name in config.arms}
     return {
@@ -36,16 +35,6 @@ def summarise(config: AblationConfig, results: Sequence[Result]) -> dict[str, An
         "folders": {f"{r.arm} {r.seed}": str(r.stage.folder) for r in results},
         "warnings": _warnings(config, budget),
     }
-
-
-def _rows(result: Result) -> Any:
-    rows = read_rows(result.stage.folder / GENERATIONS)
-    if not rows:
-        hint = "the result stage has to write it: eval ... --out {here}"
-        raise InputError(
-            f"stage {result.stage.name} wrote no {GENERATIONS}", where=str(result.stage.folder), hint=hint
-        )
-    return rows
 
 
 def _budget(training: Sequence[dict[str, Any]]) -> dict[str, int]:
