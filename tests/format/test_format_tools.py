@@ -72,6 +72,7 @@ BFCL = {
         {"name": "move", "description": "Moves it", "inputSchema": SCHEMA},
         {"name": "move", "description": "Moves it", "input_schema": SCHEMA, "parameters": None},
         {"name": "move", "description": "Moves it", "parameters": BFCL},
+        {"toolSpec": {"name": "move", "description": "Moves it", "inputSchema": {"json": SCHEMA}}},
         WANTED,
     ],
 )

@@ -220,6 +220,8 @@ BESIDE = [
     {"name": "f", "parameters": {}, "inputSchema": FULL},
     {"name": "f", "parameters": {"type": "object", "properties": {}}, "input_schema": FULL},
     {"name": "f", "parameters": [], "args": FULL["properties"]},
+    {"toolSpec": {"name": "f", "inputSchema": {"json": FULL}}},
+    {"name": "f", "inputSchema": {"json": {**FULL, "required": ["b"]}}},
     {"type": "function", "function": {"name": "f", "parameters": FULL}, "required": ["a"]},
     {"type": "function", "function": {"name": "f", "description": "d"}, "parameters": FULL},
     {

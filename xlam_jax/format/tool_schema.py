@@ -62,6 +62,9 @@ class SchemaReader:
                 given = json.loads(given)
             except (ValueError, RecursionError) as e:
                 raise InputError(f"{key} is text that is no JSON: {e}", where=self.where) from None
+        if key == "inputSchema" and isinstance(given, dict) and list(given) == ["json"]:  # Bedrock's envelope
+            inner = given["json"]
+            given = inner if isinstance(inner, dict) and isinstance(inner.get("properties"), dict) else given
         named = isinstance(given, list) and all(
             isinstance(p, dict) and isinstance(p.get("name"), str) for p in given
         )

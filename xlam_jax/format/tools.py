@@ -47,9 +47,10 @@ def normalise_tool(obj: Any) -> Tool:
     """
     if isinstance(obj, Tool):
         return obj
-    if isinstance(obj, dict) and isinstance(function := obj.get("function"), dict):
-        outer = {k: v for k, v in obj.items() if k not in ("function", "type")}
-        obj = {**outer, **{k: v for k, v in function.items() if v is not None}}
+    for wrapper in ("function", "toolSpec"):  # OpenAI's, and Bedrock's
+        if isinstance(obj, dict) and isinstance(function := obj.get(wrapper), dict):
+            outer = {k: v for k, v in obj.items() if k not in (wrapper, "type")}
+            obj = {**outer, **{k: v for k, v in function.items() if v is not None}}
     if not isinstance(obj, dict) or not isinstance(obj.get("name"), str) or not obj["name"]:
         raise InputError("a tool needs a name", where=f"tool {str(obj)[:80]}")
     reader = SchemaReader(f"tool {obj['name']}")
