@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from xlam_jax.cli import eval_agents, eval_bfcl, eval_compare, eval_hammer, eval_rescore
+from xlam_jax.cli import eval_agents, eval_bfcl, eval_compare, eval_hammer, eval_published, eval_rescore
 from xlam_jax.cli.common import JsonOption, err, need_dir, need_file, out, print_table, write_json
 from xlam_jax.cli.eval_model import (
     AdapterOption,
@@ -36,6 +36,7 @@ eval_agents.register(app)
 eval_hammer.register(app)
 eval_rescore.register(app)
 eval_compare.register(app)
+eval_published.register(app)
 
 ModelOption = Annotated[Path, typer.Option("--model", metavar="DIR", help="Folder of a model.")]
 BothOption = Annotated[
