@@ -20,6 +20,7 @@ from xlam_jax.models.attention.backends import (
     CONTEXT_BACKENDS,
     PART,
     kernel,
+    own_backend,
     reason_against,
 )
 from xlam_jax.models.attention.blocked import MASKED
@@ -37,6 +38,7 @@ __all__ = [
     "Facts",
     "attend",
     "most_segments",
+    "own_backend",
     "probe_attention",
     "reason_against",
 ]

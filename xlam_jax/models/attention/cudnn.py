@@ -27,6 +27,7 @@ import numpy as np
 from xlam_jax.compat import cudnn_attention
 from xlam_jax.errors import WorkError
 from xlam_jax.models.attention.facts import Facts
+from xlam_jax.parallel import target
 
 DEFAULT_SEGMENTS = 32  # statistics of the softmax take B * M * N * S * 4 bytes, so M is not large for nothing
 _PARAMETERS = (
@@ -110,10 +111,12 @@ def cudnn_reason(facts: Facts, device: Any = None) -> str:
     """Why cuDNN cannot be used for attention of this kind; empty when it can.
 
     Args:
-      device: defaults to the first of `jax.devices()`.
+      device: defaults to the one that is compiled for.
     """
-    device = jax.devices()[0] if device is None else device
-    if device.platform not in ("gpu", "cuda") or "cuda" not in _platform_version(device):
+    device = target.device() if device is None else device
+    # A device of a topology has no CUDA behind it, but its maker's name.
+    nvidia = "cuda" in _platform_version(device) or "NVIDIA" in str(getattr(device, "device_kind", ""))
+    if device.platform not in ("gpu", "cuda") or not nvidia:
         return f"cuDNN needs an NVIDIA GPU, this is {device.platform}"
     capability = str(getattr(device, "compute_capability", "0"))
     if float(capability) < 9.0:

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from xlam_jax.models.attention.facts import Facts
+from xlam_jax.parallel import target
 
 LANES = 128  # rows are cut into blocks that are a multiple of this
 LARGEST_BLOCK = 512
@@ -53,7 +54,7 @@ def splash(
 
 def splash_reason(facts: Facts, device: Any = None) -> str:
     """Why splash cannot be used for attention of this kind; empty when it can."""
-    device = jax.devices()[0] if device is None else device
+    device = target.device() if device is None else device
     if device.platform != "tpu":
         return f"splash needs a TPU, this is {device.platform}"
     if facts.seq_len % LANES:
