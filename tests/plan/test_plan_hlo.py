@@ -114,6 +114,13 @@ def test_kernels_are_counted_as_written_and_as_run():
     assert rows["attention", "attention kernel"]["flops"] == 300  # the model's, over the runs
 
 
+def test_a_loop_that_xla_says_nothing_of_is_counted_by_its_counter():
+    silent = GPU.replace(', backend_config={"known_trip_count":{"n":"3"}}', "")
+    assert {o.times for o in operations(parse(silent)) if o.name == "stack"} == {3}
+    unknown = silent.replace("constant(3)", "parameter(1)")
+    assert {o.times for o in operations(parse(unknown), {"rest": 5}) if o.name == "stack"} == {5}
+
+
 def test_bytes_of_slices_are_those_of_the_slice():
     found = {o.name: o for o in operations(parse(GPU))}
     assert found["fusion.silu"].bytes == 2 * 8 * 6 * 2
@@ -177,3 +184,18 @@ def test_a_program_compiled_here_by_hand_count():
     # The gradient of tanh is made of its result, so both products are computed again.
     assert (found["forward"], found["recompute"], found["backward"]) == (2 * one, 2 * one, 4 * one)
     assert found["doubled"] == found["padding"] == found["other"] == 0
+
+
+@pytest.mark.parametrize(
+    ("groups", "size"),
+    [
+        ("replica_groups=[2,4]<=[8]", 4),
+        ("replica_groups={{0,1},{2,3}}", 2),
+        ("replica_groups=mesh['a'=2,'b'=4] {'b'}", 4),
+        ("replica_groups=mesh['a'=2,'b'=4] {'a','b'}", 8),
+        ("source_target_pairs={{0,1},{1,0}}", 2),
+    ],
+)
+def test_groups_of_a_collective(groups, size):
+    text = GPU.replace("replica_groups={{0,1,2,3}}", groups)
+    assert {o.group for o in operations(parse(text)) if o.name == "ar"} == {size}

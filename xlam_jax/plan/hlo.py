@@ -87,12 +87,6 @@ class Instruction:
         return _first(_CALLED.pattern, self.attributes)
 
     @property
-    def trips(self) -> int | None:
-        """How often a loop is known to run."""
-        known = _first(r'known_trip_count":\{"n":"(\d+)"', self.attributes)
-        return int(known) if known else None
-
-    @property
     def index(self) -> int:
         """Of a `get-tuple-element`."""
         return int(_first(r"\bindex=(\d+)", self.attributes) or 0)
@@ -178,6 +172,22 @@ def _first(pattern: str, text: str) -> str:
 
 def _numbers(text: str) -> tuple[int, ...]:
     return tuple(map(int, re.findall(r"\d+", text)))
+
+
+def turns(program: Program, loop: Instruction, computation: Computation) -> int | None:
+    """How often a `while` runs, where the program tells: XLA's own word, or a counter between two constants. None where
+    the data decides."""
+    if known := _first(r'known_trip_count":\{"n":"(\d+)"', loop.attributes):
+        return int(known)
+    condition = program.computations.get(_first(r"\bcondition=%?([\w.-]+)", loop.attributes), {})
+    ends = [i for c in (condition, *map(program.body, condition.values())) for i in c.values()]
+    limits = [int(i.literal) for i in ends if i.opcode == "constant" and i.shapes == (Shape("s32", ()),)]
+    start = computation.get(computation[loop.operands[0]].operands[0])
+    while start is not None and start.opcode in ("copy", "bitcast"):
+        start = computation.get(start.operands[0])
+    if len(limits) != 1 or start is None or start.opcode != "constant":
+        return None
+    return limits[0] - int(start.literal)
 
 
 # -- FLOPs of products ----

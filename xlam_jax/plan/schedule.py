@@ -7,6 +7,7 @@ views, so that two products of the same operands are found to be one product com
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -95,7 +96,7 @@ class _Walk:
         for i in computation.values():
             values[i.name], doubled = self._value(i, computation, values, name, self._stage(i))
             if i.opcode == "while":
-                known = i.trips
+                known = hlo.turns(self._program, i, computation)
                 turns = self._turns.get(place(i.op_name)[0], 1.0) if known is None else known
                 yield from self.run(_body(i), times * turns)
             elif i.opcode == "call":
@@ -218,6 +219,9 @@ def _group(i: Instruction) -> int:
     """Devices that a collective runs over, from either way of writing groups."""
     if match := re.search(r"replica_groups=\[(\d+),(\d+)\]", i.attributes):
         return int(match[2])
+    if match := re.search(r"replica_groups=mesh\[([^\]]*)\] *\{([^}]*)\}", i.attributes):
+        sizes = dict(re.findall(r"'(\w+)'=(\d+)", match[1]))
+        return math.prod(int(sizes[axis]) for axis in re.findall(r"'(\w+)'", match[2]))
     if match := re.search(r"replica_groups=\{\{([\d,]+)\}", i.attributes):
         return len(match[1].split(","))
     return 2 if "source_target_pairs" in i.attributes else 1

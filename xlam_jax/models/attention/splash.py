@@ -39,7 +39,12 @@ def splash(
         block_q=size, block_kv=size, block_q_dkv=size, block_kv_dkv=size, block_q_dq=size, block_kv_dq=size
     )
     kernel = kernels.make_splash_mha(
-        masks.MultiHeadMask([one] * N), block_sizes=blocks, head_shards=1, q_seq_shards=1, interpret=interpret
+        masks.MultiHeadMask([one] * N),
+        block_sizes=blocks,
+        head_shards=1,
+        q_seq_shards=1,
+        residual_checkpoint_name="attn_out",
+        interpret=interpret,
     )
 
     def row(q_NSH, k_KSH, v_KSJ, seg_S):
