@@ -36,3 +36,14 @@ def test_this_jax_has_the_packed_layout_and_a_missing_parameter_is_named():
     assert compat.cudnn_attention(["q_offsets", "kv_offsets"]).MaskType.PADDING_CAUSAL
     with pytest.raises(ImportError, match="lacks no_such of cuDNN attention"):
         compat.cudnn_attention(["q_offsets", "no_such"])
+
+
+def test_cudnn_is_told_of_a_device_that_is_not_here():
+    from jax._src.cudnn import fused_attention_stablehlo as module
+
+    before = module.check_compute_capability
+    with compat.cudnn_of_target(91000, "10.0"):
+        assert module.check_cudnn_version() == 91000
+        assert module.check_compute_capability("9.0") and not module.check_compute_capability("10.3")
+        assert not module.is_cuda_compute_capability_equal("9.0")
+    assert module.check_compute_capability is before

@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 from jax._src.cudnn import fused_attention_stablehlo as jax_cudnn
 
+from tests import tiny
 from tests.models.attention_cases import run, square
+from xlam_jax.models import decoder
 from xlam_jax.models.attention import Facts, attend, cudnn, most_segments
 from xlam_jax.models.attention.cudnn import cudnn_reason, documents
+from xlam_jax.models.named import named_config
 from xlam_jax.parallel.mesh import MeshConfig, make_mesh
 
 SEGMENTS = [[1, 1, 2, 2, 2, 3, 0, 0], [5, 5, 5, 5, 5, 5, 5, 5], [1, 2, 3, 4, 5, 6, 7, 0]]
@@ -97,10 +100,13 @@ def test_one_document_a_row_needs_no_offsets(fake):
 
 
 def test_a_row_with_too_many_documents_is_nan_and_never_wrong(fake):
-    q, k, v, seg, _ = arrays(segments=SEGMENTS)
-    out = np.asarray(attend(q, k, v, seg, backend="cudnn", max_segments=5))
-    assert np.isfinite(out[:2]).all()
-    assert np.isnan(out[2]).all()
+    cfg = named_config("tiny-llama")
+    tokens = jnp.ones((3, 8), jnp.int32)
+    hidden, _ = decoder.forward(
+        tiny.params(cfg), tokens, tokens, jnp.asarray(SEGMENTS), cfg, attention="cudnn", max_segments=5
+    )
+    assert np.isfinite(hidden[:2]).all()
+    assert np.isnan(hidden[2]).all()
 
 
 def test_keys_are_repeated_where_jax_counts_the_wrong_heads(fake, monkeypatch):
@@ -175,6 +181,27 @@ def hopper(monkeypatch):
 
 
 B, S, SLOTS = 2, 384, 6
+
+
+@pytest.mark.parametrize("sizes", [{}, {"data": 2, "context": 2, "tensor": 2}], ids=["one device", "mesh"])
+@pytest.mark.parametrize(
+    ("remat", "forward"), [("full", 2), ("names:qkv", 2), ("names:attn_out", 1), ("dots", 1)]
+)
+def test_the_forward_pass_is_not_computed_again_where_attention_is_kept(remat, forward, sizes, hopper):
+    q = jax.ShapeDtypeStruct((B, S, 4, 64), jnp.bfloat16)
+    seg = jax.ShapeDtypeStruct((B, S), jnp.int32)
+
+    def loss(q, seg):
+        def inner(q):
+            out = attend(jnp.sin(q), q, q, seg, backend="cudnn", max_segments=SLOTS)
+            return out.astype(jnp.float32)
+
+        return jnp.sin(jax.checkpoint(inner, policy=decoder.remat_policy(remat))(q)).sum()
+
+    with jax.set_mesh(make_mesh(MeshConfig(**sizes))):
+        text = jax.jit(jax.grad(loss)).trace(q, seg).lower(lowering_platforms=("cuda",)).as_text()
+    calls = re.findall(r"custom_call @(__cudnn\$\w+)", text)
+    assert sorted(calls) == ["__cudnn$fmhaSoftmax"] * forward + ["__cudnn$fmhaSoftmaxBackward"]
 
 
 def program(N, K, H, J, window, mesh=None):

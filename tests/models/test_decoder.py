@@ -17,6 +17,7 @@ from xlam_jax.models.cross_entropy import chunked_cross_entropy
 from xlam_jax.models.linen import Decoder, from_variables, to_variables
 from xlam_jax.models.named import named_config
 from xlam_jax.models.params import unstack
+from xlam_jax.models.rope import rotate
 
 LENGTHS = (11, 5, 13)
 forward = jax.jit(decoder.forward, static_argnames=("cfg", "remat", "compute_dtype", "attention"))
@@ -183,3 +184,18 @@ def test_linen_module_has_equal_logits(name):
     assert tuple(axes) == ("layers", "embed", "mlp")
     again = to_variables(from_variables(drawn, cfg))
     np.testing.assert_array_equal(jax.jit(module.apply)(drawn, tokens), jax.jit(module.apply)(again, tokens))
+
+
+@pytest.mark.parametrize("interleaved", [False, True])
+def test_rotation_in_bfloat16_is_that_of_float32_rounded(interleaved):
+    keys = jax.random.split(jax.random.key(0), 3)
+    x, ct = (jax.random.normal(key, (2, 16, 3, 8), jnp.bfloat16) for key in keys[:2])
+    angle = jax.random.normal(keys[2], (2, 16, 4))
+
+    def pulled(x, ct):
+        out, pull = jax.vjp(lambda x: rotate(x, jnp.cos(angle), jnp.sin(angle), interleaved), x)
+        return out, pull(ct)[0]
+
+    wide = pulled(x.astype(jnp.float32), ct.astype(jnp.float32))
+    for ours, exact in zip(pulled(x, ct), wide, strict=True):
+        np.testing.assert_array_equal(ours, exact.astype(jnp.bfloat16))

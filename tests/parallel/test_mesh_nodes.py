@@ -112,3 +112,9 @@ def test_a_part_of_the_batch_that_is_not_whole():
     scattered = np.array([Device(i, i % 2) for i in range(4)]).reshape(4, 1, 1, 1, 1)
     with pytest.raises(InputError, match=r"process 0 holds shards \[0, 2\] of 4"):
         batch_share(Grid(scattered), 0)
+
+
+def test_hosts_of_a_slice_that_does_not_name_itself_are_one_node():
+    hosts = [Device(i, i // 4, platform="tpu", device_kind="TPU v5p") for i in range(16)]
+    assert by_node(hosts) == [hosts]
+    assert len(by_node([Device(i, i // 4) for i in range(16)])) == 4

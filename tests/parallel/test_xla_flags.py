@@ -7,7 +7,15 @@ import pytest
 
 from xlam_jax.cli.train import use_flag_profile
 from xlam_jax.errors import InputError
-from xlam_jax.parallel.xla_flags import _key, _table, accepts, profile_flags, profiles, refusal
+from xlam_jax.parallel.xla_flags import (
+    _key,
+    _table,
+    accepts,
+    profile_flags,
+    profiles,
+    refusal,
+    step_options,
+)
 
 
 def quiet(name, version=None):
@@ -45,6 +53,12 @@ def test_versions_decide():
     assert refusal("xla_gpu_fused_attention_use_cudnn_rng", "0.11.2") == "known until 0.10.2"
     assert refusal("xla_no_such_flag", "0.11.2") == "never measured"
     assert _key("0.12.0.1") > _key("0.11.2") > _key("0.10.2") == _key("0.10.2.dev3")
+
+
+def test_options_of_every_step_are_known_and_for_gpus_alone():
+    options = step_options("gpu")
+    assert options == {"xla_gpu_enable_dynamic_slice_fusion": False} and not step_options("cpu")
+    assert all(accepts(f"--{flag}={str(value).lower()}") for flag, value in options.items())
 
 
 def test_unknown_profile_names_the_nearest():

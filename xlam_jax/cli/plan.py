@@ -31,12 +31,15 @@ def plan(
         str | None, typer.Option(help="Judge this one: fsdp=8,expert=8. Else all are tried.")
     ] = None,
     gpus: Annotated[int | None, typer.Option(min=1, help="Devices to find the best mesh for.")] = None,
-    hardware: Annotated[str, typer.Option(help="h100-sxm, h200, b200, tpu-v5p, tpu-v6e.")] = "h100-sxm",
+    hardware: Annotated[
+        str | None, typer.Option(help="h100-sxm (taken without it), h200, b200, tpu-v5p, tpu-v6e.")
+    ] = None,
     rows: Annotated[int | None, typer.Option(min=1, help="Packed rows of a step over all devices.")] = None,
     accumulation: Annotated[int | None, typer.Option(min=1, help="Micro-batches of a step.")] = None,
     seq_len: Annotated[int | None, typer.Option(min=2, help="Positions of a row; else the data's.")] = None,
     remat: Annotated[str | None, typer.Option(help="none, full, dots, names:a,b")] = None,
     param_dtype: Annotated[str | None, typer.Option(help="float32 or bfloat16.")] = None,
+    moment_dtype: Annotated[str | None, typer.Option(help="float32 or bfloat16.")] = None,
     lora_rank: Annotated[
         int | None, typer.Option(min=0, help="Adapters of this rank on a frozen base.")
     ] = None,
@@ -53,17 +56,41 @@ def plan(
     compile: Annotated[
         bool, typer.Option(help="Measure memory by compiling a slice on fake devices.")
     ] = True,
+    compile_for: Annotated[
+        str | None,
+        typer.Option(
+            help="Compile the step by this device's own compiler, without the device: "
+            "h100, h200, b200, tpu-v5p, tpu-v6e."
+        ),
+    ] = None,
+    topology: Annotated[
+        str | None, typer.Option(help="Of --compile-for: 2x8 nodes of GPUs, 2x2x2 of TPUs.")
+    ] = None,
+    flag_profile: Annotated[
+        str | None, typer.Option(help="Of --compile-for: XLA's flags, see xlam bench flags.")
+    ] = None,
+    keep_hlo: Annotated[
+        Path | None, typer.Option(help="Of --compile-for: write the optimised program here.")
+    ] = None,
+    layers: Annotated[int | None, typer.Option(min=1, help="Of the model, only so many layers.")] = None,
+    attention: Annotated[
+        str | None, typer.Option(help="Backend of attention; auto takes the device's own.")
+    ] = None,
     top: Annotated[int, typer.Option(min=1, help="Meshes to list.")] = 10,
     json_file: JsonOption = None,
 ) -> None:
     """Plan a training run before a device is booked: bytes, traffic, time, cost, and the mesh that fits best."""
+    from xlam_jax.cli.plan_compiled import show_compiled
     from xlam_jax.config import load_config
     from xlam_jax.errors import InputError
     from xlam_jax.models.lora import LoraConfig
     from xlam_jax.parallel.hardware import hardware as find_hardware
     from xlam_jax.parallel.mesh import AXES
+    from xlam_jax.plan.device_compile import compile_for as compile_for_device
+    from xlam_jax.plan.device_compile import order
     from xlam_jax.plan.plan import make_plan, report
     from xlam_jax.plan.recipe import amount, read_recipe, values
+    from xlam_jax.plan.targets import target as find_target
     from xlam_jax.plan.work import Work, find_model, find_shape, parse_mesh, sizes_of, work_of
     from xlam_jax.training.config import BatchConfig, TrainConfig
     from xlam_jax.training.setup import with_defaults
@@ -79,7 +106,14 @@ def plan(
                 f"--{k} {v}" for k, v, given in (("rows", 64, rows), ("seq-len", 4096, seq_len)) if not given
             ]
             out.print(f"an example: {' '.join(kinds)}", highlight=False)
-        work = Work(find_model(model), seq_len or 4096, rows or 64, remat="full", compute_dtype="bfloat16")
+        work = Work(
+            find_model(model),
+            seq_len or 4096,
+            rows or 64,
+            remat="full",
+            attention="auto",
+            compute_dtype="bfloat16",
+        )
     else:
         written = load_config(TrainConfig, config, overrides or ())
         train = with_defaults(written, "gpu")
@@ -104,28 +138,44 @@ def plan(
         "rows": rows,
         "accumulation": accumulation,
         "remat": remat,
+        "attention": attention,
         "param_dtype": param_dtype,
+        "cfg": work.cfg.replace(num_layers=layers) if layers else None,
         "lora": LoraConfig(rank=lora_rank) if lora_rank else None,
+        "optim": work.optim.model_copy(update={"moment_dtype": moment_dtype}) if moment_dtype else None,
     }
     work = work.replace(**{k: v for k, v in changes.items() if v is not None})
-    if work.param_dtype not in ("float32", "bfloat16"):
-        raise InputError(
-            f"unknown dtype {work.param_dtype!r}", where="--param-dtype", hint="float32, bfloat16"
-        )
-    hw = find_hardware(hardware, price=price, efficiency=efficiency)
+    for option, dtype in (("--param-dtype", work.param_dtype), ("--moment-dtype", work.optim.moment_dtype)):
+        if dtype not in ("float32", "bfloat16"):
+            raise InputError(f"unknown dtype {dtype!r}", where=option, hint="float32, bfloat16")
+    device = find_target(compile_for) if compile_for else None
+    hw = find_hardware(
+        hardware or (device.hardware if device else "h100-sxm"), price=price, efficiency=efficiency
+    )
     sizes = None
     if asked is not None:
         fixed = [size for axis in AXES if (size := getattr(asked, axis)) > 0]
         sizes = sizes_of(asked, gpus or math.prod(fixed))
     with working("tracing and compiling"):
-        made = make_plan(work, hw, sizes=sizes, devices=gpus or 1, compile=compile)
+        made = make_plan(work, hw, sizes=sizes, devices=gpus or 1, compile=compile and device is None)
+    compiled = None
+    if device:
+        asked_for = order(
+            work, made.best.sizes, device, topology, flag_profile, hlo=str(keep_hlo) if keep_hlo else ""
+        )
+        with working(f"compiling for {device.name}"):
+            compiled = compile_for_device(asked_for)
     length = found.steps * work.tokens if found and found.steps else None
     result = report(made, tokens or length or 1e9)
     result["tokens_from"] = "asked" if tokens else "recipe" if length else "an example of 1e9"
     if found and recipe:
         result["batch"] = values(found, recipe)
+    if compiled:
+        result["compiled_for"] = compiled
     write_json(json_file, result)
     _show(result, top)
+    if compiled:
+        show_compiled(result)
     for line in result.get("batch", {}).get("lines", ()):
         out.print(line, highlight=False)
     if pairs:

@@ -111,7 +111,7 @@ def attention_output(layer: Layer, x_BSD: jax.Array, out_BSNH: jax.Array) -> jax
     """The residual stream after attention: x + concat(heads) @ o."""
     B, S, _ = x_BSD.shape
     with jax.named_scope("attention_out"):
-        out = checkpoint_name(out_BSNH.reshape(B, S, -1).astype(x_BSD.dtype), "attn_out")
+        out = out_BSNH.reshape(B, S, -1).astype(x_BSD.dtype)  # named, where it is made, by its backend
         return checkpoint_name(x_BSD + product(out, layer.attn.o), "attn_residual")
 
 

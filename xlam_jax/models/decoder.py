@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from xlam_jax.errors import InputError
-from xlam_jax.models.attention import attend
+from xlam_jax.models.attention import attend, keep_attention, refuse_overfull
 from xlam_jax.models.blocks import SAVEABLE_NAMES, attention_inputs, attention_output, mlp_block, rms_norm
 from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.params import Layer, Params
@@ -49,7 +49,7 @@ def forward(
       positions_BS: int32, counted from 0 within each packed document.
       segment_ids_BS: int32; tokens attend causally within equal ids. 0 is padding.
       remat: what the backward pass keeps of each layer: "none" (keep everything), "full" (recompute all),
-        "dots" (keep matrix products with weights), "names:a,b" (keep these of `SAVEABLE_NAMES`).
+        "dots" (keep matrix products with weights, and attention), "names:a,b" (keep these of `SAVEABLE_NAMES`).
       compute_dtype: dtype of activations and matrix products; None for the parameters' own.
       attention: backend name, see `models.attention`.
       rules: sharding rules of activations; they act only under `jax.set_mesh`.
@@ -68,6 +68,8 @@ def forward(
     """
     policy = remat_policy(remat)
     x_BSD = embed(params, tokens_BS, compute_dtype, rules)
+    if attention == "cudnn":
+        x_BSD = refuse_overfull(x_BSD, segment_ids_BS, max_segments)
     x_BSD = constrain(x_BSD, ("batch", "length", "act_embed"), rules)
     angles = rope_angles(positions_BS, cfg)
     scale, mask_BS = softmax_scale(cfg), segment_ids_BS > 0
@@ -112,11 +114,12 @@ def remat_policy(name: str) -> Callable[..., bool] | None:
     if name in ("none", "full"):
         return None
     if name == "dots":
-        return policies.dots_with_no_batch_dims_saveable
+        return policies.save_from_both_policies(policies.dots_with_no_batch_dims_saveable, keep_attention)
     kind, _, rest = name.partition(":")
     names = tuple(part.strip() for part in rest.split(",") if part.strip())
     if kind == "names" and names and set(names) <= set(SAVEABLE_NAMES):
-        return policies.save_only_these_names(*names)
+        named = policies.save_only_these_names(*names)
+        return policies.save_from_both_policies(named, keep_attention) if "attn_out" in names else named
     raise InputError(
         f"unknown remat policy {name!r}",
         where="remat",

@@ -154,8 +154,8 @@ def flops_per_token(
       freeze, freeze_layers, lora: as in `step_flops`.
 
     Returns:
-      `total`, its parts `weights`, `attention`, `adapters`, `forward` (a third of it or more), and the
-      `formula` with its numbers.
+      `total`, its parts `weights`, `attention`, `adapters`, `forward` (a third of it or more; `forward_attention` of
+      that the attention's own products), and the `formula` with its numbers.
     """
     step = step_flops(cfg, freeze=freeze, freeze_layers=freeze_layers, lora=lora)
     keys = mean_keys(seq_len, cfg.sliding_window)
@@ -171,5 +171,6 @@ def flops_per_token(
         "attention": step.per_pair * keys,
         "adapters": step.adapters,
         "forward": step.forward + step.forward_pair * keys,
+        "forward_attention": step.forward_pair * keys,
         "formula": formula,
     }

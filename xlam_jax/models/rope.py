@@ -40,10 +40,12 @@ def rotate(x_BSNH: jax.Array, cos: jax.Array, sin: jax.Array, interleaved: bool 
 
     The order of the result does not matter, since queries and keys are ordered alike.
     """
-    x = x_BSNH.astype(jnp.float32)
-    a, b = (x[..., ::2], x[..., 1::2]) if interleaved else jnp.split(x, 2, axis=-1)
+    x, dtype = x_BSNH, x_BSNH.dtype
+    halves = (x[..., ::2], x[..., 1::2]) if interleaved else jnp.split(x, 2, axis=-1)
+    # The arithmetic is float32; what is cut and joined, forwards and backwards, is as narrow as x.
+    a, b = (half.astype(jnp.float32) for half in halves)
     cos, sin = cos[:, :, None], sin[:, :, None]
-    return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x_BSNH.dtype)
+    return jnp.concatenate([(a * cos - b * sin).astype(dtype), (b * cos + a * sin).astype(dtype)], axis=-1)
 
 
 def _exponent(cfg: ModelConfig) -> np.ndarray:

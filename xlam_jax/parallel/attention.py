@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import AbstractMesh, AxisType
 from jax.sharding import PartitionSpec as P
 
@@ -147,6 +148,11 @@ def _axes(mesh: AbstractMesh, names: tuple[str, ...]) -> tuple[tuple[str, ...], 
     return found, math.prod(mesh.shape[name] for name in found)
 
 
+def _named(out: Array, lse: Array) -> tuple[Array, Array]:
+    """What the backward pass wants, under the name by which a policy of `jax.checkpoint` keeps it."""
+    return checkpoint_name(out, "attn_out"), checkpoint_name(lse, "attn_out")
+
+
 # -- gather: all keys to every device ----
 
 
@@ -170,7 +176,7 @@ def _gather(q, k, v, seg, *, part: PartMath, window: int | None, scale: float) -
 
     def attend_fwd(q, k, v, seg):
         out, lse = part.forward(heads(q, k, v, seg)[0], window, scale, q.dtype)
-        out = part.by_position(out, q)
+        out, lse = _named(part.by_position(out, q), lse)
         return out, (q, k, v, seg, out, lse)
 
     def attend_bwd(saved, d_out):
@@ -230,8 +236,8 @@ def _ring(q, k, v, seg, *, part: PartMath, window: int | None, scale: float) -> 
             return (join(carry, i, moved), moved), None
 
         (carry, _), _ = jax.lax.scan(step, (carry, moved), jnp.arange(1, steps))
-        out = part.by_position(carry[0], q)
-        return out, (q, k, v, seg, out, carry[1])
+        out, lse = _named(part.by_position(carry[0], q), carry[1])
+        return out, (q, k, v, seg, out, lse)
 
     def attend_bwd(saved, d_out):
         q, k, v, seg, out, lse = saved

@@ -114,15 +114,16 @@ def make_mesh(cfg: MeshConfig | None = None, devices: Sequence[Any] | None = Non
 def by_node(devices: Sequence[Any], nodes: int = 0) -> list[list[Any]]:
     """Devices grouped by the fast network that joins them, nodes in the order of their number.
 
-    A device says where it is by `slice_index` (the host of a GPU, the slice of a TPU) or else by
-    `process_index`. A given number of `nodes` cuts the devices, in that order, into as many equal parts.
+    A device says where it is by `slice_index` (the host of a GPU, the slice of a TPU) or else by `process_index`,
+    which on a TPU is no border: a slice that is only compiled for says nothing, and is one. A given number of `nodes`
+    cuts the devices, in that order, into as many equal parts.
 
     Raises:
       InputError: parts that are not equal.
     """
     places: list[Any] = [getattr(d, "slice_index", None) for d in devices]
     if None in places:
-        places = [d.process_index for d in devices]
+        places = [0 if d.platform == "tpu" else d.process_index for d in devices]
     if nodes == 1 or (not nodes and len(set(places)) == 1):
         return [list(devices)]
     order = sorted(range(len(devices)), key=lambda i: (places[i], devices[i].process_index, devices[i].id))

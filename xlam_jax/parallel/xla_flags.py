@@ -100,6 +100,14 @@ def profile_flags(name: str, jax_version: str | None = None) -> str:
     return " ".join(kept)
 
 
+def step_options(platform: str) -> dict[str, bool]:
+    """Options that every train step on a platform is compiled with, whatever the profile: they mend faults of XLA and
+    cost nothing. What the installed version does not know is left out; `flag_table` says what each is for."""
+    return {
+        flag: value for flag, value in _table()["step"].get(platform, {}).items() if refusal(flag) is None
+    }
+
+
 def accepts(flags: str) -> bool:
     """Whether a process with these XLA_FLAGS starts a CPU backend: the proof behind the table."""
     env = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "3"}

@@ -92,40 +92,17 @@ _NARROWER = {"bfloat16": 0.5}
 
 def compile_here(work: Work, sizes: Sizes) -> dict[str, float]:
     """Compiles the whole train step on this process's devices; bytes of one device and seconds."""
-    import jax
-    import jax.numpy as jnp
-
     from xlam_jax.parallel.mesh import MeshConfig, make_mesh
-    from xlam_jax.plan.state import step_state
-    from xlam_jax.shards.batch import DTYPES, Batch
-    from xlam_jax.training.objectives import sft_objective
-    from xlam_jax.training.step import make_step, micro_sharding
+    from xlam_jax.plan.lowering import lower_step
 
-    mesh = make_mesh(MeshConfig(**sizes))
-    with jax.set_mesh(mesh):
-        tx, state, state_shardings = step_state(work, mesh)
-        state = jax.tree.map(
-            lambda s, p: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=p), state, state_shardings
-        )
-        shape = (work.accumulation, work.rows // work.accumulation, work.seq_len)
-        fields = (jax.ShapeDtypeStruct(shape, d, sharding=micro_sharding(mesh)) for d in DTYPES)
-        objective = sft_objective(
-            work.cfg,
-            remat=work.remat,
-            compute_dtype=jnp.dtype(work.compute_dtype),
-            # Kernels of accelerators do not compile for the CPU; what they keep is the same.
-            attention=work.attention if work.attention.startswith("context") else "xla",
-            chunk=work.chunk,
-            moe=work.moe,
-        )
-        begun = time.perf_counter()
-        lowered = make_step(objective, tx, state_shardings).lower(  # type: ignore[attr-defined]
-            state, Batch(*fields), jax.ShapeDtypeStruct((), jnp.float32)
-        )
-        hlo = len(lowered.as_text())
-        compiled = lowered.compile()
-        seconds = time.perf_counter() - begun
-        memory = compiled.memory_analysis()
+    # Kernels of accelerators do not compile for the CPU; what they keep is the same.
+    attention = work.attention if work.attention.startswith("context") else "xla"
+    begun = time.perf_counter()
+    lowered = lower_step(work.replace(attention=attention), make_mesh(MeshConfig(**sizes)))
+    hlo = len(lowered.as_text())
+    compiled = lowered.compile()
+    seconds = time.perf_counter() - begun
+    memory = compiled.memory_analysis()
     return {
         "arguments": memory.argument_size_in_bytes,
         "temporaries": memory.temp_size_in_bytes,

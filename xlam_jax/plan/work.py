@@ -29,6 +29,7 @@ class Work:
       rows: packed rows of a whole step over all devices and micro-batches.
       lora: the base is frozen and adapters are trained.
       chunk: positions of a row that are projected on the vocabulary at once.
+      max_segments: documents of a row at most, padding counted as one; for the attention that keeps statistics of each.
       dtypes: names, as in `PrecisionConfig`.
     """
 
@@ -45,6 +46,7 @@ class Work:
     freeze_layers: int = 0
     lora: LoraConfig | None = None
     chunk: int = 256
+    max_segments: int = 8
     moe: MoeOptions = dataclasses.field(default=MoeOptions())
 
     def replace(self, **changes: Any) -> Work:

@@ -24,7 +24,9 @@ from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.lora import with_dropout
 from xlam_jax.models.params import Params
 from xlam_jax.models.spec import path_name, shapes, shardings
+from xlam_jax.parallel import target
 from xlam_jax.parallel.rules import ShardingRules, batch_sharding
+from xlam_jax.parallel.xla_flags import step_options
 from xlam_jax.shards.batch import Batch
 from xlam_jax.training import norms, optimizer, partition
 from xlam_jax.training.objectives import Objective
@@ -182,7 +184,12 @@ def make_step(
         return new, metrics
 
     everywhere = jax.tree.leaves(state_shardings.step)[0]
-    return jax.jit(step, donate_argnums=0, out_shardings=(state_shardings, everywhere))
+    return jax.jit(
+        step,
+        donate_argnums=0,
+        out_shardings=(state_shardings, everywhere),
+        compiler_options=step_options(target.platform()) or None,
+    )
 
 
 def accumulate(

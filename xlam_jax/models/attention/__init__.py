@@ -12,6 +12,8 @@ They are exact and differ in memory and communication; see `parallel.attention`.
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 
 from xlam_jax.errors import InputError
@@ -20,11 +22,12 @@ from xlam_jax.models.attention.backends import (
     CONTEXT_BACKENDS,
     PART,
     kernel,
+    own_backend,
     reason_against,
 )
 from xlam_jax.models.attention.blocked import MASKED
 from xlam_jax.models.attention.blocked import blocked as forked
-from xlam_jax.models.attention.cudnn import most_segments
+from xlam_jax.models.attention.cudnn import FORWARD, most_segments, refuse_overfull
 from xlam_jax.models.attention.facts import Facts
 from xlam_jax.models.attention.probe import Choice, probe_attention
 from xlam_jax.parallel.attention import active_mesh, context_ways, heads_divide, over_context, over_heads
@@ -36,10 +39,19 @@ __all__ = [
     "Choice",
     "Facts",
     "attend",
+    "keep_attention",
     "most_segments",
+    "own_backend",
     "probe_attention",
     "reason_against",
+    "refuse_overfull",
 ]
+
+
+def keep_attention(primitive: Any, *_: Any, **parameters: Any) -> bool:
+    """A policy of `jax.checkpoint`: what a backend's forward pass leaves for its backward pass is kept, so that none is
+    computed again. Ours and splash's is named "attn_out", cuDNN's is known by its maker."""
+    return primitive.name == FORWARD or parameters.get("name") == "attn_out"
 
 
 def attend(
@@ -66,13 +78,14 @@ def attend(
       window: a position sees itself and the `window - 1` before it; None for no limit.
       scale: of the scores; None for H ** -0.5.
       backend: one of `BACKENDS`. "auto" is "xla" here: `probe_attention` turns it into a tried name.
-      max_segments: for `cudnn`, a static bound on the segments of a row (`most_segments` counts them). A row
-        that holds more comes out as NaN, never as a wrong number. None for 32.
+      max_segments: for `cudnn`, a static bound on the segments of a row (`most_segments` counts them); what a row
+        holds beyond it comes out undefined, which `refuse_overfull` keeps from ever looking right. None for 32.
       branches_BS: int32, for segments that fork: positions of branch 0 are seen by all of their segment,
         those of another branch by that branch only. Of the backend "xla", on rows that are not split.
 
     Returns:
-      [B, S, N, J] in the dtype of q. `jax.checkpoint` policies know it as "attn_out".
+      [B, S, N, J] in the dtype of q. `jax.checkpoint` keeps it, with what the backward pass needs beside it, under
+      `keep_attention`.
 
     Raises:
       InputError: an unknown backend, one that cannot compute branches, or heads that do not divide as

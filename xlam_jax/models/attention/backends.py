@@ -12,6 +12,7 @@ from xlam_jax.models.attention import blocked as math
 from xlam_jax.models.attention.cudnn import cudnn, cudnn_reason
 from xlam_jax.models.attention.facts import Facts
 from xlam_jax.models.attention.splash import splash, splash_reason
+from xlam_jax.parallel import target
 from xlam_jax.parallel.attention import PartMath
 
 # A backend of one kind of device is one function here: (q, k, v, segment_ids, *, window, scale) -> out.
@@ -37,6 +38,11 @@ def kernel(
     """The function (q, k, v, segment_ids) -> out of one device."""
     more: dict[str, Any] = {"max_segments": max_segments} if name == "cudnn" else {}
     return functools.partial(KERNELS[name], window=window, scale=scale, **more)
+
+
+def own_backend() -> str:
+    """The kernel of the platform that is compiled for; "xla" where it has none."""
+    return BY_PLATFORM.get(target.platform(), "xla")
 
 
 def reason_against(name: str, facts: Facts, device: Any = None) -> str:

@@ -27,12 +27,16 @@ import numpy as np
 from xlam_jax.compat import cudnn_attention
 from xlam_jax.errors import WorkError
 from xlam_jax.models.attention.facts import Facts
+from xlam_jax.parallel import target
 
 DEFAULT_SEGMENTS = 32  # statistics of the softmax take B * M * N * S * 4 bytes, so M is not large for nothing
 _PARAMETERS = (
     *("query", "key", "value", "bias", "mask", "q_seqlen", "kv_seqlen", "q_offsets", "kv_offsets"),
     *("scale", "mask_type", "qkv_layout", "sliding_window_length"),
 )
+# JAX's name of the forward pass, whose results (the output, and statistics of the softmax) its backward pass wants.
+# They carry no name that a policy of `jax.checkpoint` could ask for.
+FORWARD = "dot_product_attention_fwd_wrapper"
 _LEAST_CUDNN = 90600  # the first release whose packed layout JAX tests
 
 
@@ -50,8 +54,7 @@ def cudnn(
 
     Args:
       max_segments: static bound on the runs of equal segment id in a row, padding included; None for
-        `DEFAULT_SEGMENTS`. A row that holds more comes out as NaN: cuDNN cannot attend to what it has no slot
-        for, and a wrong number must not look like a right one.
+        `DEFAULT_SEGMENTS`. What a row holds beyond is not attended to and not written: see `refuse_overfull`.
     """
     module, reason = _private()
     if module is None:
@@ -63,7 +66,7 @@ def cudnn(
         v_BSKJ = jnp.pad(v_BSKJ, ((0, 0), (0, 0), (0, 0), (0, H - J)))
     if slots > 1 and K != N and not _knows_key_heads():
         k_BSKH, v_BSKJ = (jnp.repeat(x, N // K, axis=2) for x in (k_BSKH, v_BSKJ))
-    lengths_BM, offsets_BM1, fits_B = documents(segment_ids_BS, slots)
+    lengths_BM, offsets_BM1, _ = documents(segment_ids_BS, slots)
     # One document a row is cuDNN's ordinary layout.
     lengths, offsets = (lengths_BM, offsets_BM1) if slots > 1 else (lengths_BM[:, 0], None)
     out_BSNH = module.dot_product_attention(
@@ -74,7 +77,20 @@ def cudnn(
         # Counts the position itself, as ours does.
         sliding_window_length=window if window is not None and window < S else None,
     )  # fmt: skip
-    return jnp.where(fits_B[:, None, None, None], out_BSNH[..., :J], jnp.nan)
+    return out_BSNH[..., :J]
+
+
+def refuse_overfull(
+    x_BSD: jax.Array, segment_ids_BS: jax.Array, max_segments: int | None = None
+) -> jax.Array:
+    """`x`, but NaN in rows that hold more segments than `cudnn` has slots for: a wrong number must not look right.
+
+    Once, on the states that enter the first layer: in each layer it would be a pass over all of them.
+    """
+    S = segment_ids_BS.shape[1]
+    ends_BS = segment_ids_BS[:, 1:] != segment_ids_BS[:, :-1]
+    fits_B = ends_BS.sum(axis=1, dtype=jnp.int32) < min(max_segments or DEFAULT_SEGMENTS, S)
+    return jnp.where(fits_B[:, None, None], x_BSD, jnp.nan)
 
 
 def documents(segment_ids_BS: jax.Array, slots: int) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -110,10 +126,12 @@ def cudnn_reason(facts: Facts, device: Any = None) -> str:
     """Why cuDNN cannot be used for attention of this kind; empty when it can.
 
     Args:
-      device: defaults to the first of `jax.devices()`.
+      device: defaults to the one that is compiled for.
     """
-    device = jax.devices()[0] if device is None else device
-    if device.platform not in ("gpu", "cuda") or "cuda" not in _platform_version(device):
+    device = target.device() if device is None else device
+    # A device of a topology has no CUDA behind it, but its maker's name.
+    nvidia = "cuda" in _platform_version(device) or "NVIDIA" in str(getattr(device, "device_kind", ""))
+    if device.platform not in ("gpu", "cuda") or not nvidia:
         return f"cuDNN needs an NVIDIA GPU, this is {device.platform}"
     capability = str(getattr(device, "compute_capability", "0"))
     if float(capability) < 9.0:

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from xlam_jax.models.attention.facts import Facts
+from xlam_jax.parallel import target
 
 LANES = 128  # rows are cut into blocks that are a multiple of this
 LARGEST_BLOCK = 512
@@ -38,7 +39,12 @@ def splash(
         block_q=size, block_kv=size, block_q_dkv=size, block_kv_dkv=size, block_q_dq=size, block_kv_dq=size
     )
     kernel = kernels.make_splash_mha(
-        masks.MultiHeadMask([one] * N), block_sizes=blocks, head_shards=1, q_seq_shards=1, interpret=interpret
+        masks.MultiHeadMask([one] * N),
+        block_sizes=blocks,
+        head_shards=1,
+        q_seq_shards=1,
+        residual_checkpoint_name="attn_out",
+        interpret=interpret,
     )
 
     def row(q_NSH, k_KSH, v_KSJ, seg_S):
@@ -53,7 +59,7 @@ def splash(
 
 def splash_reason(facts: Facts, device: Any = None) -> str:
     """Why splash cannot be used for attention of this kind; empty when it can."""
-    device = jax.devices()[0] if device is None else device
+    device = target.device() if device is None else device
     if device.platform != "tpu":
         return f"splash needs a TPU, this is {device.platform}"
     if facts.seq_len % LANES:

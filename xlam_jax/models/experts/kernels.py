@@ -20,6 +20,7 @@ import numpy as np
 
 from xlam_jax.errors import InputError
 from xlam_jax.models.trial import jit_once
+from xlam_jax.parallel import target
 
 _log = logging.getLogger(__name__)
 
@@ -58,15 +59,18 @@ class Kernels:
 
 
 def choose_kernels(num_experts: int) -> Kernels:
-    """The best implementation of each operation among those that pass `probe` on this machine.
+    """The best implementation of each operation among those that pass `probe` on this machine; for a device that is
+    only compiled for, the first of each, untried.
 
     Raises:
       InputError: there is none.
     """
-    platform = jax.default_backend()
+    platform = target.platform()
     order = _ORDER.get(platform, _ORDER["cpu"])
-    found = probe(platform)
     names = ("rows of many experts" if num_experts >= _MANY else "rows", "weights")
+    if not target.is_here():
+        return Kernels(*(order[name][0] for name in names))
+    found = probe(platform)
     picked = [next((i for i in order[name] if found[i, name.split()[0]] == ""), None) for name in names]
     if None in picked:
         reasons = "; ".join(f"{i} {op}: {why}" for (i, op), why in found.items() if why)

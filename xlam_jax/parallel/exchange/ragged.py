@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from xlam_jax.errors import InputError
+from xlam_jax.parallel import target
 from xlam_jax.parallel.dispatch import combine, packed_window
 from xlam_jax.parallel.exchange.shards import Output, Setting, peer_plan, rows_for_peers, run_local, vary
 
@@ -54,7 +55,7 @@ def _ragged_all_to_all(rows, empty, *route, axis_name):
 
 
 def _need_accelerator() -> None:
-    if jax.default_backend() == "cpu":
+    if target.platform() == "cpu":
         raise InputError(
             "the exchange ragged needs a GPU or TPU: XLA does not implement it on the CPU",
             where="moe.exchange",
