@@ -18,6 +18,7 @@ import jsonschema
 import numpy as np
 
 from xlam_jax.errors import InputError
+from xlam_jax.extras import need
 from xlam_jax.format.codec import Codec
 from xlam_jax.format.record import (
     Record,
@@ -283,10 +284,9 @@ def _demand_equal(ours: dict[str, np.ndarray], usual: Any) -> None:
 
 def _baseline_rows(records: Sequence[Record], codec: Codec, root: Path) -> Any:
     """Messages and tools as JSON columns: their arguments have no common Arrow type."""
-    try:
-        import datasets
-    except ImportError as e:
-        raise InputError("the comparison needs datasets", hint="pip install 'xlam-jax[bench]'") from e
+    need("datasets", "bench", where="the usual way", instead="--no-usual")
+    import datasets
+
     datasets.disable_progress_bars()
     columns: dict[str, list[str]] = {"id": [], "messages": [], "tools": [], "settings": []}
     for record in records:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xlam_jax.errors import InputError, WorkError
+from xlam_jax.extras import need
 from xlam_jax.records.engine import CHUNK_ROWS, R, Task, chunks, portable
 
 # A chunk is given up when this many machines or processes in a row died with it: then the chunk kills them.
@@ -79,10 +80,9 @@ def _connected(address: str, cpus: int) -> Any:
     """The ray module, connected; `cpus` is the size of a cluster that is started here, 0 for every core."""
     # Ray reports its use to its makers unless told otherwise.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        import ray
-    except ImportError as e:
-        raise InputError("Ray is not installed", hint="pip install 'xlam-jax[ray]'") from e
+    need("ray", "ray", where="--engine ray", instead="--engine local")
+    import ray
+
     if ray.is_initialized():
         return ray
     address = address or os.environ.get("RAY_ADDRESS") or "local"

@@ -6,7 +6,6 @@ release too, and both sides would agree on the wrong model.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -17,7 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from xlam_jax.errors import InputError, WorkError
+from xlam_jax.errors import WorkError
+from xlam_jax.extras import need
 from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.decoder import forward, logits
 from xlam_jax.models.params import Params
@@ -197,11 +197,7 @@ def _their_logits(
 
 def need_torch() -> None:
     """Raises InputError, with the command, when torch is not installed."""
-    if importlib.util.find_spec("torch") is None:
-        raise InputError(
-            "--verify compares with transformers on torch, which is not installed",
-            hint="pip install torch (CPU is enough)",
-        )
+    need("torch", "torch", where="--verify", instead="a CPU build of torch")
 
 
 def _our_logits(params: Params, cfg: ModelConfig, rows: list[np.ndarray]) -> list[np.ndarray]:

@@ -19,6 +19,7 @@ from xlam_jax.evaluation.bfcl.data import FUNCTIONS, Data, read_rows
 from xlam_jax.evaluation.bfcl.play import MODULES, parse_call
 from xlam_jax.evaluation.harness import Case, Raw, Row, judge
 from xlam_jax.evaluation.turns import Game, Say, play_games, read_answer
+from xlam_jax.extras import need
 from xlam_jax.format import Codec, Record, Step, Tool, ToolCall
 from xlam_jax.format.tools import normalise_tool
 
@@ -78,13 +79,8 @@ def walls(trust: bool) -> Sandbox:
     Raises:
       InputError: bfcl-eval is not installed, or there are no walls and its classes are not trusted.
     """
-    import importlib.util
-
-    if importlib.util.find_spec("bfcl_eval") is None:
-        raise InputError(
-            "multi-turn rows run the classes of bfcl-eval, which is not installed",
-            hint="pip install --no-deps bfcl-eval mpmath, or --category single_turn",
-        )
+    install = "pip install --no-deps bfcl-eval mpmath"
+    need("bfcl_eval", install=install, where="multi-turn rows", instead="--category single_turn")
     sandbox = Sandbox(_LIMITS, trust=trust)
     if sandbox.kind == "none" and not trust:
         sandbox.close()
