@@ -12,7 +12,7 @@ from string import Template
 from typing import Any
 
 from xlam_jax.files import write_text
-from xlam_jax.training.charts import Points, line_chart
+from xlam_jax.plots import Points, line_chart
 from xlam_jax.training.run_folder import EVENTS, MANIFEST, RUN, read_lines, read_metrics
 
 REPORT = "report.html"
