@@ -49,7 +49,14 @@ def _llama3_rope(factor: float) -> RopeScaling:
 
 
 def _qwen2(
-    hidden: int, width: int, layers: int, heads: int, kv_heads: int, *, vocab: int = 152064, tied: bool = False
+    hidden: int,
+    width: int,
+    layers: int,
+    heads: int,
+    kv_heads: int,
+    *,
+    vocab: int = 152064,
+    tied: bool = False,
 ) -> ModelConfig:
     return _shape(
         "qwen2", vocab, hidden, width, layers, heads, kv_heads,
