@@ -31,7 +31,7 @@ from xlam_jax.format.record import (
 from xlam_jax.format.spellings import to_60k
 from xlam_jax.records.augment.config import AugmentConfig
 from xlam_jax.records.augment.run import augment_file
-from xlam_jax.records.engine import CHUNK_ROWS, Engine, LocalEngine, chunks
+from xlam_jax.records.engine import CHUNK_ROWS, LocalEngine, RowEngine, chunks
 from xlam_jax.records.quality.rules import RuleConfig, Rules
 from xlam_jax.records.quality.verify import VerifyConfig, verify
 from xlam_jax.records.sources.convert import convert
@@ -203,7 +203,7 @@ def _cpu_seconds() -> float:
 
 
 def _ours(
-    source: Path, out: Path, codec: CodecConfig, tokenizer: Path, seq_len: int, engine: Engine
+    source: Path, out: Path, codec: CodecConfig, tokenizer: Path, seq_len: int, engine: RowEngine
 ) -> dict[str, np.ndarray]:
     """Packs and writes; returns the inputs of each row by its id."""
     _encoder.cache_clear()

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from xlam_jax.errors import InputError
-from xlam_jax.evaluation.harness import Row, structure_of
+from xlam_jax.evaluation.harness import CaseResult, structure_of
 from xlam_jax.files import write_text
 from xlam_jax.format import Record
 
@@ -23,7 +23,7 @@ KINDS = ("simple", "multiple", "parallel", "parallel_multiple", "irrelevance")
 INPUTS = "inputs.json"
 
 
-def errors_by_kind(rows: Iterable[Row]) -> tuple[dict[str, tuple[int, int]], Counter[str]]:
+def errors_by_kind(rows: Iterable[CaseResult]) -> tuple[dict[str, tuple[int, int]], Counter[str]]:
     """Kind -> (rows, wrong), and the rows of styles that are no kind, by style."""
     found: dict[str, tuple[int, int]] = {}
     others: Counter[str] = Counter()

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from xlam_jax.errors import InputError
-from xlam_jax.evaluation.harness import Case, Raw, Row, judge, record_cases
+from xlam_jax.evaluation.harness import Case, CaseResult, Raw, judge, record_cases
 from xlam_jax.format import Codec, Record, ToolCall
 from xlam_jax.format.record import read_records
 from xlam_jax.records.sources.base import Refused
@@ -86,7 +86,7 @@ def gold_calls(case: Case) -> tuple[ToolCall, ...]:
     return case.record.steps[case.step].tool_calls if case.record else ()
 
 
-def judge_hammer(case: Case, raw: Raw, codec: Codec) -> Row:
+def judge_hammer(case: Case, raw: Raw, codec: Codec) -> CaseResult:
     """The verdict on an answer, with what is counted in `metrics`: `name_right`, `name_said`, `name_due`, and so on."""
     row = judge(case, raw, codec)
     said = [ToolCall(c["name"], c["arguments"]) for c in row.calls or ()]
@@ -126,7 +126,7 @@ def _plain(value: Any) -> str:
     return str(Decimal(text).normalize() + 0)  # + 0: -0 is 0
 
 
-def summarise_hammer(rows: Sequence[Row]) -> dict[str, Any]:
+def summarise_hammer(rows: Sequence[CaseResult]) -> dict[str, Any]:
     """Shares for each file, and for all: `sets` of name -> {n, unparsable, name, argument}, and `mean` of the sets' F1.
 
     A share is {precision, recall, f1, low, high}: 95 % interval of F1, rows drawn with replacement.
@@ -140,7 +140,7 @@ def summarise_hammer(rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-def _shares(rows: Sequence[Row]) -> dict[str, Any]:
+def _shares(rows: Sequence[CaseResult]) -> dict[str, Any]:
     shares: dict[str, Any] = {
         "n": len(rows),
         "unparsable": sum(row.outcome == "unparsable" for row in rows) / len(rows),

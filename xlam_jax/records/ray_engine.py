@@ -18,7 +18,7 @@ from typing import Any
 
 from xlam_jax.errors import InputError, WorkError
 from xlam_jax.extras import need
-from xlam_jax.records.engine import CHUNK_ROWS, R, Task, chunks, portable
+from xlam_jax.records.engine import CHUNK_ROWS, ChunkTask, R, chunks, portable
 
 # A chunk is given up when this many machines or processes in a row died with it: then the chunk kills them.
 RETRIES = 5
@@ -48,9 +48,9 @@ class RayEngine:
     address: str = ""
 
     def run(
-        self, task: Task[R], items: Iterable[Any], chunk_rows: int = CHUNK_ROWS
+        self, task: ChunkTask[R], items: Iterable[Any], chunk_rows: int = CHUNK_ROWS
     ) -> Generator[R, None, None]:
-        """See `Engine`; a lost worker or node costs time only.
+        """See `RowEngine`; a lost worker or node costs time only.
 
         Raises:
           InputError: Ray is not installed, or no cluster answers at `address`.
@@ -110,7 +110,7 @@ def _run_chunk(shared: list[Any], start: int, chunk: list[Any]) -> Any:
 
 
 @functools.lru_cache(maxsize=1)
-def _task(ref: Any) -> Task[Any]:
+def _task(ref: Any) -> ChunkTask[Any]:
     """Once a worker process: a task may load a tokenizer and keep it."""
     import ray
 

@@ -27,7 +27,7 @@ from xlam_jax.training.config import TrainConfig
 from xlam_jax.training.optimizer import check_warmup, make_optimizer
 from xlam_jax.training.samples import with_rows
 from xlam_jax.training.step import Metrics, TrainState, make_eval, make_step, micro_sharding
-from xlam_jax.training.tasks import Task, make_task
+from xlam_jax.training.tasks import TrainingTask, make_task
 from xlam_jax.training.trainable import Trainable, trainable_of
 
 
@@ -72,7 +72,7 @@ class Setup:
     began: float
     cfg: ModelConfig
     mesh: jax.sharding.Mesh
-    task: Task
+    task: TrainingTask
     data: PackedSource
     eval_data: PackedSource | None
     micro: int

@@ -24,7 +24,7 @@ from xlam_jax.weights.hf_out import read_xlam_json
 from xlam_jax.weights.licences import UNKNOWN, Licence, Part, effective, licence
 from xlam_jax.weights.peft import CONFIG as ADAPTER_CONFIG
 from xlam_jax.weights.provenance_file import Base, Provenance, check, one_line
-from xlam_jax.weights.source import Source, inspect, run_config
+from xlam_jax.weights.source import ModelFolder, inspect, run_config
 from xlam_jax.weights.stated_licence import stated_licence, statements, to_json
 
 BASE_PROVENANCE = "base_provenance.json"
@@ -212,7 +212,7 @@ def _listed(value: Any) -> list[str]:
 # -- training runs ----
 
 
-def _run_facts(source: Source, known: Mapping[str, Any]) -> dict[str, Any]:
+def _run_facts(source: ModelFolder, known: Mapping[str, Any]) -> dict[str, Any]:
     run, config = source.folder, run_config(source.folder)
     model = Path(config.get("model") or run)
     if (run / BASE_PROVENANCE).is_file():

@@ -41,7 +41,7 @@ CHECKPOINTS = "checkpoints"
 
 
 @dataclass(frozen=True)
-class Source:
+class ModelFolder:
     """What a model folder turned out to be.
 
     Attributes:
@@ -69,7 +69,7 @@ class Source:
         return (self.folder, *((Path(base),) if base and Path(base).is_dir() else ()))
 
 
-def inspect(folder: str | Path) -> Source:
+def inspect(folder: str | Path) -> ModelFolder:
     """Tells which kind of model folder this is.
 
     A run is named by its folder, or by one checkpoint of it (`RUN/checkpoints/STEP`).
@@ -88,16 +88,16 @@ def inspect(folder: str | Path) -> Source:
         if not steps:
             raise InputError("the run holds no checkpoint", where=str(folder), hint="train it first")
         step = max(steps, key=lambda p: int(p.name))
-        return Source("run", folder, step / PARAMS, codec or _codec_of_step(step))
+        return ModelFolder("run", folder, step / PARAMS, codec or _codec_of_step(step))
     if (folder / PARAMS).is_dir() and folder.parent.name == CHECKPOINTS:
         run = folder.parent.parent
-        return Source("run", run, folder / PARAMS, _codec_of_step(folder))
+        return ModelFolder("run", run, folder / PARAMS, _codec_of_step(folder))
     if (folder / PARAMS).is_dir():
-        return Source("native", folder, folder / PARAMS, codec)
+        return ModelFolder("native", folder, folder / PARAMS, codec)
     if (folder / SINGLE).is_file() or (folder / INDEX).is_file():
-        return Source("hf", folder, None, codec)
+        return ModelFolder("hf", folder, None, codec)
     read_config(folder)  # says so when even config.json is missing
-    return Source("hf", folder, None, codec)  # the reader explains what is missing
+    return ModelFolder("hf", folder, None, codec)  # the reader explains what is missing
 
 
 def run_config(run: Path) -> dict[str, Any]:
@@ -150,7 +150,7 @@ def load_model(
     return cfg, load_params_item(source.params, cfg, dtype=dtype, mesh=mesh, rules=rules)
 
 
-def check_intact(source: Source) -> None:
+def check_intact(source: ModelFolder) -> None:
     """Raises InputError when the parameters of a run's checkpoint are not what training wrote; reads them once."""
     if source.kind == "run" and source.params and (found := damage(source.params.parent, under=f"{PARAMS}/")):
         raise InputError(

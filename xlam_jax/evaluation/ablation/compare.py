@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from xlam_jax.errors import InputError, unknown
-from xlam_jax.evaluation.harness import Row
+from xlam_jax.evaluation.harness import CaseResult
 from xlam_jax.scoring.intervals import wilson
 
 _DRAWS = 4000
@@ -58,7 +58,7 @@ class Arm:
         return asdict(self)
 
 
-def score_of(row: Row, score: str) -> float:
+def score_of(row: CaseResult, score: str) -> float:
     """The score of a row, a number.
 
     Raises:
@@ -71,7 +71,7 @@ def score_of(row: Row, score: str) -> float:
     return float(row.metrics[score])
 
 
-def compare(rows: Mapping[str, Sequence[Sequence[Row]]], baseline: str, score: str) -> list[Arm]:
+def compare(rows: Mapping[str, Sequence[Sequence[CaseResult]]], baseline: str, score: str) -> list[Arm]:
     """One `Arm` an arm, in the order given.
 
     Args:
@@ -90,7 +90,7 @@ def compare(rows: Mapping[str, Sequence[Sequence[Row]]], baseline: str, score: s
 
 
 def _table(
-    name: str, seeds: Sequence[Sequence[Row]], keys: Sequence[Any], score: str
+    name: str, seeds: Sequence[Sequence[CaseResult]], keys: Sequence[Any], score: str
 ) -> list[np.ndarray]:  # fmt: skip
     """The scores of an arm, for each seed in the order of the baseline's rows."""
     out = []
@@ -106,7 +106,7 @@ def _table(
 
 
 def _arm(
-    name: str, table: list[np.ndarray], base: list[np.ndarray] | None, rows: Sequence[Sequence[Row]],
+    name: str, table: list[np.ndarray], base: list[np.ndarray] | None, rows: Sequence[Sequence[CaseResult]],
     keys: Sequence[Any], shared: bool,
 ) -> Arm:  # fmt: skip
     styles: dict[str, list[float]] = {}

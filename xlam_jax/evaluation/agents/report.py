@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from xlam_jax.evaluation.harness import Row
+from xlam_jax.evaluation.harness import CaseResult
 from xlam_jax.scoring.intervals import bootstrap, wilson
 
 LEVELS = ("easy", "hard")
 
 
-def summarise_agents(rows: Sequence[Row], level: Callable[[Row], str]) -> dict[str, Any]:
+def summarise_agents(rows: Sequence[CaseResult], level: Callable[[CaseResult], str]) -> dict[str, Any]:
     """Shares are fractions of 1. Success has Wilson's interval, means have bootstrap ones, all at 95 %.
 
     A task that was not run counts as failed, with no progress. `grounding` is the mean over tasks of the share of their
@@ -32,7 +32,7 @@ def summarise_agents(rows: Sequence[Row], level: Callable[[Row], str]) -> dict[s
     }
 
 
-def _numbers(rows: Sequence[Row], level: Callable[[Row], str]) -> dict[str, Any]:
+def _numbers(rows: Sequence[CaseResult], level: Callable[[CaseResult], str]) -> dict[str, Any]:
     found = _success(rows)
     for key in ("progress", "grounding", "reward"):
         if key != "reward" or any(key in row.metrics for row in rows):
@@ -47,7 +47,7 @@ def _numbers(rows: Sequence[Row], level: Callable[[Row], str]) -> dict[str, Any]
     return found
 
 
-def _success(rows: Sequence[Row]) -> dict[str, Any]:
+def _success(rows: Sequence[CaseResult]) -> dict[str, Any]:
     n, right = len(rows), sum(row.valid for row in rows)
     low, high = wilson(right, n)
     return {"n": n, "success": {"value": right / n, "low": low, "high": high, "right": right}}

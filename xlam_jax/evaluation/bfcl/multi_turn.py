@@ -17,7 +17,7 @@ from xlam_jax.errors import InputError, WorkError
 from xlam_jax.evaluation.bfcl.categories import Category
 from xlam_jax.evaluation.bfcl.data import FUNCTIONS, Data, read_rows
 from xlam_jax.evaluation.bfcl.play import MODULES, parse_call
-from xlam_jax.evaluation.harness import Case, Raw, Row, judge
+from xlam_jax.evaluation.harness import Case, CaseResult, Raw, judge
 from xlam_jax.evaluation.turns import Game, Say, play_games, read_answer
 from xlam_jax.extras import need
 from xlam_jax.format import Codec, Record, Step, Tool, ToolCall
@@ -92,7 +92,7 @@ def walls(trust: bool) -> Sandbox:
     return sandbox
 
 
-def judge_play(play: Play, raw: Raw, codec: Codec, sandbox: Sandbox) -> Row:
+def judge_play(play: Play, raw: Raw, codec: Codec, sandbox: Sandbox) -> CaseResult:
     """What BFCL's checks, and the strict rule beside them, make of the answers of all turns.
 
     Strict: no call in a turn where none is due.
@@ -116,7 +116,7 @@ def judge_play(play: Play, raw: Raw, codec: Codec, sandbox: Sandbox) -> Row:
     strict_error = error or ("unexpected_call" if unasked >= 0 else "")
     case = play.case
     flat = [{"name": c.name, "arguments": c.arguments} for turn in turns for calls in turn for c in calls]
-    return Row(
+    return CaseResult(
         case.id, case.style, case.step, "wrong" if error else "right", error, detail, not error, flat, raw.text,
         raw.finish_reason, raw.prompt_tokens, raw.new_tokens, raw.seconds, not strict_error, strict_error,
     )  # fmt: skip

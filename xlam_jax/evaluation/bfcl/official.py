@@ -17,7 +17,7 @@ from xlam_jax.errors import InputError
 from xlam_jax.evaluation.bfcl.aggregate import Count
 from xlam_jax.evaluation.bfcl.categories import CATEGORIES, NOT_RUN, Category, category
 from xlam_jax.evaluation.bfcl.data import read_rows
-from xlam_jax.evaluation.harness import Raw, Row
+from xlam_jax.evaluation.harness import CaseResult, Raw
 from xlam_jax.files import write_text
 from xlam_jax.format import Codec, ParseError, get_codec
 
@@ -27,7 +27,7 @@ _UNSCORED = ("format_sensitivity", "sql", "chatable", "multi_turn_composite")
 _NAME = re.compile(r"BFCL_(v\d)_(\w+)_(result|score)\.json")
 
 
-def write_official(rows: Sequence[Row], folder: Path, codec: Codec) -> int:
+def write_official(rows: Sequence[CaseResult], folder: Path, codec: Codec) -> int:
     """Writes result and score files below `folder`; returns how many rows are left out.
 
     Rows that were not put to the model are left out: BFCL would take their silence for a refusal.
@@ -172,7 +172,7 @@ def _files(folder: Path, what: str) -> list[tuple[Category | str, Path]]:
     return named
 
 
-def _result(row: Row, found: Category, codec: Codec) -> dict[str, Any]:
+def _result(row: CaseResult, found: Category, codec: Codec) -> dict[str, Any]:
     """Tokens and seconds of a multi-turn row stand in a list, as sums, for BFCL wants lists of lists there."""
     if found.kind == "multi_turn":
         answer: Any = [[_step(text, codec) for text in turn] for turn in json.loads(row.text)]
@@ -196,7 +196,7 @@ def _head(right: int, n: int) -> dict[str, Any]:
     return {"accuracy": right / n if n else 0.0, "correct_count": right, "total_count": n}
 
 
-def _wrong(row: Row, found: Category) -> dict[str, Any]:
+def _wrong(row: CaseResult, found: Category) -> dict[str, Any]:
     return {
         "id": row.id,
         "model_name": MODEL,

@@ -9,14 +9,14 @@ from typing import Any
 
 from xlam_jax.evaluation.bfcl.aggregate import Count, Score, board, total
 from xlam_jax.evaluation.bfcl.categories import CATEGORIES, NOT_RUN
-from xlam_jax.evaluation.harness import Row
+from xlam_jax.evaluation.harness import CaseResult
 from xlam_jax.scoring.intervals import wilson
 
 RULES = ("bfcl", "strict")
 
 
 def summarise_bfcl(
-    rows: Sequence[Row], version: str, best: Collection[tuple[str, str, int]] = ()
+    rows: Sequence[CaseResult], version: str, best: Collection[tuple[str, str, int]] = ()
 ) -> dict[str, Any]:
     """Counts, shares (fractions of 1) and Wilson intervals at 95 % of every category; columns and totals by rule.
 
@@ -58,7 +58,7 @@ def summarise_counts(version: str, counts: Mapping[str, Count]) -> dict[str, Any
     }
 
 
-def counts_of(rows: Sequence[Row], rule: str) -> dict[str, Count]:
+def counts_of(rows: Sequence[CaseResult], rule: str) -> dict[str, Count]:
     """Right rows a category by one of `RULES`."""
     n, right = Counter(row.style for row in rows), Counter(row.style for row in rows if _right(row, rule))
     return {name: Count(right[name], n[name]) for name in n}
@@ -137,7 +137,7 @@ def error_table(summary: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _right(row: Row, rule: str) -> bool:
+def _right(row: CaseResult, rule: str) -> bool:
     return row.lenient if rule == "bfcl" else row.strict
 
 
@@ -146,7 +146,7 @@ def _share(right: int, n: int) -> dict[str, Any]:
     return {"right": right, "value": right / n, "low": low, "high": high}
 
 
-def _errors(rows: Sequence[Row], outcome: str) -> dict[str, int]:
+def _errors(rows: Sequence[CaseResult], outcome: str) -> dict[str, int]:
     return dict(Counter(row.error for row in rows if row.outcome == outcome).most_common())
 
 
