@@ -43,16 +43,16 @@ def read_questions(path: Path) -> tuple[list[Record], Counter[str]]:
       InputError: a file that cannot be read, or holds no rows.
     """
     refused: Counter[str] = Counter()
-    found = []
+    records = []
     for record in _records(path, refused):
         names = {tool.name for tool in record.tools}
         if not record.steps or any(call.name not in names for call in record.steps[0].tool_calls):
             refused["call_of_no_tool" if record.steps else "no_steps"] += 1
         else:
-            found.append(record)
-    if not found:
+            records.append(record)
+    if not records:
         raise InputError("no rows", where=str(path), hint="Hammer's data/test/original/*.json, or Records")
-    return found, refused
+    return records, refused
 
 
 def _records(path: Path, refused: Counter[str]) -> Iterator[Record]:
@@ -136,7 +136,7 @@ def summarise_hammer(rows: Sequence[CaseResult]) -> dict[str, Any]:
     return {
         "n": len(rows),
         "sets": sets,
-        "mean": {kind: float(np.mean([found[kind]["f1"] for found in sets.values()])) for kind in _COUNTED},
+        "mean": {kind: float(np.mean([shares[kind]["f1"] for shares in sets.values()])) for kind in _COUNTED},
     }
 
 
@@ -173,14 +173,14 @@ def _f1(right: Any, said: Any, due: Any) -> Any:
 def table(summary: dict[str, Any]) -> list[dict[str, Any]]:
     """A line a set, in per cent."""
     lines = []
-    for name, found in summary["sets"].items():
+    for name, shares in summary["sets"].items():
         line: dict[str, Any] = {
             "set": name,
-            "rows": found["n"],
-            "no answer %": round(100 * found["unparsable"], 1),
+            "rows": shares["n"],
+            "no answer %": round(100 * shares["unparsable"], 1),
         }
         for kind in _COUNTED:
-            share = found[kind]
+            share = shares[kind]
             line[f"{kind} P/R %"] = f"{100 * share['precision']:.1f} / {100 * share['recall']:.1f}"
             line[f"{kind} F1 %"] = (
                 f"{100 * share['f1']:.1f} ({100 * share['low']:.1f}-{100 * share['high']:.1f})"

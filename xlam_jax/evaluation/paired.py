@@ -54,7 +54,7 @@ def compare_rows(
     groups = {style: [v[1:] for v in verdicts if v[0][0] == style] for style in styles}
     changed = [(key, mine, theirs) for key, mine, theirs in verdicts if mine != theirs]
     return {
-        "styles": {style: paired(found) for style, found in groups.items()},
+        "styles": {style: paired(pairs) for style, pairs in groups.items()},
         "all": paired([v[1:] for v in verdicts]),
         "lost": [_row(a[key], b[key]) for key, mine, _ in changed if mine],
         "won": [_row(a[key], b[key]) for key, mine, _ in changed if not mine],

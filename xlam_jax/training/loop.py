@@ -136,15 +136,15 @@ def train(
 
         def look() -> None:
             """Evaluates, and keeps the run when it is the best so far."""
-            found = evaluation.run(state, done, end)
+            metrics = evaluation.run(state, done, end)
             readings.window.restart()
-            if not found:
+            if not metrics:
                 return
-            evaluated.update(found)
-            log.add({"step": done, **found})
-            shown.say(f"step {done}  " + "  ".join(f"{k} {v:.4f}" for k, v in found.items()))
+            evaluated.update(metrics)
+            log.add({"step": done, **metrics})
+            shown.say(f"step {done}  " + "  ".join(f"{k} {v:.4f}" for k, v in metrics.items()))
             best = config.checkpoint.best
-            value = found.get(best) if best else None
+            value = metrics.get(best) if best else None
             if value is not None and store.beats_best(str(best), value, config.checkpoint.best_mode):
                 if saved != done:
                     save()

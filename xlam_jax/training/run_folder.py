@@ -37,14 +37,14 @@ def versions() -> dict[str, str]:
     """Versions of Python, the packages a result depends on, and the devices."""
     import jax
 
-    found = {"python": platform.python_version(), "platform": sys.platform}
+    versions = {"python": platform.python_version(), "platform": sys.platform}
     for name in _PACKAGES:
         try:
-            found[name] = importlib.metadata.version(name)
+            versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
     device = jax.devices()[0]
-    return {**found, "devices": f"{jax.device_count()} x {device.device_kind}"}
+    return {**versions, "devices": f"{jax.device_count()} x {device.device_kind}"}
 
 
 def git_state() -> dict[str, Any] | None:

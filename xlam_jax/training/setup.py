@@ -207,11 +207,11 @@ def row_losses(run: Setup, state: TrainState, number: int) -> np.ndarray:
     batch = run.steps(number + 1)[number]
     a, mine, _ = batch.tokens.shape
     part_index, parts = batch_share(run.mesh)
-    found = np.zeros((a, mine * parts))
-    for micro, row in np.ndindex(*found.shape):
+    losses = np.zeros((a, mine * parts))
+    for micro, row in np.ndindex(*losses.shape):
         here = np.arange(mine) + mine * part_index == row
         part = type(batch)(*(field[micro] for field in batch))
         part = part._replace(loss_weights=np.where(here[:, None], part.loss_weights, np.float32(0)))
         sums = jax.device_get(evaluate(params, run.put(part, state, sharding)))
-        found[micro, row] = sums["loss_sum"] / max(float(sums["weight_sum"]), 1e-6)
-    return found
+        losses[micro, row] = sums["loss_sum"] / max(float(sums["weight_sum"]), 1e-6)
+    return losses

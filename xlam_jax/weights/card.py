@@ -184,13 +184,13 @@ def licence_section(folder: Path, facts: Mapping[str, Any]) -> str:
     why = "named by who released it" if settled.get("named") else "the strictest of its parts"
     text = f"**{inline(settled['name'])}** ({why}). Read the licences of the parts:"
     lines = [f"| {inline(p.what)} | {inline(p.licence.name)} | {p.licence.kind} |" for p in parts(facts)]
-    found = "\n".join((text, "", "| part | licence | kind |", "|---|---|---|", *lines))
+    body = "\n".join((text, "", "| part | licence | kind |", "|---|---|---|", *lines))
     legal = [
         p.name
         for p in sorted(folder.iterdir())
         if p.name.upper().startswith(("LICEN", "NOTICE", "USE_POLICY"))
     ]
-    return found + (f"\n\nCarried from the base model: {', '.join(legal)}." if legal else "")
+    return body + (f"\n\nCarried from the base model: {', '.join(legal)}." if legal else "")
 
 
 def training_section(facts: Mapping[str, Any]) -> str:

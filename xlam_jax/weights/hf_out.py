@@ -159,10 +159,10 @@ def write_hf(
                 new = new.replace(eos_token_ids=(end, *(i for i in new.eos_token_ids if i != end)))
 
         def fetch(name: str) -> np.ndarray:
-            found = read(name, dtypes[name])
+            tensor = read(name, dtypes[name])
             if "vocab" in hf_entries(old)[name].spec.axes:
-                found = _rows(found, new.vocab_size)
-            return check_finite(name, found)
+                tensor = _rows(tensor, new.vocab_size)
+            return check_finite(name, tensor)
 
         shards = write_folder(
             folder,
@@ -250,8 +250,8 @@ def read_xlam_json(folder: str | Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        found = read_object(path)
-        version = int(found["format_version"])
+        facts = read_object(path)
+        version = int(facts["format_version"])
     except (ValueError, KeyError, TypeError, OverflowError) as e:
         raise InputError(f"not a valid {XLAM_JSON}: {e}", where=str(path)) from e
     if version > FORMAT_VERSION:
@@ -260,7 +260,7 @@ def read_xlam_json(folder: str | Path) -> dict[str, Any]:
             where=str(path),
             hint="pip install -U xlam-jax",
         )
-    return found
+    return facts
 
 
 def weights_digest(params: Params, cfg: ModelConfig) -> str:
@@ -304,10 +304,10 @@ def check_params(arrays: Mapping[str, Any], cfg: ModelConfig, where: str) -> Non
         p for p, s in specs.items() if tuple(arrays[p].shape) != s.shape
     ]
     if odd:
-        found = tuple(arrays[odd[0]].shape) if odd[0] in arrays else "absent"
+        shape = tuple(arrays[odd[0]].shape) if odd[0] in arrays else "absent"
         said = specs[odd[0]].shape if odd[0] in specs else "absent"
         raise InputError(
-            f"the parameters do not fit config.json: {odd[0]!r} is {found}, the config says {said}",
+            f"the parameters do not fit config.json: {odd[0]!r} is {shape}, the config says {said}",
             where=where,
             hint="is this a checkpoint of another model? config.json and the weights must come from one run",
         )

@@ -110,12 +110,12 @@ def run_config(run: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        found = yaml.safe_load(read_text(path))
+        config = yaml.safe_load(read_text(path))
     except (yaml.YAMLError, ValueError, RecursionError) as e:
         raise InputError(f"not YAML: {str(e).splitlines()[0]}", where=str(path)) from e
-    if not isinstance(found, dict):
+    if not isinstance(config, dict):
         raise InputError("no mapping of keys", where=str(path))
-    return found
+    return config
 
 
 def _codec_of_step(step: Path) -> dict[str, Any] | None:
@@ -152,9 +152,13 @@ def load_model(
 
 def check_intact(source: ModelFolder) -> None:
     """Raises InputError when the parameters of a run's checkpoint are not what training wrote; reads them once."""
-    if source.kind == "run" and source.params and (found := damage(source.params.parent, under=f"{PARAMS}/")):
+    if (
+        source.kind == "run"
+        and source.params
+        and (damaged := damage(source.params.parent, under=f"{PARAMS}/"))
+    ):
         raise InputError(
-            f"the checkpoint is damaged: {found}",
+            f"the checkpoint is damaged: {damaged}",
             where=str(source.params.parent),
             hint="take another one: RUN/checkpoints/STEP",
         )
@@ -183,13 +187,13 @@ def load_params_item(
     path = Path(path).absolute()
     leaf_shardings, specs = _shardings(cfg, mesh, rules), leaves(cfg)
     wanted = None if dtype is None else np.dtype(dtype)
-    found = read_item(
+    arrays = read_item(
         path,
         lambda stored: check_params(stored, cfg, where=str(path)),
         leaf_shardings.__getitem__,
         dtype_of=lambda name, stored: kept_dtype(specs[name], stored, wanted),
     )
-    return jax.tree_util.tree_map_with_path(lambda p, _: found[path_name(p)], spec(cfg))
+    return jax.tree_util.tree_map_with_path(lambda p, _: arrays[path_name(p)], spec(cfg))
 
 
 def _shardings(cfg: ModelConfig, mesh: Mesh | None, rules: ShardingRules | None) -> dict[str, Any]:

@@ -95,13 +95,13 @@ def _table(
     """The scores of an arm, for each seed in the order of the baseline's rows."""
     out = []
     for of_seed, wanted in zip(seeds, keys, strict=True):
-        found = {row.key: score_of(row, score) for row in of_seed}
-        if other := found.keys() ^ set(wanted):
+        scores = {row.key: score_of(row, score) for row in of_seed}
+        if other := scores.keys() ^ set(wanted):
             raise InputError(
                 f"arm {name} answered other rows than the baseline, {len(other)} of them such as {sorted(other)[0][1]}",
                 where="arms", hint="evaluate all arms of a seed on the same rows",
             )  # fmt: skip
-        out.append(np.array([found[key] for key in wanted]))
+        out.append(np.array([scores[key] for key in wanted]))
     return out
 
 
@@ -131,12 +131,12 @@ def _arm(
     )
 
 
-def _widened(found: Mean, scores: np.ndarray) -> Mean:
+def _widened(mean: Mean, scores: np.ndarray) -> Mean:
     """At least Wilson's interval where scores are yes or no: a bootstrap of equal scores has no width."""
     if not np.isin(scores, (0.0, 1.0)).all():
-        return found
+        return mean
     low, high = wilson(int(scores.sum()), len(scores))
-    return Mean(found.value, min(found.low, low), max(found.high, high))
+    return Mean(mean.value, min(mean.low, low), max(mean.high, high))
 
 
 def mean(table: Sequence[np.ndarray], shared: bool, seed: int = 0) -> Mean:

@@ -160,10 +160,10 @@ def _link(path: Path, out: Path) -> str:
 
 
 def _difference(arm: dict[str, Any]) -> str:
-    found = arm["difference"]
-    if found is None:
+    difference = arm["difference"]
+    if difference is None:
         return "-"
-    return f"{100 * found['value']:+.1f} ({100 * found['low']:+.1f} to {100 * found['high']:+.1f})"
+    return f"{100 * difference['value']:+.1f} ({100 * difference['low']:+.1f} to {100 * difference['high']:+.1f})"
 
 
 def _interval(score: dict[str, float]) -> str:

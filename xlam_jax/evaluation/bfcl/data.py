@@ -73,9 +73,9 @@ class Data:
     def source(self, hashes: dict[str, str]) -> str:
         """In words, which published files these are."""
         known = json.loads((Path(__file__).with_name("known_files.json")).read_text("utf-8"))
-        found = {known.get(digest) for digest in hashes.values()}
-        if found and None not in found:
-            return " and ".join(sorted(name for name in found if name))
+        releases = {known.get(digest) for digest in hashes.values()}
+        if releases and None not in releases:
+            return " and ".join(sorted(name for name in releases if name))
         strange = [name for name, digest in hashes.items() if digest not in known]
         return f"files of an unknown commit ({', '.join(strange[:2])}{', ...' if len(strange) > 2 else ''})"
 
