@@ -120,7 +120,7 @@ class Engine:
 
         from xlam_jax.weights import inspect, load_model
         from xlam_jax.weights.generation import stop_ids
-        from xlam_jax.weights.peft import load_peft
+        from xlam_jax.weights.peft_in import load_peft
 
         folder = Path(folder)
         if not folder.is_dir():

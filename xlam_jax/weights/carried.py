@@ -12,8 +12,8 @@ from pathlib import Path
 
 from xlam_jax.errors import InputError
 from xlam_jax.weights.checksums import CHECKSUMS, read_checksums
-from xlam_jax.weights.peft import CONFIG as ADAPTER_CONFIG
-from xlam_jax.weights.peft import WEIGHTS as ADAPTER_WEIGHTS
+from xlam_jax.weights.peft_config import CONFIG as ADAPTER_CONFIG
+from xlam_jax.weights.peft_config import WEIGHTS as ADAPTER_WEIGHTS
 from xlam_jax.weights.safetensors_io import INDEX, SINGLE, listed_files
 from xlam_jax.weights.tokenizer_files import COPIED, NAMED, named_templates, own_tokenizer_class
 

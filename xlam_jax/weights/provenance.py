@@ -22,7 +22,7 @@ from xlam_jax.weights.carried import BASE_README, PROVENANCE, readme_of
 from xlam_jax.weights.gguf import read_fields
 from xlam_jax.weights.hf_out import read_xlam_json
 from xlam_jax.weights.licences import UNKNOWN, Licence, Part, effective, licence
-from xlam_jax.weights.peft import CONFIG as ADAPTER_CONFIG
+from xlam_jax.weights.peft_config import CONFIG as ADAPTER_CONFIG
 from xlam_jax.weights.provenance_file import Base, Provenance, check, one_line
 from xlam_jax.weights.source import ModelFolder, inspect, run_config
 from xlam_jax.weights.stated_licence import stated_licence, statements, to_json

@@ -11,7 +11,7 @@ from typing import Any
 from xlam_jax.errors import InputError, WorkError
 from xlam_jax.weights.carried import README, no_part_of
 from xlam_jax.weights.checksums import CHECKSUMS, check_files, checksums_text, read_checksums
-from xlam_jax.weights.peft import CONFIG as ADAPTER_CONFIG
+from xlam_jax.weights.peft_config import CONFIG as ADAPTER_CONFIG
 
 
 @dataclass(frozen=True)
