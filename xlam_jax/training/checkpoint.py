@@ -295,7 +295,12 @@ class Store:
         )
 
     def read_item(self, step: int, item: str, shapes: Any, placed: Any) -> Any:
-        """One item of a checkpoint as a tree like `shapes`, placed by the shardings of `placed`."""
+        """One item of a checkpoint as a tree.
+
+        Args:
+          item: its name in the checkpoint: "params", "opt_state".
+          shapes, placed: of the result, at every leaf; placed are shardings.
+        """
         target = {
             name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s)
             for (name, x), s in zip(flat(shapes).items(), jax.tree.leaves(placed), strict=True)
@@ -335,7 +340,11 @@ def open_store(
 
 def compare(saved: dict[str, Any], expected: dict[str, Any], changed_ok: bool, where: str) -> None:
     """Raises InputError when a checkpoint's meta is of another model, or, unless `changed_ok`, of a run with
-    other data, tokenizer or config; names the keys."""
+    other data, tokenizer or config; names the keys.
+
+    Args:
+      saved, expected: what the checkpoint says of its run, and what the run that would go on says.
+    """
     if saved["model"] != expected["model"]:
         keys = _differences(saved["model"], expected["model"])
         raise InputError(f"a checkpoint of another model: {keys}", where=where, hint="choose another `out`")

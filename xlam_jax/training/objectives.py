@@ -94,6 +94,11 @@ def router_loss(
 
     It is weighted like the micro-batch it comes from, so that accumulated steps average it by weight. The
     statistics inside it are those of the micro-batch over all devices.
+
+    Args:
+      router: what `decoder.forward` gives beside the hidden states, by layer.
+      moe: of the config; its `aux_loss` replaces the model's own coefficient.
+      weight_sum: of the micro-batch's losses; no gradient goes through it.
     """
     assert cfg.moe
     value = load_balance_loss(router["router_count"], router["router_prob"], router["router_tokens"], cfg.moe)

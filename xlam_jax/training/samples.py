@@ -36,7 +36,13 @@ def rows_for(batch: BatchConfig, per_row: float, ways: int) -> int:
 
 
 def describe(batch: BatchConfig, rows: int, per_row: float, ways: int) -> str:
-    """One line: what was asked for, what it came to, and why that is not the same."""
+    """One line: what was asked for, what it came to, and why that is not the same.
+
+    Args:
+      rows: of a step, chosen to hold about `batch.samples`.
+      per_row: samples in a packed row, on average.
+      ways: into how many parts the mesh splits a micro-batch.
+    """
     assert batch.samples
     held = rows * per_row
     line = f"batch: {batch.samples} samples asked for; {rows} rows of {per_row:.3g} samples hold {held:.4g}"

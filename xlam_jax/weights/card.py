@@ -72,7 +72,13 @@ def model_card(folder: Path, facts: Mapping[str, Any]) -> str:
 
 
 def page(head: Mapping[str, Any], title: str, words: str, sections: Mapping[str, str]) -> str:
-    """YAML, title, and sections."""
+    """A card as Markdown.
+
+    Args:
+      head: the hub's YAML.
+      words: below the title.
+      sections: heading -> Markdown, in their order.
+    """
     front = yaml.safe_dump(dict(head), sort_keys=False, allow_unicode=True, width=110)
     body = "\n\n".join(f"## {name}\n\n{text.strip()}" for name, text in sections.items())
     return f"---\n{front}---\n\n# {inline(title)}\n\n{words}\n\n{body}\n"

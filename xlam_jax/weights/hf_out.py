@@ -221,7 +221,12 @@ def _rows(table_VD: np.ndarray, rows: int) -> np.ndarray:
 def write_configs(
     folder: Path, cfg: ModelConfig, dtype: str, generation: Mapping[str, Any] | None = None
 ) -> None:
-    """Writes config.json, and generation_config.json with what the model's own (`generation`) says."""
+    """Writes config.json and generation_config.json.
+
+    Args:
+      dtype: of the weights, by transformers' name: "bfloat16".
+      generation: the generation_config.json that the model came with; its values stay.
+    """
     write_json(folder / "config.json", config_to_hf(cfg, dtype))
     write_json(folder / GENERATION, generation_config(cfg, generation or {}))
 

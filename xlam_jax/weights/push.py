@@ -48,6 +48,13 @@ def plan_upload(
 ) -> Upload:
     """Reads every file against checksums.json and says what would be sent.
 
+    Args:
+      repo: OWNER/NAME on the hub.
+      revision: the branch.
+      private: for a repository that is made by the upload.
+      without_card: a folder without README.md is no error.
+      progress: called with each file's name and the bytes of it that were read.
+
     Raises:
       InputError: no released folder, no card (unless `without_card`), a name that is no repository's.
       WorkError: files that changed since they were written.

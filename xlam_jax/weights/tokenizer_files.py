@@ -53,7 +53,14 @@ def save_tokenizer(
     model_max_length: int,
     chat_template: str | None = None,
 ) -> None:
-    """Writes a tokenizers object as the files AutoTokenizer reads, without importing transformers."""
+    """Writes a tokenizers object as the files AutoTokenizer reads, without importing transformers.
+
+    Args:
+      special: texts of the special tokens, which the tokenizer has.
+      dst: folder that exists.
+      model_max_length: positions of the model, by which transformers cuts or warns.
+      chat_template: Jinja, None for none.
+    """
     with whole_file(dst / "tokenizer.json", 0o644) as partial:
         tokenizer.save(str(partial))
     config: dict[str, Any] = {
