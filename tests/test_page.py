@@ -254,6 +254,14 @@ def test_the_table_of_rooms_is_that_of_the_package():
     assert rooms == {p.parent.name for p in (REPO / "xlam_jax").glob("*/__init__.py")}
 
 
+def test_each_route_of_the_architecture_is_read_in_at_most_eight_files():
+    routes = PAGES["ARCHITECTURE.md"].split("## Three routes")[1].split("\n## ")[0].split("\n\n**")[1:]
+    assert len(routes) == 3
+    for route in routes:
+        files = re.findall(r"^\d+\. `(\S+\.py)`", route, re.M)
+        assert 7 <= len(files) <= 8 and len(re.findall(r"\w+\.py", route)) == len(files), route
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_links_lead_somewhere(name):
     folder = REPO if (REPO / name).exists() else REPO / "docs"
