@@ -54,7 +54,7 @@ check: $(VENV)/.dev  ## format, lint, types, import floors
 
 bench: $(VENV)/.core  ## measure this machine; JSON under benchmarks/
 	$(BIN)/xlam bench train --out benchmarks
-	$(BIN)/xlam bench compile --out benchmarks
+	$(BIN)/python benchmarks/compile.py --out benchmarks
 
 # GPU_PYTHON is an interpreter that already has JAX for the accelerator, on a machine that cannot install anything:
 # nothing is installed then, and what it lacks of the pure-Python requirements is taken from build/site.

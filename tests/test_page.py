@@ -9,8 +9,10 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from pathlib import Path
 
 import jax
+import packaging
 import pytest
 import typer.main
 from packaging.requirements import Requirement
@@ -20,6 +22,8 @@ from packaging.version import Version
 import xlam_jax
 from tests.pages import PAGES, REPO, typed
 from xlam_jax.cli.main import app
+from xlam_jax.errors import InputError
+from xlam_jax.extras import need
 
 BUILD, README = PAGES["BUILD.md"], PAGES["README.md"]
 PROJECT = tomllib.loads((REPO / "pyproject.toml").read_text("utf-8"))["project"]
@@ -39,6 +43,20 @@ def code(cell):
 
 
 # -- extras ----
+
+
+@functools.cache
+def needs():
+    """(extra or "", package, file) of each `need(package, extra)` of the product that names its package."""
+    found = []
+    for path in (REPO / "xlam_jax").rglob("*.py"):
+        text = path.read_text("utf-8")
+        for node in ast.walk(ast.parse(text)) if "from xlam_jax.extras import need" in text else ():
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "need":
+                package, extra = (*node.args, ast.Constant(""))[:2]
+                if isinstance(package, ast.Constant):
+                    found.append((extra.value, package.value, path))
+    return found
 
 
 @functools.cache
@@ -85,9 +103,34 @@ def test_every_extra_that_is_named_anywhere_exists():
         if path.suffix in {".py", ".md", ".yaml", ".toml", ".txt", ".sh", ".sbatch", ""} and path.is_file():
             for found in re.findall(r"xlam-jax\[([a-z, ]+)\]", path.read_text("utf-8")):
                 named |= dict.fromkeys(found.replace(" ", "").split(","), path)
+    named |= {extra: place for extra, _, place in needs() if extra}
     assert set(named) <= set(EXTRAS), named
     # Every extra but the tools and the accelerators stands in the hint of what needs it.
     assert set(EXTRAS) - set(named) == {"dev"}
+
+
+def test_what_a_missing_package_is_said_to_come_with_brings_it():
+    assert len(needs()) >= 14
+    for extra, package, path in needs():
+        brought = {r.name.replace("-", "_") for r in (EXTRAS[extra] if extra else CORE)}
+        # ArrayRecord is Grain's own requirement, on the systems that have it.
+        assert package in brought | {"array_record", "bfcl_eval"}, (
+            f"{path}: {extra or 'the core'} lacks {package}"
+        )
+
+
+def test_a_missing_package_is_told_with_what_to_type():
+    with pytest.raises(InputError) as told:
+        need("no_such_package", "data", where="key", instead="key=off")
+    assert str(told.value).splitlines() == [
+        "no-such-package is not installed",
+        "  where: key",
+        "  try:   pip install 'xlam-jax[data]', or key=off",
+    ]
+    with pytest.raises(InputError, match="not installed") as told:
+        need("no_such_package")
+    assert told.value.hint == "pip install no-such-package" and told.value.exit_code == 2
+    assert need("packaging") == [Path(packaging.__file__).parent]
 
 
 # -- platforms, targets, versions ----
@@ -209,6 +252,14 @@ def test_the_wheel_holds_the_package_and_nothing_else(tmp_path):
 def test_the_table_of_rooms_is_that_of_the_package():
     rooms = {name for first, _ in table(README, "What is inside") for name in code(first)}
     assert rooms == {p.parent.name for p in (REPO / "xlam_jax").glob("*/__init__.py")}
+
+
+def test_each_route_of_the_architecture_is_read_in_at_most_eight_files():
+    routes = PAGES["ARCHITECTURE.md"].split("## Three routes")[1].split("\n## ")[0].split("\n\n**")[1:]
+    assert len(routes) == 3
+    for route in routes:
+        files = re.findall(r"^\d+\. `(\S+\.py)`", route, re.M)
+        assert 7 <= len(files) <= 8 and len(re.findall(r"\w+\.py", route)) == len(files), route
 
 
 @pytest.mark.parametrize("name", PAGES)

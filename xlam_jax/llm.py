@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from xlam_jax.errors import InputError, WorkError
+from xlam_jax.extras import need
 
 Messages = list[dict[str, Any]]
 
@@ -56,11 +57,9 @@ class LLM:
         concurrency: int = 8,
         retries: int = 5,
     ):
-        try:
-            import openai
-        except ImportError as e:
-            hint = "pip install 'xlam-jax[llm]'"
-            raise InputError("asking an endpoint needs the openai client", where=base_url, hint=hint) from e
+        need("openai", "llm", where=base_url)
+        import openai
+
         self.base_url, self.model = base_url, model
         self.temperature, self.max_tokens, self.concurrency = temperature, max_tokens, concurrency
         self.asked = self.prompt_tokens = self.completion_tokens = 0

@@ -8,7 +8,7 @@ import pytest
 from xlam_jax.apigen.generate import GenerateConfig, Generator
 from xlam_jax.apigen.library import load_library
 from xlam_jax.apigen.sandbox import Limits, Sandbox
-from xlam_jax.apigen.verify import Deduplicator, Executor, Fault, check_format, check_grounding
+from xlam_jax.apigen.verify import Deduplicator, Executor, Rejection, check_format, check_grounding
 from xlam_jax.format import Record, Step, Tool, ToolCall
 
 LIBRARY = load_library()
@@ -168,7 +168,7 @@ def test_duplicates():
     seen = Deduplicator()
     record = one("factorial", "What is 5 factorial?", n=5)
     assert seen.check(record) is None
-    assert seen.check(replace(record, id="other")) == Fault("duplicate")
+    assert seen.check(replace(record, id="other")) == Rejection("duplicate")
     assert seen.check(replace(record, query="what is  5 FACTORIAL")).reason == "near_duplicate"
     assert seen.check(one("factorial", "What is 6 factorial?", n=6)) is None
 

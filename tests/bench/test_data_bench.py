@@ -2,11 +2,10 @@
 
 import pytest
 
+from benchmarks.data_memory import synthetic
 from tests import tiny_run
 from xlam_jax.bench.data import bench_data
-from xlam_jax.bench.data_memory import bench_memory, synthetic
 from xlam_jax.format.record import write_records
-from xlam_jax.records.quality.rules import RuleConfig, Rules
 
 
 @pytest.fixture(scope="module")
@@ -26,15 +25,3 @@ def test_stages_and_the_usual_way(tmp_path, tokenizer):
     assert result["ratio_verified"] == pytest.approx(verified / ours, abs=0.01)
     assert sum(row["percent"] for row in result["profile"]) == pytest.approx(100, abs=1)
     assert result["floor"].keys() == {"tokenizer_whole", "tokenizer_distinct"}
-
-
-def test_synthetic_rows_pass_the_rules_and_differ():
-    rules = Rules(RuleConfig())
-    rows = list(synthetic(500))
-    assert len({r.query for r in rows}) == 500
-    assert not [f for r in rows for f in rules.find(r)]
-
-
-def test_memory_of_a_stage(tokenizer):
-    (row,) = bench_memory([50], tokenizer, ["convert"])
-    assert row["stage"] == "convert" and 10 < row["peak MiB 50"] < 2000

@@ -12,7 +12,6 @@ from xlam_jax.bench.accelerator import PARTS, bench_accelerator
 from xlam_jax.bench.attention import bench_attention
 from xlam_jax.bench.compare import bench_compare, make_rows
 from xlam_jax.bench.compare_torch import TorchSide
-from xlam_jax.bench.compile import bench_compile
 from xlam_jax.bench.load import bench_load
 from xlam_jax.bench.moe import bench_moe
 from xlam_jax.bench.protocol import file_name, timed
@@ -128,14 +127,6 @@ def test_rows_of_a_comparison():
             assert weights[here].sum() == -(-n // 2) and weights[here][-1] == 1
     with pytest.raises(InputError, match="do not fit"):
         make_rows(100, 1, 4, 5, 1.0)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["tiny-llama", "tiny-mixtral"])
-def test_the_program_does_not_grow_with_depth(name):
-    found = bench_compile(named_config(name), [2, 9], seq_len=32)
-    assert found["spread_hlo"] < 0.2
-    assert [row["layers"] for row in found["rows"]] == [2, 9]
 
 
 def test_layers_are_cut_within_bounds():

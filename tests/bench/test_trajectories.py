@@ -1,7 +1,7 @@
 """Counted by hand: what a row per turn costs over a trajectory."""
 
+from benchmarks.trajectories import bench_trajectories
 from tests import tiny_run
-from xlam_jax.bench.trajectories import bench_trajectories
 from xlam_jax.format.codec import get_codec
 from xlam_jax.format.record import write_records
 from xlam_jax.shards.build import CodecConfig

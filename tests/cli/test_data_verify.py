@@ -1,4 +1,4 @@
-"""`xlam data verify`, `xlam data judge-calibrate` and `xlam bench verifier` as typed."""
+"""`xlam data verify` and `xlam data judge-calibrate` as typed."""
 
 import json
 
@@ -25,7 +25,7 @@ def test_calibrate_command(tmp_path, xlam):
     assert got.code == 2 and "bad.jsonl:1" in got.err
 
 
-def test_verify_and_bench_as_typed(tmp_path, xlam):
+def test_verify_as_typed(tmp_path, xlam):
     records = tmp_path / "in.jsonl"
     calls = [{"name": "get_temp", "arguments": {"city": "Oslo"}}]
     rows = [
@@ -46,5 +46,3 @@ def test_verify_and_bench_as_typed(tmp_path, xlam):
     got = xlam("data", "verify", records, tmp_path / "d.jsonl", "rules.actions.pi=drop")
     assert got.code == 2 and "rules.actions.pii" in got.err
     assert not (tmp_path / "d.jsonl").exists()
-    got = xlam("bench", "verifier", records, "--per-class", 2, "--json", result)
-    assert got.code == 2 and "no clean record" in got.err

@@ -20,7 +20,7 @@ from xlam_jax.errors import InputError, XlamError
 from xlam_jax.evaluation.ablation.compare import compare, mean
 from xlam_jax.evaluation.ablation.config import AblationConfig
 from xlam_jax.evaluation.ablation.plan import plan
-from xlam_jax.evaluation.harness import Row
+from xlam_jax.evaluation.harness import CaseResult
 
 REPO = Path(__file__).resolve().parents[2]
 EVAL = "eval toolquery --model {model} --limit {tasks} --seed {seed} --out {here}"
@@ -197,7 +197,7 @@ def test_what_does_not_hold_together_is_said(tmp_path, changes, said):
 
 
 def row(id, right, style="one"):
-    return Row(
+    return CaseResult(
         id,
         style,
         0,

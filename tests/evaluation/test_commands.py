@@ -20,7 +20,7 @@ from xlam_jax.format import Record, Step, ToolCall, normalise_tool, write_record
 from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.lora import LoraConfig, init_adapters
 from xlam_jax.weights import read_config, save_hf
-from xlam_jax.weights.peft import save_peft
+from xlam_jax.weights.peft_out import save_peft
 
 # The one legal answer is a handful of tokens, so that a random model gives it.
 SWITCH = {

@@ -10,7 +10,7 @@ from tests.tiny_run import make_tokenizer
 from xlam_jax.cli.data import app
 from xlam_jax.errors import InputError
 from xlam_jax.evaluation.feedback import weights
-from xlam_jax.evaluation.harness import Row
+from xlam_jax.evaluation.harness import CaseResult
 from xlam_jax.format import Record, Step, Tool, ToolCall, write_records
 
 TOOLS = tuple(
@@ -24,7 +24,7 @@ def record(i, tools, calls):
 
 
 def row(style, i, right):
-    return Row(
+    return CaseResult(
         str(i),
         style,
         0,

@@ -19,7 +19,7 @@ from xlam_jax.training.loop import train
 from xlam_jax.training.run_folder import read_metrics
 from xlam_jax.weights import load_model, save_hf
 from xlam_jax.weights.adapters import adapter_run, read_adapted
-from xlam_jax.weights.peft import load_peft
+from xlam_jax.weights.peft_in import load_peft
 from xlam_jax.weights.source import inspect
 
 QUIET = Console(quiet=True)

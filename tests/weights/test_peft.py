@@ -14,7 +14,9 @@ from xlam_jax.models.decoder import forward, logits
 from xlam_jax.models.lora import LoraConfig, attach, init_adapters, merge
 from xlam_jax.models.named import named_config
 from xlam_jax.weights.hf_out import save_hf
-from xlam_jax.weights.peft import load_peft, read_peft_config, save_peft
+from xlam_jax.weights.peft_config import read_peft_config
+from xlam_jax.weights.peft_in import load_peft
+from xlam_jax.weights.peft_out import save_peft
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

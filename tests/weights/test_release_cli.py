@@ -148,7 +148,7 @@ def test_verify_without_torch_says_how_before_any_work(tmp_path, model, monkeypa
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name, *a: None if name == "torch" else found(name, *a)
     )
-    with pytest.raises(InputError, match="pip install torch"):
+    with pytest.raises(InputError, match=r"pip install 'xlam-jax\[torch\]'"):
         run("to-hf", model[0], tmp_path / "out", "--verify")
     assert not (tmp_path / "out").exists()
 

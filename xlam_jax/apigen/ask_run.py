@@ -26,7 +26,7 @@ from xlam_jax.apigen.generate import MixConfig
 from xlam_jax.apigen.library import Split
 from xlam_jax.apigen.rejected import entry
 from xlam_jax.apigen.sandbox import Limits, Sandbox
-from xlam_jax.apigen.verify import STAGES, Deduplicator, Fault, check_count, check_grounding
+from xlam_jax.apigen.verify import STAGES, Deduplicator, Rejection, check_count, check_grounding
 from xlam_jax.config import Config
 from xlam_jax.errors import InputError, WorkError
 from xlam_jax.files import whole_file
@@ -252,7 +252,7 @@ class _Session:
                     self._drop(
                         id,
                         "format",
-                        Fault("bad_json", pair),
+                        Rejection("bad_json", pair),
                         fates,
                         answer if isinstance(answer, str) else "",
                     )
@@ -285,14 +285,14 @@ class _Session:
         for record, _ in left:
             results = [next(done) for _ in record.steps[0].tool_calls]
             bad = next((r for r in results if r.outcome.status != "ok"), None)
-            fault = Fault(bad.outcome.status, f"{bad.executor}: {bad.outcome.error}") if bad else None
+            fault = Rejection(bad.outcome.status, f"{bad.executor}: {bad.outcome.error}") if bad else None
             if not self._fails(record, "execution", fault, fates):
                 ran.append((record, results))
         verdicts: list[Any] = [None] * len(ran)
         if self.judge is not None:
             answers = self.judge.complete_many([semantic.question(*row) for row in ran])
             verdicts = [
-                Fault("judge_failed", str(a)) if isinstance(a, LLMError) else semantic.verdict(a)
+                Rejection("judge_failed", str(a)) if isinstance(a, LLMError) else semantic.verdict(a)
                 for a in answers
             ]
         passed = []
@@ -314,25 +314,25 @@ class _Session:
             passed.append((replace(record, lineage=lineage), calls))
         return passed
 
-    def _format(self, record: Record) -> Fault | None:
+    def _format(self, record: Record) -> Rejection | None:
         if not record.query:
-            return Fault("empty_query")
+            return Rejection("empty_query")
         calls, tools = record.steps[0].tool_calls, {tool.name: tool for tool in record.tools}
         for call in calls:
             if faults := check_call(call, tools):
-                return Fault(faults[0].code, f"{call.name}: {faults[0].detail}"[:300])
+                return Rejection(faults[0].code, f"{call.name}: {faults[0].detail}"[:300])
             if self.judge is None and (fault := check_grounding(call, tools[call.name], record.query)):
                 return fault
         return check_count(_style(record), calls)
 
-    def _fails(self, record: Record, stage: str, fault: Fault | None, fates: Counter[str]) -> bool:
+    def _fails(self, record: Record, stage: str, fault: Rejection | None, fates: Counter[str]) -> bool:
         if fault is None:
             self.ledger.add(record.id, record.source, stage, "pass")
             return False
         self._drop(record.id, stage, fault, fates, record.to_json())
         return True
 
-    def _drop(self, id: str, stage: str, fault: Fault, fates: Counter[str], row: Any) -> None:
+    def _drop(self, id: str, stage: str, fault: Rejection, fates: Counter[str], row: Any) -> None:
         fates[stage] += 1
         self.ledger.add(id, "apigen", stage, "dropped", fault.reason, fault.detail)
         self.rejected.write(entry(id, stage, fault, row))

@@ -20,7 +20,7 @@ from xlam_jax.apigen.api import DOORS, Api, Refusal
 from xlam_jax.apigen.library import load_library
 from xlam_jax.apigen.mcp_servers import McpServers, server_of
 from xlam_jax.apigen.sandbox import Limits, Sandbox
-from xlam_jax.apigen.verify import Fault
+from xlam_jax.apigen.verify import Rejection
 from xlam_jax.errors import InputError, unknown
 from xlam_jax.format import Tool
 from xlam_jax.format.openapi import operation_tool, operations, place_of
@@ -207,16 +207,16 @@ def _tool(obj: Any, id: str, door: Any) -> Tool | Refusal:
 def _checked(tool: Tool, id: str, door: Any) -> Tool | Refusal:
     fault = None
     if not tool.description.strip():
-        fault = Fault("no_description")
+        fault = Rejection("no_description")
     elif not tool.parameters.get("properties"):
-        fault = Fault("no_parameters")
+        fault = Rejection("no_parameters")
     else:
         try:  # dates of YAML, infinity, half a surrogate pair
             json.dumps(
                 [tool.name, tool.description, tool.parameters], ensure_ascii=False, allow_nan=False
             ).encode()
         except (TypeError, ValueError, RecursionError) as e:
-            fault = Fault("not_json", str(e)[:200])
+            fault = Rejection("not_json", str(e)[:200])
     return tool if fault is None else Refusal(id, door, fault.reason, fault.detail)
 
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from xlam_jax.apigen.outcome import Outcome
 from xlam_jax.errors import InputError, WorkError
+from xlam_jax.extras import need
 
 _START_SECONDS = 60.0
 
@@ -125,12 +126,9 @@ class McpServers:
     def _client(self, server: Mapping[str, Any]) -> Any:
         key = json.dumps(server, sort_keys=True)
         if key not in self._open:
-            try:
-                from mcp import Client, StdioServerParameters, stdio_client
-            except ImportError as e:
-                raise InputError(
-                    "running MCP servers need the official client", hint="pip install 'xlam-jax[mcp]'"
-                ) from e
+            need("mcp", "mcp", where=str(server.get("url") or server["command"]))
+            from mcp import Client, StdioServerParameters, stdio_client
+
             said = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - while it runs
             if "url" in server:
                 target: Any = server["url"]

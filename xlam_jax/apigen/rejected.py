@@ -8,14 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from xlam_jax.apigen.verify import STAGES, Fault
+from xlam_jax.apigen.verify import STAGES, Rejection
 from xlam_jax.errors import InputError, unknown
 from xlam_jax.format.record import Record, parse_line, read_lines
 
 REJECTED = "rejected.jsonl"
 
 
-def entry(id: str, stage: str, fault: Fault, row: Any) -> str:
+def entry(id: str, stage: str, fault: Rejection, row: Any) -> str:
     """A line of rejected.jsonl.
 
     Args:

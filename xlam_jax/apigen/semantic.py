@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 
 from xlam_jax.apigen.executors import Executed
-from xlam_jax.apigen.verify import Fault
+from xlam_jax.apigen.verify import Rejection
 from xlam_jax.format import Record
 from xlam_jax.format.tools import xlam_view
 from xlam_jax.llm import Messages
@@ -42,7 +42,7 @@ def question(record: Record, results: Sequence[Executed]) -> Messages:
     return [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": "\n\n".join(parts)}]
 
 
-def verdict(answer: str) -> Fault | None:
+def verdict(answer: str) -> Rejection | None:
     """Reads the judge's answer; one that is no verdict does not pass a row."""
     text = re.sub(r"(?s)<think>.*?</think>", "", answer)
     for match in re.finditer(r"{", text):
@@ -54,5 +54,5 @@ def verdict(answer: str) -> Fault | None:
         if said in ("yes", "true"):
             return None
         if said in ("no", "false"):
-            return Fault("judged_wrong", str(value.get("thought", ""))[:300])
-    return Fault("judge_unreadable", answer[:120])
+            return Rejection("judged_wrong", str(value.get("thought", ""))[:300])
+    return Rejection("judge_unreadable", answer[:120])

@@ -27,7 +27,7 @@ DUPLICATE_REASONS = ("duplicate", "near_duplicate")
 
 
 @dataclass(frozen=True)
-class Fault:
+class Rejection:
     """Why a row is dropped: a reason code and what was found."""
 
     reason: str
@@ -39,7 +39,7 @@ def queries_of(record: Record) -> list[str]:
     return [record.query, *(step.user_input for step in record.steps[:-1])]
 
 
-def check_format(record: Record) -> Fault | None:
+def check_format(record: Record) -> Rejection | None:
     """Stage 1: rules on the text and the calls alone.
 
     Every user turn has words; a style with one call has one, a parallel one several, irrelevance none (first
@@ -50,10 +50,10 @@ def check_format(record: Record) -> Fault | None:
     tools = {tool.name: tool for tool in record.tools}
     for i, (query, step) in enumerate(zip(queries_of(record), record.steps, strict=True)):
         if not query.strip():
-            return Fault("empty_query", f"turn {i + 1}")
+            return Rejection("empty_query", f"turn {i + 1}")
         for call in step.tool_calls:
             if call.name not in tools:
-                return Fault("unknown_function", call.name)
+                return Rejection("unknown_function", call.name)
             if fault := _check_arguments(call, tools[call.name]):
                 return fault
             if fault := check_grounding(call, tools[call.name], query):
@@ -63,7 +63,7 @@ def check_format(record: Record) -> Fault | None:
     return None
 
 
-def check_count(style: str, calls: Sequence[ToolCall]) -> Fault | None:
+def check_count(style: str, calls: Sequence[ToolCall]) -> Rejection | None:
     """Whether a row of this style has so many calls of so many functions."""
     n, names = len(calls), {call.name for call in calls}
     right = {
@@ -73,21 +73,23 @@ def check_count(style: str, calls: Sequence[ToolCall]) -> Fault | None:
         "parallel_multiple": n > 1 and len(names) > 1,
         "irrelevance": n == 0,
     }.get(style, True)
-    return None if right else Fault("wrong_count", f"{n} calls of {len(names)} functions in a {style} row")
+    return (
+        None if right else Rejection("wrong_count", f"{n} calls of {len(names)} functions in a {style} row")
+    )
 
 
-def _check_arguments(call: ToolCall, tool: Tool) -> Fault | None:
+def _check_arguments(call: ToolCall, tool: Tool) -> Rejection | None:
     properties = tool.parameters["properties"]
     for name in tool.parameters["required"]:
         if name not in call.arguments:
-            return Fault("missing_required", f"{call.name}.{name}")
+            return Rejection("missing_required", f"{call.name}.{name}")
     for name, value in call.arguments.items():
         if name not in properties:
-            return Fault("unknown_parameter", f"{call.name}.{name}")
+            return Rejection("unknown_parameter", f"{call.name}.{name}")
         error = next(_validator(json.dumps(properties[name])).iter_errors(value), None)
         if error is not None:
             reason = "not_in_enum" if error.validator == "enum" else "wrong_type"
-            return Fault(reason, f"{call.name}.{name}: {error.message[:120]}")
+            return Rejection(reason, f"{call.name}.{name}: {error.message[:120]}")
     return None
 
 
@@ -107,13 +109,13 @@ def _validator(schema: str) -> Any:
     return _Strict(json.loads(schema))
 
 
-def check_grounding(call: ToolCall, tool: Tool, query: str) -> Fault | None:
+def check_grounding(call: ToolCall, tool: Tool, query: str) -> Rejection | None:
     """Whether a span of the query means each value of a call, see `offline.provenance`."""
     _, lost = trace_call(call, tool, query)
     if not lost:
         return None
     value = json.dumps(call.arguments.get(lost[0].partition(".")[0]), ensure_ascii=False)[:80]
-    return Fault("ungrounded_value", f"{call.name}.{lost[0]} = {value}")
+    return Rejection("ungrounded_value", f"{call.name}.{lost[0]} = {value}")
 
 
 class Executor:
@@ -144,13 +146,13 @@ class Executor:
         """The outcome of an executed call."""
         return self._outcomes[call_key(call)]
 
-    def check(self, record: Record) -> Fault | None:
+    def check(self, record: Record) -> Rejection | None:
         """The first call of the record that did not end well."""
         for step in record.steps:
             for call in step.tool_calls:
                 outcome = self.outcome(call)
                 if outcome.status != "ok":
-                    return Fault(outcome.status, f"{call.name}: {outcome.error}")
+                    return Rejection(outcome.status, f"{call.name}: {outcome.error}")
         return None
 
     def observe(self, record: Record, max_chars: int = 120) -> Record:
@@ -172,7 +174,7 @@ class Deduplicator:
         self._exact: set[str] = set()
         self._near: set[str] = set()
 
-    def check(self, record: Record) -> Fault | None:
+    def check(self, record: Record) -> Rejection | None:
         """Remembers the record, or says which kind of repetition it is.
 
         Exact: the same canonical JSON but for the id. Near: the same words and calls whatever the case,
@@ -186,9 +188,9 @@ class Deduplicator:
         tools = sorted(tool.name for tool in record.tools) if not all(calls) else []
         near = json.dumps([words, calls, tools], ensure_ascii=False)
         if exact in self._exact:
-            return Fault("duplicate")
+            return Rejection("duplicate")
         if near in self._near:
-            return Fault("near_duplicate", record.query[:80])
+            return Rejection("near_duplicate", record.query[:80])
         self._exact.add(exact)
         self._near.add(near)
         return None

@@ -14,6 +14,7 @@ from xlam_jax.bench import protocol
 from xlam_jax.bench.compare_torch import Baseline, TorchSide
 from xlam_jax.bench.profile import profile_if_possible
 from xlam_jax.errors import InputError, WorkError
+from xlam_jax.extras import need
 from xlam_jax.models import decoder
 from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.cross_entropy import chunked_cross_entropy
@@ -60,15 +61,12 @@ def bench_compare(
       `loss_difference`; `time_by_part` of ours (see `bench.profile`) if asked for.
 
     Raises:
-      InputError: more documents than fit into a row.
-      WorkError: torch or transformers is not installed, torch cannot compile, or the two losses differ: not the same
-        work.
+      InputError: more documents than fit into a row, or torch is not installed.
+      WorkError: torch cannot compile, or the two losses differ: not the same work.
     """
-    try:
-        import torch
-        import transformers  # noqa: F401
-    except ImportError as e:
-        raise WorkError(f"{e.name} is not installed", hint="pip install torch transformers") from e
+    need("torch", "torch", where="the other side of the comparison")
+    import torch
+
     torch.set_num_threads(threads)
     batch = make_rows(cfg.vocab_size, rows, seq_len, documents, trained)
     params = init(cfg, jax.random.key(0))

@@ -18,6 +18,7 @@ import jsonschema
 import numpy as np
 
 from xlam_jax.errors import InputError
+from xlam_jax.extras import need
 from xlam_jax.format.codec import Codec
 from xlam_jax.format.record import (
     Record,
@@ -30,7 +31,7 @@ from xlam_jax.format.record import (
 from xlam_jax.format.spellings import to_60k
 from xlam_jax.records.augment.config import AugmentConfig
 from xlam_jax.records.augment.run import augment_file
-from xlam_jax.records.engine import CHUNK_ROWS, Engine, LocalEngine, chunks
+from xlam_jax.records.engine import CHUNK_ROWS, LocalEngine, RowEngine, chunks
 from xlam_jax.records.quality.rules import RuleConfig, Rules
 from xlam_jax.records.quality.verify import VerifyConfig, verify
 from xlam_jax.records.sources.convert import convert
@@ -202,7 +203,7 @@ def _cpu_seconds() -> float:
 
 
 def _ours(
-    source: Path, out: Path, codec: CodecConfig, tokenizer: Path, seq_len: int, engine: Engine
+    source: Path, out: Path, codec: CodecConfig, tokenizer: Path, seq_len: int, engine: RowEngine
 ) -> dict[str, np.ndarray]:
     """Packs and writes; returns the inputs of each row by its id."""
     _encoder.cache_clear()
@@ -283,10 +284,9 @@ def _demand_equal(ours: dict[str, np.ndarray], usual: Any) -> None:
 
 def _baseline_rows(records: Sequence[Record], codec: Codec, root: Path) -> Any:
     """Messages and tools as JSON columns: their arguments have no common Arrow type."""
-    try:
-        import datasets
-    except ImportError as e:
-        raise InputError("the comparison needs datasets", hint="pip install 'xlam-jax[bench]'") from e
+    need("datasets", "bench", where="the usual way", instead="--no-usual")
+    import datasets
+
     datasets.disable_progress_bars()
     columns: dict[str, list[str]] = {"id": [], "messages": [], "tools": [], "settings": []}
     for record in records:

@@ -15,6 +15,7 @@ import numpy as np
 
 from xlam_jax.bench import protocol
 from xlam_jax.errors import InputError, WorkError
+from xlam_jax.extras import need
 from xlam_jax.inference import Engine
 
 _WORDS = "The tools of a trade are known by the work that they leave behind. "
@@ -45,15 +46,13 @@ def bench_decode(
       that are the same up to the first difference of each row; beside the machine and versions.
 
     Raises:
-      InputError: a model that cannot hold prompt and answer.
-      WorkError: torch or transformers is not installed.
+      InputError: a model that cannot hold prompt and answer, or torch is not installed.
     """
-    try:
-        import torch
-        from transformers import AutoModelForCausalLM
-        from transformers.utils import logging as transformers_logging
-    except ImportError as e:
-        raise WorkError(f"{e.name} is not installed", hint="pip install torch transformers") from e
+    need("torch", "torch", where="the other side of the comparison")
+    import torch
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging as transformers_logging
+
     torch.set_num_threads(threads)
     transformers_logging.disable_progress_bar()
     if not any(Path(folder).glob("*.safetensors")):

@@ -22,47 +22,6 @@ def _group() -> None:
     pass
 
 
-@app.command(epilog="Example: xlam bench trajectories configs/demo/records.jsonl --tokenizer runs/demo/base")
-def trajectories(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Files of Records.")],
-    tokenizer: Annotated[Path, typer.Option(help="Folder with the tokenizer.")],
-    template: Annotated[str, typer.Option(help="Chat template.")] = "chatml",
-    thought: Annotated[bool, typer.Option("--thought", help="Write thoughts before the calls.")] = False,
-    seq_len: Annotated[int, typer.Option(min=2, help="Positions of a row.")] = 8192,
-    json_file: JsonOption = None,
-) -> None:
-    """Count the tokens that training whole trajectories saves against one row per assistant turn."""
-    from xlam_jax.bench.trajectories import bench_trajectories
-    from xlam_jax.shards.build import CodecConfig
-
-    codec = CodecConfig(template=template, thought=thought)
-    with working("tokenising"):
-        results = [bench_trajectories(path, tokenizer, codec, seq_len) for path in paths]
-    write_json(json_file, results)
-    print_table("the same targets, two ways", results)
-
-
-@app.command(epilog="Example: xlam bench verifier configs/demo/records.jsonl --per-class 50")
-def verifier(
-    records: Annotated[list[Path], typer.Argument(metavar="RECORDS...", help="Records with gold calls.")],
-    per_class: Annotated[int, typer.Option(min=1, help="Corrupted records of each class.")] = 1000,
-    seed: Annotated[int, typer.Option(help="Seed of the corruptions.")] = 0,
-    json_file: JsonOption = None,
-) -> None:
-    """Inject every class of error into clean records: precision and recall of the verifier, and its speed."""
-    from xlam_jax.bench.verifier import bench_verifier
-
-    with working("reading") as status:
-        result = bench_verifier(records, per_class, seed, status)
-    write_json(json_file, result)
-    excluded = [{"code": code, "records": n} for code, n in result["excluded"].items()]
-    print_table(f"{result['clean']} clean of {result['records']} records; left out", excluded)
-    hidden = ("missed", "code")
-    print_table("classes", [{k: v for k, v in row.items() if k not in hidden} for row in result["classes"]])
-    print_table("grounding by threshold", result["grounding"])
-    print_table("records a second, one process", [result["speed"]])
-
-
 @app.command(
     epilog="Example: xlam bench data configs/demo/records.jsonl --tokenizer runs/demo/base --no-usual"
 )
@@ -106,25 +65,6 @@ def data(
         f"the tokenizer alone: {floor['tokenizer_whole']:.2f} CPU seconds on the whole texts, "
         f"{floor['tokenizer_distinct']:.2f} on their distinct pieces"
     )
-
-
-@app.command("data-memory", epilog="Example: xlam bench data-memory --tokenizer runs/demo/base --rows 200")
-def data_memory(
-    tokenizer: Annotated[Path, typer.Option(help="Folder with the tokenizer.")],
-    rows: Annotated[list[int] | None, typer.Option(help="Size of a synthetic file; may be repeated.")] = None,
-    stage: Annotated[list[str] | None, typer.Option(help="Only this stage; may be repeated.")] = None,
-    json_file: JsonOption = None,
-) -> None:
-    """Measure each data stage's peak memory on 10,000 and on 1,000,000 rows, or on files of other sizes."""
-    from xlam_jax.bench.data_memory import STAGES, bench_memory
-    from xlam_jax.errors import InputError
-
-    if unknown := set(stage or ()) - set(STAGES):
-        raise InputError(f"unknown stage {min(unknown)!r}", where="--stage", hint=", ".join(STAGES))
-    with working("writing rows") as status:
-        results = bench_memory(rows or [10_000, 1_000_000], tokenizer, stage or STAGES, status)
-    write_json(json_file, results)
-    print_table("peak memory", results)
 
 
 @app.command(epilog="Example: xlam bench convert --model tiny-mixtral --shard-size 100KB")

@@ -1,4 +1,4 @@
-"""`xlam bench flags`: XLA flag profiles, listed, printed for a shell, and measured one by one."""
+"""`xlam bench flags`: XLA flag profiles, listed, and printed for a shell."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from xlam_jax.cli.common import JsonOption, err, out, print_table, working, write_json
+from xlam_jax.cli.common import JsonOption, err, out, print_table, write_json
 
 
 def register(app: typer.Typer) -> None:
@@ -22,23 +22,12 @@ def flags(
     env: Annotated[
         str | None, typer.Option("--env", metavar="NAME", help="Print a profile as lines of `export`.")
     ] = None,
-    ablate: Annotated[
-        str | None, typer.Option("--ablate", metavar="NAME", help="Time the step without each flag.")
-    ] = None,
-    model: Annotated[str, typer.Option(help="For --ablate.")] = "smollm2-135m",
-    layers: Annotated[int | None, typer.Option(min=1, help="For --ablate.")] = None,
-    seq_len: Annotated[int, typer.Option(min=2, help="For --ablate.")] = 1024,
-    rows: Annotated[int, typer.Option(min=1, help="For --ablate.")] = 1,
-    mesh: Annotated[str, typer.Option(help="For --ablate: fsdp=8.")] = "",
-    compute_dtype: Annotated[str, typer.Option(help="For --ablate.")] = "float32",
-    steps: Annotated[int, typer.Option(min=1, help="For --ablate.")] = 30,
     jax_version: Annotated[
         str | None, typer.Option(help="Judge for this jaxlib, not the installed one.")
     ] = None,
     json_file: JsonOption = None,
 ) -> None:
     """XLA flag profiles. A flag that this jaxlib does not know would end the process, so it is left out."""
-    from xlam_jax.bench.ablate_flags import bench_flags
     from xlam_jax.parallel.xla_flags import flag_table, profile, profile_flags, profiles
 
     with warnings.catch_warnings(record=True) as dropped:
@@ -53,15 +42,6 @@ def flags(
     if env:
         values = {"XLA_FLAGS": text, "XLAM_XLA_PROFILE": env, **profile(env).env}
         print("\n".join(f'export {key}="{value}"' for key, value in values.items()))
-        return
-    if ablate:
-        train = ["--model", model, "--seq-len", str(seq_len), "--rows", str(rows), "--steps", str(steps)]
-        train += ["--compute-dtype", compute_dtype, *(["--mesh", mesh] if mesh else [])]
-        train += ["--layers", str(layers)] if layers else []
-        with working("timing") as status:
-            found = bench_flags(ablate, train, progress=status)
-        write_json(json_file, found)
-        print_table(f"profile {ablate}: what a step costs without", found)
         return
     table = flag_table(jax_version)
     write_json(json_file, table)

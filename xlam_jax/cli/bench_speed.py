@@ -1,4 +1,4 @@
-"""`xlam bench train|moe|attention|load|compile|accelerator`."""
+"""`xlam bench train|moe|attention|load|accelerator`."""
 
 from __future__ import annotations
 
@@ -21,14 +21,13 @@ Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Keep the
 
 
 def register(app: typer.Typer) -> None:
-    def add(function: Any, example: str, name: str | None = None) -> None:
-        app.command(name, epilog=f"Example: xlam bench {example}")(function)
+    def add(function: Any, example: str) -> None:
+        app.command(epilog=f"Example: xlam bench {example}")(function)
 
     add(train, "train --model tiny-llama --seq-len 64 --steps 2 --warmup 1")
     add(moe, "moe --model tiny-mixtral --tokens 64 --steps 2 --warmup 1")
     add(attention, "attention --model tiny-llama --seq-len 64 --backend xla --steps 2 --warmup 1")
     add(load, "load runs/demo/shards --steps 5")
-    add(compile_, "compile --model tiny-llama --layers 2,4 --seq-len 32", "compile")
     add(accelerator, "accelerator runs/bench --rehearse --only attention")
 
 
@@ -243,32 +242,6 @@ def load(
     protocol.keep(folder, "load", data.name, result)
     keys = ("rows", "seq_len", "first_batch_seconds", "rows_per_second", "tokens_per_second", "headroom")
     print_table(f"loader, {threads} threads", [{key: result[key] for key in keys}])
-
-
-def compile_(
-    model: Model = "smollm2-135m",
-    layers: Annotated[str, typer.Option(help="Depths: 4,8,16,32.")] = "4,8,16,32",
-    rows: Rows = 1,
-    seq_len: SeqLen = 256,
-    remat: Annotated[str, typer.Option(help="none, full, dots, names:a,b.")] = "none",
-    folder: Out = None,
-    json_file: JsonOption = None,
-) -> None:
-    """Compile the training step at several depths: the time and the program stay the same."""
-    from xlam_jax.bench import protocol
-    from xlam_jax.bench.compile import bench_compile
-    from xlam_jax.plan.work import find_model
-
-    depths = numbers(layers, "--layers")
-    with working("compiling"):
-        result = bench_compile(find_model(model), depths, rows=rows, seq_len=seq_len, remat=remat)
-    result = {"model": model, **result}
-    write_json(json_file, result)
-    protocol.keep(folder, "compile", model, result)
-    print_table("train step by depth", result["rows"])
-    out.print(
-        f"largest over smallest: time {1 + result['spread_seconds']:.2f}, program {1 + result['spread_hlo']:.2f}"
-    )
 
 
 def accelerator(

@@ -17,7 +17,7 @@ def check_dst(dst: Path, overwrite: bool, json_file: Path | None, **sources: Pat
     """Raises InputError, before any work, when `dst` cannot be written or something of others would be lost."""
     from xlam_jax.files import check_beside, check_free
     from xlam_jax.weights.carried import would_be_lost
-    from xlam_jax.weights.peft import CONFIG as ADAPTER_CONFIG
+    from xlam_jax.weights.peft_config import CONFIG as ADAPTER_CONFIG
 
     check_free(dst, overwrite=overwrite)
     need_apart(dst, **sources)

@@ -38,7 +38,7 @@ def to_peft(
     from xlam_jax.weights.carried import carry
     from xlam_jax.weights.checksums import write_checksums
     from xlam_jax.weights.hf_in import read_config
-    from xlam_jax.weights.peft import save_peft
+    from xlam_jax.weights.peft_out import save_peft
     from xlam_jax.weights.source import inspect
 
     source = inspect(run)
@@ -78,7 +78,8 @@ def from_peft(
     from xlam_jax.models.lora import attach, merge
     from xlam_jax.weights.carried import PROVENANCE, left_of_adapter
     from xlam_jax.weights.hf_out import save_hf
-    from xlam_jax.weights.peft import load_peft, read_peft_config
+    from xlam_jax.weights.peft_config import read_peft_config
+    from xlam_jax.weights.peft_in import load_peft
     from xlam_jax.weights.provenance import merged_facts
     from xlam_jax.weights.source import inspect, load_model
 

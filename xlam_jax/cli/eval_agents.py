@@ -28,7 +28,7 @@ from xlam_jax.cli.eval_model import (
 from xlam_jax.errors import InputError, unknown
 
 if TYPE_CHECKING:
-    from xlam_jax.evaluation import Row
+    from xlam_jax.evaluation import CaseResult
     from xlam_jax.evaluation.agents.run import Agents, Benchmark
     from xlam_jax.evaluation.agents.world import Task
     from xlam_jax.evaluation.journal import Ask
@@ -325,7 +325,7 @@ def rescore_agents(folder: Path, about: dict[str, Any], data: Path | None, json_
     write_json(json_file, {**about, "summary": summary})
 
 
-def print_summary(benchmark: Benchmark, model: str, rows: list[Row], summary: dict[str, Any]) -> None:
+def print_summary(benchmark: Benchmark, model: str, rows: list[CaseResult], summary: dict[str, Any]) -> None:
     """Worlds, easy and hard tasks, and failures as tables."""
     from xlam_jax.evaluation.agents.report import error_table, level_table, world_table
 

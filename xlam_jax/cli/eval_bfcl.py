@@ -29,7 +29,7 @@ from xlam_jax.cli.eval_model import (
 from xlam_jax.errors import InputError
 
 if TYPE_CHECKING:
-    from xlam_jax.evaluation import Row
+    from xlam_jax.evaluation import CaseResult
     from xlam_jax.evaluation.bfcl import Category, Data
     from xlam_jax.evaluation.bfcl.rows import Rows
     from xlam_jax.evaluation.journal import Ask
@@ -220,7 +220,7 @@ class _Run:
         )
 
 
-def keep_summary(folder: Path, rows: Sequence[Row], summary: dict[str, Any], codec: Codec) -> None:
+def keep_summary(folder: Path, rows: Sequence[CaseResult], summary: dict[str, Any], codec: Codec) -> None:
     """Writes summary.json and, in version 4, BFCL's own result and score files."""
     from xlam_jax.evaluation.bfcl.official import write_official
     from xlam_jax.files import write_json as write_whole

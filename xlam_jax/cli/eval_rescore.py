@@ -13,7 +13,7 @@ from xlam_jax.cli.eval_bfcl import TrustOption, keep_summary, print_summary
 from xlam_jax.errors import InputError
 
 if TYPE_CHECKING:
-    from xlam_jax.evaluation import Row
+    from xlam_jax.evaluation import CaseResult
 
 DataOption = Annotated[
     Path | None,
@@ -84,7 +84,7 @@ def scores(
     write_json(json_file, summary)
 
 
-Judged = tuple[list["Row"], set[tuple[str, str, int]], str]
+Judged = tuple[list["CaseResult"], set[tuple[str, str, int]], str]
 
 
 def _ours(folder: Path, about: dict[str, Any], place: Path | None, trust: bool) -> Judged:

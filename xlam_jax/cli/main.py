@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import absl.logging
@@ -66,6 +67,11 @@ for _name in _MODULES:
 
 
 def main() -> None:
+    """The `xlam` command."""
+    run(app)
+
+
+def run(command: Callable[[], None]) -> None:
     """Runs a command; XlamError becomes one screen and its exit status, other system errors exit status 1."""
     # Local folders never need the hub; without this a missing file costs a minute of retries offline.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -73,7 +79,7 @@ def main() -> None:
     # Orbax tells absl of files that it does without, and of what it raises, with the whole way there.
     absl.logging.set_verbosity(absl.logging.FATAL)
     try:
-        app()
+        command()
     except XlamError as e:
         sys.exit(_told(e))
     except OSError as e:

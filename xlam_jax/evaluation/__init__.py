@@ -1,5 +1,5 @@
 """Scoring a model on function-calling examples: cases, harness, report."""
 
-from xlam_jax.evaluation.harness import Case, EvalReport, Row, evaluate, evaluate_cases, record_cases
+from xlam_jax.evaluation.harness import Case, CaseResult, EvalReport, evaluate, evaluate_cases, record_cases
 
-__all__ = ["Case", "EvalReport", "Row", "evaluate", "evaluate_cases", "record_cases"]
+__all__ = ["Case", "CaseResult", "EvalReport", "evaluate", "evaluate_cases", "record_cases"]

@@ -95,10 +95,10 @@ def _raw(answer: str | LLMError, back: dict[str, str], seconds: float) -> Raw:
         if answer.code not in _OF_THIS_CASE:
             raise answer
         return Raw(refused=answer.what, finish_reason="endpoint")
-    found = json.loads(answer)
-    for call in found["tool_calls"] or ():
+    answered = json.loads(answer)
+    for call in answered["tool_calls"] or ():
         function = call.get("function", {})
         function["name"] = back.get(function.get("name"), function.get("name"))
-    message = json.dumps({key: found[key] for key in ("content", "tool_calls")}, ensure_ascii=False)
-    tokens = found["completion_tokens"] or 1
-    return Raw(message, found["finish_reason"] or "stop", found["prompt_tokens"] or 0, tokens, seconds)
+    message = json.dumps({key: answered[key] for key in ("content", "tool_calls")}, ensure_ascii=False)
+    tokens = answered["completion_tokens"] or 1
+    return Raw(message, answered["finish_reason"] or "stop", answered["prompt_tokens"] or 0, tokens, seconds)

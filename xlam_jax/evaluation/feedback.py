@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from xlam_jax.errors import InputError
-from xlam_jax.evaluation.harness import Row, structure_of
+from xlam_jax.evaluation.harness import CaseResult, structure_of
 from xlam_jax.files import write_text
 from xlam_jax.format import Record
 
@@ -23,18 +23,18 @@ KINDS = ("simple", "multiple", "parallel", "parallel_multiple", "irrelevance")
 INPUTS = "inputs.json"
 
 
-def errors_by_kind(rows: Iterable[Row]) -> tuple[dict[str, tuple[int, int]], Counter[str]]:
+def errors_by_kind(rows: Iterable[CaseResult]) -> tuple[dict[str, tuple[int, int]], Counter[str]]:
     """Kind -> (rows, wrong), and the rows of styles that are no kind, by style."""
-    found: dict[str, tuple[int, int]] = {}
+    kinds: dict[str, tuple[int, int]] = {}
     others: Counter[str] = Counter()
     for row in rows:
         kind = row.style.removeprefix("live_").removeprefix("exec_").removesuffix("_python")
         if kind not in KINDS:
             others[row.style] += 1
             continue
-        n, wrong = found.get(kind, (0, 0))
-        found[kind] = (n + 1, wrong + (not row.valid))
-    return found, others
+        n, wrong = kinds.get(kind, (0, 0))
+        kinds[kind] = (n + 1, wrong + (not row.valid))
+    return kinds, others
 
 
 def weights(errors: dict[str, tuple[int, int]], counts: dict[str, int], most: float) -> dict[str, float]:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from xlam_jax.errors import InputError
-from xlam_jax.evaluation.harness import Case, Raw, Row, judge, record_cases
+from xlam_jax.evaluation.harness import Case, CaseResult, Raw, judge, record_cases
 from xlam_jax.format import Codec, Record, ToolCall
 from xlam_jax.format.record import read_records
 from xlam_jax.records.sources.base import Refused
@@ -43,16 +43,16 @@ def read_questions(path: Path) -> tuple[list[Record], Counter[str]]:
       InputError: a file that cannot be read, or holds no rows.
     """
     refused: Counter[str] = Counter()
-    found = []
+    records = []
     for record in _records(path, refused):
         names = {tool.name for tool in record.tools}
         if not record.steps or any(call.name not in names for call in record.steps[0].tool_calls):
             refused["call_of_no_tool" if record.steps else "no_steps"] += 1
         else:
-            found.append(record)
-    if not found:
+            records.append(record)
+    if not records:
         raise InputError("no rows", where=str(path), hint="Hammer's data/test/original/*.json, or Records")
-    return found, refused
+    return records, refused
 
 
 def _records(path: Path, refused: Counter[str]) -> Iterator[Record]:
@@ -86,7 +86,7 @@ def gold_calls(case: Case) -> tuple[ToolCall, ...]:
     return case.record.steps[case.step].tool_calls if case.record else ()
 
 
-def judge_hammer(case: Case, raw: Raw, codec: Codec) -> Row:
+def judge_hammer(case: Case, raw: Raw, codec: Codec) -> CaseResult:
     """The verdict on an answer, with what is counted in `metrics`: `name_right`, `name_said`, `name_due`, and so on."""
     row = judge(case, raw, codec)
     said = [ToolCall(c["name"], c["arguments"]) for c in row.calls or ()]
@@ -126,7 +126,7 @@ def _plain(value: Any) -> str:
     return str(Decimal(text).normalize() + 0)  # + 0: -0 is 0
 
 
-def summarise_hammer(rows: Sequence[Row]) -> dict[str, Any]:
+def summarise_hammer(rows: Sequence[CaseResult]) -> dict[str, Any]:
     """Shares for each file, and for all: `sets` of name -> {n, unparsable, name, argument}, and `mean` of the sets' F1.
 
     A share is {precision, recall, f1, low, high}: 95 % interval of F1, rows drawn with replacement.
@@ -136,11 +136,11 @@ def summarise_hammer(rows: Sequence[Row]) -> dict[str, Any]:
     return {
         "n": len(rows),
         "sets": sets,
-        "mean": {kind: float(np.mean([found[kind]["f1"] for found in sets.values()])) for kind in _COUNTED},
+        "mean": {kind: float(np.mean([shares[kind]["f1"] for shares in sets.values()])) for kind in _COUNTED},
     }
 
 
-def _shares(rows: Sequence[Row]) -> dict[str, Any]:
+def _shares(rows: Sequence[CaseResult]) -> dict[str, Any]:
     shares: dict[str, Any] = {
         "n": len(rows),
         "unparsable": sum(row.outcome == "unparsable" for row in rows) / len(rows),
@@ -173,14 +173,14 @@ def _f1(right: Any, said: Any, due: Any) -> Any:
 def table(summary: dict[str, Any]) -> list[dict[str, Any]]:
     """A line a set, in per cent."""
     lines = []
-    for name, found in summary["sets"].items():
+    for name, shares in summary["sets"].items():
         line: dict[str, Any] = {
             "set": name,
-            "rows": found["n"],
-            "no answer %": round(100 * found["unparsable"], 1),
+            "rows": shares["n"],
+            "no answer %": round(100 * shares["unparsable"], 1),
         }
         for kind in _COUNTED:
-            share = found[kind]
+            share = shares[kind]
             line[f"{kind} P/R %"] = f"{100 * share['precision']:.1f} / {100 * share['recall']:.1f}"
             line[f"{kind} F1 %"] = (
                 f"{100 * share['f1']:.1f} ({100 * share['low']:.1f}-{100 * share['high']:.1f})"

@@ -78,7 +78,7 @@ class Raw:
 
 
 @dataclass(frozen=True)
-class Row:
+class CaseResult:
     """What came of one case.
 
     Attributes:
@@ -126,7 +126,7 @@ class Row:
 class EvalReport:
     """Rows in the order of the cases, and the summary over them (shares are fractions of 1)."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[CaseResult, ...]
     summary: dict[str, Any]
 
 
@@ -261,7 +261,7 @@ def ask(
     return [raws[i] for i in range(len(cases))], said_not
 
 
-def summarise(rows: Sequence[Row], seconds: float) -> dict[str, Any]:
+def summarise(rows: Sequence[CaseResult], seconds: float) -> dict[str, Any]:
     """Counts and shares over rows; intervals are Wilson's at 95 %.
 
     `seconds_per_call` is wall time over rows, compilation included. `ast` counts a refusal as right only when
@@ -282,7 +282,7 @@ def summarise(rows: Sequence[Row], seconds: float) -> dict[str, Any]:
     }
 
 
-def _shares(rows: Sequence[Row]) -> dict[str, Any]:
+def _shares(rows: Sequence[CaseResult]) -> dict[str, Any]:
     n, right = len(rows), sum(r.valid for r in rows)
     low, high = wilson(right, n)
     return {
@@ -298,13 +298,13 @@ def _count(errors: Iterable[str]) -> dict[str, int]:
     return dict(Counter(errors).most_common())
 
 
-def judge(case: Case, raw: Raw, codec: Codec) -> Row:
+def judge(case: Case, raw: Raw, codec: Codec) -> CaseResult:
     """What the rules make of a model's words."""
 
     def row(
         outcome: str, error: str, detail: str, calls: Sequence[ToolCall] | None = None, **verdicts: Any
-    ) -> Row:
-        return Row(
+    ) -> CaseResult:
+        return CaseResult(
             case.id,
             case.style,
             case.step,

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from xlam_jax.errors import InputError
-from xlam_jax.evaluation.harness import Case, Raw, Row
+from xlam_jax.evaluation.harness import Case, CaseResult, Raw
 from xlam_jax.files import read_object, room_on_disk, write_json, write_text
 from xlam_jax.lease import Lease
 
@@ -37,7 +37,7 @@ class Journal:
 
     def __init__(self, folder: Path | None, about: dict[str, Any], *, resume: bool = False):
         self.folder, self.about, self.resume = folder, about, resume
-        self.rows: dict[tuple[str, str, int], Row] = {}
+        self.rows: dict[tuple[str, str, int], CaseResult] = {}
         self._lease = contextlib.ExitStack()
 
     def __enter__(self) -> Journal:
@@ -66,7 +66,7 @@ class Journal:
             raise InputError(what, where=str(folder), hint="another --out")
         write_json(run, self.about)
 
-    def add(self, rows: Sequence[Row]) -> None:
+    def add(self, rows: Sequence[CaseResult]) -> None:
         """Keeps rows, on disk before this returns."""
         self.rows |= {row.key: row for row in rows}
         if self.folder is None:
@@ -74,7 +74,7 @@ class Journal:
         with room_on_disk(self.folder), (self.folder / GENERATIONS).open("a", encoding="utf-8") as file:
             file.write("".join(map(_line, rows)))
 
-    def finish(self, order: Sequence[Case]) -> list[Row]:
+    def finish(self, order: Sequence[Case]) -> list[CaseResult]:
         """All rows in the order of the cases."""
         rows = [self.rows[case.key] for case in order]
         if self.folder is not None:
@@ -85,12 +85,12 @@ class Journal:
 def answer_cases(
     ask: Ask,
     cases: Sequence[Case],
-    verdict: Callable[[Case, Raw], Row],
+    verdict: Callable[[Case, Raw], CaseResult],
     journal: Journal,
     *,
     chunk: int = 64,
     progress: Callable[[int], None] | None = None,
-) -> list[Row]:
+) -> list[CaseResult]:
     """Asks for what the journal lacks, `chunk` cases at a time, and judges everything anew.
 
     Args:
@@ -116,7 +116,7 @@ def answer_cases(
     return journal.finish(cases)
 
 
-def read_rows(path: Path, *, cut: bool = False) -> list[Row]:
+def read_rows(path: Path, *, cut: bool = False) -> list[CaseResult]:
     """The rows of a `generations.jsonl`; none where there is no file.
 
     Args:
@@ -136,13 +136,13 @@ def read_rows(path: Path, *, cut: bool = False) -> list[Row]:
                 break
             end += len(line)
             try:
-                rows.append(Row(**json.loads(line)))
+                rows.append(CaseResult(**json.loads(line)))
             except (ValueError, TypeError) as e:
                 raise InputError(f"not a row of results: {e}", where=f"{path}:{number}") from e
     return rows
 
 
-def kept_rows(folder: Path) -> list[Row]:
+def kept_rows(folder: Path) -> list[CaseResult]:
     """The rows that an evaluation kept in its folder.
 
     Raises:
@@ -155,7 +155,7 @@ def kept_rows(folder: Path) -> list[Row]:
     )
 
 
-def _line(row: Row) -> str:
+def _line(row: CaseResult) -> str:
     return json.dumps(dataclasses.asdict(row), ensure_ascii=False) + "\n"
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xlam_jax.errors import InputError
-from xlam_jax.evaluation.harness import Row
+from xlam_jax.evaluation.harness import CaseResult
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,9 @@ class Paired:
         return self.n - self.both - self.only_first - self.only_second
 
 
-def compare_rows(first: Sequence[Row], second: Sequence[Row], strict: bool = False) -> dict[str, Any]:
+def compare_rows(
+    first: Sequence[CaseResult], second: Sequence[CaseResult], strict: bool = False
+) -> dict[str, Any]:
     """Pairs of each style and of all, the rows that changed, and how many rows only one of the two has.
 
     Raises:
@@ -52,7 +54,7 @@ def compare_rows(first: Sequence[Row], second: Sequence[Row], strict: bool = Fal
     groups = {style: [v[1:] for v in verdicts if v[0][0] == style] for style in styles}
     changed = [(key, mine, theirs) for key, mine, theirs in verdicts if mine != theirs]
     return {
-        "styles": {style: paired(found) for style, found in groups.items()},
+        "styles": {style: paired(pairs) for style, pairs in groups.items()},
         "all": paired([v[1:] for v in verdicts]),
         "lost": [_row(a[key], b[key]) for key, mine, _ in changed if mine],
         "won": [_row(a[key], b[key]) for key, mine, _ in changed if not mine],
@@ -61,11 +63,11 @@ def compare_rows(first: Sequence[Row], second: Sequence[Row], strict: bool = Fal
     }
 
 
-def _right(row: Row, strict: bool) -> bool:
+def _right(row: CaseResult, strict: bool) -> bool:
     return row.strict if strict else row.valid
 
 
-def _row(mine: Row, theirs: Row) -> dict[str, Any]:
+def _row(mine: CaseResult, theirs: CaseResult) -> dict[str, Any]:
     said = {"first": mine, "second": theirs}
     return {
         "id": mine.id,
@@ -76,7 +78,9 @@ def _row(mine: Row, theirs: Row) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _errors(a: dict[Any, Row], b: dict[Any, Row], shared: Sequence[Any]) -> list[dict[str, Any]]:
+def _errors(
+    a: dict[Any, CaseResult], b: dict[Any, CaseResult], shared: Sequence[Any]
+) -> list[dict[str, Any]]:
     first, second = (Counter(rows[key].error or rows[key].outcome for key in shared) for rows in (a, b))
     names = sorted(first | second, key=lambda name: (-(first[name] + second[name]), name))
     return [{"outcome": name, "first": first[name], "second": second[name]} for name in names]

@@ -109,7 +109,7 @@ def length_buckets(lengths: Sequence[int], limit: int = 3) -> list[int]:
     return list(min(choices, key=padded))
 
 
-class Batch:
+class DecodeBatch:
     """The rows of one cache and the sequences that live in them."""
 
     def __init__(

@@ -9,7 +9,7 @@ from typing import Any
 
 from xlam_jax.errors import InputError
 from xlam_jax.format import Codec, get_codec
-from xlam_jax.inference.batching import Batch, Request, Stats, Watch
+from xlam_jax.inference.batching import DecodeBatch, Request, Stats, Watch
 from xlam_jax.inference.grammar import Grammars
 from xlam_jax.inference.sampler import Sampling
 from xlam_jax.models.config import ModelConfig
@@ -120,7 +120,7 @@ class Engine:
 
         from xlam_jax.weights import inspect, load_model
         from xlam_jax.weights.generation import stop_ids
-        from xlam_jax.weights.peft import load_peft
+        from xlam_jax.weights.peft_in import load_peft
 
         folder = Path(folder)
         if not folder.is_dir():
@@ -196,7 +196,7 @@ class Engine:
 
         fitting = [r for r in requests if r.budget > 0]
         if fitting:
-            Batch(
+            DecodeBatch(
                 self.params,
                 self.cfg,
                 fitting,

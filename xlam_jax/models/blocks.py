@@ -19,7 +19,7 @@ from xlam_jax.models import adapted
 from xlam_jax.models.config import LatentConfig, ModelConfig
 from xlam_jax.models.params import LatentAttention, Layer, Mlp, Moe
 from xlam_jax.models.rope import rope_angles, rotate
-from xlam_jax.parallel.attention import active_mesh, context_ways
+from xlam_jax.parallel.active import active_mesh, context_ways
 
 # Names a remat policy "names:..." may save.
 SAVEABLE_NAMES = ("attn_in", "qkv", "attn_out", "attn_residual", "mlp_in", "mlp_hidden", "moe_out")

@@ -49,11 +49,18 @@ def _llama3_rope(factor: float) -> RopeScaling:
 
 
 def _qwen2(
-    hidden: int, width: int, layers: int, heads: int, kv_heads: int, vocab: int = 152064
+    hidden: int,
+    width: int,
+    layers: int,
+    heads: int,
+    kv_heads: int,
+    *,
+    vocab: int = 152064,
+    tied: bool = False,
 ) -> ModelConfig:
     return _shape(
         "qwen2", vocab, hidden, width, layers, heads, kv_heads,
-        rms_norm_eps=1e-6, rope_theta=1e6, attention_bias=True, tie_embeddings=vocab == 151936,
+        rms_norm_eps=1e-6, rope_theta=1e6, attention_bias=True, tie_embeddings=tied,
         max_position_embeddings=32768, bos_token_id=151643, eos_token_ids=(151643,),
     )  # fmt: skip
 
@@ -93,14 +100,16 @@ def _deepseek(
     heads: int,
     moe: MoeConfig,
     q_rank: int | None,
+    *,
     mscale: float,
+    bos: int,
+    eos: int,
 ) -> ModelConfig:
     return _shape(
         family, vocab, hidden, width, layers, heads, heads, 192,
         rms_norm_eps=1e-6, latent=LatentConfig(512, 128, 64, 128, q_rank), moe=moe,
         rope_scaling=RopeScaling("yarn", 40.0, 4096, mscale=mscale, mscale_all_dim=mscale),
-        max_position_embeddings=163840, bos_token_id=0 if vocab == 129280 else 100000,
-        eos_token_ids=(1,) if vocab == 129280 else (100001,),
+        max_position_embeddings=163840, bos_token_id=bos, eos_token_ids=(eos,),
     )  # fmt: skip
 
 
@@ -156,7 +165,7 @@ NAMED: dict[str, ModelConfig] = {
         MoeConfig(
             64, 6, 1408, norm_topk=False, num_shared_experts=2, first_dense_layers=1, aux_loss_coef=0.001
         ),
-        None, 0.707,
+        None, mscale=0.707, bos=100000, eos=100001,
     ),
     "deepseek-v2": _deepseek(
         "deepseek_v2", 102400, 5120, 12288, 60, 128,
@@ -164,7 +173,7 @@ NAMED: dict[str, ModelConfig] = {
             160, 6, 1536, norm_topk=False, routed_scaling=16.0, n_group=8, topk_group=3,
             num_shared_experts=2, first_dense_layers=1, aux_loss_coef=0.003,
         ),
-        1536, 1.0,
+        1536, mscale=1.0, bos=100000, eos=100001,
     ),
     "deepseek-v3": _deepseek(
         "deepseek_v3", 129280, 7168, 18432, 61, 128,
@@ -173,16 +182,16 @@ NAMED: dict[str, ModelConfig] = {
             group_scoring="top2", selection_bias=True, num_shared_experts=1, first_dense_layers=3,
             aux_loss_coef=0.0001,
         ),
-        1536, 1.0,
+        1536, mscale=1.0, bos=0, eos=1,
     ),
     "llama-3-8b": _llama3(4096, 14336, 32, 32, rope_scaling=None, max_position_embeddings=8192),
     "llama-3.1-8b": _llama3(4096, 14336, 32, 32),
     "llama-3.1-70b": _llama3(8192, 28672, 80, 64),
     "llama-3.2-1b": _llama3(2048, 8192, 16, 32, tie_embeddings=True, rope_scaling=_llama3_rope(32.0)),
     "llama-3.2-3b": _llama3(3072, 8192, 28, 24, tie_embeddings=True, rope_scaling=_llama3_rope(32.0)),
-    "qwen2.5-0.5b": _qwen2(896, 4864, 24, 14, 2, 151936),
-    "qwen2.5-1.5b": _qwen2(1536, 8960, 28, 12, 2, 151936),
-    "qwen2.5-3b": _qwen2(2048, 11008, 36, 16, 2, 151936),
+    "qwen2.5-0.5b": _qwen2(896, 4864, 24, 14, 2, vocab=151936, tied=True),
+    "qwen2.5-1.5b": _qwen2(1536, 8960, 28, 12, 2, vocab=151936, tied=True),
+    "qwen2.5-3b": _qwen2(2048, 11008, 36, 16, 2, vocab=151936, tied=True),
     "qwen2.5-7b": _qwen2(3584, 18944, 28, 28, 4),
     "qwen2.5-14b": _qwen2(5120, 13824, 48, 40, 8),
     "qwen2.5-32b": _qwen2(5120, 27648, 64, 40, 8),

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from xlam_jax.errors import InputError
+from xlam_jax.extras import need
 from xlam_jax.models.params import Quantized
 
 Kind = Literal["int8", "nf4"]
@@ -24,11 +24,9 @@ def need_qwix() -> Any:
     Raises:
       InputError: it is not installed.
     """
-    try:
-        import qwix
-    except ImportError as e:
-        hint = "pip install 'xlam-jax[quant]'"
-        raise InputError("a quantised base needs qwix", where="lora.quantize", hint=hint) from e
+    need("qwix", "quant", where="lora.quantize")
+    import qwix
+
     return qwix
 
 

@@ -21,8 +21,8 @@ def count_collectives(hlo_text: str) -> dict[str, int]:
       >>> count_collectives("  %y = f32[8]{0} all-reduce(%x), replica_groups={}")
       {'all-reduce': 1}
     """
-    found = (match.group(1) for line in hlo_text.splitlines() if (match := _HLO.search(line)))
-    return dict(collections.Counter(found))
+    kinds = (match.group(1) for line in hlo_text.splitlines() if (match := _HLO.search(line)))
+    return dict(collections.Counter(kinds))
 
 
 def collectives_under_cond(jaxpr: Any) -> list[str]:
@@ -36,14 +36,14 @@ def collectives_under_cond(jaxpr: Any) -> list[str]:
     Returns:
       one line for each, such as "scan/shard_map/while: psum_invariant".
     """
-    found: list[str] = []
+    conditional: list[str] = []
 
     def walk(jaxpr: core.Jaxpr, path: tuple[str, ...]) -> None:
         for eqn in jaxpr.eqns:
             name = eqn.primitive.name
             if name.startswith(_PRIMITIVES) or "ragged_all_to_all" in name:
                 if "cond" in path or "while" in path:
-                    found.append("/".join(path) + ": " + name)
+                    conditional.append("/".join(path) + ": " + name)
                 continue
             for value in eqn.params.values():
                 for inner in value if isinstance(value, list | tuple) else (value,):
@@ -52,4 +52,4 @@ def collectives_under_cond(jaxpr: Any) -> list[str]:
                         walk(inner, (*path, name))
 
     walk(getattr(jaxpr, "jaxpr", jaxpr), ())
-    return found
+    return conditional

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
 
-class Plan(NamedTuple):
+class DispatchPlan(NamedTuple):
     """Assignments in the order of their bins; within a bin in the order of tokens."""
 
     order_A: jax.Array  # int32, assignment numbers t * K + k
@@ -38,7 +38,7 @@ class Slots(NamedTuple):
     inside_TK: jax.Array  # bool
 
 
-def make_plan(bin_TK: jax.Array, num_bins: int) -> Plan:
+def make_plan(bin_TK: jax.Array, num_bins: int) -> DispatchPlan:
     """Sorts assignments into bins; int32 `bin_TK` outside [0, num_bins) means no bin."""
     bin_TK = jnp.where((bin_TK >= 0) & (bin_TK < num_bins), bin_TK, num_bins).astype(jnp.int32)
     bin_A = bin_TK.reshape(-1)
@@ -47,10 +47,10 @@ def make_plan(bin_TK: jax.Array, num_bins: int) -> Plan:
     start = jnp.searchsorted(sorted_A, jnp.arange(num_bins + 1, dtype=jnp.int32)).astype(jnp.int32)
     place_A = jnp.zeros_like(order_A).at[order_A].set(number_A, unique_indices=True)
     rank_A = place_A - start[bin_A]
-    return Plan(order_A, start[:-1], start[1:] - start[:-1], bin_TK, rank_A.reshape(bin_TK.shape))
+    return DispatchPlan(order_A, start[:-1], start[1:] - start[:-1], bin_TK, rank_A.reshape(bin_TK.shape))
 
 
-def window(plan: Plan, index: Any, capacity: int) -> Slots:
+def window(plan: DispatchPlan, index: Any, capacity: int) -> Slots:
     """Window `index` takes places [index * C, (index + 1) * C) of every bin: R = E * C slots, bin by bin."""
     E = plan.start_E.size
     place_EC = index * capacity + jnp.zeros((E, 1), jnp.int32) + jax.lax.iota(jnp.int32, capacity)
@@ -60,7 +60,7 @@ def window(plan: Plan, index: Any, capacity: int) -> Slots:
     return _slots(plan, plan.start_E[:, None] + place_EC, used_EC, slot_TK, inside_TK)
 
 
-def packed_window(plan: Plan, index: Any, rows: int) -> tuple[Slots, jax.Array]:
+def packed_window(plan: DispatchPlan, index: Any, rows: int) -> tuple[Slots, jax.Array]:
     """Window `index` takes assignments [index * R, (index + 1) * R) of the sorted order.
 
     Returns:
@@ -75,7 +75,9 @@ def packed_window(plan: Plan, index: Any, rows: int) -> tuple[Slots, jax.Array]:
     return _slots(plan, place_R, place_R < plan.count_E.sum(), slot_TK, inside_TK), size_E
 
 
-def _slots(plan: Plan, place: jax.Array, used: jax.Array, slot_TK: jax.Array, inside_TK: jax.Array) -> Slots:
+def _slots(
+    plan: DispatchPlan, place: jax.Array, used: jax.Array, slot_TK: jax.Array, inside_TK: jax.Array
+) -> Slots:
     place_R = jnp.minimum(place.reshape(-1), plan.order_A.size - 1)
     return Slots(plan.order_A[place_R], used.reshape(-1), jnp.where(inside_TK, slot_TK, 0), inside_TK)
 

@@ -365,7 +365,7 @@ def _line(peer: socket.socket) -> dict[str, Any]:
             if not part:
                 break
             text += part
-        found = json.loads(text)
+        said = json.loads(text)
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return said if isinstance(said, dict) else {}

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax.sharding import AbstractMesh
 from jax.sharding import PartitionSpec as P
 
-from xlam_jax.parallel.attention import active_mesh
+from xlam_jax.parallel.active import active_mesh
 from xlam_jax.parallel.rules import DEFAULT_RULES, ShardingRules, divides, to_spec
 
 

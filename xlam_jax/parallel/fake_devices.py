@@ -102,12 +102,12 @@ def _text(op: ir.Operation, attribute: str) -> str:
 
 
 def _find(root: ir.Operation, names: set[str]) -> list[ir.Operation]:
-    found = []
+    operations = []
 
     def look(op: ir.Operation) -> ir.WalkResult:
         if op.name in names:
-            found.append(op)
+            operations.append(op)
         return ir.WalkResult.ADVANCE
 
     root.walk(look, ir.WalkOrder.PRE_ORDER)
-    return found
+    return operations

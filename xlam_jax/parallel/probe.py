@@ -49,9 +49,9 @@ def all_reduce_speed(mib: float, repeats: int = 10) -> Speed:
     )
     reduce = jax.jit(lambda x: jnp.sum(x, axis=0), in_shardings=rows, out_shardings=everywhere)
     total = reduce(given)
-    found = float(np.asarray(total.addressable_data(0))[0])
-    if found != count * (count - 1) / 2:
-        raise RuntimeError(f"an all-reduce over {count} devices yields {found}")
+    summed = float(np.asarray(total.addressable_data(0))[0])
+    if summed != count * (count - 1) / 2:
+        raise RuntimeError(f"an all-reduce over {count} devices yields {summed}")
     times = []
     for _ in range(repeats):
         start = time.perf_counter()

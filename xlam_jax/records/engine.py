@@ -42,7 +42,7 @@ R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
 
-class Task(Protocol[R_co]):
+class ChunkTask(Protocol[R_co]):
     """Row-wise work; picklable, and without effects beyond its result."""
 
     def __call__(self, start: int, items: Sequence[Any]) -> R_co:
@@ -50,11 +50,11 @@ class Task(Protocol[R_co]):
         ...
 
 
-class Engine(Protocol):
+class RowEngine(Protocol):
     """Runs a task over chunks and yields the results in order, with few chunks in flight."""
 
     def run(
-        self, task: Task[R], items: Iterable[Any], chunk_rows: int = CHUNK_ROWS
+        self, task: ChunkTask[R], items: Iterable[Any], chunk_rows: int = CHUNK_ROWS
     ) -> Generator[R, None, None]: ...
 
 
@@ -65,9 +65,9 @@ class LocalEngine:
     workers: int = 1
 
     def run(
-        self, task: Task[R], items: Iterable[Any], chunk_rows: int = CHUNK_ROWS
+        self, task: ChunkTask[R], items: Iterable[Any], chunk_rows: int = CHUNK_ROWS
     ) -> Generator[R, None, None]:
-        """See `Engine`; an error in a worker is raised here, and ends the run.
+        """See `RowEngine`; an error in a worker is raised here, and ends the run.
 
         Raises:
           WorkError: a worker process was killed (by the system for want of memory, or by a crash).
@@ -110,10 +110,10 @@ def chunks(items: Iterable[Any], rows: int) -> Iterator[tuple[int, list[Any]]]:
         start += len(chunk)
 
 
-_task: Task[Any] | None = None
+_task: ChunkTask[Any] | None = None
 
 
-def _install(task: Task[Any]) -> None:
+def _install(task: ChunkTask[Any]) -> None:
     global _task
     _task = task
     # Ctrl-C reaches the whole process group: workers go quietly, and the parent cleans up.
@@ -171,8 +171,8 @@ class RecordTask:
 
 
 def run_to_file(
-    engine: Engine,
-    task: Task[ChunkResult],
+    engine: RowEngine,
+    task: ChunkTask[ChunkResult],
     items: Iterable[Any],
     out: str | Path,
     ledger: Ledger,

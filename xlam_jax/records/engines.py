@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from xlam_jax.errors import InputError
-from xlam_jax.records.engine import Engine, LocalEngine
+from xlam_jax.records.engine import LocalEngine, RowEngine
 
 ENGINES = ("local", "ray")
 
 
-def make_engine(name: str = "local", workers: int = 1, address: str = "") -> Engine:
+def make_engine(name: str = "local", workers: int = 1, address: str = "") -> RowEngine:
     """The engine `name`.
 
     Args:

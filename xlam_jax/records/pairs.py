@@ -23,7 +23,7 @@ from xlam_jax.format import CALL_FORMATS, Pair, ParseError, Record, Step, ToolCa
 from xlam_jax.format.record import parse_line, read_json_lines, read_lines
 from xlam_jax.ledger import Entry, Ledger
 from xlam_jax.records.decisions import DECISIONS
-from xlam_jax.records.engine import CHUNK_ROWS, ChunkResult, Engine, LocalEngine, RecordTask, run_to_file
+from xlam_jax.records.engine import CHUNK_ROWS, ChunkResult, LocalEngine, RecordTask, RowEngine, run_to_file
 from xlam_jax.records.quality.corrupt import CORRUPTIONS, Corruption, Pool
 from xlam_jax.records.quality.schema_check import check_call
 from xlam_jax.scoring.gold import score_against
@@ -222,7 +222,7 @@ def build_pairs(
     per_row: int = 1,
     keep_unparsable: bool = False,
     seed: int = 0,
-    engine: Engine = LocalEngine(),
+    engine: RowEngine = LocalEngine(),
     progress: Callable[[int], None] | None = None,
     chunk_rows: int = CHUNK_ROWS,
 ) -> dict[str, Any]:

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from xlam_jax.errors import InputError, WorkError
-from xlam_jax.records.engine import CHUNK_ROWS, R, Task, chunks, portable
+from xlam_jax.extras import need
+from xlam_jax.records.engine import CHUNK_ROWS, ChunkTask, R, chunks, portable
 
 # A chunk is given up when this many machines or processes in a row died with it: then the chunk kills them.
 RETRIES = 5
@@ -47,9 +48,9 @@ class RayEngine:
     address: str = ""
 
     def run(
-        self, task: Task[R], items: Iterable[Any], chunk_rows: int = CHUNK_ROWS
+        self, task: ChunkTask[R], items: Iterable[Any], chunk_rows: int = CHUNK_ROWS
     ) -> Generator[R, None, None]:
-        """See `Engine`; a lost worker or node costs time only.
+        """See `RowEngine`; a lost worker or node costs time only.
 
         Raises:
           InputError: Ray is not installed, or no cluster answers at `address`.
@@ -79,10 +80,9 @@ def _connected(address: str, cpus: int) -> Any:
     """The ray module, connected; `cpus` is the size of a cluster that is started here, 0 for every core."""
     # Ray reports its use to its makers unless told otherwise.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        import ray
-    except ImportError as e:
-        raise InputError("Ray is not installed", hint="pip install 'xlam-jax[ray]'") from e
+    need("ray", "ray", where="--engine ray", instead="--engine local")
+    import ray
+
     if ray.is_initialized():
         return ray
     address = address or os.environ.get("RAY_ADDRESS") or "local"
@@ -110,7 +110,7 @@ def _run_chunk(shared: list[Any], start: int, chunk: list[Any]) -> Any:
 
 
 @functools.lru_cache(maxsize=1)
-def _task(ref: Any) -> Task[Any]:
+def _task(ref: Any) -> ChunkTask[Any]:
     """Once a worker process: a task may load a tokenizer and keep it."""
     import ray
 

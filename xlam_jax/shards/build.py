@@ -28,14 +28,14 @@ from xlam_jax.format.presets import get_preset
 from xlam_jax.format.record import read_lines, write_lines
 from xlam_jax.ledger import Ledger
 from xlam_jax.records.augment.origin import functions_of
-from xlam_jax.records.engine import Engine, LocalEngine
+from xlam_jax.records.engine import LocalEngine, RowEngine
 from xlam_jax.shards.batch import Batch, ForkBatch, PairBatch
 from xlam_jax.shards.folder import write_shards
 from xlam_jax.shards.forks import fill_forks, group, length_of
 from xlam_jax.shards.mixture import Holdout, InputConfig, ValidationConfig, choose, epochs_of, held_functions
 from xlam_jax.shards.pack import Document, fill, plan
 from xlam_jax.shards.preference import PairLayout, fill_pairs
-from xlam_jax.shards.rows import CONTRADICTION, Row, document_kind, tokenise
+from xlam_jax.shards.rows import CONTRADICTION, TokenisedRow, document_kind, tokenise
 from xlam_jax.shards.spool import Spool
 from xlam_jax.shards.tokenize import check_tokenizer, load_tokenizer, tokenizer_hash
 
@@ -136,7 +136,7 @@ class BuildConfig(Config):
 def build(
     config: BuildConfig,
     progress: Callable[[int, str], None] | None = None,
-    engine: Engine = LocalEngine(),
+    engine: RowEngine = LocalEngine(),
 ) -> dict:
     """Writes the data folder (and the one for validation) and returns its manifest.
 
@@ -223,7 +223,7 @@ class _Validation:
         self._functions: set[str] = set()
         self._count = 0
 
-    def add(self, row: Row) -> None:
+    def add(self, row: TokenisedRow) -> None:
         self.spool.add(row.document, row.record.id)
         if row.again:
             return

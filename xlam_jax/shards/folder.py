@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 from safetensors import numpy as safetensors
 
-from xlam_jax.errors import InputError, WorkError
+from xlam_jax.errors import InputError
+from xlam_jax.extras import need
 from xlam_jax.files import sha256_of, whole_folder
 from xlam_jax.shards.batch import Batch, ForkBatch, PairBatch
 from xlam_jax.shards.preference import describe_row
@@ -29,10 +30,9 @@ VERSION = 2
 
 def need_array_record() -> Any:
     """The ArrayRecord module, or an error that says what to install."""
-    try:
-        from array_record.python import array_record_module  # pyright: ignore
-    except ImportError as e:
-        raise WorkError("array_record is not installed", hint="pip install grain array_record") from e
+    need("array_record")
+    from array_record.python import array_record_module  # pyright: ignore
+
     return array_record_module
 
 

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from xlam_jax.errors import InputError, WorkError
+from xlam_jax.extras import need
 from xlam_jax.shards.batch import AnyBatch, stack
 from xlam_jax.shards.folder import need_array_record, read_manifest, unpack_row
 
@@ -139,10 +140,9 @@ class Numbered(NamedTuple):
 
 def batches(steps: Steps, start_step: int = 0, *, threads: int = 2, ahead: int = 4) -> Iterator[Numbered]:
     """Host batches from `start_step` on, read ahead by Grain's threads."""
-    try:
-        import grain
-    except ImportError as e:
-        raise WorkError("grain is not installed", hint="pip install grain array_record") from e
+    need("grain")
+    import grain
+
     if start_step >= len(steps):
         return
     data = grain.MapDataset.source(steps).slice(slice(start_step, len(steps)))

@@ -29,7 +29,7 @@ THOUGHT_LEFT_OUT = "thought_left_out"
 
 
 @dataclass(frozen=True)
-class Row:
+class TokenisedRow:
     """A tokenised record, or pair with its chosen record, on its way to a spool.
 
     Attributes:
@@ -48,10 +48,10 @@ class Row:
 
 
 @dataclass
-class Rows:
+class TokenisedChunk:
     """What became of a chunk: its tokenised rows and its ledger entries."""
 
-    rows: list[Row] = field(default_factory=list)
+    rows: list[TokenisedRow] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
 
 
@@ -63,7 +63,7 @@ class _Tokenise:
     holdout: Holdout
     license: str = ""  # of rows that name none
 
-    def _admit(self, record: Record, result: Rows, line: bytes) -> tuple[str, Record] | None:
+    def _admit(self, record: Record, result: TokenisedChunk, line: bytes) -> tuple[str, Record] | None:
         """(part, record without held-out tools), or None after an entry in the ledger."""
         licence = record.license or self.license
         if any(fnmatch.fnmatch(licence, pattern) for pattern in self.config.deny_licences):
@@ -85,10 +85,10 @@ class _Tokenise:
 
 @dataclass(frozen=True)
 class TokeniseRecords(_Tokenise):
-    """A task: lines of a Records file -> `Rows`."""
+    """A task: lines of a Records file -> `TokenisedChunk`."""
 
-    def __call__(self, start: int, items: Sequence[tuple[bytes, str]]) -> Rows:
-        config, result = self.config, Rows()
+    def __call__(self, start: int, items: Sequence[tuple[bytes, str]]) -> TokenisedChunk:
+        config, result = self.config, TokenisedChunk()
         codec = config.codec.make()
         rendered, admitted = [], []
         for line, where in items:
@@ -114,7 +114,7 @@ class TokeniseRecords(_Tokenise):
                 result.entries.append(_dropped(record, refused[0].code, refused[0].what))
                 continue
             kept = [document(row) for row in rows if not isinstance(row, EncodeError)]
-            result.rows += [Row(part, record, made, again=i > 0) for i, made in enumerate(kept)]
+            result.rows += [TokenisedRow(part, record, made, again=i > 0) for i, made in enumerate(kept)]
             if refused:
                 detail = f"{len(refused)} of {count} steps: {refused[0].what}"
                 repairs = [(refused[0].code, detail), *repairs]
@@ -124,10 +124,10 @@ class TokeniseRecords(_Tokenise):
 
 @dataclass(frozen=True)
 class TokenisePairs(_Tokenise):
-    """A task: lines of a Pairs file -> `Rows`."""
+    """A task: lines of a Pairs file -> `TokenisedChunk`."""
 
-    def __call__(self, start: int, items: Sequence[tuple[bytes, str]]) -> Rows:
-        config, result = self.config, Rows()
+    def __call__(self, start: int, items: Sequence[tuple[bytes, str]]) -> TokenisedChunk:
+        config, result = self.config, TokenisedChunk()
         codec = config.codec.make()
         rendered, admitted = [], []
         for line, where in items:
@@ -157,7 +157,7 @@ class TokenisePairs(_Tokenise):
             except EncodeError as e:
                 result.entries.append(_dropped(record, e.code, e.what))
                 continue
-            result.rows.append(Row(part, record, made, pair))
+            result.rows.append(TokenisedRow(part, record, made, pair))
             result.entries.append(_passed(record, repairs))
         return result
 

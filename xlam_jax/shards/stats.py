@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from xlam_jax.errors import InputError
 from xlam_jax.format.codec import Codec, Rendered, get_codec
 from xlam_jax.format.record import Record, parse_line, read_lines
-from xlam_jax.records.engine import Engine, LocalEngine
+from xlam_jax.records.engine import LocalEngine, RowEngine
 
 if TYPE_CHECKING:
     from xlam_jax.shards.tokenize import Encoder
@@ -136,7 +136,7 @@ def record_stats(
     paths: Iterable[str | Path],
     codec: Codec,
     tokenizer: str = "",
-    engine: Engine = LocalEngine(),
+    engine: RowEngine = LocalEngine(),
     progress: Callable[[int], None] | None = None,
 ) -> Counts:
     """Counts the Records of these files; rows that are none are counted as refused.

@@ -65,10 +65,10 @@ def scale_by_factored_rms(
             rms = jnp.sqrt(jnp.square(out).mean(axes, keepdims=True))
             return _Leaf(out / jnp.maximum(1.0, rms / threshold), rows, cols)
 
-        found = jax.tree_util.tree_map_with_path(leaf, grads, state.rows, state.cols)
+        stepped = jax.tree_util.tree_map_with_path(leaf, grads, state.rows, state.cols)
 
         def part(i: int) -> Any:
-            return jax.tree.map(lambda x: x[i], found, is_leaf=lambda x: isinstance(x, _Leaf))
+            return jax.tree.map(lambda x: x[i], stepped, is_leaf=lambda x: isinstance(x, _Leaf))
 
         return part(0), FactoredState(count, part(1), part(2))
 

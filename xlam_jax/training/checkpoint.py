@@ -181,8 +181,8 @@ class Store:
 
     def meta(self, step: int) -> dict[str, Any]:
         """The `meta` item of a checkpoint."""
-        found = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))  # type: ignore[call-arg]
-        return found["meta"]
+        saved = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))  # type: ignore[call-arg]
+        return saved["meta"]
 
     def restore(
         self,
@@ -213,18 +213,18 @@ class Store:
                 warnings.warn(f"checkpoint {step} is damaged: {reason}; trying the one before", stacklevel=2)
                 self._set_aside(step)
                 continue
-            found = error = None
+            restored = error = None
             try:
                 meta = self.meta(step)
                 compare(meta, expected, changed_ok, where=str(self.folder / str(step)))
-                found = self._read(step, state, state_shardings, cfg), meta
+                restored = self._read(step, state, state_shardings, cfg), meta
             except InputError:
                 raise
             except Exception as e:  # Orbax and tensorstore raise many kinds
                 error = e
-            if not all_agree(found is not None):
+            if not all_agree(restored is not None):
                 raise self._not_read(step, error) from error
-            return found
+            return restored
         if steps:
             raise FinalError(
                 f"all of {len(steps)} checkpoints are damaged",
@@ -236,16 +236,16 @@ class Store:
     def _damage(self, step: int) -> str:
         """What is proven to be wrong with a checkpoint, on whichever process; "" for nothing."""
         folder, began = self.folder / str(step), time.monotonic()
-        found, error = None, None
+        damage, error = None, None
         try:
-            found = intact.damage(folder, jax.process_index(), jax.process_count())
+            damage = intact.damage(folder, jax.process_index(), jax.process_count())
         except OSError as e:
             error = e
         if not all_agree(error is None):
             raise self._not_read(step, error) from error
-        if not all_agree(not found):
-            return found or "as another process found"
-        if found is None:
+        if not all_agree(not damage):
+            return damage or "as another process found"
+        if damage is None:
             self._say(f"checkpoint {step} has no checksums and is not verified")
         else:
             mib = intact.size(folder) / 2**20
@@ -295,15 +295,20 @@ class Store:
         )
 
     def read_item(self, step: int, item: str, shapes: Any, placed: Any) -> Any:
-        """One item of a checkpoint as a tree like `shapes`, placed by the shardings of `placed`."""
+        """One item of a checkpoint as a tree.
+
+        Args:
+          item: its name in the checkpoint: "params", "opt_state".
+          shapes, placed: of the result, at every leaf; placed are shardings.
+        """
         target = {
             name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s)
             for (name, x), s in zip(flat(shapes).items(), jax.tree.leaves(placed), strict=True)
         }
         how = ocp.checkpoint_utils.construct_restore_args(target)
         args = ocp.args.Composite(**{item: ocp.args.PyTreeRestore(target, restore_args=how)})  # type: ignore[call-arg]
-        found = self._manager.restore(step, args=args)[item]
-        return jax.tree.unflatten(jax.tree.structure(shapes), [found[name] for name in target])
+        arrays = self._manager.restore(step, args=args)[item]
+        return jax.tree.unflatten(jax.tree.structure(shapes), [arrays[name] for name in target])
 
     def _set_aside(self, step: int) -> None:
         self._manager.close()
@@ -333,24 +338,28 @@ def open_store(
     store.close()
 
 
-def compare(found: dict[str, Any], expected: dict[str, Any], changed_ok: bool, where: str) -> None:
+def compare(saved: dict[str, Any], expected: dict[str, Any], changed_ok: bool, where: str) -> None:
     """Raises InputError when a checkpoint's meta is of another model, or, unless `changed_ok`, of a run with
-    other data, tokenizer or config; names the keys."""
-    if found["model"] != expected["model"]:
-        keys = _differences(found["model"], expected["model"])
+    other data, tokenizer or config; names the keys.
+
+    Args:
+      saved, expected: what the checkpoint says of its run, and what the run that would go on says.
+    """
+    if saved["model"] != expected["model"]:
+        keys = _differences(saved["model"], expected["model"])
         raise InputError(f"a checkpoint of another model: {keys}", where=where, hint="choose another `out`")
     if changed_ok:
         return
     hint = "put it back, choose another `out`, or set resume_changed=true"
-    if found["config"] != expected["config"]:
+    if saved["config"] != expected["config"]:
         raise InputError(
-            f"the config changed since the checkpoint: {_differences(found['config'], expected['config'])}",
+            f"the config changed since the checkpoint: {_differences(saved['config'], expected['config'])}",
             where=where,
             hint=hint,
         )
     things = {"data": "the training data (data.train)", "tokenizer": "the tokenizer"}
     for key, what in {**things, "base": "the weights of the base model"}.items():
-        if found.get(key) != expected.get(key):
+        if saved.get(key) != expected.get(key):
             raise InputError(f"{what} changed since the checkpoint", where=where, hint=hint)
 
 

@@ -69,7 +69,14 @@ def no_length() -> InputError:
 
 
 def not_finite(number: int, values: dict[str, Any], steps: Steps, saved: int) -> FinalError:
-    """The error of a step whose loss or gradient is not finite, with the records of the rows at fault."""
+    """The error of a step whose loss or gradient is not finite, with the records of the rows at fault.
+
+    Args:
+      number: of the step, from 0.
+      values: what the step gave, by name, on the host; `row_finite` is bool [A, B].
+      steps: the data, which knows whose records a row holds.
+      saved: the step of the last checkpoint, 0 for none.
+    """
     rows = ~values["row_finite"]
     known = bool(rows.any())
     named = named_records(steps.record_ids(number), np.argwhere(rows if known else np.ones_like(rows)))
@@ -101,7 +108,7 @@ def spiked(
 
 
 def broken_update(number: int, values: dict[str, Any], steps: Steps, saved: int) -> FinalError:
-    """The error of a step whose update left parameters that are not finite."""
+    """The error of a step whose update left parameters that are not finite; arguments as in `not_finite`."""
     ids = named_records(steps.record_ids(number), np.argwhere(np.ones_like(values["row_finite"])))
     return _stopped(
         number, values, saved, f"the updated parameters are not finite; its records: {_some(ids)}"

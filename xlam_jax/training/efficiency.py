@@ -69,8 +69,8 @@ class Efficiency:
     def recent(self) -> dict[str, float]:
         """`step_seconds`, `tflops_per_device` and, on known devices, `mfu` of the steps since this was asked last;
         empty without one."""
-        found, self._recent = self._read(self._recent), _Sum()
-        return found
+        reading, self._recent = self._read(self._recent), _Sum()
+        return reading
 
     def overall(self) -> dict[str, float]:
         """As `recent`, of all steps of the session."""
@@ -80,11 +80,11 @@ class Efficiency:
         if not counted.steps:
             return {}
         rate = counted.flops / max(counted.seconds, 1e-9) / self._devices
-        found = {
+        rates = {
             "step_seconds": round(counted.seconds / counted.steps, 6),
             "tflops_per_device": float(f"{rate / 1e12:.5g}"),
         }
-        return found | ({"mfu": round(rate / self._peak, 5)} if self._peak else {})
+        return rates | ({"mfu": round(rate / self._peak, 5)} if self._peak else {})
 
 
 class _Sum:

@@ -34,13 +34,13 @@ class Evaluation:
     def run(self, state: TrainState, step: int, end: int) -> dict[str, float]:
         """What is due after `step` steps, by name."""
         params = self._run.trained.whole(state)
-        found: dict[str, float] = {}
+        metrics: dict[str, float] = {}
         if self._run.eval_data and self._loss_due(step, end):
-            found.update(self._loss(state, params, self._run.eval_data))
+            metrics.update(self._loss(state, params, self._run.eval_data))
         for evaluator in self._evaluators:
             if self._is_due(evaluator, step, end):
-                found.update(evaluator(params, step))
-        return found
+                metrics.update(evaluator(params, step))
+        return metrics
 
     def _loss_due(self, step: int, end: int) -> bool:
         return bool(self._run.eval_data) and (step == end or bool(self._every and step % self._every == 0))

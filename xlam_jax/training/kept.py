@@ -48,9 +48,9 @@ def lost(run: str | Path) -> bool:
     """Whether a run had complete checkpoints since it was last started from nothing, and none is left."""
     if complete_steps(run):
         return False
-    found = [row.get("event") for row in read_lines(Path(run) / EVENTS)]
-    begins = len(found) - found[::-1].index("started") if "started" in found else 0
-    return not {"complete", "set_aside"}.isdisjoint(found[begins:])
+    events = [row.get("event") for row in read_lines(Path(run) / EVENTS)]
+    begins = len(events) - events[::-1].index("started") if "started" in events else 0
+    return not {"complete", "set_aside"}.isdisjoint(events[begins:])
 
 
 def newest_meta(run: str | Path) -> dict[str, Any]:

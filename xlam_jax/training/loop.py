@@ -27,7 +27,7 @@ from xlam_jax.training.evaluating import Evaluation, Evaluator
 from xlam_jax.training.kept import complete_steps, lost, room_for
 from xlam_jax.training.length import fix_steps, total_on_resume
 from xlam_jax.training.optimizer import check_warmup, learning_rate
-from xlam_jax.training.profiling import Profile
+from xlam_jax.training.profiling import StepProfiler
 from xlam_jax.training.progress import StepClock, display, peak_rss
 from xlam_jax.training.readings import Readings
 from xlam_jax.training.report import write_report
@@ -101,7 +101,7 @@ def train(
     out = Path(config.out)
     _check_resume(out, resume)
     need_packages(config.track)
-    profile = Profile(config.log.profile, out)
+    profiler = StepProfiler(config.log.profile, out)
     run = set_up(config, console, began)  # bad input ends here, before anything is written
     config = run.config
     with (
@@ -110,7 +110,7 @@ def train(
         jax.set_mesh(run.mesh),
         _alone(out, say) as lease,
         Watchdog(config.watchdog, out / f"hang-{jax.process_index()}.txt") as watchdog,
-        contextlib.closing(profile),
+        contextlib.closing(profiler),
         _told(out, say),
         open_store(out, config.checkpoint.keep, say) as store,
     ):
@@ -136,15 +136,15 @@ def train(
 
         def look() -> None:
             """Evaluates, and keeps the run when it is the best so far."""
-            found = evaluation.run(state, done, end)
+            metrics = evaluation.run(state, done, end)
             readings.window.restart()
-            if not found:
+            if not metrics:
                 return
-            evaluated.update(found)
-            log.add({"step": done, **found})
-            shown.say(f"step {done}  " + "  ".join(f"{k} {v:.4f}" for k, v in found.items()))
+            evaluated.update(metrics)
+            log.add({"step": done, **metrics})
+            shown.say(f"step {done}  " + "  ".join(f"{k} {v:.4f}" for k, v in metrics.items()))
             best = config.checkpoint.best
-            value = found.get(best) if best else None
+            value = metrics.get(best) if best else None
             if value is not None and store.beats_best(str(best), value, config.checkpoint.best_mode):
                 if saved != done:
                     save()
@@ -165,7 +165,7 @@ def train(
                 for number, host_batch in batches(steps, done):
                     if number >= end or (stopped := interrupts.agreed()):
                         break
-                    profile.before(number + 1)
+                    profiler.before(number + 1)
                     batch = run.put(host_batch, state)
                     state, metrics = run.step_fn(state, batch, np.float32(rate(number)), rule.limits(number))
                     metrics["pairs"] = efficiency.pairs(host_batch)
@@ -188,7 +188,7 @@ def train(
                             if due_look:
                                 look()
                         clock.mark()
-                    if profile.after(done, lambda metrics=metrics: jax.block_until_ready(metrics)):
+                    if profiler.after(done, lambda metrics=metrics: jax.block_until_ready(metrics)):
                         clock.mark()
                 if waiting:
                     readings.take(*waiting, state, saved)

@@ -30,14 +30,14 @@ def squares(tree: Any) -> Squares:
     return {path_name(path): leaf(path, x) for path, x in leaves}
 
 
-def total(found: Squares) -> jax.Array:
+def total(squared: Squares) -> jax.Array:
     """The global norm, a scalar."""
-    return jnp.sqrt(jnp.stack([x.sum() for x in found.values()]).sum())
+    return jnp.sqrt(jnp.stack([x.sum() for x in squared.values()]).sum())
 
 
 param_squares = jax.jit(squares)
 
 
-def as_norms(found: Any) -> dict[str, float | list[float]]:
+def as_norms(squared: Any) -> dict[str, float | list[float]]:
     """Squares, read from the device, as norms for a line of metrics: a list by layer, or a number."""
-    return {name: np.round(np.sqrt(np.asarray(x, np.float64)), 9).tolist() for name, x in found.items()}
+    return {name: np.round(np.sqrt(np.asarray(x, np.float64)), 9).tolist() for name, x in squared.items()}

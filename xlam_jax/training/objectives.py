@@ -78,11 +78,11 @@ def sft_objective(
             hidden_BSD, targets, weights = pick_targets(hidden_BSD, targets, weights, max_targets)
         head = decoder.head_matrix(params)
         loss_sum, weight_sum, metrics = chunked_cross_entropy(hidden_BSD, head, targets, weights, chunk)
-        found = {"accuracy_sum": metrics["correct_sum"], "row_finite": finite}
+        sums = {"accuracy_sum": metrics["correct_sum"], "row_finite": finite}
         if cfg.moe:
             extra, router_metrics = router_loss(router, cfg, moe, weight_sum)
-            loss_sum, found = loss_sum + extra, {**found, **router_metrics}
-        return loss_sum, weight_sum, found
+            loss_sum, sums = loss_sum + extra, {**sums, **router_metrics}
+        return loss_sum, weight_sum, sums
 
     return objective
 
@@ -94,6 +94,11 @@ def router_loss(
 
     It is weighted like the micro-batch it comes from, so that accumulated steps average it by weight. The
     statistics inside it are those of the micro-batch over all devices.
+
+    Args:
+      router: what `decoder.forward` gives beside the hidden states, by layer.
+      moe: of the config; its `aux_loss` replaces the model's own coefficient.
+      weight_sum: of the micro-batch's losses; no gradient goes through it.
     """
     assert cfg.moe
     value = load_balance_loss(router["router_count"], router["router_prob"], router["router_tokens"], cfg.moe)

@@ -64,7 +64,12 @@ def _is_frozen(name: str, cfg: ModelConfig, freeze: Sequence[str], freeze_layers
 
 def split(params: Any, cfg: ModelConfig, freeze: Sequence[str], freeze_layers: int) -> tuple[Any, Frozen]:
     """(trainable, frozen) of a `Params` of arrays with stacked layers, or of anything shaped like it whose
-    leaves are not sliced (shardings, masks: use `split_like`)."""
+    leaves are not sliced (shardings, masks: use `split_like`).
+
+    Args:
+      freeze: globs over parameter paths that are not trained, the config key `freeze`.
+      freeze_layers: so many of the lowest layers stay, too; their slices of each stack go to `Frozen.below`.
+    """
     below = jax.tree.map(lambda a: a[:freeze_layers], params.layers) if freeze_layers else None
     if freeze_layers:
         params = dataclasses.replace(params, layers=jax.tree.map(lambda a: a[freeze_layers:], params.layers))

@@ -10,7 +10,7 @@ from xlam_jax.errors import InputError
 FOLDER = "profile"
 
 
-class Profile:
+class StepProfiler:
     """Traces steps `first` to `last`, counted from 1, of "first:last"; None traces nothing.
 
     Raises:

@@ -85,11 +85,11 @@ class StepClock:
 
 def memory() -> dict[str, float]:
     """`rss_gib` of this process, and `device_gib`, the peak of its fullest device, where devices tell."""
-    found = {"rss_gib": round(psutil.Process().memory_info().rss / 2**30, 3)}
+    memory = {"rss_gib": round(psutil.Process().memory_info().rss / 2**30, 3)}
     peaks = [(device.memory_stats() or {}).get("peak_bytes_in_use") for device in jax.local_devices()]
     if known := [peak for peak in peaks if peak is not None]:
-        found["device_gib"] = round(max(known) / 2**30, 3)
-    return found
+        memory["device_gib"] = round(max(known) / 2**30, 3)
+    return memory
 
 
 def peak_rss() -> float:

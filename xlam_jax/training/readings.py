@@ -83,8 +83,8 @@ class Readings:
             self._show(number, applied=bool(values["applied"]))
         if "param_squares" in values:
             kinds = ("grad", "param")
-            found = {f"{kind}_norms": norms.as_norms(values[f"{kind}_squares"]) for kind in kinds}
-            self._log.add({"step": number + 1, **found})
+            row = {f"{kind}_norms": norms.as_norms(values[f"{kind}_squares"]) for kind in kinds}
+            self._log.add({"step": number + 1, **row})
 
     def _judge(self, number: int, values: dict[str, Any], state: TrainState, saved: int) -> None:
         loss, norm, applied = float(values["loss"]), float(values["grad_norm"]), bool(values["applied"])

@@ -12,7 +12,7 @@ from string import Template
 from typing import Any
 
 from xlam_jax.files import write_text
-from xlam_jax.training.charts import Points, line_chart
+from xlam_jax.plots import Points, line_chart
 from xlam_jax.training.run_folder import EVENTS, MANIFEST, RUN, read_lines, read_metrics
 
 REPORT = "report.html"
@@ -72,7 +72,7 @@ def _facts(rows: list[dict], events: list[dict], run: dict, best: dict) -> str:
     for row in rows:
         evals |= {k: v for k, v in row.items() if k.startswith("eval_")}
     done = max((e["step"] for e in events if e.get("step") is not None), default=0)
-    found = {
+    facts = {
         "steps": f"{max(done, last.get('step', 0))} of {run.get('total_steps', '?')}",
         "loss": last.get("loss"),
         **evals,
@@ -88,7 +88,7 @@ def _facts(rows: list[dict], events: list[dict], run: dict, best: dict) -> str:
     }
     return "".join(
         f"<div><dt>{escape(key)}</dt><dd>{escape(_number(value))}</dd></div>"
-        for key, value in found.items()
+        for key, value in facts.items()
         if value is not None
     )
 
@@ -119,15 +119,15 @@ def _chart(series: dict[str, Points], x_label: str = "step") -> str:
 
 def _layer_norms(rows: list[dict]) -> list[str]:
     """The last reading, all leaves of a layer taken together."""
-    found = []
+    sections = []
     for kind, title in (("grad_norms", "gradient norm by layer"), ("param_norms", "parameter norm by layer")):
         row = next((row for row in reversed(rows) if kind in row), None)
         stacked = [v for v in row[kind].values() if isinstance(v, list)] if row else []
         if row and stacked:
             norms = [math.sqrt(sum(x * x for x in layer)) for layer in zip(*stacked, strict=True)]
             chart = _chart({title: list(enumerate(norms))}, x_label="layer")
-            found.append(_section(f"{title}, step {row['step']}", chart))
-    return found
+            sections.append(_section(f"{title}, step {row['step']}", chart))
+    return sections
 
 
 def _flops(run: dict) -> str:
@@ -184,20 +184,20 @@ def _section(title: str, body: str, whole: bool = False) -> str:
 
 def _manifest_facts(manifest: dict) -> dict[str, Any]:
     keys = ("rows", "records", "tokens", "target_tokens", "padding", "fill_percent", "seq_len", "fingerprint")
-    found = {key: manifest[key] for key in keys if key in manifest}
+    facts = {key: manifest[key] for key in keys if key in manifest}
     more = {
         key: manifest[key] for key in ("codec", "tokenizer", "sources") if isinstance(manifest.get(key), dict)
     }
     shards = {"shards": len(manifest["shards"])} if "shards" in manifest else {}
-    return {**found, **shards, **_flat(more)}
+    return {**facts, **shards, **_flat(more)}
 
 
 def _flat(values: dict, prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     for key, value in values.items():
         name = f"{prefix}{key}"
-        found |= _flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
-    return found
+        flat |= _flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
+    return flat
 
 
 def _about(events: list[dict]) -> str:

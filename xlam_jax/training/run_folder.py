@@ -37,14 +37,14 @@ def versions() -> dict[str, str]:
     """Versions of Python, the packages a result depends on, and the devices."""
     import jax
 
-    found = {"python": platform.python_version(), "platform": sys.platform}
+    versions = {"python": platform.python_version(), "platform": sys.platform}
     for name in _PACKAGES:
         try:
-            found[name] = importlib.metadata.version(name)
+            versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
     device = jax.devices()[0]
-    return {**found, "devices": f"{jax.device_count()} x {device.device_kind}"}
+    return {**versions, "devices": f"{jax.device_count()} x {device.device_kind}"}
 
 
 def git_state() -> dict[str, Any] | None:
@@ -199,13 +199,11 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 def plot_loss(run: Path, label: str) -> None:
     """Draws loss.png from metrics.jsonl; `label` says what the loss is."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure
 
     rows = read_metrics(run)
-    figure, axes = plt.subplots(figsize=(8, 4.5))
+    figure = Figure(figsize=(8, 4.5))
+    axes = figure.subplots()
     figure.subplots_adjust(0.09, 0.12, 0.98, 0.92)  # a layout engine would draw everything twice
     for key, style in (("loss", "-"), ("eval_loss", "o-")):
         points = [(row["step"], row[key]) for row in rows if row.get(key) is not None]
@@ -217,5 +215,4 @@ def plot_loss(run: Path, label: str) -> None:
         axes.legend()
     partial = run / "loss.partial.png"
     figure.savefig(partial, dpi=120)
-    plt.close(figure)
     os.replace(partial, run / "loss.png")

@@ -36,11 +36,17 @@ def rows_for(batch: BatchConfig, per_row: float, ways: int) -> int:
 
 
 def describe(batch: BatchConfig, rows: int, per_row: float, ways: int) -> str:
-    """One line: what was asked for, what it came to, and why that is not the same."""
+    """One line: what was asked for, what it came to, and why that is not the same.
+
+    Args:
+      rows: of a step, chosen to hold about `batch.samples`.
+      per_row: samples in a packed row, on average.
+      ways: into how many parts the mesh splits a micro-batch.
+    """
     assert batch.samples
-    found = rows * per_row
-    line = f"batch: {batch.samples} samples asked for; {rows} rows of {per_row:.3g} samples hold {found:.4g}"
-    times = found / batch.samples
+    held = rows * per_row
+    line = f"batch: {batch.samples} samples asked for; {rows} rows of {per_row:.3g} samples hold {held:.4g}"
+    times = held / batch.samples
     if abs(times - 1) > 0.1:
         line += f", {times:.2g} times as many: rows come in {batch.accumulation * ways}s here"
         line += f" ({batch.accumulation} micro-batches, {ways} ways)"

@@ -27,7 +27,7 @@ from xlam_jax.training.config import TrainConfig
 from xlam_jax.training.optimizer import check_warmup, make_optimizer
 from xlam_jax.training.samples import with_rows
 from xlam_jax.training.step import Metrics, TrainState, make_eval, make_step, micro_sharding
-from xlam_jax.training.tasks import Task, make_task
+from xlam_jax.training.tasks import TrainingTask, make_task
 from xlam_jax.training.trainable import Trainable, trainable_of
 
 
@@ -72,7 +72,7 @@ class Setup:
     began: float
     cfg: ModelConfig
     mesh: jax.sharding.Mesh
-    task: Task
+    task: TrainingTask
     data: PackedSource
     eval_data: PackedSource | None
     micro: int
@@ -207,11 +207,11 @@ def row_losses(run: Setup, state: TrainState, number: int) -> np.ndarray:
     batch = run.steps(number + 1)[number]
     a, mine, _ = batch.tokens.shape
     part_index, parts = batch_share(run.mesh)
-    found = np.zeros((a, mine * parts))
-    for micro, row in np.ndindex(*found.shape):
+    losses = np.zeros((a, mine * parts))
+    for micro, row in np.ndindex(*losses.shape):
         here = np.arange(mine) + mine * part_index == row
         part = type(batch)(*(field[micro] for field in batch))
         part = part._replace(loss_weights=np.where(here[:, None], part.loss_weights, np.float32(0)))
         sums = jax.device_get(evaluate(params, run.put(part, state, sharding)))
-        found[micro, row] = sums["loss_sum"] / max(float(sums["weight_sum"]), 1e-6)
-    return found
+        losses[micro, row] = sums["loss_sum"] / max(float(sums["weight_sum"]), 1e-6)
+    return losses

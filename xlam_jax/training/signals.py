@@ -56,5 +56,5 @@ class Interrupts:
         from jax.experimental import multihost_utils
 
         code = signal.Signals[self.caught].value if self.caught else 0
-        found = int(np.max(multihost_utils.process_allgather(np.int32(code))))
-        return signal.Signals(found).name if found else ""
+        largest = int(np.max(multihost_utils.process_allgather(np.int32(code))))
+        return signal.Signals(largest).name if largest else ""

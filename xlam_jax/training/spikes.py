@@ -57,7 +57,11 @@ class SpikeRule:
         return np.asarray([_limit([row[i] for row in past], config.deviations) for i in (1, 2)], np.float32)
 
     def add(self, step: int, loss: float, grad_norm: float, applied: bool) -> bool:
-        """Takes a step in; False when the run must end because of it."""
+        """Takes a step in; False when the run must end because of it.
+
+        Args:
+          applied: whether it changed the parameters; False for one that stood out.
+        """
         if applied:
             self._history.append([step, loss, grad_norm])
             return True

@@ -61,7 +61,15 @@ def state_spec(
     freeze: Sequence[str] = (),
     freeze_layers: int = 0,
 ) -> tuple[TrainState, TrainState]:
-    """Shapes and `NamedSharding`s of a state, at every leaf; moments lie where their parameters lie."""
+    """Shapes and `NamedSharding`s of a state, at every leaf; moments lie where their parameters lie.
+
+    Args:
+      dtype: of the parameters.
+      freeze, freeze_layers: what is not trained, see `partition.split`.
+
+    Returns:
+      the state's `jax.ShapeDtypeStruct`s, and its shardings.
+    """
 
     def make(params: Params) -> TrainState:
         trained, frozen = partition.split(params, cfg, freeze, freeze_layers)
@@ -105,7 +113,12 @@ def init_state(
     freeze: Sequence[str] = (),
     freeze_layers: int = 0,
 ) -> tuple[TrainState, TrainState]:
-    """A fresh state from whole parameters (whose buffers it takes over), and its shardings."""
+    """A fresh state from whole parameters (whose buffers it takes over), and its shardings.
+
+    Args:
+      tx: its `init` gives the optimizer's part.
+      freeze, freeze_layers: what is not trained, see `partition.split`.
+    """
     dtype = jax.tree.leaves(params)[0].dtype
     _, state_shardings = state_spec(cfg, tx, mesh, dtype, freeze, freeze_layers)
 
@@ -195,7 +208,11 @@ def make_step(
 def accumulate(
     objective: Objective, state: TrainState, batch: Batch, seed: int = 0
 ) -> tuple[Any, dict[str, jax.Array], jax.Array]:
-    """(gradient of the loss sum, sums by name, row_finite [A, B]) over the micro-batches of `[A, B, S]`."""
+    """(gradient of the loss sum, sums by name, row_finite [A, B]) over the micro-batches of `[A, B, S]`.
+
+    Args:
+      state: `state.step` and `seed` decide which weights a dropout leaves out.
+    """
 
     def loss(params: Any, micro: Batch) -> tuple[jax.Array, tuple[dict[str, jax.Array], jax.Array]]:
         whole = with_dropout(partition.combine(params, state.frozen), state.step, micro.tokens, seed)

@@ -22,7 +22,7 @@ from xlam_jax.training.preference.objective import dpo_objective, reference_logp
 from xlam_jax.training.preference.reference import PreferenceSource, check_facts
 
 
-class Task(Protocol):
+class TrainingTask(Protocol):
     """One objective.
 
     Attributes:
@@ -223,7 +223,7 @@ def make_task(
     cfg: ModelConfig,
     mesh: Mesh,
     base: Callable[[Params], Params] | None = None,
-) -> Task:
+) -> TrainingTask:
     """The task that `config.objective` names.
 
     Args:

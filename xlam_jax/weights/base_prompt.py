@@ -30,7 +30,15 @@ print(json.dumps([text[:int(sys.argv[1])], len(text)]))
 def rendered(
     folder: Path, messages: Sequence[Any], tools: Sequence[Any], seconds: int = SECONDS
 ) -> tuple[str, str]:
-    """What transformers makes of a conversation by the folder's template; the text, or why there is none."""
+    """What transformers makes of a conversation by the folder's template, in a process of its own.
+
+    Args:
+      messages, tools: as `apply_chat_template` takes them.
+      seconds: that the template may take; importing transformers is not counted.
+
+    Returns:
+      the text and "", or "" and why there is none.
+    """
     template = named_templates(folder).get(TOOLS_NAME) or read_chat_template(folder)
     asked = {"conversations": [messages], "tools": tools, "chat_template": template, "seconds": seconds}
     try:

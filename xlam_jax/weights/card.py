@@ -72,7 +72,13 @@ def model_card(folder: Path, facts: Mapping[str, Any]) -> str:
 
 
 def page(head: Mapping[str, Any], title: str, words: str, sections: Mapping[str, str]) -> str:
-    """YAML, title, and sections."""
+    """A card as Markdown.
+
+    Args:
+      head: the hub's YAML.
+      words: below the title.
+      sections: heading -> Markdown, in their order.
+    """
     front = yaml.safe_dump(dict(head), sort_keys=False, allow_unicode=True, width=110)
     body = "\n\n".join(f"## {name}\n\n{text.strip()}" for name, text in sections.items())
     return f"---\n{front}---\n\n# {inline(title)}\n\n{words}\n\n{body}\n"
@@ -184,13 +190,13 @@ def licence_section(folder: Path, facts: Mapping[str, Any]) -> str:
     why = "named by who released it" if settled.get("named") else "the strictest of its parts"
     text = f"**{inline(settled['name'])}** ({why}). Read the licences of the parts:"
     lines = [f"| {inline(p.what)} | {inline(p.licence.name)} | {p.licence.kind} |" for p in parts(facts)]
-    found = "\n".join((text, "", "| part | licence | kind |", "|---|---|---|", *lines))
+    body = "\n".join((text, "", "| part | licence | kind |", "|---|---|---|", *lines))
     legal = [
         p.name
         for p in sorted(folder.iterdir())
         if p.name.upper().startswith(("LICEN", "NOTICE", "USE_POLICY"))
     ]
-    return found + (f"\n\nCarried from the base model: {', '.join(legal)}." if legal else "")
+    return body + (f"\n\nCarried from the base model: {', '.join(legal)}." if legal else "")
 
 
 def training_section(facts: Mapping[str, Any]) -> str:

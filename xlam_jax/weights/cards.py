@@ -38,8 +38,8 @@ def update_card(folder: Path, facts: Mapping[str, Any]) -> list[str]:
     return no_part_of(folder, names | {CHECKSUMS})
 
 
-def add_evaluations(facts: Mapping[str, Any], found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def add_evaluations(facts: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """`facts` with further results; a repeated measurement replaces the earlier one."""
     key = ("dataset", "constrained")
-    kept = [e for e in facts["evaluations"] if all(any(e[k] != f[k] for k in key) for f in found)]
-    return {**facts, "evaluations": [*kept, *map(dict, found)]}
+    kept = [e for e in facts["evaluations"] if all(any(e[k] != f[k] for k in key) for f in results)]
+    return {**facts, "evaluations": [*kept, *map(dict, results)]}

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from xlam_jax.errors import InputError
 from xlam_jax.weights.checksums import CHECKSUMS, read_checksums
-from xlam_jax.weights.peft import CONFIG as ADAPTER_CONFIG
-from xlam_jax.weights.peft import WEIGHTS as ADAPTER_WEIGHTS
+from xlam_jax.weights.peft_config import CONFIG as ADAPTER_CONFIG
+from xlam_jax.weights.peft_config import WEIGHTS as ADAPTER_WEIGHTS
 from xlam_jax.weights.safetensors_io import INDEX, SINGLE, listed_files
 from xlam_jax.weights.tokenizer_files import COPIED, NAMED, named_templates, own_tokenizer_class
 
@@ -52,16 +52,16 @@ def carry(folders: Sequence[Path], dst: Path) -> list[str]:
       folders: the model's own, then those of its base models; the first that has a document gives it. A README.md
         that this package did not write for the model itself is the card of a base: it becomes BASE_README.md.
     """
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for number, folder in enumerate(folders):
         for path, name in _documents(folder, number > 0):
-            found.setdefault(name, path)
-    for name, path in found.items():
+            files.setdefault(name, path)
+    for name, path in files.items():
         if path.resolve() != (dst / name).resolve():
             (dst / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(path, dst / name)
             os.chmod(dst / name, 0o644)
-    return sorted(found)
+    return sorted(files)
 
 
 def carried(folder: Path) -> list[str]:
@@ -106,15 +106,15 @@ def left_of_adapter(src: Path, dst: Path) -> list[str]:
 
 def strangers(folder: Path, known: Callable[[str], bool]) -> list[str]:
     """Names of the files in `folder` that are not `known`; of a folder in it one name and how many they are."""
-    found = []
+    strange = []
     for path in sorted(folder.iterdir()):
         if path.is_dir():
             names = (p.relative_to(folder).as_posix() for p in path.rglob("*") if p.is_file())
             count = sum(not known(name) for name in names)
-            found += [f"{path.name}/ ({count} files)"] if count else []
+            strange += [f"{path.name}/ ({count} files)"] if count else []
         elif not known(path.name):
-            found.append(path.name)
-    return found
+            strange.append(path.name)
+    return strange
 
 
 def release_files(folder: Path) -> set[str]:
@@ -163,14 +163,14 @@ def _documents(folder: Path, base: bool) -> Iterator[tuple[Path, str]]:
 
 def legal_files(folder: Path) -> list[tuple[Path, str]]:
     """Licences, notices and policies of a folder, also those in a folder `licenses`: `(path, name in the folder)`."""
-    found = []
+    files = []
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if path.is_file() and _is_legal(path):
-            found.append((path, path.name))
+            files.append((path, path.name))
         elif path.is_dir() and _LEGAL_FOLDER.fullmatch(path.name):
             inner = (p for p in sorted(path.iterdir()) if p.is_file() and p.suffix.lower() not in _NO_WORDS)
-            found += [(p, f"{path.name}/{p.name}") for p in inner]
-    return found
+            files += [(p, f"{path.name}/{p.name}") for p in inner]
+    return files
 
 
 def _is_nobodys(name: str) -> bool:

@@ -60,9 +60,9 @@ class Origin:
 
     def check(self, written: WeightsDigest) -> None:
         """Raises InputError when a byte of the source changed since its digest was taken."""
-        found = WeightsDigest()
-        found.lines = {**written.lines, **self.seen.lines}
-        if found.hexdigest() == self.expected:
+        whole = WeightsDigest()
+        whole.lines = {**written.lines, **self.seen.lines}
+        if whole.hexdigest() == self.expected:
             return
         what = "the weights are not those that weights_xxh3_128 of xlam.json says"
         if (self.folder / CHECKSUMS).is_file():
@@ -202,18 +202,18 @@ def read_checksums(folder: Path) -> dict[str, str]:
 
 
 def _size_and_time(path: Path) -> list[int]:
-    found = path.stat()
-    return [found.st_size, found.st_mtime_ns]
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns]
 
 
 def _whole_lines(path: Path) -> list[Any]:
-    found = []
+    entries = []
     for line in path.read_text().splitlines():
         try:
-            found.append(json.loads(line))
+            entries.append(json.loads(line))
         except ValueError:  # the process was killed while it wrote this one
             break
-    return found
+    return entries
 
 
 def _hashes(paths: Iterable[Path]) -> Iterator[str | None]:
@@ -234,10 +234,10 @@ def check_files(
       WorkError: files that are missing or changed.
     """
     files, bad = read_checksums(folder) if files is None else files, []
-    for (name, expected), found in zip(files.items(), _hashes([folder / n for n in files]), strict=True):
-        if found != expected:
-            bad.append(name + (" (missing)" if found is None else ""))
-        progress(name, 0 if found is None else (folder / name).stat().st_size)
+    for (name, expected), digest in zip(files.items(), _hashes([folder / n for n in files]), strict=True):
+        if digest != expected:
+            bad.append(name + (" (missing)" if digest is None else ""))
+        progress(name, 0 if digest is None else (folder / name).stat().st_size)
     if bad:
         raise WorkError(
             f"{len(bad)} of {len(files)} files are not what was written: {', '.join(bad[:5])}",

@@ -25,14 +25,14 @@ def read_evaluations(path: Path, weights: str | None) -> list[dict[str, Any]]:
     """
     if not path.is_file():
         raise InputError("report not found", where=str(path), hint="check the path")
-    found = list(_results(read_object(path)))
-    if not found:
+    results = list(_results(read_object(path)))
+    if not results:
         raise InputError(
             "no result with an interval in this report",
             where=str(path),
             hint="xlam eval ... --json FILE writes one",
         )
-    for result in found:
+    for result in results:
         low, ast, high, parsable = (result[k] for k in ("ast_low", "ast", "ast_high", "parsable"))
         if not (0 <= low <= ast <= high <= 1 and 0 <= parsable <= 1 and result["n"] >= 1):
             raise InputError(
@@ -40,9 +40,9 @@ def read_evaluations(path: Path, weights: str | None) -> list[dict[str, Any]]:
                 where=str(path),
                 hint="shares from 0 to 1 of at least one row; xlam eval ... --json FILE writes them",
             )
-    ours = [r for r in found if weights and r["weights_xxh3_128"] == weights]
+    ours = [r for r in results if weights and r["weights_xxh3_128"] == weights]
     if not ours:
-        others = sorted({str(r["weights_xxh3_128"] or "weights it does not name") for r in found})
+        others = sorted({str(r["weights_xxh3_128"] or "weights it does not name") for r in results})
         raise InputError(
             f"the report is of {', '.join(others)}, this folder holds {weights}",
             where=str(path),

@@ -43,18 +43,18 @@ def read_generation(folder: str | Path | None) -> dict[str, Any]:
     path = Path(folder or "") / GENERATION
     if folder is None or not path.is_file():
         return {}
-    found = read_object(path)
+    settings = read_object(path)
     try:
-        json.dumps(found, allow_nan=False)
+        json.dumps(settings, allow_nan=False)
     except ValueError as e:
         hint = "a number: NaN and Infinity are not JSON, and servers refuse the file"
         raise InputError("it holds NaN or Infinity", where=str(path), hint=hint) from e
-    ids = listed(found.get("eos_token_id"))
+    ids = listed(settings.get("eos_token_id"))
     if odd := [i for i in ids if not isinstance(i, int) or isinstance(i, bool) or i < 0]:
         raise InputError(
             f"eos_token_id holds {odd[0]!r}", where=str(path), hint="a token id, or a list of them"
         )
-    return found
+    return settings
 
 
 def stop_ids(folder: str | Path | None) -> tuple[int, ...]:
@@ -74,10 +74,10 @@ def generation_config(cfg: ModelConfig, base: Mapping[str, Any]) -> dict[str, An
     """
     _check_settings(base)
     for key in ("bos_token_id", "pad_token_id"):
-        found = base.get(key)
-        if found is not None and not (_is_id(found, cfg) or (key == "pad_token_id" and found == -1)):
+        stated = base.get(key)
+        if stated is not None and not (_is_id(stated, cfg) or (key == "pad_token_id" and stated == -1)):
             raise InputError(
-                f"{key} is {shown(found)}, and the model has {cfg.vocab_size} tokens",
+                f"{key} is {shown(stated)}, and the model has {cfg.vocab_size} tokens",
                 where=GENERATION,
                 hint="a token id, or null",
             )

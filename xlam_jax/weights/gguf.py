@@ -122,9 +122,9 @@ def open_gguf(path: str | Path) -> tuple[ModelConfig, GgufTensors]:
     Raises:
       InputError: as `load_gguf`.
     """
-    fields, found = _read(Path(path))
-    cfg = gguf_config(fields, found, where=str(path))
-    tensors = GgufTensors(Path(path), found, cfg)
+    fields, infos = _read(Path(path))
+    cfg = gguf_config(fields, infos, where=str(path))
+    tensors = GgufTensors(Path(path), infos, cfg)
     check_tensors(tensors, cfg)
     return cfg, tensors
 

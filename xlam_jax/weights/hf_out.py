@@ -159,10 +159,10 @@ def write_hf(
                 new = new.replace(eos_token_ids=(end, *(i for i in new.eos_token_ids if i != end)))
 
         def fetch(name: str) -> np.ndarray:
-            found = read(name, dtypes[name])
+            tensor = read(name, dtypes[name])
             if "vocab" in hf_entries(old)[name].spec.axes:
-                found = _rows(found, new.vocab_size)
-            return check_finite(name, found)
+                tensor = _rows(tensor, new.vocab_size)
+            return check_finite(name, tensor)
 
         shards = write_folder(
             folder,
@@ -221,7 +221,12 @@ def _rows(table_VD: np.ndarray, rows: int) -> np.ndarray:
 def write_configs(
     folder: Path, cfg: ModelConfig, dtype: str, generation: Mapping[str, Any] | None = None
 ) -> None:
-    """Writes config.json, and generation_config.json with what the model's own (`generation`) says."""
+    """Writes config.json and generation_config.json.
+
+    Args:
+      dtype: of the weights, by transformers' name: "bfloat16".
+      generation: the generation_config.json that the model came with; its values stay.
+    """
     write_json(folder / "config.json", config_to_hf(cfg, dtype))
     write_json(folder / GENERATION, generation_config(cfg, generation or {}))
 
@@ -250,8 +255,8 @@ def read_xlam_json(folder: str | Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        found = read_object(path)
-        version = int(found["format_version"])
+        facts = read_object(path)
+        version = int(facts["format_version"])
     except (ValueError, KeyError, TypeError, OverflowError) as e:
         raise InputError(f"not a valid {XLAM_JSON}: {e}", where=str(path)) from e
     if version > FORMAT_VERSION:
@@ -260,7 +265,7 @@ def read_xlam_json(folder: str | Path) -> dict[str, Any]:
             where=str(path),
             hint="pip install -U xlam-jax",
         )
-    return found
+    return facts
 
 
 def weights_digest(params: Params, cfg: ModelConfig) -> str:
@@ -304,10 +309,10 @@ def check_params(arrays: Mapping[str, Any], cfg: ModelConfig, where: str) -> Non
         p for p, s in specs.items() if tuple(arrays[p].shape) != s.shape
     ]
     if odd:
-        found = tuple(arrays[odd[0]].shape) if odd[0] in arrays else "absent"
+        shape = tuple(arrays[odd[0]].shape) if odd[0] in arrays else "absent"
         said = specs[odd[0]].shape if odd[0] in specs else "absent"
         raise InputError(
-            f"the parameters do not fit config.json: {odd[0]!r} is {found}, the config says {said}",
+            f"the parameters do not fit config.json: {odd[0]!r} is {shape}, the config says {said}",
             where=where,
             hint="is this a checkpoint of another model? config.json and the weights must come from one run",
         )

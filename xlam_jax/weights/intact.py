@@ -53,8 +53,8 @@ def damage(folder: Path, part: int = 0, parts: int = 1, under: str = "") -> str 
     missing = [name for name in mine if not (folder / name).is_file()]
     if missing:
         return f"{missing[0]} is missing"
-    for name, found in zip(mine, _sums(folder / name for name in mine), strict=True):
-        if found != files[name]:
+    for name, digest in zip(mine, _sums(folder / name for name in mine), strict=True):
+        if digest != files[name]:
             return f"{name} is not what was written"
     return ""
 

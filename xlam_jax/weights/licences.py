@@ -150,14 +150,14 @@ def licences_of_text(text: str) -> list[str]:
     A file may hold one for the code and another one for the weights, by title, by short name or by address.
     """
     text = re.sub(r"[\s,]+(?=version)|\s+", " ", text.lower())
-    found = [name for phrase, name in _TEXTS if phrase in text]
+    names = [name for phrase, name in _TEXTS if phrase in text]
     for parts, version in _LONG_CC.findall(text):
-        found.append("-".join(("cc-by", *(_CC_PARTS[part] for part in parts.split("-")[1:]), version)))
-    found += [f"cc-by{parts.replace(' ', '-')}-{version}" for parts, version in _SHORT_CC.findall(text)]
-    found += ["cc0-1.0"] if _CC0.search(text) else []
-    found += [licence(name).name for name in _SPDX.findall(text)]
-    combined = {other for name in found for other in _COMPATIBLE.get(name, ())}
-    return [name for name in dict.fromkeys(found) if name not in combined]
+        names.append("-".join(("cc-by", *(_CC_PARTS[part] for part in parts.split("-")[1:]), version)))
+    names += [f"cc-by{parts.replace(' ', '-')}-{version}" for parts, version in _SHORT_CC.findall(text)]
+    names += ["cc0-1.0"] if _CC0.search(text) else []
+    names += [licence(name).name for name in _SPDX.findall(text)]
+    combined = {other for name in names for other in _COMPATIBLE.get(name, ())}
+    return [name for name in dict.fromkeys(names) if name not in combined]
 
 
 def forbids_commerce(text: str) -> bool:

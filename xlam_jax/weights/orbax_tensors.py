@@ -50,9 +50,9 @@ class ItemTensors:
         cut = index or (slice(None),) * len(entry.shape)
         ours = (*entry.index, *(cut[::-1] if entry.spec.transform == "transpose" else cut))
         with self._damage(name):
-            found = self._leaf(entry)[ours]
-            found = found.read().result() if isinstance(found, ts.TensorStore) else found
-        return param_to_hf(entry.spec, found)
+            leaf = self._leaf(entry)[ours]
+            leaf = leaf.read().result() if isinstance(leaf, ts.TensorStore) else leaf
+        return param_to_hf(entry.spec, leaf)
 
     def path_of(self, name: str) -> str:
         """The folder or, inside a database, the item that holds a tensor."""

@@ -22,9 +22,9 @@ from xlam_jax.weights.carried import BASE_README, PROVENANCE, readme_of
 from xlam_jax.weights.gguf import read_fields
 from xlam_jax.weights.hf_out import read_xlam_json
 from xlam_jax.weights.licences import UNKNOWN, Licence, Part, effective, licence
-from xlam_jax.weights.peft import CONFIG as ADAPTER_CONFIG
+from xlam_jax.weights.peft_config import CONFIG as ADAPTER_CONFIG
 from xlam_jax.weights.provenance_file import Base, Provenance, check, one_line
-from xlam_jax.weights.source import Source, inspect, run_config
+from xlam_jax.weights.source import ModelFolder, inspect, run_config
 from xlam_jax.weights.stated_licence import stated_licence, statements, to_json
 
 BASE_PROVENANCE = "base_provenance.json"
@@ -123,10 +123,10 @@ def front_matter(path: Path) -> dict[str, Any]:
     text = path.read_text(encoding="utf-8-sig", errors="replace")
     match = re.match(r"---\s*\n(.*?)\n---\s*(\n|$)", text, re.S)
     try:
-        found = yaml.safe_load(match[1]) if match else {}
+        header = yaml.safe_load(match[1]) if match else {}
     except (yaml.YAMLError, ValueError, RecursionError):  # the second of dates such as 2024-13-45
         return {}
-    return found if isinstance(found, dict) else {}
+    return header if isinstance(header, dict) else {}
 
 
 def parts(facts: Mapping[str, Any]) -> list[Part]:
@@ -135,11 +135,11 @@ def parts(facts: Mapping[str, Any]) -> list[Part]:
     name = base["model"] or base["name"] or base["folder"]
     absent = " (its folder is not found from here)" if base.get("absent") else ""
     what, (first, *others) = f"base model {name}{absent}", statements(base["license"])
-    found = [Part(what, _licence(first))]
-    found += [Part(f"{what} in {other['found_in']}", _licence(other)) for other in others]
+    parts = [Part(what, _licence(first))]
+    parts += [Part(f"{what} in {other['found_in']}", _licence(other)) for other in others]
     for source in (facts["data"] or {}).get("sources", ()):
-        found += [Part(f"data of {source['name']}", licence(text)) for text in source["licences"]]
-    return found
+        parts += [Part(f"data of {source['name']}", licence(text)) for text in source["licences"]]
+    return parts
 
 
 def settle(facts: Mapping[str, Any], named: str = "", where: str = "") -> dict[str, Any]:
@@ -172,12 +172,12 @@ def _facts(**known: Any) -> dict[str, Any]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    found = read_object(path, "convert the model again, or remove the file: what it says will be unknown")
-    version = found.get("format_version")
+    facts = read_object(path, "convert the model again, or remove the file: what it says will be unknown")
+    version = facts.get("format_version")
     if isinstance(version, int) and version > FORMAT_VERSION:
         raise InputError("written by a newer xlam-jax", where=str(path), hint="pip install -U xlam-jax")
-    check(found, Provenance, str(path))
-    return _facts(**{key: found[key] for key in (*_KEYS, "evaluations")})
+    check(facts, Provenance, str(path))
+    return _facts(**{key: facts[key] for key in (*_KEYS, "evaluations")})
 
 
 # -- base models ----
@@ -201,8 +201,8 @@ def _gguf_base(path: Path) -> dict[str, Any]:
     }
 
 
-def _licence(found: Mapping[str, Any]) -> Licence:
-    return Licence(found["name"], found.get("link", ""))
+def _licence(stated: Mapping[str, Any]) -> Licence:
+    return Licence(stated["name"], stated.get("link", ""))
 
 
 def _listed(value: Any) -> list[str]:
@@ -212,7 +212,7 @@ def _listed(value: Any) -> list[str]:
 # -- training runs ----
 
 
-def _run_facts(source: Source, known: Mapping[str, Any]) -> dict[str, Any]:
+def _run_facts(source: ModelFolder, known: Mapping[str, Any]) -> dict[str, Any]:
     run, config = source.folder, run_config(source.folder)
     model = Path(config.get("model") or run)
     if (run / BASE_PROVENANCE).is_file():
@@ -254,8 +254,8 @@ def _data_facts(manifest: Mapping[str, Any]) -> dict[str, Any] | None:
         rows = {names: manifest.get("licences") or {"unknown": manifest.get("records", 0)}}
     keys = ("fingerprint", "kind", "rows", "records", "tokens", "target_tokens", "seq_len")
     sources = [
-        {"name": name, "rows": sum(found.values()), "licences": found, "url": _url(name)}
-        for name, found in rows.items()
+        {"name": name, "rows": sum(counts.values()), "licences": counts, "url": _url(name)}
+        for name, counts in rows.items()
     ]
     return {**{key: manifest.get(key) for key in keys}, "sources": sources}
 

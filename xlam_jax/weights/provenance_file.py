@@ -109,10 +109,10 @@ class Provenance(_Facts):
     evaluations: list[_Evaluation]
 
 
-def check(found: Mapping[str, Any], shape: type[BaseModel], where: str) -> None:
+def check(facts: Mapping[str, Any], shape: type[BaseModel], where: str) -> None:
     """Raises InputError, with the first place that is wrong, where the facts cannot make a card."""
     try:
-        shape.model_validate(found)
+        shape.model_validate(facts)
     except ValidationError as e:
         first = e.errors()[0]
         place = ".".join(map(str, first["loc"]))

@@ -11,7 +11,7 @@ from typing import Any
 from xlam_jax.errors import InputError, WorkError
 from xlam_jax.weights.carried import README, no_part_of
 from xlam_jax.weights.checksums import CHECKSUMS, check_files, checksums_text, read_checksums
-from xlam_jax.weights.peft import CONFIG as ADAPTER_CONFIG
+from xlam_jax.weights.peft_config import CONFIG as ADAPTER_CONFIG
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,13 @@ def plan_upload(
     progress: Callable[[str, int], None] = lambda name, nbytes: None,
 ) -> Upload:
     """Reads every file against checksums.json and says what would be sent.
+
+    Args:
+      repo: OWNER/NAME on the hub.
+      revision: the branch.
+      private: for a repository that is made by the upload.
+      without_card: a folder without README.md is no error.
+      progress: called with each file's name and the bytes of it that were read.
 
     Raises:
       InputError: no released folder, no card (unless `without_card`), a name that is no repository's.

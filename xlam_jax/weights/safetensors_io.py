@@ -86,15 +86,15 @@ class TensorFolder:
         path = self.folder / self._file_of[name]
         try:
             if index is None:
-                found = np.empty(info.shape, info.dtype)
-                read_once(path, found, start)
+                array = np.empty(info.shape, info.dtype)
+                read_once(path, array, start)
             else:
                 mapped = np.memmap(path, np.uint8, "r", start, (info.nbytes,))
-                found = np.array(mapped.view(info.dtype).reshape(info.shape)[index])
+                array = np.array(mapped.view(info.dtype).reshape(info.shape)[index])
         except (OSError, ValueError) as e:  # the file was cut or taken away since it was opened
             raise InputError(f"tensor {name!r} cannot be read: {e}", where=str(path)) from e
-        self.bytes_read += found.nbytes
-        return found
+        self.bytes_read += array.nbytes
+        return array
 
     def path_of(self, name: str) -> str:
         """The file that holds the tensor."""

@@ -38,7 +38,13 @@ def build_tokenizer(
     bos: str,
     add_prefix_space: bool = True,
 ) -> Tokenizer:
-    """The fast tokenizer of a SentencePiece BPE vocabulary (no pre-tokenizer, byte fallback)."""
+    """The fast tokenizer of a SentencePiece BPE vocabulary (no pre-tokenizer, byte fallback).
+
+    Args:
+      pieces, scores, kinds: of each id, as SentencePiece has them; a higher score is merged first, kinds are `Kind`s.
+      bos: the piece that begins every text.
+      add_prefix_space: whether a text gets a blank before its first word.
+    """
     ids = {piece: i for i, piece in enumerate(pieces)}
     joins: list[tuple[float, int, int, int, str, str]] = []
     for i, (piece, kind) in enumerate(zip(pieces, kinds, strict=True)):

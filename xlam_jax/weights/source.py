@@ -41,7 +41,7 @@ CHECKPOINTS = "checkpoints"
 
 
 @dataclass(frozen=True)
-class Source:
+class ModelFolder:
     """What a model folder turned out to be.
 
     Attributes:
@@ -69,7 +69,7 @@ class Source:
         return (self.folder, *((Path(base),) if base and Path(base).is_dir() else ()))
 
 
-def inspect(folder: str | Path) -> Source:
+def inspect(folder: str | Path) -> ModelFolder:
     """Tells which kind of model folder this is.
 
     A run is named by its folder, or by one checkpoint of it (`RUN/checkpoints/STEP`).
@@ -88,16 +88,16 @@ def inspect(folder: str | Path) -> Source:
         if not steps:
             raise InputError("the run holds no checkpoint", where=str(folder), hint="train it first")
         step = max(steps, key=lambda p: int(p.name))
-        return Source("run", folder, step / PARAMS, codec or _codec_of_step(step))
+        return ModelFolder("run", folder, step / PARAMS, codec or _codec_of_step(step))
     if (folder / PARAMS).is_dir() and folder.parent.name == CHECKPOINTS:
         run = folder.parent.parent
-        return Source("run", run, folder / PARAMS, _codec_of_step(folder))
+        return ModelFolder("run", run, folder / PARAMS, _codec_of_step(folder))
     if (folder / PARAMS).is_dir():
-        return Source("native", folder, folder / PARAMS, codec)
+        return ModelFolder("native", folder, folder / PARAMS, codec)
     if (folder / SINGLE).is_file() or (folder / INDEX).is_file():
-        return Source("hf", folder, None, codec)
+        return ModelFolder("hf", folder, None, codec)
     read_config(folder)  # says so when even config.json is missing
-    return Source("hf", folder, None, codec)  # the reader explains what is missing
+    return ModelFolder("hf", folder, None, codec)  # the reader explains what is missing
 
 
 def run_config(run: Path) -> dict[str, Any]:
@@ -110,12 +110,12 @@ def run_config(run: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        found = yaml.safe_load(read_text(path))
+        config = yaml.safe_load(read_text(path))
     except (yaml.YAMLError, ValueError, RecursionError) as e:
         raise InputError(f"not YAML: {str(e).splitlines()[0]}", where=str(path)) from e
-    if not isinstance(found, dict):
+    if not isinstance(config, dict):
         raise InputError("no mapping of keys", where=str(path))
-    return found
+    return config
 
 
 def _codec_of_step(step: Path) -> dict[str, Any] | None:
@@ -150,11 +150,15 @@ def load_model(
     return cfg, load_params_item(source.params, cfg, dtype=dtype, mesh=mesh, rules=rules)
 
 
-def check_intact(source: Source) -> None:
+def check_intact(source: ModelFolder) -> None:
     """Raises InputError when the parameters of a run's checkpoint are not what training wrote; reads them once."""
-    if source.kind == "run" and source.params and (found := damage(source.params.parent, under=f"{PARAMS}/")):
+    if (
+        source.kind == "run"
+        and source.params
+        and (damaged := damage(source.params.parent, under=f"{PARAMS}/"))
+    ):
         raise InputError(
-            f"the checkpoint is damaged: {found}",
+            f"the checkpoint is damaged: {damaged}",
             where=str(source.params.parent),
             hint="take another one: RUN/checkpoints/STEP",
         )
@@ -183,13 +187,13 @@ def load_params_item(
     path = Path(path).absolute()
     leaf_shardings, specs = _shardings(cfg, mesh, rules), leaves(cfg)
     wanted = None if dtype is None else np.dtype(dtype)
-    found = read_item(
+    arrays = read_item(
         path,
         lambda stored: check_params(stored, cfg, where=str(path)),
         leaf_shardings.__getitem__,
         dtype_of=lambda name, stored: kept_dtype(specs[name], stored, wanted),
     )
-    return jax.tree_util.tree_map_with_path(lambda p, _: found[path_name(p)], spec(cfg))
+    return jax.tree_util.tree_map_with_path(lambda p, _: arrays[path_name(p)], spec(cfg))
 
 
 def _shardings(cfg: ModelConfig, mesh: Mesh | None, rules: ShardingRules | None) -> dict[str, Any]:

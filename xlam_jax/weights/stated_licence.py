@@ -36,16 +36,18 @@ def stated_licence(folder: Path, head: Mapping[str, Any], card: str) -> dict[str
       head: front matter of the card.
       card: its file's name.
     """
-    found = [(one, card) for one in _of_card(head)]
+    stated = [(one, card) for one in _of_card(head)]
     for path, name in _files(folder):
         text, policy = _text(path), not LICENCE.match(name)
-        found += [(Licence(one, name), name) for one in ([] if policy else licences_of_text(text))]
-        lenient = all(one.kind in (FREE, PERMISSIVE, ATTRIBUTION, SHARE_ALIKE) for one, _ in found)
+        stated += [(Licence(one, name), name) for one in ([] if policy else licences_of_text(text))]
+        lenient = all(one.kind in (FREE, PERMISSIVE, ATTRIBUTION, SHARE_ALIKE) for one, _ in stated)
         forbids = forbids_commerce(text)
-        if (not found and not policy) or (lenient and forbids):
-            found.append((Licence(f"{NON_COMMERCIAL}, see {name}" if forbids else f"see {name}", name), name))
+        if (not stated and not policy) or (lenient and forbids):
+            stated.append(
+                (Licence(f"{NON_COMMERCIAL}, see {name}" if forbids else f"see {name}", name), name)
+            )
     by_name: dict[str, dict[str, Any]] = {}
-    for one, where in found:
+    for one, where in stated:
         by_name.setdefault(one.name, to_json(one, where))
     if len(by_name) > 1:
         by_name.pop("other", None)  # `license: other` without a name says only that the hub has none for it
@@ -64,21 +66,21 @@ def statements(stated: Mapping[str, Any] | None) -> list[dict[str, Any]]:
 
 def _of_card(head: Mapping[str, Any]) -> list[Licence]:
     stated, link = head.get("license"), str(head.get("license_link") or "")
-    found = []
+    licences = []
     for name in stated if isinstance(stated, list) else [stated]:
         if isinstance(name, str) and name.strip().lower() not in ("", "unknown"):
             named = head.get("license_name") if name.strip().lower() == "other" else None
-            found.append(licence(str(named or name), link))
-    return found
+            licences.append(licence(str(named or name), link))
+    return licences
 
 
 def _files(folder: Path) -> list[tuple[Path, str]]:
     """Licence files, and after them the policies, which may forbid more; `(path, name in the folder)`."""
     legal = legal_files(folder)
-    found = [(path, name) for path, name in legal if LICENCE.match(name)]
-    of_model = [(path, name) for path, name in found if _OF_MODEL.search(name)]
-    policies = [(path, name) for path, name in legal if _POLICY.search(name) and (path, name) not in found]
-    return [*(of_model or ((p, name) for p, name in found if not _OF_CODE.search(name))), *policies]
+    licences = [(path, name) for path, name in legal if LICENCE.match(name)]
+    of_model = [(path, name) for path, name in licences if _OF_MODEL.search(name)]
+    policies = [(path, name) for path, name in legal if _POLICY.search(name) and (path, name) not in licences]
+    return [*(of_model or ((p, name) for p, name in licences if not _OF_CODE.search(name))), *policies]
 
 
 def _text(path: Path) -> str:
@@ -92,6 +94,6 @@ def _text(path: Path) -> str:
     return raw.decode(encoding, "replace")
 
 
-def to_json(found: Licence, where: str = "") -> dict[str, str]:
+def to_json(stated: Licence, where: str = "") -> dict[str, str]:
     """As ledgers have it."""
-    return {"name": found.name, "link": found.link, **({"found_in": where} if where else {})}
+    return {"name": stated.name, "link": stated.link, **({"found_in": where} if where else {})}

@@ -139,10 +139,10 @@ def to_hf(
     }
 
     def read(name: str, dtype: np.dtype) -> np.ndarray:
-        found = model.tensors.get(name)
-        if origin and (resized or found.dtype != dtype):
-            origin.seen.add(name, contiguous(found, found.dtype))
-        return contiguous(found, dtype)
+        tensor = model.tensors.get(name)
+        if origin and (resized or tensor.dtype != dtype):
+            origin.seen.add(name, contiguous(tensor, tensor.dtype))
+        return contiguous(tensor, dtype)
 
     return write_hf(
         read, stored, model.cfg, dst, options, job=job, origin=origin, resume=resume, progress=progress

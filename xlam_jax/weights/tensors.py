@@ -54,8 +54,8 @@ class ParamsTensors:
     def get(self, name: str, index: tuple[slice, ...] | None = None) -> np.ndarray:
         """See `Tensors`."""
         entry = self._entries[name]
-        found = param_to_hf(entry.spec, np.asarray(self._arrays[entry.path][entry.index]))
-        return found if index is None else found[index]
+        tensor = param_to_hf(entry.spec, np.asarray(self._arrays[entry.path][entry.index]))
+        return tensor if index is None else tensor[index]
 
     def path_of(self, name: str) -> str:
         """See `Tensors`."""
@@ -100,12 +100,12 @@ def refuse_float64(name: str, dtype: np.dtype) -> None:
 
 def leaf_dtypes(tensors: Tensors, cfg: ModelConfig, wanted: np.dtype | None) -> dict[str, np.dtype]:
     """Dotted path -> dtype of the stacked array; the widest where the tensors of a leaf differ."""
-    found: dict[str, np.dtype] = {}
+    dtypes: dict[str, np.dtype] = {}
     for name, entry in hf_entries(cfg).items():
         dtype = kept_dtype(entry.spec, tensors.infos[name].dtype, wanted)
         refuse_float64(name, dtype)
-        found[entry.path] = np.dtype(jnp.promote_types(found.get(entry.path, dtype), dtype))
-    return found
+        dtypes[entry.path] = np.dtype(jnp.promote_types(dtypes.get(entry.path, dtype), dtype))
+    return dtypes
 
 
 def contiguous(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
@@ -174,9 +174,9 @@ def check_tensors(tensors: Tensors, cfg: ModelConfig) -> None:
         _check_tied(tensors)
     wrong = [n for n, e in entries.items() if tensors.infos[n].shape != e.shape]
     if wrong:
-        found, said = tensors.infos[wrong[0]].shape, entries[wrong[0]].shape
+        shape, said = tensors.infos[wrong[0]].shape, entries[wrong[0]].shape
         raise InputError(
-            f"{len(wrong)} tensors do not have the config's shapes: {wrong[0]!r} is {found}, not {said}",
+            f"{len(wrong)} tensors do not have the config's shapes: {wrong[0]!r} is {shape}, not {said}",
             where=tensors.path_of(wrong[0]),
             hint=_OTHER_MODEL,
         )

@@ -53,7 +53,14 @@ def save_tokenizer(
     model_max_length: int,
     chat_template: str | None = None,
 ) -> None:
-    """Writes a tokenizers object as the files AutoTokenizer reads, without importing transformers."""
+    """Writes a tokenizers object as the files AutoTokenizer reads, without importing transformers.
+
+    Args:
+      special: texts of the special tokens, which the tokenizer has.
+      dst: folder that exists.
+      model_max_length: positions of the model, by which transformers cuts or warns.
+      chat_template: Jinja, None for none.
+    """
     with whole_file(dst / "tokenizer.json", 0o644) as partial:
         tokenizer.save(str(partial))
     config: dict[str, Any] = {
@@ -125,8 +132,8 @@ def own_tokenizer_class(folder: Path) -> bool:
 
 def special_tokens(folder: Path) -> dict[str, str]:
     """`{"bos_token": ..., "eos_token": ...}` as the tokenizer config names them."""
-    found = {key: _content(value) for key, value in _read_config(folder).items() if key in _SPECIAL}
-    return {key: text for key, text in found.items() if isinstance(text, str)}
+    config = {key: _content(value) for key, value in _read_config(folder).items() if key in _SPECIAL}
+    return {key: text for key, text in config.items() if isinstance(text, str)}
 
 
 def _stopping(config: dict[str, Any], stop: str) -> dict[str, Any]:
@@ -151,19 +158,19 @@ def read_chat_template(folder: Path) -> str | None:
     """The default chat template of a folder: chat_template.jinja, else the key of tokenizer_config.json."""
     if (folder / TEMPLATE).is_file():
         return read_text(folder / TEMPLATE, _TEMPLATE_HINT)
-    found = _read_config(folder).get("chat_template")
-    if not isinstance(found, str | list | None):
+    template = _read_config(folder).get("chat_template")
+    if not isinstance(template, str | list | None):
         raise InputError(
-            f"chat_template is no text but {type(found).__name__}", where=str(folder / CONFIG),
+            f"chat_template is no text but {type(template).__name__}", where=str(folder / CONFIG),
             hint=_TEMPLATE_HINT,
         )  # fmt: skip
-    return _by_name(found, folder).get("default") if isinstance(found, list) else found
+    return _by_name(template, folder).get("default") if isinstance(template, list) else template
 
 
 def named_templates(folder: Path) -> dict[str, str]:
     """Chat templates beside the default one: name -> text, of files and of tokenizer_config.json."""
-    found = _read_config(folder).get("chat_template")
-    out = _by_name(found, folder) if isinstance(found, list) else {}
+    template = _read_config(folder).get("chat_template")
+    out = _by_name(template, folder) if isinstance(template, list) else {}
     for path in sorted((folder / NAMED).glob("*.jinja")):
         out[path.stem] = read_text(path, _TEMPLATE_HINT)
     out.pop("default", None)
@@ -172,14 +179,14 @@ def named_templates(folder: Path) -> dict[str, str]:
 
 def _by_name(templates: list[Any], folder: Path) -> dict[str, str]:
     try:
-        found = {str(t["name"]): str(t["template"]) for t in templates}
+        named = {str(t["name"]): str(t["template"]) for t in templates}
     except (KeyError, TypeError) as e:
         raise InputError("chat_template is no list of names and templates", where=str(folder / CONFIG)) from e
-    if odd := [name for name in found if not re.fullmatch(r"\w[\w.-]*", name)]:
+    if odd := [name for name in named if not re.fullmatch(r"\w[\w.-]*", name)]:
         raise InputError(
             f"a chat template is called {odd[0]!r}", where=str(folder / CONFIG), hint="a plain name"
         )
-    return found
+    return named
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -198,14 +205,14 @@ def token_id(folder: Path, token: str) -> int:
     path = folder / "tokenizer.json"
     if not path.is_file():
         raise InputError("tokenizer.json not found", where=str(folder))
-    found = _tokenizer(path).token_to_id(token)
-    if found is None:
+    id = _tokenizer(path).token_to_id(token)
+    if id is None:
         raise InputError(
             f"the tokenizer has no token {token!r}",
             where=str(path),
             hint="choose a chat template whose stop token the tokenizer knows",
         )
-    return found
+    return id
 
 
 def check_vocabulary(folder: Path, vocab_size: int, where: str | Path) -> None:
@@ -248,10 +255,10 @@ def _added_tokens(folder: Path, config: Mapping[str, Any]) -> dict[str, int]:
     path = folder / "added_tokens.json"
     added = read_object(path) if path.is_file() else {}
     try:
-        found = {
+        vocabulary = {
             str(_content(token)): int(i) for i, token in (config.get("added_tokens_decoder") or {}).items()
         }
-        return {**found, **{text: int(i) for text, i in added.items()}}
+        return {**vocabulary, **{text: int(i) for text, i in added.items()}}
     except (ValueError, TypeError, AttributeError) as e:
         raise InputError(
             "added tokens are no list of ids and tokens",

@@ -77,14 +77,14 @@ class UpcycledTensors:
         """The tensor, or the part of it that `index` cuts out."""
         entry, info = self._entries[name], self.infos[name]
         if entry.path == "layers.mlp.router":
-            found = (self._std * self._normal(name, info.shape)).astype(info.dtype)
+            tensor = (self._std * self._normal(name, info.shape)).astype(info.dtype)
         elif entry.spec.per_expert and self._how.noise:
             whole = np.asarray(self._dense.get(self._source(name, entry)), np.float32)
-            found = whole + self._how.noise * whole.std() * self._normal(name, info.shape)
-            found = found.astype(info.dtype)
+            tensor = whole + self._how.noise * whole.std() * self._normal(name, info.shape)
+            tensor = tensor.astype(info.dtype)
         else:
             return self._dense.get(self._source(name, entry), index)
-        return found if index is None else found[index]
+        return tensor if index is None else tensor[index]
 
     def path_of(self, name: str) -> str:
         """The file that the tensor is made from."""

@@ -6,7 +6,6 @@ release too, and both sides would agree on the wrong model.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -17,7 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from xlam_jax.errors import InputError, WorkError
+from xlam_jax.errors import WorkError
+from xlam_jax.extras import need
 from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.decoder import forward, logits
 from xlam_jax.models.params import Params
@@ -123,13 +123,13 @@ def verify_export(
     if src.suffix == ".gguf":
         return Verified(release, None)
     source = inspect(src)
-    found = (
+    theirs = (
         _their_logits(src, rows, where=str(src), rounded_to=dtype)
         if source.kind == "hf"
         else _their_logits(dst, rows, where=str(source.folder), config=source.folder)
     )
     hint = "transformers reads config.json otherwise than this package: report the file"
-    return Verified(release, _agreement(found, ours, tolerance, str(src), hint))
+    return Verified(release, _agreement(theirs, ours, tolerance, str(src), hint))
 
 
 def _agreement(
@@ -147,17 +147,17 @@ def _agreement(
         sizes.append(np.abs(their_SV).max())
         same.extend(our_SV.argmax(-1) == their_SV.argmax(-1))
     max_abs = float(np.max(differences))  # numpy's max keeps a NaN, Python's may drop it
-    found = Agreement(len(same), max_abs, max_abs / float(np.max(sizes)), float(np.mean(same)))
+    agreement = Agreement(len(same), max_abs, max_abs / float(np.max(sizes)), float(np.mean(same)))
     # Written so that a NaN fails too.
-    if not found.relative <= tolerance:
+    if not agreement.relative <= tolerance:
         raise WorkError(
             f"transformers and this package disagree: largest difference of logits {max_abs:.3g}, "
-            f"{found.relative:.3g} of the largest logit (allowed {tolerance:g}), "
-            f"same first choice in {found.argmax:.1%} of {found.tokens} positions",
+            f"{agreement.relative:.3g} of the largest logit (allowed {tolerance:g}), "
+            f"same first choice in {agreement.argmax:.1%} of {agreement.tokens} positions",
             where=where,
             hint=hint,
         )
-    return found
+    return agreement
 
 
 def _their_logits(
@@ -197,25 +197,21 @@ def _their_logits(
 
 def need_torch() -> None:
     """Raises InputError, with the command, when torch is not installed."""
-    if importlib.util.find_spec("torch") is None:
-        raise InputError(
-            "--verify compares with transformers on torch, which is not installed",
-            hint="pip install torch (CPU is enough)",
-        )
+    need("torch", "torch", where="--verify", instead="a CPU build of torch")
 
 
 def _our_logits(params: Params, cfg: ModelConfig, rows: list[np.ndarray]) -> list[np.ndarray]:
     """[S, V] of each row, in fp32."""
     params = cast(Params, jax.tree.map(lambda a: a.astype(jnp.float32), params))
-    found = []
+    results = []
     for ids in rows:
         tokens_BS = jnp.asarray(ids[None])
         positions_BS = jnp.arange(len(ids), dtype=jnp.int32)[None]
         hidden, _ = forward(
             params, tokens_BS, positions_BS, jnp.ones_like(tokens_BS), cfg, compute_dtype=jnp.float32
         )
-        found.append(np.asarray(logits(params, hidden, cfg)[0]))
-    return found
+        results.append(np.asarray(logits(params, hidden, cfg)[0]))
+    return results
 
 
 def _token_ids(folder: Path, vocab_size: int, prompts: Sequence[str]) -> list[np.ndarray]:
@@ -224,7 +220,7 @@ def _token_ids(folder: Path, vocab_size: int, prompts: Sequence[str]) -> list[np
 
         try:
             tokenizer = AutoTokenizer.from_pretrained(str(folder))
-            found = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in prompts]
+            rows = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in prompts]
         except Exception as e:  # whatever a tokenizer class raises of files that it does not take
             raise WorkError(
                 f"transformers cannot load the tokenizer: {first_line(e)}",
@@ -233,5 +229,5 @@ def _token_ids(folder: Path, vocab_size: int, prompts: Sequence[str]) -> list[np
             ) from e
     else:
         rng = np.random.default_rng(0)
-        found = [rng.integers(0, vocab_size, 48) for _ in prompts]
-    return [np.asarray(ids, np.int32) for ids in found]
+        rows = [rng.integers(0, vocab_size, 48) for _ in prompts]
+    return [np.asarray(ids, np.int32) for ids in rows]

@@ -20,7 +20,7 @@ from xlam_jax.apigen.dialogues.blueprints import Blueprint, blueprint
 from xlam_jax.apigen.dialogues.shop import FUNCTIONS, READS, Shop, call
 from xlam_jax.apigen.offline.provenance import leaves, needs_no_ground, trace
 from xlam_jax.apigen.signature import tool_from_function
-from xlam_jax.apigen.verify import Fault
+from xlam_jax.apigen.verify import Rejection
 from xlam_jax.errors import WorkError
 from xlam_jax.format import Codec, Record, Step, Tool, ToolCall, get_codec, write_records
 from xlam_jax.ledger import Ledger
@@ -104,7 +104,7 @@ def run_dialogues(
     return report
 
 
-def _fails(ledger: Ledger, report: DialogueReport, id: str, stage: str, fault: Fault | None) -> bool:
+def _fails(ledger: Ledger, report: DialogueReport, id: str, stage: str, fault: Rejection | None) -> bool:
     verdict = "dropped" if fault else "pass"
     ledger.add(
         id, "apigen/shop", stage, verdict, fault.reason if fault else "", fault.detail if fault else ""
@@ -115,7 +115,7 @@ def _fails(ledger: Ledger, report: DialogueReport, id: str, stage: str, fault: F
     return fault is not None
 
 
-def check_blueprint(plan: Blueprint) -> Fault | None:
+def check_blueprint(plan: Blueprint) -> Rejection | None:
     """Whether a blueprint can be learned from.
 
     Every call fits its schema, is grounded in what was said or answered before it, and ends well; the same calls in
@@ -128,7 +128,7 @@ def check_blueprint(plan: Blueprint) -> Fault | None:
         for name, arguments in turn.calls:
             planned = ToolCall(name, arguments)
             if faults := check_call(planned, by_name):
-                return Fault(faults[0].code, f"{name}: {faults[0].detail}")
+                return Rejection(faults[0].code, f"{name}: {faults[0].detail}")
             for key, value in arguments.items():
                 schema = by_name[name].parameters["properties"][key]
                 for path, leaf, inner in leaves(key, value, schema):
@@ -136,17 +136,17 @@ def check_blueprint(plan: Blueprint) -> Fault | None:
                     free = key in ("reason", "payment") or f"{leaf}s" in known
                     said = free or needs_no_ground(leaf, inner) or trace(leaf, inner, key, known)
                     if not said:
-                        return Fault("ungrounded_value", f"{name}.{path} = {leaf!r}")
+                        return Rejection("ungrounded_value", f"{name}.{path} = {leaf!r}")
             answer = call(shop, name, arguments)
             if isinstance(answer, dict) and "error" in answer:
-                return Fault("raised", f"{name}: {answer['error']}")
+                return Rejection("raised", f"{name}: {answer['error']}")
             known += f"\n{json.dumps(answer)}"
     every = [planned for turn in plan.turns for planned in turn.calls]
     if _replayed(plan.seed, every) != shop.state():
-        return Fault("not_repeatable")
+        return Rejection("not_repeatable")
     for i, (name, _) in enumerate(every):
         if name not in READS and _replayed(plan.seed, [*every[:i], *every[i + 1 :]]) == shop.state():
-            return Fault("needless_call", name)
+            return Rejection("needless_call", name)
     return None
 
 
@@ -160,18 +160,18 @@ def _replayed(seed: int, calls: Iterable[tuple[str, dict[str, Any]]]) -> dict[st
     return shop.state()
 
 
-def check_play(plan: Blueprint, record: Record, shop: Shop) -> Fault | None:
+def check_play(plan: Blueprint, record: Record, shop: Shop) -> Rejection | None:
     """Whether a dialogue ended as planned: the shop's state, and the figures and ids that the customer was to hear."""
     truth = _replayed(plan.seed, [planned for turn in plan.turns for planned in turn.calls])
     if (state := shop.state()) != truth:
-        return Fault("other_state", ", ".join(key for key in truth if state[key] != truth[key]))
+        return Rejection("other_state", ", ".join(key for key in truth if state[key] != truth[key]))
     words = [step.thought for step in record.steps if not step.tool_calls]
     if len(words) != len(plan.turns):
-        return Fault("unfinished", f"{len(words)} of {len(plan.turns)} turns")
+        return Rejection("unfinished", f"{len(words)} of {len(plan.turns)} turns")
     for turn, said in zip(plan.turns, words, strict=True):
         for figure in re.findall(r"\bA\d{4,}\b|\d+\.\d\d", turn.told):
             if figure not in said and str(float(figure) if "." in figure else figure) not in said:
-                return Fault("not_told", f"{figure} after {turn.said!r}")
+                return Rejection("not_told", f"{figure} after {turn.said!r}")
     return None
 
 

@@ -18,7 +18,7 @@ from xlam_jax.apigen.offline.askable import Askable, askable, content_words, tol
 from xlam_jax.apigen.offline.compose import Composer, rarity
 from xlam_jax.apigen.offline.provenance import Span, trace_call
 from xlam_jax.apigen.sandbox import Limits, Sandbox
-from xlam_jax.apigen.verify import Fault, call_key, check_count, check_grounding
+from xlam_jax.apigen.verify import Rejection, call_key, check_count, check_grounding
 from xlam_jax.format import Record
 from xlam_jax.records.quality.duplicates import Fingerprint, fingerprint
 from xlam_jax.records.quality.schema_check import check_call
@@ -37,7 +37,7 @@ class Drawn:
     index: int
     record: dict[str, Any]
     stage: str = ""
-    fault: Fault | None = None
+    fault: Rejection | None = None
     spans: tuple[tuple[Span, ...], ...] = ()
     executors: tuple[str, ...] = ()
     print_: Fingerprint | None = None
@@ -107,7 +107,7 @@ class _Workshop:
 
     def rows(self, indices: Sequence[int]) -> list[Drawn]:
         drawn = [self.composer.compose(i) for i in indices]
-        faults: list[Fault | None] = []
+        faults: list[Rejection | None] = []
         spans: list[tuple[tuple[Span, ...], ...]] = []
         for row in drawn:
             fault, found = _format(row.record)
@@ -133,7 +133,7 @@ class _Workshop:
             rows.append(Drawn(index, row.record.to_json(), stage, fault, found, ways, print_))
         return rows
 
-    def _meant(self, record: Record, offered: dict[str, Askable]) -> Fault | None:
+    def _meant(self, record: Record, offered: dict[str, Askable]) -> Rejection | None:
         """A rule in the place of a judge: of the tools offered, those called share most with the query's words."""
         said = content_words(record.query)
         # Exact sums: a set has another order in another process.
@@ -146,26 +146,26 @@ class _Workshop:
         if called:
             best = max(score[name] for name in called)
             if others > best:
-                return Fault("another_tool_fits", f"{others:.1f} against {best:.1f}")
+                return Rejection("another_tool_fits", f"{others:.1f} against {best:.1f}")
         elif "abstain:argument_missing" not in record.lineage and others > _ANSWERS * sum(
             self.rarity.get(w, 0.0) for w in said
         ):
-            return Fault("answerable", f"{others:.1f}")
+            return Rejection("answerable", f"{others:.1f}")
         return None
 
 
 _ANSWERS = 0.5  # share of what a query is about that a tool may share without passing for an answer
 
 
-def _format(record: Record) -> tuple[Fault | None, tuple[tuple[Span, ...], ...]]:
+def _format(record: Record) -> tuple[Rejection | None, tuple[tuple[Span, ...], ...]]:
     """Stage 1: shape and number of the calls, and a span of the query for each value."""
     style = record.lineage[0].removeprefix("style:")
     tools, spans = {tool.name: tool for tool in record.tools}, []
     if not record.query.strip():
-        return Fault("empty_query"), ()
+        return Rejection("empty_query"), ()
     for call in record.steps[0].tool_calls:
         if faults := check_call(call, tools):
-            return Fault(faults[0].code, f"{call.name}: {faults[0].detail}"[:300]), ()
+            return Rejection(faults[0].code, f"{call.name}: {faults[0].detail}"[:300]), ()
         if fault := check_grounding(call, tools[call.name], record.query):
             return fault, ()
         found, _ = trace_call(call, tools[call.name], record.query)
@@ -173,14 +173,14 @@ def _format(record: Record) -> tuple[Fault | None, tuple[tuple[Span, ...], ...]]
     for call in record.steps[0].tool_calls:
         texts = [v for v in call.arguments.values() if isinstance(v, str) and len(v) > 2 and not v.islower()]
         if len(set(texts)) < len(texts):
-            return Fault("repeated_value", f"{call.name}: {max(texts, key=texts.count)}"[:200]), ()
+            return Rejection("repeated_value", f"{call.name}: {max(texts, key=texts.count)}"[:200]), ()
     calls = [call_key(call) for call in record.steps[0].tool_calls]
     if len(set(calls)) < len(calls):
-        return Fault("duplicate_call"), ()
+        return Rejection("duplicate_call"), ()
     return check_count(style, record.steps[0].tool_calls), tuple(spans)
 
 
-def _executed(results: Sequence[Executed]) -> Fault | None:
+def _executed(results: Sequence[Executed]) -> Rejection | None:
     """Stage 2: every call ended well."""
     bad = next((r for r in results if r.outcome.status != "ok"), None)
-    return Fault(bad.outcome.status, f"{bad.executor}: {bad.outcome.error}"[:300]) if bad else None
+    return Rejection(bad.outcome.status, f"{bad.executor}: {bad.outcome.error}"[:300]) if bad else None

@@ -16,6 +16,7 @@ from xlam_jax.apigen.offline.askable import Askable, askable
 from xlam_jax.apigen.offline.provenance import trace_call
 from xlam_jax.apigen.offline.requests import REGISTERS, ask, sentence
 from xlam_jax.errors import InputError
+from xlam_jax.extras import need
 
 _KEYWORDS = re.compile(
     r"(?:q|query|search|keywords?|term|search_?(?:term|query|text)|topics?)$", re.IGNORECASE
@@ -151,10 +152,9 @@ class _Seen:
     """Texts met so far, by MinHash."""
 
     def __init__(self) -> None:
-        try:
-            from datasketch import MinHash, MinHashLSH
-        except ImportError as e:
-            raise InputError("likeness needs datasketch", hint="pip install 'xlam-jax[data]'") from e
+        need("datasketch", "apigen", where="near duplicates")
+        from datasketch import MinHash, MinHashLSH
+
         self._empty = MinHash(_PERMUTATIONS)
         self._index = MinHashLSH(_NEAR, _PERMUTATIONS)
         self._signatures: dict[Any, Any] = {}

@@ -26,7 +26,7 @@ from xlam_jax.apigen.verify import STAGES
 from xlam_jax.errors import InputError
 from xlam_jax.files import JOURNAL, whole_folder
 from xlam_jax.format import Record
-from xlam_jax.records.engine import Engine
+from xlam_jax.records.engine import RowEngine
 from xlam_jax.records.quality.duplicates import Seen, fingerprint
 
 Progress = Callable[[str, int, int], None]
@@ -80,7 +80,7 @@ def run_offline(
     rows: dict[Split, int],
     heldout_mix: MixConfig,
     attempts: float,
-    engine: Engine,
+    engine: RowEngine,
     out: str | os.PathLike[str],
     progress: Progress | None = None,
 ) -> OfflineReport:
@@ -146,7 +146,7 @@ def _split(
     draft: Draft,
     wanted: int,
     attempts: float,
-    engine: Engine,
+    engine: RowEngine,
     files: _Files,
     progress: Progress,
     report: OfflineReport,

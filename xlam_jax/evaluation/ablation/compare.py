@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from xlam_jax.errors import InputError, unknown
-from xlam_jax.evaluation.harness import Row
+from xlam_jax.evaluation.harness import CaseResult
 from xlam_jax.scoring.intervals import wilson
 
 _DRAWS = 4000
@@ -58,7 +58,7 @@ class Arm:
         return asdict(self)
 
 
-def score_of(row: Row, score: str) -> float:
+def score_of(row: CaseResult, score: str) -> float:
     """The score of a row, a number.
 
     Raises:
@@ -71,7 +71,7 @@ def score_of(row: Row, score: str) -> float:
     return float(row.metrics[score])
 
 
-def compare(rows: Mapping[str, Sequence[Sequence[Row]]], baseline: str, score: str) -> list[Arm]:
+def compare(rows: Mapping[str, Sequence[Sequence[CaseResult]]], baseline: str, score: str) -> list[Arm]:
     """One `Arm` an arm, in the order given.
 
     Args:
@@ -90,23 +90,23 @@ def compare(rows: Mapping[str, Sequence[Sequence[Row]]], baseline: str, score: s
 
 
 def _table(
-    name: str, seeds: Sequence[Sequence[Row]], keys: Sequence[Any], score: str
+    name: str, seeds: Sequence[Sequence[CaseResult]], keys: Sequence[Any], score: str
 ) -> list[np.ndarray]:  # fmt: skip
     """The scores of an arm, for each seed in the order of the baseline's rows."""
     out = []
     for of_seed, wanted in zip(seeds, keys, strict=True):
-        found = {row.key: score_of(row, score) for row in of_seed}
-        if other := found.keys() ^ set(wanted):
+        scores = {row.key: score_of(row, score) for row in of_seed}
+        if other := scores.keys() ^ set(wanted):
             raise InputError(
                 f"arm {name} answered other rows than the baseline, {len(other)} of them such as {sorted(other)[0][1]}",
                 where="arms", hint="evaluate all arms of a seed on the same rows",
             )  # fmt: skip
-        out.append(np.array([found[key] for key in wanted]))
+        out.append(np.array([scores[key] for key in wanted]))
     return out
 
 
 def _arm(
-    name: str, table: list[np.ndarray], base: list[np.ndarray] | None, rows: Sequence[Sequence[Row]],
+    name: str, table: list[np.ndarray], base: list[np.ndarray] | None, rows: Sequence[Sequence[CaseResult]],
     keys: Sequence[Any], shared: bool,
 ) -> Arm:  # fmt: skip
     styles: dict[str, list[float]] = {}
@@ -131,12 +131,12 @@ def _arm(
     )
 
 
-def _widened(found: Mean, scores: np.ndarray) -> Mean:
+def _widened(mean: Mean, scores: np.ndarray) -> Mean:
     """At least Wilson's interval where scores are yes or no: a bootstrap of equal scores has no width."""
     if not np.isin(scores, (0.0, 1.0)).all():
-        return found
+        return mean
     low, high = wilson(int(scores.sum()), len(scores))
-    return Mean(found.value, min(found.low, low), max(found.high, high))
+    return Mean(mean.value, min(mean.low, low), max(mean.high, high))
 
 
 def mean(table: Sequence[np.ndarray], shared: bool, seed: int = 0) -> Mean:

@@ -41,10 +41,10 @@ class Stage:
 
     def ancestry(self) -> dict[str, Stage]:
         """Key -> stage, of this one and all that it stands on; those first that others need."""
-        found: dict[str, Stage] = {}
+        earlier: dict[str, Stage] = {}
         for stage in self.needs:
-            found |= stage.ancestry()
-        return {**found, self.key: self}
+            earlier |= stage.ancestry()
+        return {**earlier, self.key: self}
 
 
 def plan(config: AblationConfig, arm: str, seed: int) -> Stage:

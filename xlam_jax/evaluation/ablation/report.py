@@ -13,6 +13,7 @@ from xlam_jax.evaluation.ablation.config import AblationConfig
 from xlam_jax.evaluation.ablation.run import Result
 from xlam_jax.evaluation.journal import GENERATIONS, kept_rows
 from xlam_jax.files import write_json, write_text
+from xlam_jax.plots import svg_file
 
 _UNEQUAL = 0.02  # relative difference of budgets that is said
 
@@ -93,13 +94,11 @@ def write(summary: dict[str, Any], out: Path) -> Path:
 
 def plot(summary: dict[str, Any], path: Path) -> str:
     """Draws every arm's mean with its interval, and its seeds; returns the SVG."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure
 
     arms = summary["arms"]
-    figure, axes = plt.subplots(figsize=(7.5, 1.2 + 0.5 * len(arms)))
+    figure = Figure(figsize=(7.5, 1.2 + 0.5 * len(arms)))
+    axes = figure.subplots()
     for place, arm in enumerate(arms):
         score, y = arm["score"], -place
         axes.plot([100 * score["low"], 100 * score["high"]], [y, y], color="#1d4fc4", linewidth=2)
@@ -112,13 +111,8 @@ def plot(summary: dict[str, Any], path: Path) -> str:
     axes.set_xlabel(f"{summary['score']} %: mean, 95 % interval, and a bar for each seed")
     axes.grid(axis="x", alpha=0.3)
     figure.tight_layout()
-    partial = path.with_name(path.name + ".partial")
-    # Text as text, and the same bytes each time.
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "ablation"}):
-        figure.savefig(partial, format="svg", metadata={"Date": None})
-    plt.close(figure)
-    os.replace(partial, path)
-    text = path.read_text("utf-8")
+    text = svg_file(figure)
+    write_text(path, text)
     return text[text.index("<svg") :]
 
 
@@ -166,10 +160,10 @@ def _link(path: Path, out: Path) -> str:
 
 
 def _difference(arm: dict[str, Any]) -> str:
-    found = arm["difference"]
-    if found is None:
+    difference = arm["difference"]
+    if difference is None:
         return "-"
-    return f"{100 * found['value']:+.1f} ({100 * found['low']:+.1f} to {100 * found['high']:+.1f})"
+    return f"{100 * difference['value']:+.1f} ({100 * difference['low']:+.1f} to {100 * difference['high']:+.1f})"
 
 
 def _interval(score: dict[str, float]) -> str:

@@ -64,12 +64,12 @@ def run(config: AblationConfig, say: Callable[[str], None]) -> list[Result]:
 
 def missing(results: Sequence[Stage]) -> dict[str, Stage]:
     """Key -> stage of all that has to be run, in order: a result that is there needs nothing of what it was made of."""
-    found: dict[str, Stage] = {}
+    stages: dict[str, Stage] = {}
     for stage in results:
         if not is_made(stage):
-            found |= missing(stage.needs)
-            found[stage.key] = stage
-    return found
+            stages |= missing(stage.needs)
+            stages[stage.key] = stage
+    return stages
 
 
 def is_made(stage: Stage) -> bool:

@@ -60,12 +60,12 @@ def benchmark_of(about: dict[str, Any], where: str, data: Path | None = None) ->
     """
     worlds = about["worlds"]
     if worlds == ["webshop"]:
-        found = webshop_files(data) if data else webshop_twin()
+        benchmark = webshop_files(data) if data else webshop_twin()
     else:
-        found = toolquery_twin(worlds, about["prompt"])
-    if found.fingerprint != about["tasks"]:
-        what = f"the answers are to tasks {about['tasks']}, today's are {found.fingerprint}"
+        benchmark = toolquery_twin(worlds, about["prompt"])
+    if benchmark.fingerprint != about["tasks"]:
+        what = f"the answers are to tasks {about['tasks']}, today's are {benchmark.fingerprint}"
         raise InputError(
             what, where=where, hint="the version of xlam-jax that asked them, or --data with the files"
         )
-    return found
+    return benchmark

@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from xlam_jax.evaluation.harness import Row
+from xlam_jax.evaluation.harness import CaseResult
 from xlam_jax.scoring.intervals import bootstrap, wilson
 
 LEVELS = ("easy", "hard")
 
 
-def summarise_agents(rows: Sequence[Row], level: Callable[[Row], str]) -> dict[str, Any]:
+def summarise_agents(rows: Sequence[CaseResult], level: Callable[[CaseResult], str]) -> dict[str, Any]:
     """Shares are fractions of 1. Success has Wilson's interval, means have bootstrap ones, all at 95 %.
 
     A task that was not run counts as failed, with no progress. `grounding` is the mean over tasks of the share of their
@@ -32,22 +32,22 @@ def summarise_agents(rows: Sequence[Row], level: Callable[[Row], str]) -> dict[s
     }
 
 
-def _numbers(rows: Sequence[Row], level: Callable[[Row], str]) -> dict[str, Any]:
-    found = _success(rows)
+def _numbers(rows: Sequence[CaseResult], level: Callable[[CaseResult], str]) -> dict[str, Any]:
+    numbers = _success(rows)
     for key in ("progress", "grounding", "reward"):
         if key != "reward" or any(key in row.metrics for row in rows):
-            found[key] = _mean([row.metrics.get(key, 0.0) for row in rows])
+            numbers[key] = _mean([row.metrics.get(key, 0.0) for row in rows])
     played = [row.metrics["steps"] for row in rows if "steps" in row.metrics]
-    found["steps"] = sum(played) / len(played) if played else 0.0
+    numbers["steps"] = sum(played) / len(played) if played else 0.0
     for name in LEVELS:
         part = [row for row in rows if level(row) == name]
         if part:
             progress = _mean([row.metrics.get("progress", 0.0) for row in part])
-            found[name] = {**_success(part), "progress": progress}
-    return found
+            numbers[name] = {**_success(part), "progress": progress}
+    return numbers
 
 
-def _success(rows: Sequence[Row]) -> dict[str, Any]:
+def _success(rows: Sequence[CaseResult]) -> dict[str, Any]:
     n, right = len(rows), sum(row.valid for row in rows)
     low, high = wilson(right, n)
     return {"n": n, "success": {"value": right / n, "low": low, "high": high, "right": right}}
@@ -61,9 +61,9 @@ def _mean(values: Sequence[float]) -> dict[str, float]:
 def world_table(summary: dict[str, Any]) -> list[dict[str, Any]]:
     """One line a world and one for all, in per cent; intervals in brackets. Of one world there is one line."""
     lines = []
-    for name, found in _groups(summary):
-        line = _line({"world": name} if len(summary["worlds"]) > 1 else {}, found)
-        line["grounding %"] = f"{100 * found['grounding']['value']:.1f}"
+    for name, numbers in _groups(summary):
+        line = _line({"world": name} if len(summary["worlds"]) > 1 else {}, numbers)
+        line["grounding %"] = f"{100 * numbers['grounding']['value']:.1f}"
         lines.append(line)
     return lines
 
@@ -71,10 +71,10 @@ def world_table(summary: dict[str, Any]) -> list[dict[str, Any]]:
 def level_table(summary: dict[str, Any]) -> list[dict[str, Any]]:
     """One line for the easy and one for the hard tasks of each world."""
     return [
-        _line({"world": name, "level": level}, found[level])
-        for name, found in _groups(summary)
+        _line({"world": name, "level": level}, numbers[level])
+        for name, numbers in _groups(summary)
         for level in LEVELS
-        if level in found
+        if level in numbers
     ]
 
 
@@ -89,9 +89,9 @@ def _groups(summary: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     return [*worlds.items(), ("all", summary)] if len(worlds) > 1 else list(worlds.items())
 
 
-def _line(head: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
-    keys = [key for key in ("success", "progress", "reward") if key in found]
-    return {**head, "tasks": found["n"], **{f"{key} %": per_cent(found[key]) for key in keys}}
+def _line(head: dict[str, Any], numbers: dict[str, Any]) -> dict[str, Any]:
+    keys = [key for key in ("success", "progress", "reward") if key in numbers]
+    return {**head, "tasks": numbers["n"], **{f"{key} %": per_cent(numbers[key]) for key in keys}}
 
 
 def per_cent(share: dict[str, float]) -> str:

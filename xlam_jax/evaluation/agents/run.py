@@ -10,7 +10,7 @@ from typing import Any
 
 from xlam_jax.evaluation.agents.scripted import script
 from xlam_jax.evaluation.agents.world import ERROR, Episode, Task, World
-from xlam_jax.evaluation.harness import Case, Generates, Raw, Row, judge
+from xlam_jax.evaluation.harness import Case, CaseResult, Generates, Raw, judge
 from xlam_jax.evaluation.journal import Ask
 from xlam_jax.evaluation.turns import Game, Say, own_engine, play_games, read_answer
 from xlam_jax.format import Codec, Record, Step
@@ -53,11 +53,11 @@ class Agents:
         self._tasks = {task.id: task for task in tasks}
         self.cases = [Case(t.id, t.world, "agent", "", benchmark.world(t.world).tools) for t in tasks]
 
-    def level(self, row: Row) -> str:
+    def level(self, row: CaseResult) -> str:
         """easy or hard."""
         return self._tasks[row.id].level
 
-    def judge(self, case: Case, raw: Raw) -> Row:
+    def judge(self, case: Case, raw: Raw) -> CaseResult:
         """The verdict on what a model said, by doing it again in a fresh world.
 
         `detail` of a failure is the last observation of an action that could not be carried out; `metrics` are
@@ -77,7 +77,7 @@ class Agents:
             )
         score = episode.score()
         detail = "" if score.success else refusal
-        return Row(
+        return CaseResult(
             case.id, case.style, case.step, "right" if score.success else "wrong", score.error, detail, score.success,
             calls, raw.text, raw.finish_reason, raw.prompt_tokens, raw.new_tokens, raw.seconds, score.success,
             score.error, {"progress": score.progress, **score.metrics},

@@ -84,10 +84,10 @@ def category(name: str) -> Category:
     Raises:
       InputError: unknown, with the nearest known name.
     """
-    found = CATEGORIES.get(_SPELLINGS.get(name, name))
-    if found is None:
+    known = CATEGORIES.get(_SPELLINGS.get(name, name))
+    if known is None:
         raise unknown("BFCL category", name, [*CATEGORIES, *_SETS])
-    return found
+    return known
 
 
 def chosen(names: Sequence[str], version: str) -> list[Category]:
@@ -106,11 +106,11 @@ def chosen(names: Sequence[str], version: str) -> list[Category]:
             raise InputError(
                 f"the category {word!r} is not run: {NOT_RUN[version][word]}", where="--category"
             )
-        found = category(word)
-        if version not in found.versions:
-            hint = f"--version {' or '.join(found.versions)}"
+        named = category(word)
+        if version not in named.versions:
+            hint = f"--version {' or '.join(named.versions)}"
             raise InputError(f"BFCL {version} has no {word!r}", where="--category", hint=hint)
-        out.add(found.name)
+        out.add(named.name)
     return [c for c in _ALL if c.name in out]
 
 

@@ -6,7 +6,6 @@ means something only beside the commit of its data.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 from collections.abc import Iterator
@@ -16,13 +15,15 @@ from typing import Any
 
 from xlam_jax.errors import InputError
 from xlam_jax.evaluation.bfcl.categories import VERSIONS, Category
+from xlam_jax.extras import need
 from xlam_jax.files import sha256_of
 
 ANSWERS = "possible_answer"
 FUNCTIONS = "multi_turn_func_doc"  # what the functions of multi-turn rows are
 _FILE = re.compile(r"BFCL_(v\d)_\w+\.json")
 _INSIDE = (".", "data", "bfcl_eval/data")
-_INSTALL = "pip install --no-deps bfcl-eval, or name a folder with BFCL_v2_simple.json and its like"
+_INSTALL = "pip install --no-deps bfcl-eval"
+_FOLDER = "name a folder with BFCL_v2_simple.json and its like"
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,9 @@ class Data:
     def source(self, hashes: dict[str, str]) -> str:
         """In words, which published files these are."""
         known = json.loads((Path(__file__).with_name("known_files.json")).read_text("utf-8"))
-        found = {known.get(digest) for digest in hashes.values()}
-        if found and None not in found:
-            return " and ".join(sorted(name for name in found if name))
+        releases = {known.get(digest) for digest in hashes.values()}
+        if releases and None not in releases:
+            return " and ".join(sorted(name for name in releases if name))
         strange = [name for name, digest in hashes.items() if digest not in known]
         return f"files of an unknown commit ({', '.join(strange[:2])}{', ...' if len(strange) > 2 else ''})"
 
@@ -91,10 +92,7 @@ def find_data(folder: Path | None, version: str | None = None) -> Data:
     if version is not None and version not in VERSIONS:
         raise InputError(f"unknown BFCL version {version!r}", where="--version", hint=", ".join(VERSIONS))
     if folder is None:
-        spec = importlib.util.find_spec("bfcl_eval")
-        if spec is None or not spec.submodule_search_locations:
-            raise InputError("bfcl-eval is not installed and no folder is named", hint=_INSTALL)
-        folder = Path(next(iter(spec.submodule_search_locations)))
+        (folder,) = need("bfcl_eval", install=_INSTALL, instead=_FOLDER)
     elif not folder.is_dir():
         raise InputError("BFCL folder not found", where=str(folder), hint="check the path")
     for inside in _INSIDE:
@@ -110,7 +108,7 @@ def find_data(folder: Path | None, version: str | None = None) -> Data:
                 hint=f"--version {' or '.join(sorted(there))}",
             )
         return Data(place if inside != "." else folder, wanted)
-    raise InputError("no BFCL files in the folder", where=str(folder), hint=_INSTALL)
+    raise InputError("no BFCL files in the folder", where=str(folder), hint=_FOLDER)
 
 
 def read_rows(path: Path, keys: tuple[str, ...]) -> Iterator[tuple[str, dict[str, Any]]]:

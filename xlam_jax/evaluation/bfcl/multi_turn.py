@@ -17,8 +17,9 @@ from xlam_jax.errors import InputError, WorkError
 from xlam_jax.evaluation.bfcl.categories import Category
 from xlam_jax.evaluation.bfcl.data import FUNCTIONS, Data, read_rows
 from xlam_jax.evaluation.bfcl.play import MODULES, parse_call
-from xlam_jax.evaluation.harness import Case, Raw, Row, judge
+from xlam_jax.evaluation.harness import Case, CaseResult, Raw, judge
 from xlam_jax.evaluation.turns import Game, Say, play_games, read_answer
+from xlam_jax.extras import need
 from xlam_jax.format import Codec, Record, Step, Tool, ToolCall
 from xlam_jax.format.tools import normalise_tool
 
@@ -78,13 +79,8 @@ def walls(trust: bool) -> Sandbox:
     Raises:
       InputError: bfcl-eval is not installed, or there are no walls and its classes are not trusted.
     """
-    import importlib.util
-
-    if importlib.util.find_spec("bfcl_eval") is None:
-        raise InputError(
-            "multi-turn rows run the classes of bfcl-eval, which is not installed",
-            hint="pip install --no-deps bfcl-eval mpmath, or --category single_turn",
-        )
+    install = "pip install --no-deps bfcl-eval mpmath"
+    need("bfcl_eval", install=install, where="multi-turn rows", instead="--category single_turn")
     sandbox = Sandbox(_LIMITS, trust=trust)
     if sandbox.kind == "none" and not trust:
         sandbox.close()
@@ -96,7 +92,7 @@ def walls(trust: bool) -> Sandbox:
     return sandbox
 
 
-def judge_play(play: Play, raw: Raw, codec: Codec, sandbox: Sandbox) -> Row:
+def judge_play(play: Play, raw: Raw, codec: Codec, sandbox: Sandbox) -> CaseResult:
     """What BFCL's checks, and the strict rule beside them, make of the answers of all turns.
 
     Strict: no call in a turn where none is due.
@@ -120,7 +116,7 @@ def judge_play(play: Play, raw: Raw, codec: Codec, sandbox: Sandbox) -> Row:
     strict_error = error or ("unexpected_call" if unasked >= 0 else "")
     case = play.case
     flat = [{"name": c.name, "arguments": c.arguments} for turn in turns for calls in turn for c in calls]
-    return Row(
+    return CaseResult(
         case.id, case.style, case.step, "wrong" if error else "right", error, detail, not error, flat, raw.text,
         raw.finish_reason, raw.prompt_tokens, raw.new_tokens, raw.seconds, not strict_error, strict_error,
     )  # fmt: skip

@@ -15,9 +15,10 @@ from typing import Any
 
 from xlam_jax.errors import InputError
 from xlam_jax.evaluation.bfcl.aggregate import Count
-from xlam_jax.evaluation.bfcl.categories import CATEGORIES, NOT_RUN, Category, category
+from xlam_jax.evaluation.bfcl.categories import CATEGORIES, NOT_RUN, Category
+from xlam_jax.evaluation.bfcl.categories import category as category_named
 from xlam_jax.evaluation.bfcl.data import read_rows
-from xlam_jax.evaluation.harness import Raw, Row
+from xlam_jax.evaluation.harness import CaseResult, Raw
 from xlam_jax.files import write_text
 from xlam_jax.format import Codec, ParseError, get_codec
 
@@ -27,22 +28,24 @@ _UNSCORED = ("format_sensitivity", "sql", "chatable", "multi_turn_composite")
 _NAME = re.compile(r"BFCL_(v\d)_(\w+)_(result|score)\.json")
 
 
-def write_official(rows: Sequence[Row], folder: Path, codec: Codec) -> int:
+def write_official(rows: Sequence[CaseResult], folder: Path, codec: Codec) -> int:
     """Writes result and score files below `folder`; returns how many rows are left out.
 
     Rows that were not put to the model are left out: BFCL would take their silence for a refusal.
     """
     left = 0
-    for found in CATEGORIES.values():
-        own = [row for row in rows if row.style == found.name]
+    for category in CATEGORIES.values():
+        own = [row for row in rows if row.style == category.name]
         if not own:
             continue
         run = [row for row in own if row.outcome != "not_run"]
         left += len(own) - len(run)
-        name = f"{found.group}/BFCL_v4_{found.v4_name}"
-        _write(folder / "result" / MODEL / f"{name}_result.json", [_result(row, found, codec) for row in run])
+        name = f"{category.group}/BFCL_v4_{category.v4_name}"
+        _write(
+            folder / "result" / MODEL / f"{name}_result.json", [_result(row, category, codec) for row in run]
+        )
         head = _head(sum(row.lenient for row in run), len(run))
-        wrong = (_wrong(row, found) for row in run if not row.lenient)
+        wrong = (_wrong(row, category) for row in run if not row.lenient)
         _write(folder / "score" / MODEL / f"{name}_score.json", [head, *wrong])
     return left
 
@@ -53,14 +56,14 @@ def read_results(folder: Path) -> Iterator[tuple[Category, dict[str, dict[str, A
     Raises:
       InputError: no result files, results of several models, a broken line, or an id twice.
     """
-    for found, path in _files(folder, "result"):
+    for category, path in _files(folder, "result"):
         lines: dict[str, dict[str, Any]] = {}
         for where, line in read_rows(path, ("id", "result")):
             if line["id"] in lines:
                 raise InputError(f"the id {line['id']!r} stands there twice", where=where)
             lines[line["id"]] = line
-        if isinstance(found, Category):
-            yield found, lines
+        if isinstance(category, Category):
+            yield category, lines
 
 
 def read_scores(folder: Path) -> tuple[str, dict[str, Count]]:
@@ -71,13 +74,13 @@ def read_scores(folder: Path) -> tuple[str, dict[str, Count]]:
     """
     counts: dict[str, Count] = {}
     versions = set()
-    for found, path in _files(folder, "score"):
+    for category, path in _files(folder, "score"):
         versions.add(path.name.split("_")[1])
         where, head = next(read_rows(path, ("correct_count", "total_count")), ("", {}))
         right, n = head.get("correct_count"), head.get("total_count")
         if not (isinstance(right, int) and isinstance(n, int) and 0 <= right <= n):
             raise InputError(f"no possible counts: {right} of {n}", where=where or str(path))
-        counts[found.name if isinstance(found, Category) else found] = Count(right, n)
+        counts[category.name if isinstance(category, Category) else category] = Count(right, n)
     if len(versions) > 1:
         raise InputError(
             f"scores of versions {' and '.join(sorted(versions))}", where=str(folder), hint="name one"
@@ -85,19 +88,19 @@ def read_scores(folder: Path) -> tuple[str, dict[str, Count]]:
     return versions.pop(), counts
 
 
-def decoded(line: dict[str, Any], found: Category) -> tuple[Raw, Codec] | None:
+def decoded(line: dict[str, Any], category: Category) -> tuple[Raw, Codec] | None:
     """The answer of a result line and the codec that reads it; None where only BFCL's own parsers can.
 
     A list is calls of a function-calling endpoint, `{name: arguments}` each; text is a JSON array of calls, or calls as
     Python writes them. In multi-turn rows there is one a step of each turn.
     """
     result = line["result"]
-    if found.kind == "multi_turn":
+    if category.kind == "multi_turn":
         turns = result if isinstance(result, list) else []
         texts = [[_as_json(step) for step in turn] if isinstance(turn, list) else [] for turn in turns]
         return _raw(json.dumps(texts), line), get_codec(call_format="json-array")
     text, form = _written(result)
-    if form == "python-list" and found.language != "python" and re.match(r"\[\s*[\w.]+\(", text):
+    if form == "python-list" and category.language != "python" and re.match(r"\[\s*[\w.]+\(", text):
         return None
     return _raw(text, line), get_codec(call_format=form)
 
@@ -150,31 +153,31 @@ def _array(calls: Any) -> str:
 
 
 def _files(folder: Path, what: str) -> list[tuple[Category | str, Path]]:
-    found = {
+    files = {
         path: m for path in sorted(folder.rglob(f"BFCL_v*_{what}.json")) if (m := _NAME.fullmatch(path.name))
     }
-    if not found:
+    if not files:
         raise InputError(
             f"no BFCL {what} files", where=str(folder), hint=f"a folder with BFCL_v4_..._{what}.json"
         )
     models = sorted(
-        {str(path.parent.parent) for path in found if path.parent.name in ("non_live", "live", "multi_turn")}
+        {str(path.parent.parent) for path in files if path.parent.name in ("non_live", "live", "multi_turn")}
     )
     if len(models) > 1:
         raise InputError(
             f"{what} files of {len(models)} models", where=str(folder), hint=f"one of them: {models[0]}"
         )
     named: list[tuple[Category | str, Path]] = []
-    for path, match in found.items():
+    for path, match in files.items():
         known = match[2] in NOT_RUN.get(match[1], {})
         if match[2] not in _UNSCORED:
-            named.append((match[2] if known else category(match[2]), path))
+            named.append((match[2] if known else category_named(match[2]), path))
     return named
 
 
-def _result(row: Row, found: Category, codec: Codec) -> dict[str, Any]:
+def _result(row: CaseResult, category: Category, codec: Codec) -> dict[str, Any]:
     """Tokens and seconds of a multi-turn row stand in a list, as sums, for BFCL wants lists of lists there."""
-    if found.kind == "multi_turn":
+    if category.kind == "multi_turn":
         answer: Any = [[_step(text, codec) for text in turn] for turn in json.loads(row.text)]
         numbers: list[Any] = [[[value]] for value in (row.prompt_tokens, row.new_tokens, row.seconds)]
     else:
@@ -196,11 +199,11 @@ def _head(right: int, n: int) -> dict[str, Any]:
     return {"accuracy": right / n if n else 0.0, "correct_count": right, "total_count": n}
 
 
-def _wrong(row: Row, found: Category) -> dict[str, Any]:
+def _wrong(row: CaseResult, category: Category) -> dict[str, Any]:
     return {
         "id": row.id,
         "model_name": MODEL,
-        "test_category": found.v4_name,
+        "test_category": category.v4_name,
         "valid": False,
         "error": [row.detail],
         "error_type": row.error,

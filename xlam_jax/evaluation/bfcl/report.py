@@ -9,14 +9,14 @@ from typing import Any
 
 from xlam_jax.evaluation.bfcl.aggregate import Count, Score, board, total
 from xlam_jax.evaluation.bfcl.categories import CATEGORIES, NOT_RUN
-from xlam_jax.evaluation.harness import Row
+from xlam_jax.evaluation.harness import CaseResult
 from xlam_jax.scoring.intervals import wilson
 
 RULES = ("bfcl", "strict")
 
 
 def summarise_bfcl(
-    rows: Sequence[Row], version: str, best: Collection[tuple[str, str, int]] = ()
+    rows: Sequence[CaseResult], version: str, best: Collection[tuple[str, str, int]] = ()
 ) -> dict[str, Any]:
     """Counts, shares (fractions of 1) and Wilson intervals at 95 % of every category; columns and totals by rule.
 
@@ -47,18 +47,18 @@ def summarise_bfcl(
 
 def summarise_counts(version: str, counts: Mapping[str, Count]) -> dict[str, Any]:
     """The same of scores that others counted, which know BFCL's rules alone."""
-    found = {
+    categories = {
         name: {"n": c.n, "best": None, "bfcl": _share(c.right, c.n)} for name, c in counts.items() if c.n
     }
     return {
         "version": version,
         "n": sum(c.n for c in counts.values()),
-        "categories": found,
+        "categories": categories,
         "bfcl": scores(version, counts),
     }
 
 
-def counts_of(rows: Sequence[Row], rule: str) -> dict[str, Count]:
+def counts_of(rows: Sequence[CaseResult], rule: str) -> dict[str, Count]:
     """Right rows a category by one of `RULES`."""
     n, right = Counter(row.style for row in rows), Counter(row.style for row in rows if _right(row, rule))
     return {name: Count(right[name], n[name]) for name in n}
@@ -66,27 +66,27 @@ def counts_of(rows: Sequence[Row], rule: str) -> dict[str, Count]:
 
 def scores(version: str, counts: Mapping[str, Count]) -> dict[str, Any]:
     """The version's columns, and its overall score or an honestly named partial of it."""
-    found = {
+    columns = {
         name: asdict(score) if isinstance(score, Score) else {"missing": list(score)}
         for name, score in board(version, counts).items()
     }
     whole = total(version, counts)
-    return {"columns": found, "total": {"name": whole[0], **asdict(whole[1])} if whole else None}
+    return {"columns": columns, "total": {"name": whole[0], **asdict(whole[1])} if whole else None}
 
 
 def category_table(summary: dict[str, Any]) -> list[dict[str, Any]]:
     """One line a category; `best` is what the published answers reach."""
     return [
-        {"category": name, "rows": found["n"], "bfcl %": _cell(found["bfcl"])}
+        {"category": name, "rows": scores["n"], "bfcl %": _cell(scores["bfcl"])}
         | (
             {
-                "best": None if found["best"] is None else round(100 * found["best"], 1),
-                "strict %": _cell(found["strict"]),
+                "best": None if scores["best"] is None else round(100 * scores["best"], 1),
+                "strict %": _cell(scores["strict"]),
             }
-            if "strict" in found
+            if "strict" in scores
             else {}
         )
-        for name, found in summary["categories"].items()
+        for name, scores in summary["categories"].items()
     ]
 
 
@@ -137,7 +137,7 @@ def error_table(summary: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _right(row: Row, rule: str) -> bool:
+def _right(row: CaseResult, rule: str) -> bool:
     return row.lenient if rule == "bfcl" else row.strict
 
 
@@ -146,13 +146,13 @@ def _share(right: int, n: int) -> dict[str, Any]:
     return {"right": right, "value": right / n, "low": low, "high": high}
 
 
-def _errors(rows: Sequence[Row], outcome: str) -> dict[str, int]:
+def _errors(rows: Sequence[CaseResult], outcome: str) -> dict[str, int]:
     return dict(Counter(row.error for row in rows if row.outcome == outcome).most_common())
 
 
-def _column(name: str, found: list[dict[str, Any]], rules: Sequence[str]) -> dict[str, Any]:
-    cells = {f"{rule} %": _cell(score) for rule, score in zip(rules, found, strict=True)}
-    return {"column": name, "rows": found[0]["n"], **cells}
+def _column(name: str, scores: list[dict[str, Any]], rules: Sequence[str]) -> dict[str, Any]:
+    cells = {f"{rule} %": _cell(score) for rule, score in zip(rules, scores, strict=True)}
+    return {"column": name, "rows": scores[0]["n"], **cells}
 
 
 def _cell(score: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ from xlam_jax.evaluation.bfcl.cases import category_cases, gold_calls, reachable
 from xlam_jax.evaluation.bfcl.categories import Category
 from xlam_jax.evaluation.bfcl.data import Data
 from xlam_jax.evaluation.bfcl.multi_turn import Play, gold_turns, judge_play, play_all, plays, walls
-from xlam_jax.evaluation.harness import Case, Generates, Raw, Row, judge
+from xlam_jax.evaluation.harness import Case, CaseResult, Generates, Raw, judge
 from xlam_jax.evaluation.journal import Ask
 from xlam_jax.evaluation.scripted import SCRIPTS, random_calls, scripted_answers
 from xlam_jax.evaluation.turns import Say, own_engine
@@ -68,7 +68,7 @@ class Rows:
         """What verdicts depend on beside the files: the version of the classes that multi-turn rows run."""
         return {"classes": f"bfcl-eval {version('bfcl-eval')}"} if self._plays else {}
 
-    def judge(self, case: Case, raw: Raw, codec: Codec | None = None) -> Row:
+    def judge(self, case: Case, raw: Raw, codec: Codec | None = None) -> CaseResult:
         """The verdicts on what a model said to a case, read by `codec` or the run's own."""
         play = self._plays.get(case.key)
         if play is None or self._walls is None:

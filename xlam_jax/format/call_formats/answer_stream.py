@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from xlam_jax.format.call_formats.base import Answer, Growing, ParseError
-from xlam_jax.format.call_formats.reading import Reading, Source, check_call
+from xlam_jax.format.call_formats.reading import Reading, TextSource, check_call
 from xlam_jax.format.call_formats.under_way import completed, under_way
 from xlam_jax.format.values import ToolCall, check_json
 
@@ -18,7 +18,7 @@ class AnswerStream:
       source: the text it reads, still empty.
     """
 
-    def __init__(self, read: Callable[[Source], Reading], source: Source) -> None:
+    def __init__(self, read: Callable[[TextSource], Reading], source: TextSource) -> None:
         self._source = source
         self._reading: Reading | None = read(source)
         self._calls: list[ToolCall] = []
@@ -96,16 +96,16 @@ class Streamed:
     """A call format that reads by its generator `_read`.
 
     Attributes:
-      cut: see `Source`.
+      cut: see `TextSource`.
     """
 
     cut = True
 
-    def _read(self, source: Source) -> Reading:
+    def _read(self, source: TextSource) -> Reading:
         raise NotImplementedError
 
     def stream(self, stop: str, strict: bool = True, words: bool = True) -> AnswerStream:
-        return AnswerStream(self._read, Source(stop, self.cut, strict, words))
+        return AnswerStream(self._read, TextSource(stop, self.cut, strict, words))
 
     def parse(self, text: str, stop: str, strict: bool = True, words: bool = True) -> Answer:
         stream = self.stream(stop, strict, words)

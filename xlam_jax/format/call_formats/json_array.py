@@ -12,7 +12,7 @@ from xlam_jax.format.call_formats.json_reading import (
     read_items,
 )
 from xlam_jax.format.call_formats.prose_formats import BLANKS, Prose
-from xlam_jax.format.call_formats.reading import SPACE, Reading, Source, Wait
+from xlam_jax.format.call_formats.reading import SPACE, Reading, TextSource, Wait
 from xlam_jax.format.call_formats.under_way import JsonCall
 
 _FOREIGN = ("[TOOL_CALLS]", "<tool_call>")  # marks that vLLM's parser of bare lists takes for its own
@@ -20,19 +20,19 @@ _INTO_LIST = re.compile(r"[\[{\s]")
 _LIST_HEAD = re.compile(r'\[\s*\{\s*"')
 
 
-def _foreign(source: Source) -> Wait:
+def _foreign(source: TextSource) -> Wait:
     """Whether a mark of another format comes next, and calls behind it."""
     return (yield from source.follows(_FOREIGN)) and (yield from source.shaped(_foreign_shape))
 
 
-def _foreign_shape(source: Source) -> Wait:
+def _foreign_shape(source: TextSource) -> Wait:
     for mark in _FOREIGN:
         yield from source.accept(mark)
     yield from source.take(SPACE)
     return (yield from looks_like_calls(source))
 
 
-def _items_shape(source: Source) -> Wait:
+def _items_shape(source: TextSource) -> Wait:
     """Whether calls come behind the bracket that opened a list, or its end."""
     return (yield from source.accept("]")) or (yield from looks_like_call(source))
 
@@ -60,7 +60,7 @@ class JsonArray(Prose):
         listed = listed or (start[:1] == "[" and start[1:].lstrip(BLANKS)[:1] in ("", "{", "]"))
         return "\\" + words if not start or listed or words[0] == "\\" else words
 
-    def _read(self, source: Source) -> Reading:
+    def _read(self, source: TextSource) -> Reading:
         thought, before = yield from self._head(source)
         fenced = yield from source.accept("```")
         if fenced:
@@ -82,10 +82,10 @@ class JsonArray(Prose):
             yield from self._read_marked(source)
         return (yield from self._after(source, words))
 
-    def _shape(self, source: Source) -> Wait:
+    def _shape(self, source: TextSource) -> Wait:
         return (yield from looks_like_calls(source))
 
-    def _calls_otherwise(self, source: Source) -> Wait:
+    def _calls_otherwise(self, source: TextSource) -> Wait:
         if (yield from _foreign(source)):
             return True
         head = yield from source.glimpse(_INTO_LIST, 64)
@@ -93,7 +93,7 @@ class JsonArray(Prose):
             return False
         return (yield from source.peek(len(head) + 5))[len(head) - 1 :] == '"name"'
 
-    def _read_marked(self, source: Source) -> Reading:
+    def _read_marked(self, source: TextSource) -> Reading:
         if (yield from source.follows(("<tool_call>",))):
             yield from self._read_tags(source)
         elif (yield from source.accept("[TOOL_CALLS]")):
@@ -106,7 +106,7 @@ class JsonArray(Prose):
             yield from read_calls(source)
             yield from self._close(source, True)
 
-    def _close(self, source: Source, fenced: bool) -> Wait:
+    def _close(self, source: TextSource, fenced: bool) -> Wait:
         """Takes what closes a list that another format's marks opened."""
         yield from source.take(SPACE)
         if not (yield from source.accept("</tool_call>")) and fenced:

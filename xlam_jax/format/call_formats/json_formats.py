@@ -21,7 +21,7 @@ from xlam_jax.format.call_formats.json_reading import (
     write_calls,
 )
 from xlam_jax.format.call_formats.lark import Spelling, answer_rule, json_value, literal
-from xlam_jax.format.call_formats.reading import SPACE, Reading, Source, Wait
+from xlam_jax.format.call_formats.reading import SPACE, Reading, TextSource, Wait
 from xlam_jax.format.call_formats.under_way import JsonCall
 from xlam_jax.format.call_formats.value_rules import Values
 from xlam_jax.format.call_formats.worded import Worded
@@ -54,12 +54,12 @@ class XlamJson(Worded):
         out.add("}")
         return out.piece()
 
-    def _shape(self, source: Source) -> Wait:
+    def _shape(self, source: TextSource) -> Wait:
         if (yield from source.peek(1)) == "[":
             return (yield from looks_like_calls(source))
         return (yield from has_key(source, ("tool_calls", "thought")))
 
-    def _answer(self, source: Source, fenced: bool) -> Reading:
+    def _answer(self, source: TextSource, fenced: bool) -> Reading:
         members: dict[str, Any] = {"tool_calls": []}
         if (yield from source.peek(1)) == "[":
             yield from read_calls(source)
@@ -140,10 +140,10 @@ class OpenAI(Worded):
         out.add("]}" if calls else "}")
         return out.piece()
 
-    def _shape(self, source: Source) -> Wait:
+    def _shape(self, source: TextSource) -> Wait:
         return (yield from has_key(source, ("content", "tool_calls")))
 
-    def _answer(self, source: Source, fenced: bool) -> Reading:
+    def _answer(self, source: TextSource, fenced: bool) -> Reading:
         members = yield from read_members(source, "content", _function)
         content = members.get("content", "")
         if not members.keys() & {"content", "tool_calls"} or members.get("tool_calls"):
@@ -189,7 +189,7 @@ class OpenAI(Worded):
         return jinja_source(self.name)
 
 
-def _function(source: Source, item: dict[str, Any]) -> ToolCall:
+def _function(source: TextSource, item: dict[str, Any]) -> ToolCall:
     function = item.get("function", item)
     if not isinstance(function, dict) or item.get("type", "function") != "function":
         source.fail("a call is no function")
@@ -216,12 +216,12 @@ class JsonLines(Worded):
         out.add("" if calls else "null")
         return out.piece()
 
-    def _shape(self, source: Source) -> Wait:
+    def _shape(self, source: TextSource) -> Wait:
         if (yield from source.accept("null")):
             return (yield from source.peek(1)) in ("", "\n", "\r", " ", "`")
         return (yield from looks_like_call(source, ("thought",)))
 
-    def _answer(self, source: Source, fenced: bool) -> Reading:
+    def _answer(self, source: TextSource, fenced: bool) -> Reading:
         thought = ""
         if (yield from source.accept("null")):
             return thought
@@ -274,7 +274,7 @@ class JsonLines(Worded):
         return jinja_source("json-calls") + jinja_source(self.name)
 
 
-def _thought(source: Source, line: str) -> str | None:
+def _thought(source: TextSource, line: str) -> str | None:
     """The thought that an object `{"thought": ...}` is; None for other objects, which may be calls."""
     try:
         item = source.json(line)
@@ -287,6 +287,6 @@ def _thought(source: Source, line: str) -> str | None:
     return item["thought"]
 
 
-def _call(source: Source, line: str) -> Wait:
+def _call(source: TextSource, line: str) -> Wait:
     return call_of(source, source.json(line))
     yield

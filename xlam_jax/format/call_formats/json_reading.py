@@ -9,7 +9,7 @@ from typing import Any
 
 from xlam_jax.errors import InputError
 from xlam_jax.format.call_formats.base import ParseError, Writer, dumps
-from xlam_jax.format.call_formats.reading import SPACE, Reading, Source, Wait
+from xlam_jax.format.call_formats.reading import SPACE, Reading, TextSource, Wait
 from xlam_jax.format.call_formats.under_way import BARE, JsonCall, read_text
 from xlam_jax.format.call_formats.value_rules import Values
 from xlam_jax.format.call_keys import ARGUMENT_KEYS, arguments_of
@@ -49,7 +49,7 @@ def call_rules(values: Values, tools: Sequence[Tool]) -> None:
         values.add("call", '"{" body')
 
 
-def call_of(source: Source, item: dict[str, Any], *outer: dict[str, Any]) -> ToolCall:
+def call_of(source: TextSource, item: dict[str, Any], *outer: dict[str, Any]) -> ToolCall:
     """The call that an object is; arguments may be JSON text, as OpenAI writes them.
 
     A call without arguments is written in many ways: `{}`, null, an empty text, no key at all. Arguments stand under
@@ -77,8 +77,8 @@ def call_of(source: Source, item: dict[str, Any], *outer: dict[str, Any]) -> Too
     return ToolCall(name, arguments)
 
 
-def looks_like_call(source: Source, others: tuple[str, ...] = ()) -> Wait:
-    """Whether the object that comes next is meant as a call, however it goes on; for `Source.shaped`.
+def looks_like_call(source: TextSource, others: tuple[str, ...] = ()) -> Wait:
+    """Whether the object that comes next is meant as a call, however it goes on; for `TextSource.shaped`.
 
     Args:
       others: keys of objects that stand among the calls.
@@ -87,7 +87,7 @@ def looks_like_call(source: Source, others: tuple[str, ...] = ()) -> Wait:
     return (yield from has_key(source, ARGUMENT_KEYS, ("name", *others), alone))
 
 
-def looks_like_calls(source: Source) -> Wait:
+def looks_like_calls(source: TextSource) -> Wait:
     """Whether a list of calls, an empty one, or a call alone comes next."""
     if (yield from source.accept("[")):
         yield from source.take(SPACE)
@@ -97,7 +97,7 @@ def looks_like_calls(source: Source) -> Wait:
 
 
 def has_key(
-    source: Source, keys: tuple[str, ...], behind: tuple[str, ...] = (), alone: Set[str] = frozenset()
+    source: TextSource, keys: tuple[str, ...], behind: tuple[str, ...] = (), alone: Set[str] = frozenset()
 ) -> Wait:
     """Whether the object that comes next has one of `keys`; as soon as it is seen.
 
@@ -126,14 +126,14 @@ def has_key(
         return not seen.isdisjoint(behind)
 
 
-def read_object(source: Source) -> Wait:
+def read_object(source: TextSource) -> Wait:
     """The JSON object that comes next."""
     if (yield from source.peek(1)) != "{":
         source.fail("not JSON: a call is no object")
     return source.json((yield from source.balanced()))
 
 
-def read_call(source: Source, call: Callable[[Source, dict[str, Any]], ToolCall] = call_of) -> Wait:
+def read_call(source: TextSource, call: Callable[[TextSource, dict[str, Any]], ToolCall] = call_of) -> Wait:
     """The call of the JSON object that comes next; other values are stepped over, and refused."""
     if (yield from source.peek(1)) != "{":
         yield from _read_value(source)
@@ -141,14 +141,18 @@ def read_call(source: Source, call: Callable[[Source, dict[str, Any]], ToolCall]
     return call(source, (yield from read_object(source)))
 
 
-def read_calls(source: Source, call: Callable[[Source, dict[str, Any]], ToolCall] = call_of) -> Reading:
+def read_calls(
+    source: TextSource, call: Callable[[TextSource, dict[str, Any]], ToolCall] = call_of
+) -> Reading:
     """Yields the calls of a JSON list."""
     yield from _mark(source, "[")
     yield from source.take(SPACE)
     yield from read_items(source, call)
 
 
-def read_items(source: Source, call: Callable[[Source, dict[str, Any]], ToolCall] = call_of) -> Reading:
+def read_items(
+    source: TextSource, call: Callable[[TextSource, dict[str, Any]], ToolCall] = call_of
+) -> Reading:
     """Yields the calls of a JSON list whose bracket, and blanks after it, have been taken."""
     if (yield from source.accept("]")):
         return
@@ -167,7 +171,7 @@ def read_items(source: Source, call: Callable[[Source, dict[str, Any]], ToolCall
 
 
 def read_members(
-    source: Source, said: str, call: Callable[[Source, dict[str, Any]], ToolCall] = call_of
+    source: TextSource, said: str, call: Callable[[TextSource, dict[str, Any]], ToolCall] = call_of
 ) -> Reading:
     """Reads the object around a list `tool_calls`: yields its calls, and the text of the member `said`.
 
@@ -199,7 +203,7 @@ def read_members(
         yield from source.take(SPACE)
 
 
-def _read_value(source: Source) -> Wait:
+def _read_value(source: TextSource) -> Wait:
     start = yield from source.peek(1)
     if start in ("{", "["):
         return source.json((yield from source.balanced()))
@@ -209,6 +213,6 @@ def _read_value(source: Source) -> Wait:
     return source.json((yield from source.take(BARE)))
 
 
-def _mark(source: Source, mark: str) -> Wait:
+def _mark(source: TextSource, mark: str) -> Wait:
     if not (yield from source.accept(mark)):
         source.fail(f"not JSON: {mark!r} is missing")

@@ -17,7 +17,7 @@ from xlam_jax.format.call_formats.reading import (
     BLANK,
     SPACE,
     Reading,
-    Source,
+    TextSource,
     Wait,
 )
 from xlam_jax.format.call_formats.value_rules import Values
@@ -57,7 +57,7 @@ class KeyValue(Worded):
         out.add("" if calls else "no calls")
         return out.piece()
 
-    def _shape(self, source: Source) -> Wait:
+    def _shape(self, source: TextSource) -> Wait:
         if (yield from source.accept("no calls")):
             return not (yield from source.line()).strip()
         if not (yield from source.accept("call:")):
@@ -70,7 +70,7 @@ class KeyValue(Worded):
             (yield from source.peek(1)) in ("", "=")
         )
 
-    def _answer(self, source: Source, fenced: bool) -> Reading:
+    def _answer(self, source: TextSource, fenced: bool) -> Reading:
         thought = ""
         if (yield from source.accept("thought:")):
             yield from source.accept(" ")
@@ -89,7 +89,7 @@ class KeyValue(Worded):
             if not (yield from source.accept("call:")):
                 return thought
 
-    def _read_call(self, source: Source) -> Wait:
+    def _read_call(self, source: TextSource) -> Wait:
         name = _read_word(source, (yield from source.line()))
         arguments: dict[str, Any] = {}
         source.note(name, arguments)
@@ -97,7 +97,7 @@ class KeyValue(Worded):
             yield from self._argument(source, arguments)
         return ToolCall(name, arguments)
 
-    def _at_end(self, source: Source) -> Wait:
+    def _at_end(self, source: TextSource) -> Wait:
         """Takes whitespace and the mark that ends a call; a mark stands at the start of a line."""
         while True:
             yield from source.take(_NEWLINES)
@@ -111,7 +111,7 @@ class KeyValue(Worded):
             return (yield from source.accept("end"))
         return (yield from source.peek(5)) == "call:"
 
-    def _argument(self, source: Source, arguments: dict[str, Any]) -> Wait:
+    def _argument(self, source: TextSource, arguments: dict[str, Any]) -> Wait:
         if (yield from source.accept('"')):
             key = source.json('"' + (yield from source.quoted('"')))
             yield from source.take(BLANK)
@@ -160,7 +160,7 @@ class KeyValue(Worded):
 _NEWLINES = re.compile(r"[\r\n]*")
 
 
-def _read_word(source: Source, text: str) -> str:
+def _read_word(source: TextSource, text: str) -> str:
     text = text.strip()
     if text.startswith('"'):
         return str(source.json(text))

@@ -19,7 +19,7 @@ from xlam_jax.format.call_formats.json_reading import (
     write_call,
 )
 from xlam_jax.format.call_formats.lark import answer_rule, literal
-from xlam_jax.format.call_formats.reading import SPACE, Reading, Source, Wait, overlap
+from xlam_jax.format.call_formats.reading import SPACE, Reading, TextSource, Wait, overlap
 from xlam_jax.format.call_formats.under_way import JsonCall
 from xlam_jax.format.call_formats.value_rules import Values
 from xlam_jax.format.call_formats.worded import THINK, thinking
@@ -75,22 +75,22 @@ class Prose(Streamed):
         first, rest = self.mark[: self.split], self.mark[self.split :]
         return words.replace("\\" + rest, "\\\\" + rest).replace(self.mark, first + "\\" + rest)
 
-    def _marked(self, source: Source) -> Wait:
+    def _marked(self, source: TextSource) -> Wait:
         """Whether the mark comes next, and calls behind it."""
         return (yield from source.follows((self.mark,))) and (yield from source.shaped(self._shape))
 
-    def _shape(self, source: Source) -> Wait:
-        """Whether calls come behind the mark that comes next; for `Source.shaped`."""
+    def _shape(self, source: TextSource) -> Wait:
+        """Whether calls come behind the mark that comes next; for `TextSource.shaped`."""
         yield from source.expect(self.mark)
         yield from source.take(SPACE)
         return (yield from looks_like_calls(source))
 
-    def _calls_otherwise(self, source: Source) -> Wait:
+    def _calls_otherwise(self, source: TextSource) -> Wait:
         """Whether calls come next that are written otherwise than `render` writes them."""
         return False
         yield
 
-    def _words(self, source: Source, before: str = "", show: bool = True, others: bool = True) -> Reading:
+    def _words(self, source: TextSource, before: str = "", show: bool = True, others: bool = True) -> Reading:
         """The words up to the mark or the end, without the joint before the mark.
 
         Args:
@@ -129,7 +129,7 @@ class Prose(Streamed):
             yield words[-1]
         return "".join(words)
 
-    def _head(self, source: Source) -> Reading:
+    def _head(self, source: TextSource) -> Reading:
         """Thinking at the head of the answer, and whitespace after it: `(thinking, whitespace)`."""
         blank = yield from source.take(SPACE)
         if (yield from source.accept(_OPEN_THINK)):
@@ -156,7 +156,7 @@ class Prose(Streamed):
         yield held
         return "".join([*words, held])
 
-    def _read(self, source: Source) -> Reading:
+    def _read(self, source: TextSource) -> Reading:
         # A fence right before the calls is no words if another one comes after them.
         thought, before = yield from self._head(source)
         if (yield from source.accept("```")):
@@ -171,7 +171,7 @@ class Prose(Streamed):
         yield "" if shown else words
         return (yield from self._after(source, thought + words))
 
-    def _after(self, source: Source, words: str) -> Reading:
+    def _after(self, source: TextSource, words: str) -> Reading:
         """What comes after calls: more words, more calls; returns all words, those before the calls too."""
         while True:
             yield from source.take(SPACE)
@@ -185,11 +185,11 @@ class Prose(Streamed):
             if (yield from source.peek(1)):
                 yield from self._read_marked(source)
 
-    def _read_marked(self, source: Source) -> Reading:
+    def _read_marked(self, source: TextSource) -> Reading:
         """The calls with their marks."""
         raise NotImplementedError
 
-    def _read_tags(self, source: Source) -> Reading:
+    def _read_tags(self, source: TextSource) -> Reading:
         """Calls in `<tool_call>` tags: one in each, several one after the other, or a list of them."""
         while (yield from source.accept("<tool_call>")):
             yield from source.take(SPACE)
@@ -240,7 +240,7 @@ class Hermes(Prose):
     opening, between, closing = "<tool_call>\n", "\n</tool_call>\n<tool_call>\n", "\n</tool_call>"
     none = ""
 
-    def _read_marked(self, source: Source) -> Reading:
+    def _read_marked(self, source: TextSource) -> Reading:
         yield from self._read_tags(source)
 
     def instructions(self, with_thought: bool) -> tuple[str, ...]:
@@ -263,7 +263,7 @@ class Mistral(Prose):
     opening, closing = "[TOOL_CALLS][", "]"
     none = "[TOOL_CALLS][]"
 
-    def _shape(self, source: Source) -> Wait:
+    def _shape(self, source: TextSource) -> Wait:
         yield from source.expect(self.mark)
         yield from source.take(SPACE)
         if (yield from source.peek(1)) in ("[", "{"):
@@ -271,7 +271,7 @@ class Mistral(Prose):
         yield from source.take(_UP_TO_ARGUMENTS)
         return (yield from source.follows(("{", "[ARGS]")))
 
-    def _read_marked(self, source: Source) -> Reading:
+    def _read_marked(self, source: TextSource) -> Reading:
         yield from source.expect(self.mark)
         yield from source.take(SPACE)
         start = yield from source.peek(1)
@@ -295,7 +295,7 @@ class Mistral(Prose):
         )
 
 
-def _named_call(source: Source) -> Wait:
+def _named_call(source: TextSource) -> Wait:
     """`name{...}` and `name[ARGS]{...}`, as Mistral's later tokenizers have it."""
     name = (yield from source.take(_UP_TO_ARGUMENTS)).strip()
     yield from source.accept("[ARGS]")
@@ -322,7 +322,7 @@ class Markdown(Prose):
         bare = start[:3] == "```" and start[3:].lstrip(BLANKS)[:1] in ("", "[", "{")
         return "\\" + words if bare or words[0] == "\\" else words
 
-    def _read(self, source: Source) -> Reading:
+    def _read(self, source: TextSource) -> Reading:
         thought, before = yield from self._head(source)
         plain = not before and not thought and (yield from source.accept("\\"))
         words = before
@@ -338,12 +338,12 @@ class Markdown(Prose):
             yield from self._read_marked(source)
         return (yield from self._after(source, words))
 
-    def _read_marked(self, source: Source) -> Reading:
+    def _read_marked(self, source: TextSource) -> Reading:
         yield from source.expect(self.mark)
         yield from source.take(SPACE)
         yield from self._block(source)
 
-    def _block(self, source: Source) -> Reading:
+    def _block(self, source: TextSource) -> Reading:
         if (yield from source.peek(1)) == "[":
             yield from read_calls(source)
         else:

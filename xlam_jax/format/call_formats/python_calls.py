@@ -20,7 +20,7 @@ from xlam_jax.format.call_formats.reading import (
     LINE,
     SPACE,
     Reading,
-    Source,
+    TextSource,
     Wait,
 )
 from xlam_jax.format.call_formats.value_rules import Values
@@ -67,7 +67,7 @@ def _write_thought(out: Writer, thought: str | None) -> None:
         out.add("\n")
 
 
-def _comments(source: Source, thoughts: list[str]) -> Reading:
+def _comments(source: TextSource, thoughts: list[str]) -> Reading:
     """Takes whitespace and comment lines, which are yielded, too."""
     while True:
         yield from source.take(SPACE)
@@ -85,7 +85,7 @@ def _silent(reading: Reading) -> Wait:
             yield
 
 
-def _read_call(source: Source, name: str) -> Wait:
+def _read_call(source: TextSource, name: str) -> Wait:
     """The rest of a call after its name, up to its closing parenthesis."""
     if not name or not (yield from source.accept("(")):
         source.fail("a call is expected: name(key=value)")
@@ -121,7 +121,7 @@ def _read_call(source: Source, name: str) -> Wait:
             source.skip(1)
 
 
-def _arguments_shape(source: Source) -> Wait:
+def _arguments_shape(source: TextSource) -> Wait:
     """Whether `name(` comes next and behind it what calls have there: a named argument, or none."""
     name = (yield from source.take(_NAME)).strip()
     if not name or not (yield from source.accept("(")):
@@ -136,7 +136,7 @@ def _arguments_shape(source: Source) -> Wait:
     return bool(key) and (not mark or (mark[0] == "=" and mark != "=="))
 
 
-def _expression(source: Source) -> Wait:
+def _expression(source: TextSource) -> Wait:
     """Text up to the comma or parenthesis that ends an argument; brackets and strings are stepped over."""
     taken: list[str] = []
     closing: list[str] = []
@@ -157,7 +157,7 @@ def _expression(source: Source) -> Wait:
             source.fail("brackets do not match")
 
 
-def _string(source: Source, quote: str) -> Wait:
+def _string(source: TextSource, quote: str) -> Wait:
     """The rest of a string literal after its first quote."""
     if (yield from source.peek(1)) != quote:
         return (yield from source.quoted(quote))
@@ -213,7 +213,7 @@ class PythonCalls(Worded):
         out.add("" if calls else "pass")
         return out.piece()
 
-    def _shape(self, source: Source) -> Wait:
+    def _shape(self, source: TextSource) -> Wait:
         yield from _silent(_comments(source, []))
         if not (yield from is_call(source)):
             return False
@@ -221,7 +221,7 @@ class PythonCalls(Worded):
             return True
         return (yield from _arguments_shape(source))
 
-    def _answer(self, source: Source, fenced: bool) -> Reading:
+    def _answer(self, source: TextSource, fenced: bool) -> Reading:
         thoughts: list[str] = []
         count = 0
         while True:
@@ -247,7 +247,7 @@ class PythonCalls(Worded):
             source.fail("neither a call nor pass")
         return "\n".join(thoughts)
 
-    def _statement(self, source: Source) -> Wait:
+    def _statement(self, source: TextSource) -> Wait:
         name = (yield from source.take(_NAME)).strip()
         return (yield from _read_call(source, name))
 
@@ -311,7 +311,7 @@ class PythonList(Worded):
         out.add("]")
         return out.piece()
 
-    def _opens(self, source: Source, line: bool) -> Wait:
+    def _opens(self, source: TextSource, line: bool) -> Wait:
         count = 1
         while True:
             text = yield from source.peek(count)
@@ -325,7 +325,7 @@ class PythonList(Worded):
     def _signs(self) -> str:
         return "["
 
-    def _shape(self, source: Source) -> Wait:
+    def _shape(self, source: TextSource) -> Wait:
         yield from _silent(_comments(source, []))
         yield from source.expect("[")
         yield from source.take(SPACE)
@@ -333,7 +333,7 @@ class PythonList(Worded):
             return True
         return bool((yield from source.take(_NAME)).strip()) and (yield from source.accept("("))
 
-    def _answer(self, source: Source, fenced: bool) -> Reading:
+    def _answer(self, source: TextSource, fenced: bool) -> Reading:
         thoughts: list[str] = []
         yield from _comments(source, thoughts)
         yield from source.expect("[")
@@ -353,7 +353,7 @@ class PythonList(Worded):
                 source.fail("a comma or ] is missing after a call")
         return "\n".join(thoughts)
 
-    def _item(self, source: Source) -> Wait:
+    def _item(self, source: TextSource) -> Wait:
         name = (yield from source.take(_NAME)).strip()
         return (yield from _read_call(source, name))
 

@@ -9,7 +9,7 @@ import warnings
 from typing import Any
 
 from xlam_jax.format.call_formats.base import DECODER
-from xlam_jax.format.call_formats.reading import Source
+from xlam_jax.format.call_formats.reading import TextSource
 
 # A fixed list and not the module `keyword`, so that every Python and the Jinja template agree.
 KEYWORDS = frozenset(
@@ -39,7 +39,7 @@ def python_value(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def read_literal(source: Source, text: str) -> Any:
+def read_literal(source: TextSource, text: str) -> Any:
     """The value that JSON or Python text stands for; ParseError where it is neither."""
     text = text.strip()
     if not text:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from xlam_jax.format.call_formats.answer_stream import Streamed
 from xlam_jax.format.call_formats.base import LEADS, Piece, Writer, dumps
 from xlam_jax.format.call_formats.lark import answer_rule
-from xlam_jax.format.call_formats.reading import ALL, SPACE, Reading, Source, Wait
+from xlam_jax.format.call_formats.reading import ALL, SPACE, Reading, TextSource, Wait
 from xlam_jax.format.call_formats.under_way import JsonCall
 from xlam_jax.format.call_formats.value_rules import Values
 from xlam_jax.format.call_formats.worded import thinking
@@ -60,7 +60,7 @@ class React(Streamed):
             out.add(dumps(call.arguments, f"arguments of {call.name}"), "arguments")
         return out.piece()
 
-    def _read(self, source: Source) -> Reading:
+    def _read(self, source: TextSource) -> Reading:
         yield from source.take(SPACE)
         block = yield from thinking(source)
         # A marked thought is shown once a call follows: a final answer takes its place.
@@ -146,7 +146,7 @@ class React(Streamed):
 class ActionInput(JsonCall):
     """A name on a line of its own, and the object behind `Action Input:`."""
 
-    def _read(self, source: Source) -> Wait:
+    def _read(self, source: TextSource) -> Wait:
         name = (yield from source.line()).strip()
         yield from source.take(SPACE)
         yield from source.expect("Action Input:")
@@ -155,12 +155,12 @@ class ActionInput(JsonCall):
         yield from self._arguments(source)
 
 
-def _acts(source: Source) -> Wait:
+def _acts(source: TextSource) -> Wait:
     """Whether an action comes next, and no line of prose that begins like one."""
     return (yield from source.follows((_ACTION,))) and (yield from source.shaped(_action_shape))
 
 
-def _action_shape(source: Source) -> Wait:
+def _action_shape(source: TextSource) -> Wait:
     name = (yield from source.line()).removeprefix(_ACTION).strip()
     yield from source.take(SPACE)
     follows = yield from source.follows(("Action Input:", _ACTION, _OBSERVATION))
@@ -168,7 +168,7 @@ def _action_shape(source: Source) -> Wait:
     return bool(name) and (follows or alone)
 
 
-def _read_call(source: Source) -> Wait:
+def _read_call(source: TextSource) -> Wait:
     name = (yield from source.line()).strip()
     if name.startswith('"'):
         name = source.json(name)
@@ -197,7 +197,7 @@ def _more(said: list[str], shown: int) -> str:
     return "\n".join(["", *said[shown:]][not shown :]) if said[shown:] else ""
 
 
-def _unmarked(source: Source) -> Reading:
+def _unmarked(source: TextSource) -> Reading:
     """Words without a mark before them, up to a mark: of another format's, too, on their own line.
 
     They are yielded as they come, and returned, without the whitespace around them.
@@ -226,7 +226,7 @@ def _unmarked(source: Source) -> Reading:
             ended = sign == "\n" and ((yield from source.follows((_FINAL,))) or (yield from _acts(source)))
 
 
-def _prose(source: Source) -> Wait:
+def _prose(source: TextSource) -> Wait:
     """Lines up to one that begins with a mark, without the line feed before it."""
     lines = [(yield from source.line())]
     while True:

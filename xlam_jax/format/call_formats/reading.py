@@ -1,6 +1,6 @@
 """Reading answers that arrive in chunks.
 
-A format's reader is a generator over a `Source`: it takes characters as they come, yields each ToolCall the
+A format's reader is a generator over a `TextSource`: it takes characters as they come, yields each ToolCall the
 moment its text is complete and None where it needs more input, and returns the thought. Pieces of the thought
 that are certain may be yielded as text, for servers that show words as they come. Parsing a whole text is
 feeding it in one chunk, so streaming and parsing cannot differ; every character is looked at once.
@@ -24,7 +24,7 @@ LINE = re.compile(r"[^\n]*")
 ALL = re.compile(r"[\s\S]*")
 
 
-class Source:
+class TextSource:
     """The text so far that no one has taken. Methods that return `Wait` are used with `yield from`.
 
     Args:
@@ -151,7 +151,7 @@ class Source:
                 return text == literal
             yield
 
-    def shaped(self, shape: Callable[[Source], Wait]) -> Wait:
+    def shaped(self, shape: Callable[[TextSource], Wait]) -> Wait:
         """Whether what comes next has a shape; nothing is taken. What has not stays words.
 
         Strictly read it is not asked: what begins like a call must be one.
@@ -161,7 +161,7 @@ class Source:
         """
         if self.strict:
             return True
-        copy = Source("", cut=False)
+        copy = TextSource("", cut=False)
         reading, seen = shape(copy), 0
         while True:
             copy.push(self._text[self._at + seen :])
@@ -349,7 +349,7 @@ def overlap(text: str, stop: str) -> int:
     return 0
 
 
-def check_call(source: Source, call: ToolCall) -> None:
+def check_call(source: TextSource, call: ToolCall) -> None:
     """ParseError for a call without a name, or with values that no JSON text holds."""
     try:
         check_json(call.name)

@@ -15,7 +15,7 @@ from typing import Any
 
 from xlam_jax.format.call_formats.base import LEADS, Piece, Plain, Writer, dumps
 from xlam_jax.format.call_formats.lark import Spelling, answer_rule, literal
-from xlam_jax.format.call_formats.reading import Reading, Source, Wait
+from xlam_jax.format.call_formats.reading import Reading, TextSource, Wait
 from xlam_jax.format.call_formats.value_rules import Values
 from xlam_jax.format.call_formats.worded import Worded
 from xlam_jax.format.templates import jinja_source
@@ -66,7 +66,7 @@ class Toml(Worded):
         out.add(_END if calls else "tool_calls = []")
         return out.piece()
 
-    def _answer(self, source: Source, fenced: bool) -> Reading:
+    def _answer(self, source: TextSource, fenced: bool) -> Reading:
         head: dict[str, Any] | None = None
         lines: list[str] = []
         thought: Any = ""
@@ -132,12 +132,12 @@ class Toml(Worded):
         return jinja_source(self.name)
 
 
-def _read_call(source: Source, lines: list[str]) -> Wait:
+def _read_call(source: TextSource, lines: list[str]) -> Wait:
     return _call(source, _load(source, lines))
     yield
 
 
-def _load(source: Source, lines: list[str]) -> dict[str, Any]:
+def _load(source: TextSource, lines: list[str]) -> dict[str, Any]:
     try:
         return _json_value(tomllib.loads("\n".join(lines)))
     except (ValueError, RecursionError) as e:
@@ -159,7 +159,7 @@ def _json_value(value: Any) -> Any:
     raise ValueError(f"a {type(value).__name__} is no JSON value")
 
 
-def _call(source: Source, table: dict[str, Any]) -> ToolCall:
+def _call(source: TextSource, table: dict[str, Any]) -> ToolCall:
     # In a block of its own the header reads [tool_calls.arguments]: a table in a table.
     inner = table.pop("tool_calls", {})
     arguments = inner.pop("arguments", {}) if isinstance(inner, dict) else None

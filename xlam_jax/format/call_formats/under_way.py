@@ -11,7 +11,7 @@ import re
 
 from xlam_jax.errors import XlamError
 from xlam_jax.format.call_formats.base import Growing, dumps
-from xlam_jax.format.call_formats.reading import SPACE, Reading, Source, Wait
+from xlam_jax.format.call_formats.reading import SPACE, Reading, TextSource, Wait
 from xlam_jax.format.values import MAX_DEPTH, ToolCall
 
 BARE = re.compile(r"[A-Za-z0-9+.\-]*")
@@ -20,7 +20,7 @@ _LOW = re.compile(r"\\u[dD][c-fC-F][0-9a-fA-F]{2}")
 _RUN = re.compile(r'[^"\\\n]*')
 
 
-def under_way(source: Source) -> Growing | None:
+def under_way(source: TextSource) -> Growing | None:
     """The call under way in a source, once it has a name."""
     name, text = "", ""
     if source.noted:
@@ -37,7 +37,7 @@ def under_way(source: Source) -> Growing | None:
     return Growing(source.begun, name, text, False) if name else None
 
 
-def completed(source: Source, call: ToolCall) -> Growing:
+def completed(source: TextSource, call: ToolCall) -> Growing:
     """A call that has just been read."""
     text = dumps(call.arguments, call.name)
     if source.sketch and not text.startswith(source.sketch.arguments):
@@ -47,7 +47,7 @@ def completed(source: Source, call: ToolCall) -> Growing:
     return Growing(source.begun, call.name, text, True)
 
 
-def read_text(source: Source) -> Reading:
+def read_text(source: TextSource) -> Reading:
     """A JSON string whose opening quote has been taken: yields its text as it comes, and returns it."""
     taken: list[str] = []
     while True:
@@ -66,7 +66,7 @@ def read_text(source: Source) -> Reading:
             yield piece
 
 
-def _escaped(source: Source) -> Wait:
+def _escaped(source: TextSource) -> Wait:
     """The character that the escape which comes next stands for; two escapes may be the halves of one."""
     size = 6 if (yield from source.peek(2)) == "\\u" else 2
     escape = yield from source.peek(size)
@@ -88,7 +88,7 @@ class JsonCall:
     def __init__(self) -> None:
         self.name = self._named = ""
         self._said: list[str] = []
-        self._source = Source("", cut=False)
+        self._source = TextSource("", cut=False)
         self._reading: Wait | None = self._read(self._source)
 
     @property
@@ -106,7 +106,7 @@ class JsonCall:
         except (StopIteration, XlamError):
             self._reading = None
 
-    def _read(self, source: Source) -> Wait:
+    def _read(self, source: TextSource) -> Wait:
         yield from source.take(SPACE)
         yield from source.expect("{")
         while True:
@@ -128,17 +128,17 @@ class JsonCall:
             yield from source.take(SPACE)
             yield from source.expect(",")
 
-    def _text(self, source: Source) -> Wait:
+    def _text(self, source: TextSource) -> Wait:
         yield from source.take(SPACE)
         yield from source.expect('"')
         return source.json('"' + (yield from source.quoted('"')))
 
-    def _arguments(self, source: Source) -> Wait:
+    def _arguments(self, source: TextSource) -> Wait:
         """An object, or the JSON text of one."""
         if (yield from source.peek(1)) == "{":
             yield from self._value(source, 1)
         elif (yield from source.accept('"')):
-            inner = Source("", cut=False)
+            inner = TextSource("", cut=False)
             reading = self._object(inner, 1)
             for piece in read_text(source):
                 if isinstance(piece, str):
@@ -147,12 +147,12 @@ class JsonCall:
                 else:
                     yield
 
-    def _object(self, source: Source, depth: int) -> Wait:
+    def _object(self, source: TextSource, depth: int) -> Wait:
         yield from source.take(SPACE)
         if (yield from source.peek(1)) == "{":
             yield from self._value(source, depth)
 
-    def _value(self, source: Source, depth: int) -> Wait:
+    def _value(self, source: TextSource, depth: int) -> Wait:
         mark = yield from source.peek(1)
         if depth > MAX_DEPTH:
             source.fail("nested too deeply")
@@ -163,7 +163,7 @@ class JsonCall:
         else:
             self._said.append(dumps(source.json((yield from source.take(BARE))), "a value"))
 
-    def _items(self, source: Source, mark: str, depth: int) -> Wait:
+    def _items(self, source: TextSource, mark: str, depth: int) -> Wait:
         source.skip(1)
         self._said.append(mark)
         end, gap = "}" if mark == "{" else "]", ""
@@ -186,7 +186,7 @@ class JsonCall:
             yield from source.expect(",")
         self._said.append(end)
 
-    def _string(self, source: Source) -> Wait:
+    def _string(self, source: TextSource) -> Wait:
         yield from source.expect('"')
         self._said.append('"')
         for piece in read_text(source):

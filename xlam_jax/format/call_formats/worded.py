@@ -10,7 +10,7 @@ import re
 
 from xlam_jax.format.call_formats.answer_stream import Streamed
 from xlam_jax.format.call_formats.base import LEADS, Plain
-from xlam_jax.format.call_formats.reading import SPACE, Reading, Source, Wait
+from xlam_jax.format.call_formats.reading import SPACE, Reading, TextSource, Wait
 
 THINK = ("<think>", "</think>")
 _FENCE = re.compile(r"```[A-Za-z_]*$")
@@ -39,11 +39,11 @@ class Worded(Streamed):
         """See `CallFormat`."""
         return self.plain
 
-    def _answer(self, source: Source, fenced: bool) -> Reading:
+    def _answer(self, source: TextSource, fenced: bool) -> Reading:
         """Yields the calls of an answer that begins here, in a fence or not; returns its thought."""
         raise NotImplementedError
 
-    def _read(self, source: Source) -> Reading:
+    def _read(self, source: TextSource) -> Reading:
         blank = yield from source.take(SPACE)
         if not source.plain and not self.speaks:
             return (yield from self._alone(source))
@@ -80,7 +80,7 @@ class Worded(Streamed):
             source.fail("no answer")
         return "\n".join(said)
 
-    def _alone(self, source: Source) -> Reading:
+    def _alone(self, source: TextSource) -> Reading:
         """An answer with nothing around it but whitespace and a fence."""
         fenced = yield from source.open_fence()
         if (yield from source.follows(THINK[:1])):
@@ -89,7 +89,7 @@ class Worded(Streamed):
         yield from source.finish(fenced)
         return thought
 
-    def _starts(self, source: Source) -> Wait:
+    def _starts(self, source: TextSource) -> Wait:
         """Whether an answer begins here, at the head of the text."""
         if (yield from source.follows(LEADS)):
             return False
@@ -98,16 +98,16 @@ class Worded(Streamed):
             return False
         return (yield from source.shaped(self._fenced_shape))
 
-    def _fenced_shape(self, source: Source) -> Wait:
+    def _fenced_shape(self, source: TextSource) -> Wait:
         yield from source.open_fence()
         return (yield from self._shape(source))
 
-    def _shape(self, source: Source) -> Wait:
-        """Whether an answer comes next, for `Source.shaped`, of what begins like one."""
+    def _shape(self, source: TextSource) -> Wait:
+        """Whether an answer comes next, for `TextSource.shaped`, of what begins like one."""
         return True
         yield
 
-    def _opens(self, source: Source, line: bool) -> Wait:
+    def _opens(self, source: TextSource, line: bool) -> Wait:
         """Whether an answer begins here, amid words."""
         if line:
             found = yield from source.follows(self.plain.lines)
@@ -123,7 +123,7 @@ class Worded(Streamed):
                 break
         return False
 
-    def _words(self, source: Source, blank: str, more: bool) -> Reading:
+    def _words(self, source: TextSource, blank: str, more: bool) -> Reading:
         """Words up to an answer or the end: `(words, a fence was opened, an answer begins)`.
 
         Args:
@@ -167,7 +167,7 @@ class Worded(Streamed):
         return "{[<" if self.opening else ""
 
 
-def _lead(source: Source) -> Wait:
+def _lead(source: TextSource) -> Wait:
     """The mark that comes next, of those which an answer follows on the same line; taken."""
     for mark in LEADS:
         if (yield from source.accept(mark)):
@@ -175,7 +175,7 @@ def _lead(source: Source) -> Wait:
     return ""
 
 
-def thinking(source: Source, blank: str = "") -> Reading:
+def thinking(source: TextSource, blank: str = "") -> Reading:
     """The block of `<think>` that comes next, tags included; all the text where it never ends.
 
     Args:
@@ -197,7 +197,7 @@ def thinking(source: Source, blank: str = "") -> Reading:
     return "".join(taken)
 
 
-def literal_words(source: Source) -> Reading:
+def literal_words(source: TextSource) -> Reading:
     """Words to their end."""
     taken = []
     while not (yield from source.ended()):
@@ -208,7 +208,7 @@ def literal_words(source: Source) -> Reading:
     return "".join(taken)
 
 
-def is_call(source: Source) -> Wait:
+def is_call(source: TextSource) -> Wait:
     """Whether `name(` comes next, or Python's `pass`."""
     head = yield from source.glimpse(_CALLED, 80)
     if head[:4] == "pass" and len(head) <= 5:

@@ -15,7 +15,7 @@ from typing import Any
 
 from xlam_jax.format.call_formats.base import Piece, Plain, Writer, dumps
 from xlam_jax.format.call_formats.lark import Spelling, answer_rule, literal
-from xlam_jax.format.call_formats.reading import SPACE, Reading, Source, Wait
+from xlam_jax.format.call_formats.reading import SPACE, Reading, TextSource, Wait
 from xlam_jax.format.call_formats.value_rules import Values
 from xlam_jax.format.call_formats.worded import Worded
 from xlam_jax.format.templates import jinja_source
@@ -36,7 +36,7 @@ def escape(text: str, table: dict[str, str]) -> str:
     return text
 
 
-def _unescape(source: Source, text: str) -> str:
+def _unescape(source: TextSource, text: str) -> str:
     def char(match: re.Match[str]) -> str:
         reference = match.group(1)
         if reference[0] != "#":
@@ -57,7 +57,7 @@ def _write_thought(out: Writer, thought: str | None) -> None:
         out.add("</thought>\n")
 
 
-def _tag(source: Source) -> Wait:
+def _tag(source: TextSource) -> Wait:
     """A tag as `(name, attributes)`: `/name` for a closing one, `name/` for an empty one."""
     yield from source.expect("<")
     name = "/" if (yield from source.accept("/")) else ""
@@ -83,12 +83,12 @@ def _tag(source: Source) -> Wait:
         attributes[key] = _unescape(source, value)
 
 
-def _next_tag(source: Source) -> Wait:
+def _next_tag(source: TextSource) -> Wait:
     yield from source.take(SPACE)
     return (yield from _tag(source))
 
 
-def _text(source: Source, name: str) -> Wait:
+def _text(source: TextSource, name: str) -> Wait:
     """The text of the element `name`, whose opening tag has been read, and its closing tag."""
     text = yield from source.take(_UP_TO_TAG)
     yield from source.expect(f"</{name}")
@@ -97,18 +97,18 @@ def _text(source: Source, name: str) -> Wait:
     return _unescape(source, text)
 
 
-def _open(source: Source, name: str) -> Wait:
+def _open(source: TextSource, name: str) -> Wait:
     yield from source.take(SPACE)
     tag, attributes = yield from _tag(source)
     if tag != name or attributes:
         source.fail(f"<{name}> is expected, found <{tag[:80]}>")
 
 
-def _close(source: Source, name: str) -> Wait:
+def _close(source: TextSource, name: str) -> Wait:
     yield from _open(source, f"/{name}")
 
 
-def _typed(source: Source, text: str, attributes: dict[str, str]) -> Any:
+def _typed(source: TextSource, text: str, attributes: dict[str, str]) -> Any:
     """Takes `type` out of the attributes and reads the value by it."""
     kind = attributes.pop("type", "string")
     if kind not in ("json", "string"):
@@ -116,7 +116,7 @@ def _typed(source: Source, text: str, attributes: dict[str, str]) -> Any:
     return source.json(text) if kind == "json" else text
 
 
-def _add(source: Source, arguments: dict[str, Any], name: str, value: Any) -> None:
+def _add(source: TextSource, arguments: dict[str, Any], name: str, value: Any) -> None:
     if name in arguments:
         source.fail(f"argument {name[:80]!r} is given twice")
     arguments[name] = value
@@ -132,7 +132,7 @@ class _Xml(Worded):
     def _write_call(self, out: Writer, call: ToolCall) -> None:
         raise NotImplementedError
 
-    def _read_call(self, source: Source, tag: str, attributes: dict[str, str]) -> Wait:
+    def _read_call(self, source: TextSource, tag: str, attributes: dict[str, str]) -> Wait:
         raise NotImplementedError
 
     def _call_head(self, tool: Tool) -> str:
@@ -156,7 +156,7 @@ class _Xml(Worded):
         out.add(f"</{self.root}>")
         return out.piece()
 
-    def _answer(self, source: Source, fenced: bool) -> Reading:
+    def _answer(self, source: TextSource, fenced: bool) -> Reading:
         if (yield from source.accept("<?xml")):
             yield from source.take(_DECLARATION)
             yield from source.expect(">")
@@ -227,7 +227,7 @@ class XmlElements(_Xml):
         out.add("".join(lines), "arguments")
         out.add("</arguments>\n</tool_call>\n")
 
-    def _read_call(self, source: Source, tag: str, attributes: dict[str, str]) -> Wait:
+    def _read_call(self, source: TextSource, tag: str, attributes: dict[str, str]) -> Wait:
         if tag != self.call or attributes:
             source.fail(f"<tool_call> is expected, found <{tag[:80]}>")
         yield from _open(source, "name")
@@ -312,7 +312,7 @@ class XmlAttributes(_Xml):
         out.add("".join(lines), "arguments")
         out.add("</call>\n")
 
-    def _read_call(self, source: Source, tag: str, attributes: dict[str, str]) -> Wait:
+    def _read_call(self, source: TextSource, tag: str, attributes: dict[str, str]) -> Wait:
         if tag not in ("call", "call/") or list(attributes) != ["name"]:
             source.fail(f'<call name="..."> is expected, found <{tag[:80]}>')
         name = attributes["name"]

@@ -16,7 +16,7 @@ from typing import Any
 
 from xlam_jax.format.call_formats.base import DECODER, LEADS, Piece, Plain, Writer, dumps
 from xlam_jax.format.call_formats.lark import Spelling, answer_rule, literal
-from xlam_jax.format.call_formats.reading import SPACE, Reading, Source, Wait
+from xlam_jax.format.call_formats.reading import SPACE, Reading, TextSource, Wait
 from xlam_jax.format.call_formats.value_rules import Values
 from xlam_jax.format.call_formats.worded import Worded
 from xlam_jax.format.templates import jinja_source
@@ -80,12 +80,12 @@ class Yaml(Worded):
         out.add("...")
         return out.piece()
 
-    def _shape(self, source: Source) -> Wait:
+    def _shape(self, source: TextSource) -> Wait:
         if not (yield from source.follows(("- name",))):
             return True
         return bool(_NAMED.match((yield from source.line())))
 
-    def _answer(self, source: Source, fenced: bool) -> Reading:
+    def _answer(self, source: TextSource, fenced: bool) -> Reading:
         thought = None
         found = False
         while not (yield from _at_end(source)):
@@ -152,14 +152,14 @@ class Yaml(Worded):
         return jinja_source(self.name)
 
 
-def _at_end(source: Source) -> Wait:
+def _at_end(source: TextSource) -> Wait:
     """Whether the text, the document or the fence ends at this start of a line."""
     if (yield from source.peek(1)) not in ("", ".", "`"):
         return False
     return (yield from source.peek(3)) in ("", "...", "```")
 
 
-def _calls(source: Source) -> Reading:
+def _calls(source: TextSource) -> Reading:
     """The items of the list of calls, up to the end."""
     source.begin()
     lines = [(yield from source.line())]
@@ -183,7 +183,7 @@ def _calls(source: Source) -> Reading:
         lines = [(yield from source.line())]
 
 
-def _call(source: Source, lines: list[str]) -> Wait:
+def _call(source: TextSource, lines: list[str]) -> Wait:
     return _strict_call(lines) or _loose_call(source, lines)
     yield
 
@@ -219,7 +219,7 @@ def _read_word(text: str) -> str:
     return DECODER.decode(text)
 
 
-def _thought(source: Source, lines: list[str]) -> str:
+def _thought(source: TextSource, lines: list[str]) -> str:
     text = lines[0][len("thought:") :].strip()
     if text[:1] == '"' and not "".join(lines[1:]).strip():
         try:
@@ -233,7 +233,7 @@ def _thought(source: Source, lines: list[str]) -> str:
     return thought or ""
 
 
-def _loose_call(source: Source, lines: list[str]) -> ToolCall:
+def _loose_call(source: TextSource, lines: list[str]) -> ToolCall:
     items = _loose(source, lines)
     item = items[0] if isinstance(items, list) and len(items) == 1 else None
     if not isinstance(item, dict) or not item.keys() <= {"name", "arguments"}:
@@ -245,7 +245,7 @@ def _loose_call(source: Source, lines: list[str]) -> ToolCall:
     return ToolCall(name, arguments)
 
 
-def _loose(source: Source, lines: list[str]) -> Any:
+def _loose(source: TextSource, lines: list[str]) -> Any:
     """The value of a block of general YAML."""
     import yaml
 

@@ -7,7 +7,7 @@ and names the one to use.
 Where the mesh splits the sequence (axis `context`), every backend has a way to cross it: `context_gather`
 (each device gathers all keys; what `xla` does), `context_ring` (keys travel from device to device),
 `context_heads` (the sequence is regrouped by heads; what `cudnn` and `splash` do, which need whole rows).
-They are exact and differ in memory and communication; see `parallel.attention`.
+They are exact and differ in memory and communication; see `models.attention.context`.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from xlam_jax.errors import InputError
 from xlam_jax.models.attention.backends import (
     BACKENDS,
     CONTEXT_BACKENDS,
-    PART,
     kernel,
     own_backend,
     reason_against,
 )
 from xlam_jax.models.attention.blocked import MASKED
 from xlam_jax.models.attention.blocked import blocked as forked
+from xlam_jax.models.attention.context import heads_divide, over_context, over_heads
 from xlam_jax.models.attention.cudnn import FORWARD, most_segments, refuse_overfull
 from xlam_jax.models.attention.facts import Facts
 from xlam_jax.models.attention.probe import Choice, probe_attention
-from xlam_jax.parallel.attention import active_mesh, context_ways, heads_divide, over_context, over_heads
+from xlam_jax.parallel.active import active_mesh, context_ways
 
 __all__ = [
     "BACKENDS",
@@ -107,7 +107,7 @@ def attend(
         return local(*arrays) if name == "xla" else over_heads(local, *arrays, mesh)
     if name == "xla" and backend != "context_heads":
         way = "ring" if backend == "context_ring" else "gather"
-        return over_context(way, PART, *arrays, mesh, window=window, scale=scale)
+        return over_context(way, *arrays, mesh, window=window, scale=scale)
     if not heads_divide(mesh, q_BSNH.shape[2]):
         raise InputError(
             f"attention {backend!r}: {q_BSNH.shape[2]} heads do not divide by context={ways} x "

@@ -8,28 +8,19 @@ from typing import Any
 
 import jax
 
-from xlam_jax.models.attention import blocked as math
+from xlam_jax.models.attention.blocked import blocked
 from xlam_jax.models.attention.cudnn import cudnn, cudnn_reason
 from xlam_jax.models.attention.facts import Facts
 from xlam_jax.models.attention.splash import splash, splash_reason
 from xlam_jax.parallel import target
-from xlam_jax.parallel.attention import PartMath
 
 # A backend of one kind of device is one function here: (q, k, v, segment_ids, *, window, scale) -> out.
-KERNELS: dict[str, Callable[..., jax.Array]] = {"xla": math.blocked, "cudnn": cudnn, "splash": splash}
+KERNELS: dict[str, Callable[..., jax.Array]] = {"xla": blocked, "cudnn": cudnn, "splash": splash}
 REASONS: dict[str, Callable[..., str]] = {"cudnn": cudnn_reason, "splash": splash_reason}
 BY_PLATFORM = {"gpu": "cudnn", "cuda": "cudnn", "tpu": "splash"}
 
 CONTEXT_BACKENDS = ("context_gather", "context_ring", "context_heads")
 BACKENDS = ("auto", *KERNELS, *CONTEXT_BACKENDS)
-
-PART = PartMath(
-    by_head=math.by_head,
-    forward=math.forward,
-    backward=math.backward,
-    output_gradient=math.output_gradient,
-    by_position=math.by_position,
-)
 
 
 def kernel(

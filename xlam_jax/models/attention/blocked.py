@@ -171,7 +171,7 @@ def by_head(q_BSNH, k_BTKH, v_BTKJ, q_seg_BS, k_seg_BT=None, offset=None) -> Hea
     return Heads(q, k, v, q_seg_BS, q_seg_BS if k_seg_BT is None else k_seg_BT, offset)
 
 
-def by_position(x_BKRH: jax.Array, like_BSNH: jax.Array) -> jax.Array:
+def by_position(x_BKRH: jax.Array, like_BSNH: jax.Array | jax.ShapeDtypeStruct) -> jax.Array:
     """[B, K, S * G, H] -> [B, S, K * G, H], in the dtype and with the positions of `like_BSNH`."""
     B, K, _, H = x_BKRH.shape
     S = like_BSNH.shape[1]

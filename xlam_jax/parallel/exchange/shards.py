@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from xlam_jax.parallel.dispatch import Plan, Slots, dispatch, make_plan
+from xlam_jax.parallel.dispatch import DispatchPlan, Slots, dispatch, make_plan
 
 
 class Output(NamedTuple):
@@ -77,7 +77,7 @@ def run_local(
     return setting.ffn(x_TD, local_TK, weights_TK, experts, count, capacity)
 
 
-def peer_plan(setting: Setting, ids_TK: jax.Array) -> Plan:
+def peer_plan(setting: Setting, ids_TK: jax.Array) -> DispatchPlan:
     """Which token goes to which peer. One that has several experts at a peer goes there once."""
     peer_TK = ids_TK // setting.local_experts
     again_TK = [(peer_TK[:, :k] == peer_TK[:, k : k + 1]).any(axis=1) for k in range(ids_TK.shape[1])]

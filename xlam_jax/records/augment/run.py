@@ -18,7 +18,7 @@ from xlam_jax.records.augment.context import Context, Rewrite
 from xlam_jax.records.augment.pool import ToolPool, collect_pool, file_values, record_values
 from xlam_jax.records.augment.rephrase import Client, rewrite_file
 from xlam_jax.records.augment.transforms import APPLIED, TRANSFORMS, make_copy
-from xlam_jax.records.engine import CHUNK_ROWS, ChunkResult, Engine, LocalEngine, RecordTask, run_to_file
+from xlam_jax.records.engine import CHUNK_ROWS, ChunkResult, LocalEngine, RecordTask, RowEngine, run_to_file
 
 STAGE = "augment"
 
@@ -67,7 +67,7 @@ def augment_file(
     source: Path,
     out: Path,
     config: AugmentConfig,
-    engine: Engine = LocalEngine(),
+    engine: RowEngine = LocalEngine(),
     progress: Callable[[int], None] | None = None,
     *,
     writer: Client | None = None,

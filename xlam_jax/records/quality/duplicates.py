@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xlam_jax.errors import InputError
+from xlam_jax.extras import need
 from xlam_jax.format.codec import TASK_INSTRUCTION
 from xlam_jax.format.record import Record
 from xlam_jax.format.values import Tool
@@ -131,11 +131,9 @@ def _shingles(words: list[str]) -> Iterator[bytes]:
 
 @functools.cache
 def _empty_signature() -> Any:
-    try:
-        from datasketch import MinHash
-    except ImportError as e:
-        hint = "pip install 'xlam-jax[data]', or rules.actions.near_duplicate=off"
-        raise InputError("near duplicates need datasketch", where="near_duplicate", hint=hint) from e
+    need("datasketch", "data", where="near_duplicate", instead="rules.actions.near_duplicate=off")
+    from datasketch import MinHash
+
     return MinHash(PERMUTATIONS, hashfunc=_hash32)
 
 

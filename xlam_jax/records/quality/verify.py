@@ -15,7 +15,7 @@ from xlam_jax.config import Config
 from xlam_jax.errors import InputError
 from xlam_jax.format.record import Record, parse_line, read_lines, write_lines
 from xlam_jax.ledger import Entry, Ledger
-from xlam_jax.records.engine import CHUNK_ROWS, Engine, LocalEngine
+from xlam_jax.records.engine import CHUNK_ROWS, LocalEngine, RowEngine
 from xlam_jax.records.quality.contamination import EvaluationIndex, evaluation_index
 from xlam_jax.records.quality.duplicates import Duplicate, Fingerprint, Seen, fingerprint
 from xlam_jax.records.quality.judge import JudgeConfig, judge, judge_entry
@@ -91,7 +91,7 @@ def verify(
     path: Path,
     out: Path,
     config: VerifyConfig = VerifyConfig(),
-    engine: Engine = LocalEngine(),
+    engine: RowEngine = LocalEngine(),
     ledger_path: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from xlam_jax.format.pair import Pair
 from xlam_jax.format.record import Record, tool_notes
 from xlam_jax.format.values import check_json
 from xlam_jax.ledger import Entry, Ledger
-from xlam_jax.records.engine import ChunkResult, Engine, LocalEngine, run_to_file
+from xlam_jax.records.engine import ChunkResult, LocalEngine, RowEngine, run_to_file
 from xlam_jax.records.quality.schema_check import check_call
 from xlam_jax.records.quality.unread_calls import unread_calls
 from xlam_jax.records.sources import get_source
@@ -114,7 +114,7 @@ def convert(
     path: Path,
     out: Path,
     ledger_path: Path | None = None,
-    engine: Engine = LocalEngine(),
+    engine: RowEngine = LocalEngine(),
     progress: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
     """Converts a file or folder to Records JSONL (gzip by name) with its ledger beside it.

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from xlam_jax.errors import InputError
+from xlam_jax.extras import need
 from xlam_jax.format.record import read_lines
 from xlam_jax.records.sources.json_stream import stream_items
 from xlam_jax.records.sources.values import Row
@@ -172,11 +173,9 @@ def _items(path: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _read_table(path: Path, kind: str) -> Iterator[Row]:
-    try:
-        import pyarrow
-    except ImportError as e:
-        hint = "pip install 'xlam-jax[data]'"
-        raise InputError(f"reading {kind} needs pyarrow", where=str(path), hint=hint) from e
+    need("pyarrow", "data", where=str(path))
+    import pyarrow
+
     number = 0
     try:
         with _open(path) as file:

@@ -99,10 +99,10 @@ def reference_logprobs(model: PairModel) -> Callable[[Params, PairBatch], jax.Ar
     """
 
     def compute(params: Params, batch: PairBatch) -> jax.Array:
-        found = _forward(model, params, batch, None)
-        rows = jnp.arange(found.index.shape[0])[:, None]
+        picked = _forward(model, params, batch, None)
+        rows = jnp.arange(picked.index.shape[0])[:, None]
         empty = jnp.zeros(batch.tokens.shape, jnp.float32)
-        return jax.lax.stop_gradient(empty.at[rows, found.index].set(found.logprobs))
+        return jax.lax.stop_gradient(empty.at[rows, picked.index].set(picked.logprobs))
 
     return compute
 
@@ -120,17 +120,17 @@ def dpo_objective(model: PairModel, config: ObjectiveConfig) -> Objective:
     def objective(
         params: Params, batch: PairBatch, frozen_layers: Layer | None = None
     ) -> tuple[jax.Array, jax.Array, dict[str, jax.Array]]:
-        found = _forward(model, params, batch, frozen_layers)
-        sums = _PairSums(batch, found, model.max_pairs)
-        chosen, rejected = sums.answers(found.logprobs, config.ld_alpha)
+        picked = _forward(model, params, batch, frozen_layers)
+        sums = _PairSums(batch, picked, model.max_pairs)
+        chosen, rejected = sums.answers(picked.logprobs, config.ld_alpha)
         log_ratios = LogRatios(chosen, rejected, *sums.lengths)
         if config.reference != "none":
-            reference = jnp.take_along_axis(batch.reference, found.index, axis=1)
+            reference = jnp.take_along_axis(batch.reference, picked.index, axis=1)
             of_chosen, of_rejected = sums.answers(reference, config.ld_alpha)
             log_ratios = log_ratios._replace(chosen=chosen - of_chosen, rejected=rejected - of_rejected)
         loss = preference_loss(config.loss, log_ratios, config.constants)
         # The likelihood itself, whatever weight LD-DPO gives the tail.
-        total, _ = (chosen, rejected) if config.ld_alpha == 1 else sums.answers(found.logprobs)
+        total, _ = (chosen, rejected) if config.ld_alpha == 1 else sums.answers(picked.logprobs)
         mean_nll = -total / jnp.maximum(sums.lengths[0], 1)
         if config.nll_weight:
             loss += config.nll_weight * (mean_nll if config.nll == "mean" else -total)
@@ -139,7 +139,7 @@ def dpo_objective(model: PairModel, config: ObjectiveConfig) -> Objective:
         loss_sum = (loss * pairs).sum()
         router_metrics: dict[str, jax.Array] = {}
         if model.cfg.moe:
-            extra, router_metrics = router_loss(dict(found.aux), model.cfg, model.moe, weight_sum)
+            extra, router_metrics = router_loss(dict(picked.aux), model.cfg, model.moe, weight_sum)
             loss_sum += extra
 
         scored = log_ratios.averages() if config.loss in ON_AVERAGES else log_ratios
@@ -156,7 +156,7 @@ def dpo_objective(model: PairModel, config: ObjectiveConfig) -> Objective:
             "nll": mean_nll,
             "divergence": sums.common,
         }
-        finite = found.row_finite & jnp.isfinite(batch.reference).all(axis=1)
+        finite = picked.row_finite & jnp.isfinite(batch.reference).all(axis=1)
         return loss_sum, weight_sum, {
             **{f"{name}_sum": jax.lax.stop_gradient((x * pairs).sum()) for name, x in metrics.items()},
             **router_metrics,
@@ -169,12 +169,12 @@ def dpo_objective(model: PairModel, config: ObjectiveConfig) -> Objective:
 class _PairSums:
     """Adds up what belongs to each answer, [B, N] -> [B, P]."""
 
-    def __init__(self, batch: PairBatch, found: _Picked, max_pairs: int):
+    def __init__(self, batch: PairBatch, picked: _Picked, max_pairs: int):
         segment, branch, position = (
-            jnp.take_along_axis(x, found.index, axis=1)
+            jnp.take_along_axis(x, picked.index, axis=1)
             for x in (batch.segment_ids, batch.branches, batch.positions)
         )
-        pair_BNP = (segment[..., None] == jnp.arange(1, max_pairs + 1)) & found.answer[..., None]
+        pair_BNP = (segment[..., None] == jnp.arange(1, max_pairs + 1)) & picked.answer[..., None]
         of_chosen = (branch == BOTH) | (branch % 2 == 1)
         of_rejected = (branch == BOTH) | (branch % 2 == 0)
         self._chosen, self._rejected = pair_BNP & of_chosen[..., None], pair_BNP & of_rejected[..., None]

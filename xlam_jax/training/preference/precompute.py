@@ -62,9 +62,9 @@ def precompute(
             tell = (
                 (lambda done, total=total, folder=folder: progress(done, total, folder)) if progress else None
             )
-            found = compute(source, params, model, facts, mesh=mesh, rows=rows, progress=tell)
+            counts = compute(source, params, model, facts, mesh=mesh, rows=rows, progress=tell)
             seconds = time.monotonic() - began
-            tokens = source.manifest["tokens"] * found["computed"] / max(1, total)
-            found |= {"folder": folder, "seconds": round(seconds, 2)}
-            results.append({**found, "tokens_per_second": round(tokens / max(seconds, 1e-9), 1)})
+            tokens = source.manifest["tokens"] * counts["computed"] / max(1, total)
+            counts |= {"folder": folder, "seconds": round(seconds, 2)}
+            results.append({**counts, "tokens_per_second": round(tokens / max(seconds, 1e-9), 1)})
     return results

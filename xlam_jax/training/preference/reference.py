@@ -59,10 +59,10 @@ class PreferenceSource(PackedSource):
             if not self.facts:
                 raise InputError("no reference log-probabilities here", where=self._where, hint=_hint(folder))
             check_facts({"data": self.fingerprint}, self.facts, self.folder)
-            found = done_rows(self.folder)
-            if found < len(self):
+            done = done_rows(self.folder)
+            if done < len(self):
                 raise InputError(
-                    f"reference log-probabilities of {found} of {len(self)} rows",
+                    f"reference log-probabilities of {done} of {len(self)} rows",
                     where=self._where,
                     hint=f"{_hint(folder)}; it goes on where it stopped",
                 )
@@ -102,9 +102,9 @@ def read_facts(folder: Path) -> dict[str, Any]:
         return {}
 
 
-def check_facts(wanted: dict[str, Any], found: dict[str, Any], folder: Path) -> None:
+def check_facts(wanted: dict[str, Any], stored: dict[str, Any], folder: Path) -> None:
     """Raises InputError that names what differs: stale log-probabilities are never used."""
-    changed = [what for key, what in _WHAT.items() if key in wanted and wanted[key] != found.get(key)]
+    changed = [what for key, what in _WHAT.items() if key in wanted and wanted[key] != stored.get(key)]
     if changed:
         raise InputError(
             f"the stored reference is stale: {', '.join(changed)} changed since it was computed",

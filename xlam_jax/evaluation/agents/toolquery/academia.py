@@ -85,8 +85,8 @@ class Academia(QueryWorld):
             "", "SELECT year, venue, citations, keywords FROM paper WHERE title = ?", node
         )
         rows = self.rows("SELECT author FROM wrote WHERE paper = ? ORDER BY place", node)
-        found = {"title": node, "authors": [name for (name,) in rows], "year": year, "venue": venue}
-        return found | {"citations": citations, "keywords": keywords.split(", ")}
+        paper = {"title": node, "authors": [name for (name,) in rows], "year": year, "venue": venue}
+        return paper | {"citations": citations, "keywords": keywords.split(", ")}
 
     def authorNodeCheck(self, node: str) -> Any:
         self._need("AuthorNet", node)
@@ -94,8 +94,8 @@ class Academia(QueryWorld):
             "", "SELECT organization, interests FROM author WHERE name = ?", node
         )
         (papers,) = self.one("", "SELECT count(*) FROM wrote WHERE author = ?", node)
-        found = {"name": node, "organization": organization, "interests": interests.split(", ")}
-        return found | {"papers": papers}
+        author = {"name": node, "organization": organization, "interests": interests.split(", ")}
+        return author | {"papers": papers}
 
     def neighbourCheck(self, graph: str, node: str) -> Any:
         if graph not in GRAPHS:

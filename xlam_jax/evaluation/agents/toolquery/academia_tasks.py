@@ -78,12 +78,12 @@ def venue_of_the_first_paper_together(draft: Draft) -> tuple[str, Any]:
     draft.prepare("loadAuthorNet")
     papers = draft.call("authorEdgeCheck", node1=names[0], node2=names[1])["papers"]
     draft.prepare("loadPaperNet")
-    found = [draft.call("paperNodeCheck", node=title) for title in papers]
-    years = [paper["year"] for paper in found]
+    nodes = [draft.call("paperNodeCheck", node=title) for title in papers]
+    years = [paper["year"] for paper in nodes]
     goal = (
         f"Where did {names[0]} and {names[1]} publish their earliest paper together? Answer with the venue."
     )
-    return goal, found[_only(years, min(years))]["venue"]
+    return goal, nodes[_only(years, min(years))]["venue"]
 
 
 def collaborators_at_home(draft: Draft) -> tuple[str, Any]:
@@ -105,11 +105,11 @@ def collaborators_at_home(draft: Draft) -> tuple[str, Any]:
 def linked_papers(draft: Draft) -> tuple[str, Any]:
     (title,) = _draw(draft, _PAPERS)
     draft.prepare("loadPaperNet")
-    found = draft.call("neighbourCheck", graph="PaperNet", node=title)
-    if not found:
+    neighbours = draft.call("neighbourCheck", graph="PaperNet", node=title)
+    if not neighbours:
         raise Again
     goal = f"With how many papers is '{title}' linked by a citation, either way? Answer with a number."
-    return goal, len(found)
+    return goal, len(neighbours)
 
 
 def same_organization(draft: Draft) -> tuple[str, Any]:
@@ -133,9 +133,9 @@ def which_cites(draft: Draft) -> tuple[str, Any]:
     titles = list(draft.rng.choice(draft.rows("SELECT paper, cited FROM cites ORDER BY 1, 2")))
     draft.rng.shuffle(titles)
     draft.prepare("loadPaperNet")
-    found = draft.call("paperEdgeCheck", node1=titles[0], node2=titles[1])
+    edge = draft.call("paperEdgeCheck", node1=titles[0], node2=titles[1])
     goal = f"Which of '{titles[0]}' and '{titles[1]}' cites the other? Answer with the title."
-    return goal, found["paper"]
+    return goal, edge["paper"]
 
 
 def busiest_author(draft: Draft) -> tuple[str, Any]:

@@ -101,7 +101,7 @@ class QueryWorld:
         left = list(self._results)
         reached = 0
         for goal in needed:
-            match = next((i for i, found in enumerate(left) if same(goal, found)), None)
+            match = next((i for i, given in enumerate(left) if same(goal, given)), None)
             if match is not None:
                 del left[match]
                 reached += 1
@@ -117,10 +117,10 @@ class QueryWorld:
 
     def one(self, missing: str, query: str, *values: Any) -> tuple[Any, ...]:
         """The first row; refuses with `missing` where there is none."""
-        found = self.db.execute(query, values).fetchone()
-        if found is None:
+        row = self.db.execute(query, values).fetchone()
+        if row is None:
             raise Refusal(missing)
-        return found
+        return row
 
 
 def same(a: Any, b: Any) -> bool:

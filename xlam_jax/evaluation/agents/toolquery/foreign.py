@@ -30,7 +30,7 @@ def count_tasks(folder: Path) -> list[dict[str, Any]]:
     Raises:
       InputError: no such files, or a line that is no task (names it).
     """
-    found: dict[str, list[dict[str, Any]]] = {}
+    tables: dict[str, list[dict[str, Any]]] = {}
     for path in sorted(folder.glob("*.jsonl")):
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             try:
@@ -42,11 +42,11 @@ def count_tasks(folder: Path) -> list[dict[str, Any]]:
                     or row["difficulty"] not in ("easy", "hard")
                 ):
                     raise ValueError("goal, subgoals or difficulty")
-                found.setdefault(kind, []).append(row)
+                tables.setdefault(kind, []).append(row)
             except (ValueError, KeyError, TypeError) as e:
                 what = f"not a task of AgentBoard: {type(e).__name__}: {e}"
                 raise InputError(what, where=f"{path}:{number}") from e
-    if not found:
+    if not tables:
         hint = "academia.jsonl, movie.jsonl, ... of AgentGym; leave DIR out for our twins"
         raise InputError("no files of tasks", where=str(folder), hint=hint)
     return [
@@ -58,7 +58,7 @@ def count_tasks(folder: Path) -> list[dict[str, Any]]:
             "sub-goals": sum(_count(row["subgoals"]) for row in rows),
             "needs": NEEDS.get(kind, "a world that is not known"),
         }
-        for kind, rows in sorted(found.items())
+        for kind, rows in sorted(tables.items())
     ]
 
 

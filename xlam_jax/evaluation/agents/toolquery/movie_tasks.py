@@ -81,14 +81,14 @@ def common_cast(draft: Draft) -> tuple[str, Any]:
 
 def title_elsewhere(draft: Draft) -> tuple[str, Any]:
     title = _title(draft)
-    found = draft.rng.choice(draft.call("get_movie_alternative_titles", movie_id=_search(draft, title)))
-    return f"Under which title did {title} run in {found['country']}? Answer with the title.", found["title"]
+    other = draft.rng.choice(draft.call("get_movie_alternative_titles", movie_id=_search(draft, title)))
+    return f"Under which title did {title} run in {other['country']}? Answer with the title.", other["title"]
 
 
 def keywords(draft: Draft) -> tuple[str, Any]:
     title = _title(draft)
-    found = draft.call("get_movie_keywords", movie_id=_search(draft, title))
-    return f"Which keywords does {title} have? Answer with a list.", found
+    keywords = draft.call("get_movie_keywords", movie_id=_search(draft, title))
+    return f"Which keywords does {title} have? Answer with a list.", keywords
 
 
 def companies_in_common(draft: Draft) -> tuple[str, Any]:
@@ -115,8 +115,8 @@ def oldest_of_the_cast(draft: Draft) -> tuple[str, Any]:
 
 def external_id_of_a_director(draft: Draft) -> tuple[str, Any]:
     title = _title(draft)
-    found = draft.call("get_person_external_ids", person_id=_director(draft, title)["id"])
-    return f"Which Filmbase id does the director of {title} have? Answer with the id.", found["filmbase_id"]
+    ids = draft.call("get_person_external_ids", person_id=_director(draft, title)["id"])
+    return f"Which Filmbase id does the director of {title} have? Answer with the id.", ids["filmbase_id"]
 
 
 def longest_film_of_an_actor(draft: Draft) -> tuple[str, Any]:

@@ -124,10 +124,10 @@ class Movies(QueryWorld):
     name = "movie"
 
     def get_search_movie(self, movie_name: str) -> Any:
-        found = self.one(
+        row = self.one(
             f"no film is called {movie_name!r}", "SELECT id, title FROM film WHERE lower(title) = lower(?)", movie_name
         )  # fmt: skip
-        return dict(zip(("id", "title"), found, strict=True))
+        return dict(zip(("id", "title"), row, strict=True))
 
     def get_movie_details(self, movie_id: Any) -> Any:
         film = self._id("film", movie_id)
@@ -168,10 +168,10 @@ class Movies(QueryWorld):
         return self._list(query, ("language", "overview"), self._id("film", movie_id))
 
     def get_search_person(self, person_name: str) -> Any:
-        found = self.one(
+        row = self.one(
             f"nobody is called {person_name!r}", "SELECT id, name FROM person WHERE lower(name) = lower(?)", person_name
         )  # fmt: skip
-        return dict(zip(("id", "name"), found, strict=True))
+        return dict(zip(("id", "name"), row, strict=True))
 
     def get_person_details(self, person_id: Any) -> Any:
         keys = ("name", "birthday", "birthplace")
@@ -193,8 +193,8 @@ class Movies(QueryWorld):
 
     def get_person_external_ids(self, person_id: Any) -> Any:
         person = self._id("person", person_id)
-        found = self.one("", "SELECT filmbase, chirper FROM person WHERE id = ?", person)
-        return dict(zip(("filmbase_id", "chirper_id"), found, strict=True))
+        row = self.one("", "SELECT filmbase, chirper FROM person WHERE id = ?", person)
+        return dict(zip(("filmbase_id", "chirper_id"), row, strict=True))
 
     def _id(self, table: str, id: Any) -> int:
         """An id as a number or as text."""

@@ -70,10 +70,10 @@ class Weather(QueryWorld):
         return self.setting["current_location"]
 
     def get_latitude_longitude(self, name: str) -> Any:
-        found = self.one(
+        row = self.one(
             f"no place is called {name!r}", "SELECT name, latitude, longitude FROM place WHERE name = ?", name
         )
-        return dict(zip(("name", "latitude", "longitude"), found, strict=True))
+        return dict(zip(("name", "latitude", "longitude"), row, strict=True))
 
     def get_elevation(self, latitude: float, longitude: float) -> Any:
         place = self._place(latitude, longitude)
@@ -146,9 +146,9 @@ class Weather(QueryWorld):
     def _today(self, what: tuple[str, ...], current_date: str, **where: float) -> Any:
         if current_date != self.setting["current_date"]:
             raise Refusal("that is not today's date")
-        found = self._days(what, current_date, current_date, **where)
-        (day,) = found.pop("days")
-        return found | day
+        answer = self._days(what, current_date, current_date, **where)
+        (day,) = answer.pop("days")
+        return answer | day
 
     def _days(
         self, what: tuple[str, ...], start_date: str, end_date: str, latitude: float, longitude: float
@@ -157,10 +157,10 @@ class Weather(QueryWorld):
         query = (
             f"SELECT date, {', '.join(what)} FROM day WHERE place = ? AND date BETWEEN ? AND ? ORDER BY date"
         )
-        found = self.rows(query, place, start_date, end_date)
-        if not found:
+        rows = self.rows(query, place, start_date, end_date)
+        if not rows:
             raise Refusal(f"there are no days from {start_date!r} to {end_date!r}; dates are YYYY-MM-DD")
-        days = [dict(zip(("date", *what), row, strict=True)) for row in found]
+        days = [dict(zip(("date", *what), row, strict=True)) for row in rows]
         return {"latitude": latitude, "longitude": longitude, "days": days}
 
     def _place(self, latitude: float, longitude: float) -> int:

@@ -18,8 +18,8 @@ def setting(rng: random.Random) -> dict[str, Any]:
 
 
 def _at(draft: Draft, place: str) -> dict[str, float]:
-    found = draft.call("get_latitude_longitude", name=place)
-    return {key: found[key] for key in ("latitude", "longitude")}
+    position = draft.call("get_latitude_longitude", name=place)
+    return {key: position[key] for key in ("latitude", "longitude")}
 
 
 def _here(draft: Draft) -> dict[str, float]:

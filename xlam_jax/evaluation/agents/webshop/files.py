@@ -52,11 +52,11 @@ def read_shop(folder: Path) -> tuple[Catalogue, tuple[Task, ...]]:
             raise InputError(f"not a product of WebShop: {type(e).__name__}: {e}", where=where) from e
     catalogue = Catalogue(products, COLORS)
     try:
-        found = list(_by_people(_read(people, dict)) if people.is_file() else _made_up(told, products))
+        goals = list(_by_people(_read(people, dict)) if people.is_file() else _made_up(told, products))
     except (KeyError, TypeError, AttributeError) as e:
         where = str(people if people.is_file() else _find(folder, ATTRIBUTES))
         raise InputError(f"not instructions of WebShop: {type(e).__name__}: {e}", where=where) from e
-    wanted = [goal for goal in found if goal[0] in products]
+    wanted = [goal for goal in goals if goal[0] in products]
     tasks = [
         _task(f"webshop-{number:05d}", catalogue, products[id], text, attributes, options)
         for number, (id, text, attributes, options) in enumerate(wanted, 1)
@@ -110,10 +110,10 @@ def _product(row: dict[str, Any], told: dict[str, Any]) -> Product:
 
 
 def _price(id: str, text: str | None) -> float:
-    found = [float(re.sub(r"[^\d.]", "", part)) for part in (text or "").split("$")[1:]]
-    if not found:
+    prices = [float(re.sub(r"[^\d.]", "", part)) for part in (text or "").split("$")[1:]]
+    if not prices:
         return 100.0
-    return found[0] if len(found) == 1 else random.Random(id).uniform(*found[:2])
+    return prices[0] if len(prices) == 1 else random.Random(id).uniform(*prices[:2])
 
 
 Wanted = tuple[str, str, list[str], dict[str, str]]
@@ -150,8 +150,8 @@ def _task(
         text += f", and price lower than {price:.2f} dollars"
     except ValueError:  # dear products have no limit
         price = _NO_LIMIT
-    found = shop.search(product.title)
-    pages = found.index(product.id) // PAGE if product.id in found else 0
+    results = shop.search(product.title)
+    pages = results.index(product.id) // PAGE if product.id in results else 0
     offered = {value for values in product.options.values() for value in values}
     clicks = [NEXT] * pages + [product.id, *(v for v in options.values() if v in offered), BUY]
     gold = (

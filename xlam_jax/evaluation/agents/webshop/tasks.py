@@ -49,10 +49,10 @@ def _task(id: str, product: Product, rng: random.Random) -> Task | None:
         kind=product.query, attributes=" and ".join(attributes), options=f", with {wanted}", price=price
     )
     keywords = " ".join((product.query, *attributes, *options.values()))
-    found = twin().search(keywords)
-    if product.id not in found:
+    results = twin().search(keywords)
+    if product.id not in results:
         return None
-    pages = found.index(product.id) // PAGE
+    pages = results.index(product.id) // PAGE
     clicks = [NEXT] * pages + [product.id, *options.values(), BUY]
     gold = (ToolCall("search", {"keywords": keywords}), *(ToolCall("click", {"value": v}) for v in clicks))
     setting = {

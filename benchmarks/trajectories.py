@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
+
+from xlam_jax.cli.common import JsonOption, print_table, working, write_json
+from xlam_jax.cli.main import run
 from xlam_jax.format.record import read_records
 from xlam_jax.shards.build import CodecConfig
 from xlam_jax.shards.tokenize import (
@@ -75,3 +79,29 @@ def bench_trajectories(path: Path, tokenizer: Path, codec: CodecConfig, seq_len:
         "saved_percent": round(100 * (1 - trajectory / turn), 1) if turn else 0.0,
         "left_out": dict(left_out.most_common()),
     }
+
+
+app = typer.Typer(pretty_exceptions_enable=False)
+
+
+@app.command(
+    epilog="Example: python benchmarks/trajectories.py configs/demo/records.jsonl --tokenizer runs/demo/base"
+)
+def main(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Files of Records.")],
+    tokenizer: Annotated[Path, typer.Option(help="Folder with the tokenizer.")],
+    template: Annotated[str, typer.Option(help="Chat template.")] = "chatml",
+    thought: Annotated[bool, typer.Option("--thought", help="Write thoughts before the calls.")] = False,
+    seq_len: Annotated[int, typer.Option(min=2, help="Positions of a row.")] = 8192,
+    json_file: JsonOption = None,
+) -> None:
+    """Count the tokens that training whole trajectories saves against one row per assistant turn."""
+    codec = CodecConfig(template=template, thought=thought)
+    with working("tokenising"):
+        results = [bench_trajectories(path, tokenizer, codec, seq_len) for path in paths]
+    write_json(json_file, results)
+    print_table("the same targets, two ways", results)
+
+
+if __name__ == "__main__":
+    run(app)

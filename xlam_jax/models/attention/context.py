@@ -11,8 +11,8 @@ ring        keys and values travel from device to device and partial results are
 
 Shard i of C holds positions [i * S / C, (i + 1) * S / C) of every row. With `gather` and `ring` every shard
 multiplies with keys that causality hides from it, the first one most; dealing each device one early and one
-late piece of the row would halve that work, at the price of permuted batches. `gather` and `ring` take their
-arithmetic from the caller, as `PartMath`.
+late piece of the row would halve that work, at the price of permuted batches. The arithmetic of `gather` and `ring` is
+that of `blocked`.
 
 Shape legend: B rows, S positions (L = S / C of one shard), N query heads, K key/value heads, H width of
 queries and keys, J width of values.
@@ -23,49 +23,18 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
-from jax.sharding import AbstractMesh, AxisType
+from jax.sharding import AbstractMesh
 from jax.sharding import PartitionSpec as P
 
+from xlam_jax.models.attention import blocked
+from xlam_jax.parallel.active import CONTEXT, context_ways
 from xlam_jax.parallel.rules import DEFAULT_RULES, ShardingRules
 
 Array = jax.Array
-CONTEXT = "context"
-
-
-class PartMath(NamedTuple):
-    """Attention between some queries and some keys, by key head (`models.attention.blocked`).
-
-    Attributes:
-      by_head: (q, k, v, q_seg, k_seg, offset) -> heads.
-      forward: (heads, window, scale, dtype) -> (out, log-sum-exp).
-      backward: (heads, d_out, lse, delta, window, scale) -> (d_q, d_k, d_v), float32.
-      output_gradient: (d_out_BSNJ, out_BSNJ, k) -> (d_out, delta).
-      by_position: (x by head, array to be like) -> x by position.
-    """
-
-    by_head: Callable[..., Any]
-    forward: Callable[..., tuple[Array, Array]]
-    backward: Callable[..., tuple[Array, Array, Array]]
-    output_gradient: Callable[..., tuple[Array, Array]]
-    by_position: Callable[..., Array]
-
-
-def active_mesh() -> AbstractMesh | None:
-    """The mesh of `jax.set_mesh` when it splits anything; None inside a `shard_map`, where all is local."""
-    mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty or mesh.size == 1 or AxisType.Manual in mesh.axis_types:
-        return None
-    return mesh
-
-
-def context_ways(mesh: AbstractMesh | None) -> int:
-    """Into how many parts the mesh splits the sequence."""
-    return mesh.shape.get(CONTEXT, 1) if mesh else 1
 
 
 def heads_divide(mesh: AbstractMesh, num_heads: int) -> bool:
@@ -98,7 +67,6 @@ def over_heads(
 
 def over_context(
     kind: str,
-    part: PartMath,
     q_BSNH: Array,
     k_BSKH: Array,
     v_BSKJ: Array,
@@ -115,7 +83,7 @@ def over_context(
     local = {"gather": _gather, "ring": _ring}[kind]
     by_shard = P(rows, CONTEXT, heads, None)
     run = jax.shard_map(
-        functools.partial(local, part=part, window=window, scale=scale),
+        functools.partial(local, window=window, scale=scale),
         mesh=mesh,
         in_specs=(by_shard, by_shard, by_shard, P(rows, CONTEXT)),
         out_specs=by_shard,
@@ -156,7 +124,7 @@ def _named(out: Array, lse: Array) -> tuple[Array, Array]:
 # -- gather: all keys to every device ----
 
 
-def _gather(q, k, v, seg, *, part: PartMath, window: int | None, scale: float) -> Array:
+def _gather(q, k, v, seg, *, window: int | None, scale: float) -> Array:
     S = q.shape[1] * jax.lax.axis_size(CONTEXT)
 
     def heads(q, k, v, seg):
@@ -168,26 +136,26 @@ def _gather(q, k, v, seg, *, part: PartMath, window: int | None, scale: float) -
         if seen < S:
             first = jnp.clip(start - window + 1, 0, S - seen)
             k, v, k_seg = (jax.lax.dynamic_slice_in_dim(x, first, seen, axis=1) for x in (k, v, k_seg))
-        return part.by_head(q, k, v, seg, k_seg, start - first), first
+        return blocked.by_head(q, k, v, seg, k_seg, start - first), first
 
     @jax.custom_vjp
     def attend(q, k, v, seg):
         return attend_fwd(q, k, v, seg)[0]
 
     def attend_fwd(q, k, v, seg):
-        out, lse = part.forward(heads(q, k, v, seg)[0], window, scale, q.dtype)
-        out, lse = _named(part.by_position(out, q), lse)
+        out, lse = blocked.forward(heads(q, k, v, seg)[0], window, scale, q.dtype)
+        out, lse = _named(blocked.by_position(out, q), lse)
         return out, (q, k, v, seg, out, lse)
 
     def attend_bwd(saved, d_out):
         q, k, v, seg, out, lse = saved
         parts, first = heads(q, k, v, seg)
-        d_out, delta = part.output_gradient(d_out, out, k)
-        d_q, d_k, d_v = part.backward(parts, d_out, lse, delta, window, scale)
-        return (part.by_position(d_q, q), _home(d_k, k, first, S), _home(d_v, v, first, S), None)
+        d_out, delta = blocked.output_gradient(d_out, out, k)
+        d_q, d_k, d_v = blocked.backward(parts, d_out, lse, delta, window, scale)
+        return (blocked.by_position(d_q, q), _home(d_k, k, first, S), _home(d_v, v, first, S), None)
 
     def _home(d_x, like, first, S):
-        whole = part.by_position(d_x, jax.ShapeDtypeStruct((1, d_x.shape[2]), jnp.float32))
+        whole = blocked.by_position(d_x, jax.ShapeDtypeStruct((1, d_x.shape[2]), jnp.float32))
         if whole.shape[1] < S:
             empty = jnp.zeros((whole.shape[0], S, *whole.shape[2:]), whole.dtype)
             whole = jax.lax.dynamic_update_slice_in_dim(empty, whole, first, axis=1)
@@ -201,7 +169,7 @@ def _gather(q, k, v, seg, *, part: PartMath, window: int | None, scale: float) -
 # -- ring: keys travel ----
 
 
-def _ring(q, k, v, seg, *, part: PartMath, window: int | None, scale: float) -> Array:
+def _ring(q, k, v, seg, *, window: int | None, scale: float) -> Array:
     C, L = jax.lax.axis_size(CONTEXT), q.shape[1]
     # The shard a window cannot reach back to is never asked for.
     steps = C if window is None else min(C, 1 + -(-(window - 1) // L))
@@ -212,7 +180,7 @@ def _ring(q, k, v, seg, *, part: PartMath, window: int | None, scale: float) -> 
     def heads(q, k, v, seg, k_seg, step):
         # A shard ahead in the row has a negative offset: causality hides all of it.
         me = jax.lax.axis_index(CONTEXT)
-        return part.by_head(q, k, v, seg, k_seg, (me - (me - step) % C) * L)
+        return blocked.by_head(q, k, v, seg, k_seg, (me - (me - step) % C) * L)
 
     @jax.custom_vjp
     def attend(q, k, v, seg):
@@ -223,12 +191,12 @@ def _ring(q, k, v, seg, *, part: PartMath, window: int | None, scale: float) -> 
             out, lse = carry
             k_now, v_now, k_seg = moved
             parts = heads(q, k_now, v_now, seg, k_seg, step)
-            more, more_lse = part.forward(parts, window, scale, jnp.float32)
+            more, more_lse = blocked.forward(parts, window, scale, jnp.float32)
             both = jnp.logaddexp(lse, more_lse)
             return out * jnp.exp(lse - both) + more * jnp.exp(more_lse - both), both
 
         moved = (k, v, seg)
-        carry = part.forward(heads(q, k, v, seg, seg, 0), window, scale, jnp.float32)
+        carry = blocked.forward(heads(q, k, v, seg, seg, 0), window, scale, jnp.float32)
 
         def step(state, i):
             carry, moved = state
@@ -236,17 +204,17 @@ def _ring(q, k, v, seg, *, part: PartMath, window: int | None, scale: float) -> 
             return (join(carry, i, moved), moved), None
 
         (carry, _), _ = jax.lax.scan(step, (carry, moved), jnp.arange(1, steps))
-        out, lse = _named(part.by_position(carry[0], q), carry[1])
+        out, lse = _named(blocked.by_position(carry[0], q), carry[1])
         return out, (q, k, v, seg, out, lse)
 
     def attend_bwd(saved, d_out):
         q, k, v, seg, out, lse = saved
-        d_out, delta = part.output_gradient(d_out, out, k)
+        d_out, delta = blocked.output_gradient(d_out, out, k)
 
         def step(state, i):
             (k_now, v_now, k_seg), d_q, d_kv = state
             parts = heads(q, k_now, v_now, seg, k_seg, i)
-            more_q, *more_kv = part.backward(parts, d_out, lse, delta, window, scale)
+            more_q, *more_kv = blocked.backward(parts, d_out, lse, delta, window, scale)
             d_kv = jax.tree.map(jnp.add, d_kv, tuple(more_kv))
             # Gradients of keys travel with the keys.
             return (travel((k_now, v_now, k_seg)), d_q + more_q, travel(d_kv)), None
@@ -257,7 +225,7 @@ def _ring(q, k, v, seg, *, part: PartMath, window: int | None, scale: float) -> 
         (_, d_q, (d_k, d_v)), _ = jax.lax.scan(step, start, jnp.arange(steps))
         if steps < C:
             d_k, d_v = travel((d_k, d_v), C - steps)
-        return part.by_position(d_q, q), part.by_position(d_k, k), part.by_position(d_v, v), None
+        return blocked.by_position(d_q, q), blocked.by_position(d_k, k), blocked.by_position(d_v, v), None
 
     attend.defvjp(attend_fwd, attend_bwd)
     return attend(q, k, v, seg)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from xlam_jax.bench import protocol
+from xlam_jax.cli.bench_speed import Model, Out, Rows, SeqLen, numbers
+from xlam_jax.cli.common import JsonOption, out, print_table, working, write_json
+from xlam_jax.cli.main import run
 from xlam_jax.models.config import ModelConfig
 from xlam_jax.plan.compiled import compile_here
-from xlam_jax.plan.work import Work
+from xlam_jax.plan.work import Work, find_model
 
 _ROUNDS = 3
 
@@ -53,3 +58,33 @@ def bench_compile(
         "spread_hlo": spread("hlo_bytes"),
         **protocol.environment(),
     }
+
+
+app = typer.Typer(pretty_exceptions_enable=False)
+
+
+@app.command(epilog="Example: python benchmarks/compile.py --model tiny-llama --layers 2,4 --seq-len 32")
+def main(
+    model: Model = "smollm2-135m",
+    layers: Annotated[str, typer.Option(help="Depths: 4,8,16,32.")] = "4,8,16,32",
+    rows: Rows = 1,
+    seq_len: SeqLen = 256,
+    remat: Annotated[str, typer.Option(help="none, full, dots, names:a,b.")] = "none",
+    folder: Out = None,
+    json_file: JsonOption = None,
+) -> None:
+    """Compile the training step at several depths: the time and the program stay the same."""
+    depths = numbers(layers, "--layers")
+    with working("compiling"):
+        result = bench_compile(find_model(model), depths, rows=rows, seq_len=seq_len, remat=remat)
+    result = {"model": model, **result}
+    write_json(json_file, result)
+    protocol.keep(folder, "compile", model, result)
+    print_table("train step by depth", result["rows"])
+    out.print(
+        f"largest over smallest: time {1 + result['spread_seconds']:.2f}, program {1 + result['spread_hlo']:.2f}"
+    )
+
+
+if __name__ == "__main__":
+    run(app)

@@ -10,13 +10,18 @@ import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
+
+from xlam_jax.cli.bench_speed import Dtype, Layers, Model, Rows, SeqLen, Steps
+from xlam_jax.cli.common import JsonOption, print_table, working, write_json
+from xlam_jax.cli.main import run
 from xlam_jax.errors import WorkError
 from xlam_jax.parallel.xla_flags import profile, profile_flags, refusal
 
 
-def bench_flags(
+def ablate_flags(
     name: str,
     train: Sequence[str],
     *,
@@ -86,3 +91,36 @@ def _run(flags: str, extra: dict[str, str], train: Sequence[str], timeout: float
         if ran.returncode or not result.is_file():
             return " | ".join(ran.stderr.decode(errors="replace").strip().splitlines()[-2:])[-300:]
         return json.loads(result.read_text())
+
+
+app = typer.Typer(pretty_exceptions_enable=False)
+
+
+@app.command(
+    epilog="Example: python benchmarks/ablate_flags.py reproducible --model tiny-llama --seq-len 64 --steps 2"
+)
+def main(
+    profile_name: Annotated[
+        str, typer.Argument(metavar="PROFILE", help="Of XLA flags; xlam bench flags lists them.")
+    ],
+    model: Model = "smollm2-135m",
+    layers: Layers = None,
+    rows: Rows = 1,
+    seq_len: SeqLen = 1024,
+    steps: Steps = 30,
+    mesh: Annotated[str, typer.Option(help="For example fsdp=8.")] = "",
+    compute_dtype: Dtype = "float32",
+    json_file: JsonOption = None,
+) -> None:
+    """Time the training step with all flags of a profile, without each one, and with none."""
+    train = ["--model", model, "--seq-len", str(seq_len), "--rows", str(rows), "--steps", str(steps)]
+    train += ["--compute-dtype", compute_dtype, *(["--mesh", mesh] if mesh else [])]
+    train += ["--layers", str(layers)] if layers else []
+    with working("timing") as status:
+        table = ablate_flags(profile_name, train, progress=status)
+    write_json(json_file, table)
+    print_table(f"profile {profile_name}: what a step costs without", table)
+
+
+if __name__ == "__main__":
+    run(app)

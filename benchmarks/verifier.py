@@ -8,11 +8,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from zlib import crc32
 
 import numpy as np
+import typer
 
+from xlam_jax.cli.common import JsonOption, print_table, working, write_json
+from xlam_jax.cli.main import run
 from xlam_jax.errors import InputError
 from xlam_jax.format.record import Record, read_records
 from xlam_jax.records.quality.contamination import EvaluationIndex
@@ -231,3 +234,29 @@ def _seconds(work: Callable[[], Any]) -> float:
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
+
+
+app = typer.Typer(pretty_exceptions_enable=False)
+
+
+@app.command(epilog="Example: python benchmarks/verifier.py configs/demo/records.jsonl --per-class 50")
+def main(
+    records: Annotated[list[Path], typer.Argument(metavar="RECORDS...", help="Records with gold calls.")],
+    per_class: Annotated[int, typer.Option(min=1, help="Corrupted records of each class.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Seed of the corruptions.")] = 0,
+    json_file: JsonOption = None,
+) -> None:
+    """Inject every class of error into clean records: precision and recall of the verifier, and its speed."""
+    with working("reading") as status:
+        result = bench_verifier(records, per_class, seed, status)
+    write_json(json_file, result)
+    excluded = [{"code": code, "records": n} for code, n in result["excluded"].items()]
+    print_table(f"{result['clean']} clean of {result['records']} records; left out", excluded)
+    hidden = ("missed", "code")
+    print_table("classes", [{k: v for k, v in row.items() if k not in hidden} for row in result["classes"]])
+    print_table("grounding by threshold", result["grounding"])
+    print_table("records a second, one process", [result["speed"]])
+
+
+if __name__ == "__main__":
+    run(app)

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Annotated, Any
 
-from xlam_jax.errors import WorkError
+import typer
+
+from xlam_jax.cli.common import JsonOption, print_table, working, write_json
+from xlam_jax.cli.main import run
+from xlam_jax.errors import WorkError, unknown
 from xlam_jax.format.record import Record, Step, ToolCall, write_json_lines, write_records
 from xlam_jax.format.spellings import to_60k
 from xlam_jax.format.tools import normalise_tool
 
+_REPOSITORY = Path(__file__).resolve().parents[1]
 STAGES = ("convert", "verify", "verify with near duplicates", "augment", "build")
 _PLACES = ("Oslo", "Lima", "Kyoto", "Nairobi", "Quito", "Tallinn", "Hobart", "Dakar", "Suva", "Turku")
 _TOPICS = ("weather", "traffic", "museums", "ferries", "concerts", "parking", "hotels", "trams", "news")
@@ -62,8 +66,9 @@ def bench_memory(
             for stage in stages:
                 progress(f"{stage}, {size:,} rows")
                 begun = time.perf_counter()
-                command = [sys.executable, "-m", __name__, stage, str(root), str(tokenizer)]
-                done = subprocess.run(command, capture_output=True, text=True)
+                command = [sys.executable, "-m", "benchmarks.data_memory_stage"]
+                command += [stage, str(root), str(tokenizer.absolute())]
+                done = subprocess.run(command, capture_output=True, text=True, cwd=_REPOSITORY)
                 if done.returncode:
                     raise WorkError(f"{stage} failed on {size} rows: {done.stderr[-400:]}")
                 results[stage][f"peak MiB {size}"] = round(json.loads(done.stdout.splitlines()[-1]))
@@ -71,40 +76,24 @@ def bench_memory(
     return list(results.values())
 
 
-def run_stage(stage: str, root: Path, tokenizer: str) -> None:
-    """One stage on the files in `root`."""
-    source = root / "records.jsonl"
-    if stage == "convert":
-        from xlam_jax.records.sources.convert import convert
-
-        convert("xlam-60k", root / "raw.jsonl", root / "out.jsonl")
-    elif stage.startswith("verify"):
-        from xlam_jax.records.quality.verify import VerifyConfig, verify
-
-        # These rows are alike on purpose of nothing but size: near duplicates are found and kept.
-        near = "flag" if "near" in stage else "off"
-        config = VerifyConfig.model_validate({"rules": {"actions": {"near_duplicate": near}}})
-        verify(source, root / "out.jsonl", config)
-    elif stage == "augment":
-        from xlam_jax.records.augment.config import AugmentConfig
-        from xlam_jax.records.augment.run import augment_file
-
-        augment_file(source, root / "out.jsonl", AugmentConfig())
-    else:
-        from xlam_jax.shards.build import BuildConfig, build
-
-        build(BuildConfig(inputs=[str(source)], tokenizer=tokenizer, out=str(root / "shards"), seq_len=2048))
+app = typer.Typer(pretty_exceptions_enable=False)
 
 
-def peak_mib() -> float:
-    """This process's peak memory. Linux's `ru_maxrss` would also tell of the parent before the exec."""
-    status = Path("/proc/self/status")
-    if status.is_file():
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) / 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # bytes on macOS
+@app.command(epilog="Example: python benchmarks/data_memory.py --tokenizer runs/demo/base --rows 200")
+def main(
+    tokenizer: Annotated[Path, typer.Option(help="Folder with the tokenizer.")],
+    rows: Annotated[list[int] | None, typer.Option(help="Size of a synthetic file; may be repeated.")] = None,
+    stage: Annotated[list[str] | None, typer.Option(help="Only this stage; may be repeated.")] = None,
+    json_file: JsonOption = None,
+) -> None:
+    """Measure each data stage's peak memory on 10,000 and on 1,000,000 rows, or on files of other sizes."""
+    if wrong := set(stage or ()) - set(STAGES):
+        raise unknown("stage", min(wrong), STAGES, where="--stage")
+    with working("writing rows") as status:
+        results = bench_memory(rows or [10_000, 1_000_000], tokenizer, stage or STAGES, status)
+    write_json(json_file, results)
+    print_table("peak memory", results)
 
 
 if __name__ == "__main__":
-    run_stage(sys.argv[1], Path(sys.argv[2]), sys.argv[3])
-    print(peak_mib())
+    run(app)
