@@ -86,11 +86,13 @@ def _apply(values: dict[str, Any], override: str) -> dict[str, Any]:
 
 def _scalar(text: str) -> Any:
     value = yaml.safe_load(text)
-    if isinstance(value, str):  # YAML 1.1 reads 1e-5 as text
+    plain = text.strip()[:1] not in tuple("\"'[{&*!|>%@`")
+    if plain and (isinstance(value, str | dict) or (value is None and "#" in text)):
+        # A value of one line has no comment and no key: `runs/a #1` and `a: b` are what they look like.
         try:
-            return float(value)
+            return float(text)  # YAML 1.1 reads 1e-5 as text
         except ValueError:
-            return value
+            return text.strip()
     return value
 
 

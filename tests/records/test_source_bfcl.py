@@ -165,6 +165,18 @@ def test_files_of_other_names_are_no_input(tmp_path):
         outcomes("bfcl", tmp_path)
 
 
+def test_a_folder_of_bfcl_eval_has_other_files_below_and_beside(tmp_path):
+    write(tmp_path, "irrelevance", [row("irrelevance_0")])
+    for name in (
+        "memory_prereq_conversation/memory_customer.json",
+        "multi_turn_func_doc/math_api.json",
+        "x.json",
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("{}")
+    assert [record.id for record in outcomes("bfcl", tmp_path)] == ["bfcl-irrelevance_0"]
+
+
 ROWS = {
     **{"simple": 400, "multiple": 200, "parallel": 200, "parallel_multiple": 200, "irrelevance": 240},
     **{"java": 100, "javascript": 50, "live_simple": 258, "live_multiple": 1037, "live_parallel": 16},

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.cells import cell_len
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
@@ -60,7 +62,8 @@ def write_json(path: Path | None, result: Any) -> None:
 def print_table(title: str, rows: list[dict[str, Any]]) -> None:
     """Prints a list of equal-keyed dicts; numbers to the right.
 
-    One that is wider than the screen breaks its heads between words; a single such row is printed as a list.
+    One that is wider than the screen breaks its words where they are joined and never a number, as long as that is
+    enough; a single such row is printed as a list.
     """
     if not rows:
         out.print(f"{title}: nothing")
@@ -68,21 +71,67 @@ def print_table(title: str, rows: list[dict[str, Any]]) -> None:
     table = _table(title, rows)
     if Measurement.get(out, out.options.update(max_width=10_000), table).maximum > out.width:
         if len(rows) == 1:
-            table = _table(title, [{"": key, "value": _cell(value)} for key, value in rows[0].items()])
-        else:
-            table = _table(title, [{str(k).replace("_", " "): v for k, v in row.items()} for row in rows])
+            rows = [{"": key, "value": _cell(value)} for key, value in rows[0].items()]
+        rows = [{str(k).replace("_", " "): v for k, v in row.items()} for row in rows]
+        table = _table(title, rows, out.width)
     out.print(table)
 
 
-def _table(title: str, rows: list[dict[str, Any]]) -> Table:
-    table = Table(title=title, title_justify="left")
-    for key in rows[0]:
+def _table(title: str, rows: list[dict[str, Any]], width: int | None = None) -> Table:
+    cells = {key: [str(key), *(_cell(row.get(key)) for row in rows)] for key in rows[0]}
+    widths, padding = None, 1
+    for padding in (1, 0) if width else ():
+        if widths := _widths(list(cells.values()), width or 0, padding):
+            break
+    table = Table(title=title, title_justify="left", padding=(0, padding if widths else 1))
+    for i, key in enumerate(cells):
         numeric = all(isinstance(r.get(key), int | float) or r.get(key) is None for r in rows)
-        table.add_column(str(key), justify="right" if numeric else "left", overflow="fold")
-    for row in rows:
+        fixed = widths[i] if widths else None
+        if fixed:
+            cells[key] = [_broken(text, fixed) for text in cells[key]]
+        table.add_column(
+            Text(cells[key][0]), justify="right" if numeric else "left", overflow="fold", width=fixed
+        )
+    for line in zip(*(texts[1:] for texts in cells.values()), strict=True):
         # As Text: a name such as [/x] is no markup.
-        table.add_row(*(Text(_cell(row.get(key))) for key in rows[0]))
+        table.add_row(*map(Text, line))
     return table
+
+
+# Where a word may be broken: behind these, but not inside a number.
+_PIECES = re.compile(r"[-+]?\d(?:[\d.:eE+-]|,(?=\d))*[^\s_,/.-]*[_,/.-]?\s?|[^\s_,/.-]*[_,/.-]?\s?")
+
+
+def _pieces(text: str) -> list[str]:
+    return [piece for piece in _PIECES.findall(text) if piece]
+
+
+def _widths(columns: list[list[str]], width: int, padding: int) -> list[int] | None:
+    """Widths that break no piece of a word, together as wide as the screen; None where there is no room for that."""
+    most = [max(cell_len(line) for text in c for line in text.splitlines() or [""]) for c in columns]
+    least = [max((cell_len(p.rstrip()) for text in c for p in _pieces(text)), default=0) for c in columns]
+    left = width - (1 + 2 * padding) * len(columns) - 1 - sum(least)
+    if left < 0:
+        return None
+    for i in sorted(range(len(columns)), key=lambda i: most[i] - least[i]):
+        # What a column wants first goes to those that want least.
+        given = min(most[i] - least[i], left)
+        least[i], left = least[i] + given, left - given
+    return [max(1, w) for w in least]
+
+
+def _broken(text: str, width: int) -> str:
+    """The text in lines of at most `width`, broken between its pieces."""
+    lines = []
+    for given in text.splitlines() or [""]:
+        line = ""
+        for piece in _pieces(given):
+            if line and cell_len((line + piece).rstrip()) > width:
+                lines.append(line.rstrip())
+                line = ""
+            line += piece
+        lines.append(line.rstrip())
+    return "\n".join(lines)
 
 
 def _cell(value: Any) -> str:

@@ -211,6 +211,14 @@ def _show(r: dict[str, Any], top: int) -> None:
         f"(ceiling {hw['ceiling'] / 1e12:.0f} TFLOP/s, {ceiling}; {hw['efficiency']:.0%} of it expected)",
         highlight=False,
     )
+    if not r["fits"]:
+        lacking = (r["memory"]["total"] - r["memory"]["budget"]) / gib
+        out.print(
+            f"{lacking:.1f} GiB too many a device: more --gpus, fewer --rows, more --accumulation, --remat full, or "
+            "--param-dtype bfloat16; so there is no cost to tell",
+            highlight=False,
+        )
+        return
     out.print(
         f"{speed['tokens_per_second']:,.0f} tokens/s, {speed['tokens_per_second_per_device']:,.0f} a device, "
         f"MFU {speed['mfu']:.1%}; {cost['tokens']:.3g} tokens ({r['tokens_from']}): {cost['hours']:.1f} h, "

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -152,7 +153,8 @@ def build(
     out, mixture = Path(config.out), config.mixture
     for source in mixture:
         if not source.files:
-            hint = f"check `inputs`; a public data set comes in by: xlam data convert SOURCE IN {source.path}"
+            to = re.sub(r"[^/]*[*?\[][^/]*$", "SOURCE.jsonl.gz", source.path)
+            hint = f"check `inputs`; a public data set comes in by: xlam data convert SOURCE IN {to}"
             raise InputError("input not found", where=source.path, hint=hint)
     codec = config.codec.make()
     check_tokenizer(load_tokenizer(config.tokenizer), codec, where=config.tokenizer)

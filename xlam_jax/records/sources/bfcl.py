@@ -39,7 +39,9 @@ def rows(path: Path) -> Iterator[Row]:
     Raises:
       InputError: a file that is no BFCL category, or answers that cannot be read.
     """
-    files = [file for file in data_files(path) if file.parent.name != ANSWERS]
+    # A folder of bfcl-eval has others beside and below them: answers, function docs, conversations for memory.
+    every = [file for file in data_files(path) if file.parent.name != ANSWERS]
+    files = [file for file in every if file.parent == path and _NAME.fullmatch(file.name)] or every
     for file in files:
         name = _NAME.fullmatch(file.name)
         if not name:
