@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from xlam_jax.cli import eval_agents, eval_bfcl, eval_compare, eval_hammer, eval_published, eval_rescore
+from xlam_jax.cli import (
+    eval_agents,
+    eval_bfcl,
+    eval_compare,
+    eval_hammer,
+    eval_published,
+    eval_rescore,
+    eval_when2call,
+)
 from xlam_jax.cli.common import JsonOption, err, need_dir, need_file, out, print_table, write_json
 from xlam_jax.cli.eval_model import (
     AdapterOption,
@@ -34,6 +42,7 @@ app = typer.Typer(
 eval_bfcl.register(app)
 eval_agents.register(app)
 eval_hammer.register(app)
+eval_when2call.register(app)
 eval_rescore.register(app)
 eval_compare.register(app)
 eval_published.register(app)

@@ -50,8 +50,8 @@ def published() -> dict[str, Published]:
     tables = {}
     for name, given in json.loads(_DATA.read_text("utf-8")).items():
         rows = tuple((model, tuple(values)) for model, *values in given.pop("rows"))
-        lists = {key: tuple(given.pop(key)) for key in ("columns", "notes")}
-        tables[name] = Published(name, rows=rows, **given, **lists)
+        columns, notes = tuple(given.pop("columns")), tuple(given.pop("notes"))
+        tables[name] = Published(name, columns=columns, notes=notes, rows=rows, **given)
     return tables
 
 
