@@ -37,7 +37,7 @@ def plan(
     rows: Annotated[int | None, typer.Option(min=1, help="Packed rows of a step over all devices.")] = None,
     accumulation: Annotated[int | None, typer.Option(min=1, help="Micro-batches of a step.")] = None,
     seq_len: Annotated[int | None, typer.Option(min=2, help="Positions of a row; else the data's.")] = None,
-    remat: Annotated[str | None, typer.Option(help="none, full, dots, names:a,b")] = None,
+    remat: Annotated[str | None, typer.Option(help="auto, none, full, dots, names:a,b")] = None,
     param_dtype: Annotated[str | None, typer.Option(help="float32 or bfloat16.")] = None,
     moment_dtype: Annotated[str | None, typer.Option(help="float32 or bfloat16.")] = None,
     lora_rank: Annotated[
@@ -161,7 +161,7 @@ def plan(
     compiled = None
     if device:
         asked_for = order(
-            work, made.best.sizes, device, topology, flag_profile, hlo=str(keep_hlo) if keep_hlo else ""
+            made.work, made.best.sizes, device, topology, flag_profile, hlo=str(keep_hlo) if keep_hlo else ""
         )
         with working(f"compiling for {device.name}"):
             compiled = compile_for_device(asked_for)
