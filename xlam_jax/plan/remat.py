@@ -12,7 +12,7 @@ from xlam_jax.models.flops import FORWARD, active_share, is_multiplied
 from xlam_jax.models.lora import target_paths
 from xlam_jax.models.spec import leaves
 from xlam_jax.parallel.hardware import known_hardware
-from xlam_jax.plan.memory import Memory, estimate
+from xlam_jax.plan.memory import Memory, estimate, keeps_attention
 from xlam_jax.plan.work import Sizes, Work, work_of
 from xlam_jax.training.config import TrainConfig
 
@@ -59,7 +59,7 @@ def recomputed(work: Work) -> float:
         if path in adapted and work.lora:
             used *= 1 + work.lora.rank * (s.shape[-1] + s.shape[-2]) / (s.shape[-1] * s.shape[-2])
         total += FORWARD * used
-    if work.remat != "dots" and "attn_out" not in keeps:
+    if not keeps_attention(work.remat):
         total += work.flops()["forward_attention"]
     return total * (cfg.num_layers - work.freeze_layers) / cfg.num_layers
 

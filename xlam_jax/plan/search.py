@@ -104,7 +104,6 @@ def rows_of(candidates: list[Candidate], hw: Hardware) -> list[dict[str, Any]]:
         out.append(
             {
                 "mesh": c.name,
-                "remat": c.remat,
                 "GiB": float(f"{c.memory.total / 2**30:.3g}"),
                 "fits": "yes" if c.memory.total <= hw.budget else "no",
                 "compute s": c.speed.compute,
