@@ -27,14 +27,14 @@ pytestmark = [
 ONE = dict.fromkeys(AXES, 1)
 DENSE = Work(
     named_config("deepseek-coder-1.3b").replace(num_layers=8),
-    2048, 2, remat="dots", attention="cudnn", compute_dtype="bfloat16",
+    4096, 6, remat="dots", attention="cudnn", compute_dtype="bfloat16",
 )  # fmt: skip
 MIXTURE = DENSE.replace(
     cfg=named_config("mixtral-8x7b").replace(num_layers=4), remat="none", param_dtype="bfloat16"
 )
 LORA = DENSE.replace(lora=LoraConfig(rank=16), param_dtype="bfloat16")
 SPLIT = DENSE.replace(rows=32, accumulation=2, remat="full")
-CHUNKS = 2048 // 256  # turns of the loss
+CHUNKS = 4096 // 256  # turns of the loss
 
 
 @functools.cache
@@ -58,7 +58,7 @@ def assert_memory(said, work, fsdp=1):
 def test_dense():
     said = compiled(DENSE)
     assert_nothing_twice(said, 8)
-    # Seven matrices a layer, the head a chunk; forwards once and backwards twice.
+    # Seven matrices a layer, the head a chunk; forwards once and backwards twice. (XLA joins smaller ones.)
     assert gemms(said) == 3 * 7 * 8 + 3 * CHUNKS
     products = said["products"]
     assert products["recompute"] == 0 and abs(products["padding"]) < 1e-6 * products["needed"]
