@@ -8,7 +8,7 @@ TEST   := $(BIN)/python -m pytest
 export HF_HUB_OFFLINE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check bench gpu gpu-site clean
+.PHONY: help demo test test-slow contracts check bench gpu gpu-site clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -46,6 +46,16 @@ test-slow: $(VENV)/.dev  ## the long proofs
 	$(TEST) -m "slow and not gpu"
 	XLAM_TEST_EXAMPLES=all $(TEST) -m "hypothesis and not gpu"
 
+# An environment of its own, because JAX and the compiler come in one version that needs Python 3.12.
+COMPILE_PYTHON ?= python3.12
+.venv-compile/.done: pyproject.toml
+	$(COMPILE_PYTHON) -m venv .venv-compile
+	.venv-compile/bin/python -m pip install --quiet --disable-pip-version-check -e '.[compile-h100]' pytest pytest-timeout
+	@touch $@
+
+contracts: .venv-compile/.done  ## steps compiled by the compiler for H100, without one: nothing computed twice
+	.venv-compile/bin/python -m pytest -q -p no:cacheprovider tests/plan/test_compiled_contracts.py
+
 check: $(VENV)/.dev  ## format, lint, types, import floors
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -73,4 +83,4 @@ gpu-site:  ## build/site: what `make gpu GPU_PYTHON=...` may lack beside JAX and
 	  wadler-lindig absl-py tqdm
 
 clean:  ## remove the environment and the runs
-	rm -rf $(VENV) runs build dist *.egg-info
+	rm -rf $(VENV) .venv-compile runs build dist *.egg-info

@@ -12,6 +12,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import yaml
 from rich.console import Console
 
 from tests.cases import long_but
@@ -19,6 +20,7 @@ from tests.training.runs import assert_same_arrays, checkpoints, config, events,
 from xlam_jax.errors import FinalError, InputError, WorkError
 from xlam_jax.models.cross_entropy import chunked_cross_entropy
 from xlam_jax.parallel.mesh import MeshConfig
+from xlam_jax.plan.remat import choose
 from xlam_jax.training import checkpoint
 from xlam_jax.training.kept import complete_steps
 from xlam_jax.training.run_folder import read_metrics
@@ -256,6 +258,14 @@ def test_one_line_says_what_was_chosen(settings):
     run(settings, "steps=1", "mesh.data=2", "mesh.fsdp=2", console=console)
     line = "4 x cpu (data 2 x fsdp 2), float32 parameters, float32 products, attention xla, remat none"
     assert line in console.export_text()
+
+
+def test_remat_auto_is_settled_said_and_written_down(settings):
+    console = Console(record=True, width=200, file=io.StringIO())
+    run(settings, "steps=1", "remat=auto", console=console, choose_remat=choose)
+    said = console.export_text()
+    assert "remat: dots (nobody says how much memory a cpu has)" in said and ", remat dots" in said
+    assert yaml.safe_load((Path(settings["out"]) / "config.yaml").read_text())["remat"] == "dots"
 
 
 def test_a_warm_up_as_long_as_the_run_is_refused(settings):

@@ -37,7 +37,7 @@ def plan(
     rows: Annotated[int | None, typer.Option(min=1, help="Packed rows of a step over all devices.")] = None,
     accumulation: Annotated[int | None, typer.Option(min=1, help="Micro-batches of a step.")] = None,
     seq_len: Annotated[int | None, typer.Option(min=2, help="Positions of a row; else the data's.")] = None,
-    remat: Annotated[str | None, typer.Option(help="none, full, dots, names:a,b")] = None,
+    remat: Annotated[str | None, typer.Option(help="auto, none, full, dots, names:a,b")] = None,
     param_dtype: Annotated[str | None, typer.Option(help="float32 or bfloat16.")] = None,
     moment_dtype: Annotated[str | None, typer.Option(help="float32 or bfloat16.")] = None,
     lora_rank: Annotated[
@@ -157,12 +157,15 @@ def plan(
         fixed = [size for axis in AXES if (size := getattr(asked, axis)) > 0]
         sizes = sizes_of(asked, gpus or math.prod(fixed))
     with working("tracing and compiling"):
-        made = make_plan(work, hw, sizes=sizes, devices=gpus or 1, compile=compile and device is None)
+        # Memory is counted for the kernel that the hardware is likely to run.
+        own = "splash" if hw.name.startswith("tpu") else "cudnn"
+        planned = work.replace(attention=own) if work.attention == "auto" else work
+        made = make_plan(planned, hw, sizes=sizes, devices=gpus or 1, compile=compile and device is None)
     compiled = None
     if device:
-        asked_for = order(
-            work, made.best.sizes, device, topology, flag_profile, hlo=str(keep_hlo) if keep_hlo else ""
-        )
+        chosen = made.work.replace(attention=work.attention)
+        kept = str(keep_hlo or "")
+        asked_for = order(chosen, made.best.sizes, device, topology, flag_profile, hlo=kept)
         with working(f"compiling for {device.name}"):
             compiled = compile_for_device(asked_for)
     length = found.steps * work.tokens if found and found.steps else None
@@ -201,7 +204,8 @@ def _show(r: dict[str, Any], top: int) -> None:
     chosen = ",".join(f"{k}={v}" for k, v in r["mesh"].items() if v > 1) or "1 device"
     parts = [{"part": k, "GiB": v / gib} for k, v in r["memory"].items() if v or k == "total"]
     print_table("memory of one device", parts)
-    out.print(f"  {chosen}: {'fits' if r['fits'] else 'DOES NOT FIT'}; {r['memory_note']}", highlight=False)
+    fits = "fits" if r["fits"] else "DOES NOT FIT"
+    out.print(f"  {chosen}: {fits}, remat {r['step']['remat']}; {r['memory_note']}", highlight=False)
     print_table("collectives of one step, into each device", r["traffic"])
     flops = r["flops"]
     out.print(f"{flops['total'] / 1e9:.2f} GFLOP a token = {flops['formula']}", highlight=False)

@@ -50,6 +50,7 @@ def train(
         end_at_once()
     ):  # the imports take seconds, and as the first process of a container nothing would end them
         from xlam_jax.parallel import distributed
+        from xlam_jax.plan.remat import choose
         from xlam_jax.training.config import TrainConfig
         from xlam_jax.training.loop import train as run
 
@@ -64,7 +65,7 @@ def train(
         evaluators.append(CallAccuracy(settings, settings.log.calls))
     first = distributed.is_first()  # speaks for all
     console = err if first else Console(quiet=True)
-    result = run(settings, evaluators=evaluators, console=console, resume=resume.value)
+    result = run(settings, evaluators=evaluators, console=console, resume=resume.value, choose_remat=choose)
     keys = (
         "step",
         "total_steps",

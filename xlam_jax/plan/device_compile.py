@@ -155,7 +155,7 @@ def compile_here(asked: Order) -> dict[str, Any]:
 def turns(work: Work) -> dict[str, float]:
     """Of loops that the data decides, in a step whose positions are all trained and whose routing is even."""
     length = work.seq_len
-    return {"loss": -(-length // min(work.chunk, length)), "experts": 0.0}
+    return {"loss": -(-length // min(work.chunk, length)), "experts": 0.0, "rest": work.accumulation}
 
 
 def needed(work: Work, sizes: Sizes) -> Any:

@@ -145,8 +145,16 @@ def activation_bytes(work: Work, sizes: Sizes) -> tuple[float, float]:
         # A parameter itself is no copy of it; one cast for the products is, split as its parameter is.
         if dtype != work.param_dtype and not (work.lora and dtype == "float32"):
             kept += size / (fsdp * (expert if shape in routed else 1))
+    if work.attention == "cudnn" and keeps_attention(work.remat):
+        # Its statistics have a place for each document that a row may hold, where others have one for the row.
+        kept += (work.max_segments - 1) * 4 * local.num_heads * length * local.num_layers * rows
     part = (work.cfg.num_layers - work.freeze_layers) / work.cfg.num_layers
     return kept * part, rows * sum(math.prod(shape) * _size(dtype) for shape, dtype in once)
+
+
+def keeps_attention(remat: str) -> bool:
+    """Whether a policy keeps what attention's backward pass wants."""
+    return remat in ("none", "dots") or "attn_out" in remat
 
 
 @functools.lru_cache(maxsize=256)

@@ -18,7 +18,7 @@ from xlam_jax.plan.work import Sizes, Work, name_mesh
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """`best` is the mesh that was asked for, or else the first of `ranked`.
+    """`best` is the mesh that was asked for, or else the first of `ranked`; `work` with the remat policy taken for it.
 
     Attributes:
       memory: of `best`; with the compiler's own account of a slice where `compiled` is not None.
@@ -75,6 +75,7 @@ def make_plan(
             hint=refused[0].refused if refused else "",
         )
     assert best.memory
+    work = work.replace(remat=best.remat)
     memory, measured, note = best.memory, None, "traced, not compiled"
     if compile and device_count(best.sizes) > MAX_DEVICES:
         note = f"traced, not compiled: more than {MAX_DEVICES} devices"

@@ -11,18 +11,24 @@ from xlam_jax.errors import InputError
 from xlam_jax.parallel.hardware import Hardware
 from xlam_jax.parallel.mesh import AXES
 from xlam_jax.plan.memory import Memory, estimate
+from xlam_jax.plan.remat import lightest
 from xlam_jax.plan.speed import Speed, speed
 from xlam_jax.plan.work import Sizes, Work, name_mesh, ways
 
 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
-    """A mesh, and either what it needs and does or why it cannot be."""
+    """A mesh, and either what it needs and does or why it cannot be.
+
+    Attributes:
+      remat: the policy that is asked for, or for "auto" the one that was taken.
+    """
 
     sizes: Sizes
     memory: Memory | None = None
     speed: Speed | None = None
     refused: str = ""
+    remat: str = ""
 
     @property
     def name(self) -> str:
@@ -64,10 +70,14 @@ def candidate(work: Work, sizes: Sizes, hw: Hardware) -> Candidate:
     if why := refusal(work, sizes):
         return Candidate(sizes, refused=why)
     try:
-        memory = estimate(work, sizes)
+        if work.remat == "auto":
+            name, memory = lightest(work, sizes, hw.budget)
+            work = work.replace(remat=name)
+        else:
+            memory = estimate(work, sizes)
     except InputError as e:
         return Candidate(sizes, refused=e.what)
-    return Candidate(sizes, memory, speed(work, sizes, hw, memory))
+    return Candidate(sizes, memory, speed(work, sizes, hw, memory), remat=work.remat)
 
 
 def search(work: Work, devices: int, hw: Hardware) -> list[Candidate]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
 
 import jax.numpy as jnp
 
 from xlam_jax.models.flops import count
 from xlam_jax.parallel.hardware import Hardware
 from xlam_jax.plan.memory import Memory
+from xlam_jax.plan.remat import recomputed
 from xlam_jax.plan.traffic import flows, seconds
 from xlam_jax.plan.work import Sizes, Work
 
@@ -39,27 +39,11 @@ class Speed:
     mfu: float
 
 
-def recomputed(work: Work, flops: dict[str, Any]) -> float:
-    """FLOPs of one token that are done again in the backward pass under the remat policy."""
-    head = 2 * work.cfg.vocab_size * work.cfg.hidden_size
-    layers = flops["forward"] - head
-    if work.remat == "none":
-        return 0.0
-    if work.remat == "full":
-        return layers
-    attention = flops["attention"] / 3
-    if work.remat == "dots":
-        return attention
-    names = work.remat.partition(":")[2]
-    # Saving only some products repeats the others; without a count of each, all but the attention.
-    return layers - (attention if "attn_out" in names else 0.0)
-
-
 def speed(work: Work, sizes: Sizes, hw: Hardware, memory: Memory) -> Speed:
     """The step of `work` on a mesh of `hw`."""
     devices = math.prod(sizes.values())
     flops = work.flops()
-    executed = (flops["total"] + recomputed(work, flops)) * work.tokens / devices
+    executed = (flops["total"] + recomputed(work)) * work.tokens / devices
     # Products in float32 run at a fraction of the bf16 rate on every one of these devices.
     slow = 2.0 if jnp.dtype(work.compute_dtype).itemsize == 4 else 1.0
     compute = executed * slow / hw.ceiling

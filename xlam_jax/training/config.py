@@ -153,7 +153,7 @@ class TrainConfig(Config):
         pass only; the input embedding below them is not trained either.
       lora: adapters, which are then all that is trained and saved; the model stays as it is.
       mesh: how the devices are laid out; left out, `fsdp: -1` over all accelerators, and one device of a CPU.
-      remat: what the backward pass keeps, see `models.decoder.forward`.
+      remat: what the backward pass keeps, see `models.decoder.forward`; "auto": what the plan says they hold.
       spikes: what is done about a step whose loss or gradient stands out.
       watchdog: when a run is taken for hung.
       track: trackers beside metrics.jsonl; wandb is online where it has a key, else offline.

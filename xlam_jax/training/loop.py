@@ -31,7 +31,7 @@ from xlam_jax.training.profiling import StepProfiler
 from xlam_jax.training.progress import StepClock, display, peak_rss
 from xlam_jax.training.readings import Readings
 from xlam_jax.training.report import write_report
-from xlam_jax.training.setup import Setup, describe_model, set_up
+from xlam_jax.training.setup import ChooseRemat, Setup, describe_model, set_up
 from xlam_jax.training.shared import all_agree, check_shared
 from xlam_jax.training.signals import Interrupts
 from xlam_jax.training.spikes import SpikeRule
@@ -82,6 +82,7 @@ def train(
     evaluators: Sequence[Evaluator] = (),
     console: Console | None = None,
     resume: Resume = "auto",
+    choose_remat: ChooseRemat | None = None,
 ) -> TrainResult:
     """Trains until the last step, `stop_at`, or a signal; saves whenever it stops.
 
@@ -90,6 +91,7 @@ def train(
         at the end; what they return is logged.
       resume: "auto" goes on from the newest checkpoint in `out` if there is one, "must" refuses to start
         without, "never" refuses to start with one.
+      choose_remat: see `set_up`.
 
     Raises:
       InputError: bad config, data or model; a checkpoint that does not fit.
@@ -102,7 +104,7 @@ def train(
     _check_resume(out, resume)
     need_packages(config.track)
     profiler = StepProfiler(config.log.profile, out)
-    run = set_up(config, console, began)  # bad input ends here, before anything is written
+    run = set_up(config, console, began, choose_remat)  # bad input ends here, before anything is written
     config = run.config
     with (
         room_for(out),

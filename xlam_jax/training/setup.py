@@ -118,8 +118,17 @@ class Setup:
         return round(time.monotonic() - self.began, 2)
 
 
-def set_up(config: TrainConfig, console: Console, began: float) -> Setup:
+# (config, model, mesh, positions of a row, segments of a row at most) -> (policy, why); `plan.remat.choose` is one.
+ChooseRemat = Callable[[TrainConfig, ModelConfig, jax.sharding.Mesh, int, int | None], tuple[str, str]]
+
+
+def set_up(
+    config: TrainConfig, console: Console, began: float, choose_remat: ChooseRemat | None = None
+) -> Setup:
     """Everything of a run before its first step. Nothing is written, so that bad input leaves no trace.
+
+    Args:
+      choose_remat: decides where the config says `remat: auto`; without it that is "full", which needs least memory.
 
     Raises:
       InputError: bad config, data or model, or a disk that is too small.
@@ -140,6 +149,7 @@ def set_up(config: TrainConfig, console: Console, began: float) -> Setup:
         )
     mesh = make_mesh(config.mesh)
     config = _with_attention(config, cfg, say)
+    config = _with_remat(config, cfg, mesh, choose_remat, say)
     say(describe(config, mesh))
     trained = trainable_of(config, cfg, mesh)
     task = make_task(config, cfg, mesh, trained.base)
@@ -163,6 +173,25 @@ def set_up(config: TrainConfig, console: Console, began: float) -> Setup:
         config, console, began, cfg, mesh, task, data, eval_data, micro, trained, tx, shapes, shardings, objective,
         step_fn,
     )  # fmt: skip
+
+
+def _with_remat(
+    config: TrainConfig,
+    cfg: ModelConfig,
+    mesh: jax.sharding.Mesh,
+    choose_remat: ChooseRemat | None,
+    say: Callable[[str], None],
+) -> TrainConfig:
+    """`remat: auto` becomes the policy that computes least again of those that fit."""
+    if config.remat != "auto":
+        return config
+    policy, reason = "full", "nobody here judges what fits"
+    if choose_remat:
+        manifest = read_manifest(Path(config.data.train))
+        sized = with_rows(config, manifest, mesh, lambda _: None)
+        policy, reason = choose_remat(sized, cfg, mesh, manifest["seq_len"], manifest.get("max_row_segments"))
+    say(f"remat: {policy} ({reason})")
+    return config.model_copy(update={"remat": policy})
 
 
 def _with_attention(config: TrainConfig, cfg: ModelConfig, say: Callable[[str], None]) -> TrainConfig:

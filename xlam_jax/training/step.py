@@ -225,13 +225,20 @@ def accumulate(
         grads, (sums, finite) = grad(state.params, jax.tree.map(lambda x: x[0], batch))
         return grads, sums, finite[None]
 
-    def add(carry: tuple, micro: Batch) -> tuple[tuple, jax.Array]:
+    def add(n: jax.Array, carry: tuple) -> tuple:
+        total, all_finite = carry
+        micro = jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, n, keepdims=False), batch)
         grads, (sums, finite) = grad(state.params, micro)
-        return jax.tree.map(jnp.add, carry, (grads, sums)), finite
+        all_finite = jax.lax.dynamic_update_index_in_dim(all_finite, finite, n, axis=0)
+        return jax.tree.map(jnp.add, total, (grads, sums)), all_finite
 
     shapes = jax.eval_shape(lambda m: grad(state.params, m), jax.tree.map(lambda x: x[0], batch))
-    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), (shapes[0], shapes[1][0]))
-    (grads, sums), finite = jax.lax.scan(add, zeros, batch)
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), (shapes[0], shapes[1]))
+    zeros = (zeros[0], zeros[1][0]), jnp.zeros((batch.tokens.shape[0], *zeros[1][1].shape), bool)
+    # A number of turns that the compiler does not know (a step is never below 0): it would unroll the loop, which holds
+    # a whole forward and backward pass, to overlap what in its turns there is nothing to overlap of.
+    count = batch.tokens.shape[0] + jnp.minimum(state.step, 0)
+    (grads, sums), finite = jax.lax.fori_loop(0, count, add, zeros)
     return grads, sums, finite
 
 
