@@ -25,7 +25,7 @@ NOT_TYPED = {
         "xlam call ": "a random model makes no call; test_help.py asks one with real weights",
         "xlam data build configs/xlam-7b-r/data.yaml": "its data sets belong to their owners; "
         "tests/shards/test_model_recipes.py builds it from small ones",
-        "xlam plan --model mixtral-8x7b --gpus 16": "docs/plan-and-bench.md has it for 8, at half the time",
+        "xlam plan --model mixtral-8x7b --gpus 32": "docs/plan-and-bench.md has it for 8, at half the time",
         "xlam bench train --profile": "minutes of a real model; the how-to has a small one",
     },
 }
