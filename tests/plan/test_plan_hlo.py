@@ -186,6 +186,20 @@ def test_a_program_compiled_here_by_hand_count():
     assert found["doubled"] == found["padding"] == found["other"] == 0
 
 
+def test_a_collective_in_a_loop_that_is_not_entered_moves_nothing():
+    inner = GPU.replace(
+        "  %one = s32[] constant(1)",
+        "  %within = (bf16[2,4]{1,0}, bf16[8,4]{1,0}) all-gather-start(%x), replica_groups=[1,4]<=[4], dimensions={0}\n"
+        "  %done = bf16[8,4]{1,0} all-gather-done(%within)\n  %one = s32[] constant(1)",
+    )
+    closed = inner.replace('known_trip_count":{"n":"3"', 'known_trip_count":{"n":"0"')
+    count = [
+        sum(c["run"] for c in account(t, Needed(1.0, 0.0), hardware())["collectives"])
+        for t in (inner, closed)
+    ]
+    assert count == [2 + 3, 2]
+
+
 @pytest.mark.parametrize(
     ("groups", "size"),
     [

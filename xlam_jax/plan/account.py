@@ -107,7 +107,7 @@ def _collectives(run: Sequence[Operation], hw: Hardware) -> list[dict[str, Any]]
     """A row for each kind of collective: how many, bytes received, and what their transfer waits for."""
     found: defaultdict[tuple[str, bool, int], dict[str, float]] = defaultdict(lambda: defaultdict(float))
     for n, o in enumerate(run):
-        if o.kind != "collective" or o.ends:
+        if o.kind != "collective" or o.ends or not o.times:  # in a loop that even routing never enters
             continue
         row = found[o.kernel, bool(o.begins), o.group]
         transfer = o.bytes / (hw.link if o.group <= hw.domain else hw.network)
