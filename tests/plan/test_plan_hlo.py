@@ -201,15 +201,26 @@ def test_a_collective_in_a_loop_that_is_not_entered_moves_nothing():
 
 
 @pytest.mark.parametrize(
-    ("groups", "size"),
+    ("groups", "devices"),
     [
-        ("replica_groups=[2,4]<=[8]", 4),
-        ("replica_groups={{0,1},{2,3}}", 2),
-        ("replica_groups=mesh['a'=2,'b'=4] {'b'}", 4),
-        ("replica_groups=mesh['a'=2,'b'=4] {'a','b'}", 8),
-        ("source_target_pairs={{0,1},{1,0}}", 2),
+        ("replica_groups=[2,4]<=[8]", (0, 1, 2, 3)),
+        ("replica_groups=[2,4]<=[4,2]T(1,0)", (0, 2, 4, 6)),
+        ("replica_groups={{0,1},{2,3}}", (0, 1)),
+        ("replica_groups=mesh['a'=2,'b'=4] {'b'}", (0, 1, 2, 3)),
+        ("replica_groups=mesh['a'=2,'b'=4] {'a'}", (0, 4)),
+        ("replica_groups=mesh['a'=2,'b'=4] {'a','b'}", tuple(range(8))),
+        ("source_target_pairs={{0,1},{1,0}}", (0, 1)),
     ],
 )
-def test_groups_of_a_collective(groups, size):
+def test_groups_of_a_collective(groups, devices):
     text = GPU.replace("replica_groups={{0,1,2,3}}", groups)
-    assert {o.group for o in operations(parse(text)) if o.name == "ar"} == {size}
+    assert {o.group for o in operations(parse(text)) if o.name == "ar"} == {devices}
+
+
+def test_a_group_with_one_device_a_node_waits_for_the_network():
+    far = GPU.replace("replica_groups={{0,1,2,3}}", "replica_groups={{0,8,16,24}}")
+    hw = hardware("h100-sxm")
+    row = next(
+        c for c in account(far, Needed(1.0, 0.0), hw)["collectives"] if c["collective"] == "all-reduce"
+    )
+    assert row["over"] == "network" and row["seconds"] == pytest.approx(row["received"] / hw.network)

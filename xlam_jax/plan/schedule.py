@@ -12,6 +12,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
+
 from xlam_jax.plan import hlo
 from xlam_jax.plan.hlo import Computation, Instruction, Program
 
@@ -42,7 +44,7 @@ class Operation:
       doubled: FLOPs among them of a product that was computed before.
       scope: computation that it stands in.
       begins, ends: for a collective, "" or the name of the asynchronous pair that it opens or closes.
-      group: devices of a collective.
+      group: devices that a collective runs over.
     """
 
     name: str
@@ -57,7 +59,7 @@ class Operation:
     scope: str = ""
     begins: str = ""
     ends: str = ""
-    group: int = 0
+    group: tuple[int, ...] = ()
 
 
 def place(path: str) -> tuple[str, str]:
@@ -120,7 +122,7 @@ class _Walk:
         if what := self._collective(i):
             begins = i.name if i.opcode.endswith("-start") and '"is_sync":true' not in i.attributes else ""
             group = _group(self._whole(i))
-            size = _received(what, self._whole(i), computation, group)
+            size = _received(what, self._whole(i), computation, len(group))
             return Operation(
                 i.name, times, "collective", what, part, stage, 0, size, 0, scope, begins, group=group
             )
@@ -215,16 +217,21 @@ def _kernel(i: Instruction) -> str:
     return kind[1] if kind else ""
 
 
-def _group(i: Instruction) -> int:
-    """Devices that a collective runs over, from either way of writing groups."""
-    if match := re.search(r"replica_groups=\[(\d+),(\d+)\]", i.attributes):
-        return int(match[2])
-    if match := re.search(r"replica_groups=mesh\[([^\]]*)\] *\{([^}]*)\}", i.attributes):
-        sizes = dict(re.findall(r"'(\w+)'=(\d+)", match[1]))
-        return math.prod(int(sizes[axis]) for axis in re.findall(r"'(\w+)'", match[2]))
-    if match := re.search(r"replica_groups=\{\{([\d,]+)\}", i.attributes):
-        return len(match[1].split(","))
-    return 2 if "source_target_pairs" in i.attributes else 1
+def _group(i: Instruction) -> tuple[int, ...]:
+    """Devices of the first group that a collective runs over, from any way of writing groups."""
+    said = i.attributes
+    if match := re.search(r"replica_groups=\[(\d+),(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", said):
+        ids = np.arange(int(match[1]) * int(match[2])).reshape(tuple(map(int, match[3].split(","))))
+        ids = ids.transpose(tuple(map(int, match[4].split(",")))) if match[4] else ids
+        return tuple(ids.reshape(-1)[: int(match[2])].tolist())
+    if match := re.search(r"replica_groups=mesh\[([^\]]*)\] *\{([^}]*)\}", said):
+        sizes = {axis: int(size) for axis, size in re.findall(r"'(\w+)'=(\d+)", match[1])}
+        along = re.findall(r"'(\w+)'", match[2])
+        ids = np.arange(math.prod(sizes.values())).reshape(tuple(sizes.values()))
+        return tuple(ids[tuple(slice(None) if axis in along else 0 for axis in sizes)].reshape(-1).tolist())
+    if match := re.search(r"(?:replica_groups|source_target_pairs)=\{\{([\d,]+)\}", said):
+        return tuple(map(int, match[1].split(",")))
+    return (0,)
 
 
 def _received(what: str, i: Instruction, computation: Computation, group: int) -> float:
