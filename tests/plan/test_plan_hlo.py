@@ -224,3 +224,20 @@ def test_a_group_with_one_device_a_node_waits_for_the_network():
         c for c in account(far, Needed(1.0, 0.0), hw)["collectives"] if c["collective"] == "all-reduce"
     )
     assert row["over"] == "network" and row["seconds"] == pytest.approx(row["received"] / hw.network)
+
+
+def test_splash_kernels_are_known_by_their_names():
+    call = 'custom-call(%a), custom_call_target="tpu_custom_call"'
+    names = ("splash_mha_fwd_segmented_residuals.5", "splash_mha_dq_segmented_no_residuals.1")
+    alone, both = (
+        "HloModule m\nENTRY %main (a: bf16[4]) -> bf16[4] {\n  %a = bf16[4]{0} parameter(0)\n"
+        + "".join(f"  %{name} = bf16[4]{{0}} {call}\n" for name in some)
+        + "}\n"
+        for some in (names[:1], names)
+    )
+    assert account(alone, Needed(1.0, 8.0), hardware())["attention_runs"] == {
+        "forward": 1, "recompute": 0, "backward": 0
+    }  # fmt: skip
+    found = account(both, Needed(1.0, 8.0), hardware())
+    assert found["attention_runs"] == {"forward": 0, "recompute": 1, "backward": 1}
+    assert set(found["kernels"]) == {name.rpartition(".")[0] for name in names}

@@ -128,6 +128,8 @@ class _Walk:
             )
         flops = sum(hlo.products(self._program, i, computation))
         kernel = _kernel(i)
+        if kernel.startswith("splash"):
+            part, stage = "attention", _splash_stage(kernel, computation)
         kind = "attention kernel" if is_attention(kernel) else "product" if flops else "other"
         moved = hlo.moved(self._program, i, computation)
         return Operation(i.name, times, kind, kernel, part, stage, flops, moved, doubled, scope)
@@ -202,6 +204,14 @@ def is_attention(kernel: str) -> bool:
     return "fmha" in kernel or "splash" in kernel
 
 
+def _splash_stage(kernel: str, computation: Computation) -> str:
+    """Which pass a kernel of splash attention belongs to: a forward one beside backward ones is computed again."""
+    beside = [name for name in computation if name.startswith(("splash_mha_dq", "splash_mha_dkv"))]
+    if "_fwd" not in kernel:
+        return "backward"
+    return "recompute" if beside else "forward"
+
+
 def _body(i: Instruction) -> str:
     match = re.search(r"\bbody=%?([\w.-]+)", i.attributes)
     assert match, i.name
@@ -210,9 +220,8 @@ def _body(i: Instruction) -> str:
 
 def _kernel(i: Instruction) -> str:
     if i.opcode == "custom-call":
-        if named := re.search(r"splash_\w+", i.attributes):
-            return named[0]
-        return i.target
+        # A Pallas kernel of a TPU keeps its name in the instruction's, and nothing else.
+        return re.sub(r"\.\d+$", "", i.name) if i.target == "tpu_custom_call" else i.target
     kind = re.search(r'"kind":"(__[\w$]+)"', i.attributes)
     return kind[1] if kind else ""
 
