@@ -186,16 +186,58 @@ def test_a_program_compiled_here_by_hand_count():
     assert found["doubled"] == found["padding"] == found["other"] == 0
 
 
+def test_a_collective_in_a_loop_that_is_not_entered_moves_nothing():
+    inner = GPU.replace(
+        "  %one = s32[] constant(1)",
+        "  %within = (bf16[2,4]{1,0}, bf16[8,4]{1,0}) all-gather-start(%x), replica_groups=[1,4]<=[4], dimensions={0}\n"
+        "  %done = bf16[8,4]{1,0} all-gather-done(%within)\n  %one = s32[] constant(1)",
+    )
+    closed = inner.replace('known_trip_count":{"n":"3"', 'known_trip_count":{"n":"0"')
+    count = [
+        sum(c["run"] for c in account(t, Needed(1.0, 0.0), hardware())["collectives"])
+        for t in (inner, closed)
+    ]
+    assert count == [2 + 3, 2]
+
+
 @pytest.mark.parametrize(
-    ("groups", "size"),
+    ("groups", "devices"),
     [
-        ("replica_groups=[2,4]<=[8]", 4),
-        ("replica_groups={{0,1},{2,3}}", 2),
-        ("replica_groups=mesh['a'=2,'b'=4] {'b'}", 4),
-        ("replica_groups=mesh['a'=2,'b'=4] {'a','b'}", 8),
-        ("source_target_pairs={{0,1},{1,0}}", 2),
+        ("replica_groups=[2,4]<=[8]", (0, 1, 2, 3)),
+        ("replica_groups=[2,4]<=[4,2]T(1,0)", (0, 2, 4, 6)),
+        ("replica_groups={{0,1},{2,3}}", (0, 1)),
+        ("replica_groups=mesh['a'=2,'b'=4] {'b'}", (0, 1, 2, 3)),
+        ("replica_groups=mesh['a'=2,'b'=4] {'a'}", (0, 4)),
+        ("replica_groups=mesh['a'=2,'b'=4] {'a','b'}", tuple(range(8))),
+        ("source_target_pairs={{0,1},{1,0}}", (0, 1)),
     ],
 )
-def test_groups_of_a_collective(groups, size):
+def test_groups_of_a_collective(groups, devices):
     text = GPU.replace("replica_groups={{0,1,2,3}}", groups)
-    assert {o.group for o in operations(parse(text)) if o.name == "ar"} == {size}
+    assert {o.group for o in operations(parse(text)) if o.name == "ar"} == {devices}
+
+
+def test_a_group_with_one_device_a_node_waits_for_the_network():
+    far = GPU.replace("replica_groups={{0,1,2,3}}", "replica_groups={{0,8,16,24}}")
+    hw = hardware("h100-sxm")
+    row = next(
+        c for c in account(far, Needed(1.0, 0.0), hw)["collectives"] if c["collective"] == "all-reduce"
+    )
+    assert row["over"] == "network" and row["seconds"] == pytest.approx(row["received"] / hw.network)
+
+
+def test_splash_kernels_are_known_by_their_names():
+    call = 'custom-call(%a), custom_call_target="tpu_custom_call"'
+    names = ("splash_mha_fwd_segmented_residuals.5", "splash_mha_dq_segmented_no_residuals.1")
+    alone, both = (
+        "HloModule m\nENTRY %main (a: bf16[4]) -> bf16[4] {\n  %a = bf16[4]{0} parameter(0)\n"
+        + "".join(f"  %{name} = bf16[4]{{0}} {call}\n" for name in some)
+        + "}\n"
+        for some in (names[:1], names)
+    )
+    assert account(alone, Needed(1.0, 8.0), hardware())["attention_runs"] == {
+        "forward": 1, "recompute": 0, "backward": 0
+    }  # fmt: skip
+    found = account(both, Needed(1.0, 8.0), hardware())
+    assert found["attention_runs"] == {"forward": 0, "recompute": 1, "backward": 1}
+    assert set(found["kernels"]) == {name.rpartition(".")[0] for name in names}

@@ -13,7 +13,7 @@ from xlam_jax.models.experts.kernels import choose_kernels
 from xlam_jax.parallel import target as parallel_target
 from xlam_jax.parallel.exchange.ragged import _need_accelerator
 from xlam_jax.parallel.hardware import hardware
-from xlam_jax.plan.targets import names, nodes_of, target, target_text, topology_name
+from xlam_jax.plan.targets import cudnn_of, names, nodes_of, target, target_text, topology_name
 
 
 @pytest.mark.parametrize(
@@ -53,6 +53,9 @@ def test_topologies_that_are_none(device, topology, devices, words):
 def test_each_has_its_hardware(name):
     asked = target(name)
     hw = hardware(asked.hardware)
+    assert cudnn_of(asked)[0] >= 90600 and float(cudnn_of(asked)[1]) >= (
+        9.0 if asked.platform == "gpu" else 0
+    )
     if asked.platform == "gpu":
         text, info = target_text(asked), asked.values["gpu_device_info"]
         assert text.count("{") == text.count("}") and f"core_count: {info['core_count']}\n" in text

@@ -19,10 +19,10 @@ from typing import Any
 
 import jax
 
+from xlam_jax.plan.schedule import place
+
 _log = logging.getLogger(__name__)
 
-# Innermost first: experts and the router stand inside the mlp.
-PARTS = ("router", "experts", "attention", "attention_out", "qkv", "mlp", "loss", "embed", "optimizer")
 KINDS = ("product", "attention kernel", "other")
 _OP = re.compile(r"^\s+(?:ROOT )?%?([\w.-]+) = .*? ([a-z][\w-]*)\(")
 _CALLED = re.compile(r"\b(?:calls|to_apply)=%?([\w.-]+)")
@@ -88,7 +88,7 @@ def operations(program: str) -> dict[str, tuple[str, str, str]]:
                 users[operand].append(match[1])
     paths = {name: _path(line, inside) for name, (_, line) in lines.items()}
     return {
-        name: (*_place(paths[name] or _path_of_users(name, users, paths)), _kind(opcode, line, inside))
+        name: (*place(paths[name] or _path_of_users(name, users, paths)), _kind(opcode, line, inside))
         for name, (opcode, line) in lines.items()
     }
 
@@ -108,16 +108,6 @@ def _path_of_users(name: str, users: dict[str, list[str]], paths: dict[str, str]
         if path := paths.get(user) or (depth and _path_of_users(user, users, paths, depth - 1)):
             return path
     return ""
-
-
-def _place(path: str) -> tuple[str, str]:
-    words = re.split(r"[/()]", path)
-    part = next((name for name in PARTS if name in words), "rest")
-    if part == "optimizer" or not path:
-        return part, ""
-    if "rematted_computation" in words:
-        return part, "recompute"
-    return part, "backward" if "transpose" in words else "forward"
 
 
 def _kind(opcode: str, line: str, inside: dict[str, list[tuple[str, str]]]) -> str:

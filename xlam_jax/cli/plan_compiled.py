@@ -53,6 +53,7 @@ def show_compiled(r: dict[str, Any]) -> None:
                 {
                     "collective": row["collective"],
                     "devices": row["devices"],
+                    "over": row["over"],
                     "asynchronous": row["asynchronous"],
                     "run": row["run"],
                     "GB": row["received"] / 1e9,

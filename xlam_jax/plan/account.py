@@ -105,12 +105,14 @@ def seconds_of(o: Operation, hw: Hardware) -> float:
 
 def _collectives(run: Sequence[Operation], hw: Hardware) -> list[dict[str, Any]]:
     """A row for each kind of collective: how many, bytes received, and what their transfer waits for."""
-    found: defaultdict[tuple[str, bool, int], dict[str, float]] = defaultdict(lambda: defaultdict(float))
+    found: defaultdict[tuple[str, bool, int, bool], dict[str, float]] = defaultdict(
+        lambda: defaultdict(float)
+    )
     for n, o in enumerate(run):
-        if o.kind != "collective" or o.ends:
+        if o.kind != "collective" or o.ends or not o.times:  # in a loop that even routing never enters
             continue
-        row = found[o.kernel, bool(o.begins), o.group]
-        transfer = o.bytes / (hw.link if o.group <= hw.domain else hw.network)
+        row = found[o.kernel, bool(o.begins), len(o.group), _near(o, hw) < len(o.group)]
+        transfer = _transfer(o, hw)
         beside = _beside(run, n, hw) if o.begins else 0.0
         row["written"] += 1
         row["run"] += o.times
@@ -118,9 +120,28 @@ def _collectives(run: Sequence[Operation], hw: Hardware) -> list[dict[str, Any]]
         row["seconds"] += transfer * o.times
         row["waited"] += max(0.0, transfer - beside) * o.times
     return [
-        {"collective": name, "asynchronous": "yes" if later else "no", "devices": group, **row}
-        for (name, later, group), row in sorted(found.items(), key=lambda kv: -kv[1]["received"])
+        {
+            "collective": name,
+            "asynchronous": "yes" if later else "no",
+            "devices": group,
+            "over": "network" if far else "links",
+            **row,
+        }
+        for (name, later, group, far), row in sorted(found.items(), key=lambda kv: -kv[1]["received"])
     ]
+
+
+def _near(o: Operation, hw: Hardware) -> int:
+    """How many devices of a collective's group are in one fast domain; devices are numbered domain by domain."""
+    return sum(device // hw.domain == o.group[0] // hw.domain for device in o.group)
+
+
+def _transfer(o: Operation, hw: Hardware) -> float:
+    """Seconds of one run, as `traffic.seconds` has them: inside a domain at the links' rate, and each byte from other
+    domains once, over the network cards of the group's devices together."""
+    near, ways = _near(o, hw), len(o.group)
+    outside = o.bytes * (ways - near) / max(1, ways - 1)
+    return max(o.bytes / hw.link, outside / (hw.network * near))
 
 
 def _beside(run: Sequence[Operation], start: int, hw: Hardware) -> float:

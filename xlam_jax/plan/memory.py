@@ -234,9 +234,10 @@ def _working_bytes(work: Work, sizes: Sizes) -> float:
     if moe := work.cfg.moe:
         rows = DEFAULT_SLACK * moe.experts_per_token * work.micro_tokens(sizes)
         windows = rows * (work.cfg.hidden_size + 2 * moe.intermediate_size / t)
-    one = work.replace(remat="none")
-    kept, _ = activation_bytes(one, sizes)
-    layer = kept / max(1, work.cfg.num_layers - work.freeze_layers)
+    whole, _ = activation_bytes(work.replace(remat="none"), sizes)
+    # What the policy has kept stands in its stacks; where that is everything, gradients of it are as large.
+    kept = 0.0 if work.remat == "none" else activation_bytes(work, sizes)[0]
+    layer = (whole - kept) / max(1, work.cfg.num_layers - work.freeze_layers)
     return (gathered + windows) * b + layer
 
 

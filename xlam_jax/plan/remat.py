@@ -6,6 +6,8 @@ import math
 from typing import Any
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 
 from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.flops import FORWARD, active_share, is_multiplied
@@ -83,8 +85,11 @@ def choose(
     Args:
       segments: documents of a row at most; None where the data does not say.
     """
-    device = mesh.devices.flat[0]
+    here = (d for d in mesh.devices.flat if getattr(d, "process_index", 0) == jax.process_index())
+    device = next(here, mesh.devices.flat[0])
     limit, whose = _limit(device)
+    if limit is not None and jax.process_count() > 1:  # one program everywhere, so one answer
+        limit = float(multihost_utils.process_allgather(np.float32(limit)).min())
     if limit is None:
         return "dots", f"nobody says how much memory a {device.platform} has"
     work = work_of(config, cfg, seq_len)

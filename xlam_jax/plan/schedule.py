@@ -12,6 +12,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
+
 from xlam_jax.plan import hlo
 from xlam_jax.plan.hlo import Computation, Instruction, Program
 
@@ -42,7 +44,7 @@ class Operation:
       doubled: FLOPs among them of a product that was computed before.
       scope: computation that it stands in.
       begins, ends: for a collective, "" or the name of the asynchronous pair that it opens or closes.
-      group: devices of a collective.
+      group: devices that a collective runs over.
     """
 
     name: str
@@ -57,7 +59,7 @@ class Operation:
     scope: str = ""
     begins: str = ""
     ends: str = ""
-    group: int = 0
+    group: tuple[int, ...] = ()
 
 
 def place(path: str) -> tuple[str, str]:
@@ -120,12 +122,14 @@ class _Walk:
         if what := self._collective(i):
             begins = i.name if i.opcode.endswith("-start") and '"is_sync":true' not in i.attributes else ""
             group = _group(self._whole(i))
-            size = _received(what, self._whole(i), computation, group)
+            size = _received(what, self._whole(i), computation, len(group))
             return Operation(
                 i.name, times, "collective", what, part, stage, 0, size, 0, scope, begins, group=group
             )
         flops = sum(hlo.products(self._program, i, computation))
         kernel = _kernel(i)
+        if kernel.startswith("splash"):
+            part, stage = "attention", _splash_stage(kernel, computation)
         kind = "attention kernel" if is_attention(kernel) else "product" if flops else "other"
         moved = hlo.moved(self._program, i, computation)
         return Operation(i.name, times, kind, kernel, part, stage, flops, moved, doubled, scope)
@@ -200,6 +204,14 @@ def is_attention(kernel: str) -> bool:
     return "fmha" in kernel or "splash" in kernel
 
 
+def _splash_stage(kernel: str, computation: Computation) -> str:
+    """Which pass a kernel of splash attention belongs to: a forward one beside backward ones is computed again."""
+    beside = [name for name in computation if name.startswith(("splash_mha_dq", "splash_mha_dkv"))]
+    if "_fwd" not in kernel:
+        return "backward"
+    return "recompute" if beside else "forward"
+
+
 def _body(i: Instruction) -> str:
     match = re.search(r"\bbody=%?([\w.-]+)", i.attributes)
     assert match, i.name
@@ -208,23 +220,27 @@ def _body(i: Instruction) -> str:
 
 def _kernel(i: Instruction) -> str:
     if i.opcode == "custom-call":
-        if named := re.search(r"splash_\w+", i.attributes):
-            return named[0]
-        return i.target
+        # A Pallas kernel of a TPU keeps its name in the instruction's, and nothing else.
+        return re.sub(r"\.\d+$", "", i.name) if i.target == "tpu_custom_call" else i.target
     kind = re.search(r'"kind":"(__[\w$]+)"', i.attributes)
     return kind[1] if kind else ""
 
 
-def _group(i: Instruction) -> int:
-    """Devices that a collective runs over, from either way of writing groups."""
-    if match := re.search(r"replica_groups=\[(\d+),(\d+)\]", i.attributes):
-        return int(match[2])
-    if match := re.search(r"replica_groups=mesh\[([^\]]*)\] *\{([^}]*)\}", i.attributes):
-        sizes = dict(re.findall(r"'(\w+)'=(\d+)", match[1]))
-        return math.prod(int(sizes[axis]) for axis in re.findall(r"'(\w+)'", match[2]))
-    if match := re.search(r"replica_groups=\{\{([\d,]+)\}", i.attributes):
-        return len(match[1].split(","))
-    return 2 if "source_target_pairs" in i.attributes else 1
+def _group(i: Instruction) -> tuple[int, ...]:
+    """Devices of the first group that a collective runs over, from any way of writing groups."""
+    said = i.attributes
+    if match := re.search(r"replica_groups=\[(\d+),(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", said):
+        ids = np.arange(int(match[1]) * int(match[2])).reshape(tuple(map(int, match[3].split(","))))
+        ids = ids.transpose(tuple(map(int, match[4].split(",")))) if match[4] else ids
+        return tuple(ids.reshape(-1)[: int(match[2])].tolist())
+    if match := re.search(r"replica_groups=mesh\[([^\]]*)\] *\{([^}]*)\}", said):
+        sizes = {axis: int(size) for axis, size in re.findall(r"'(\w+)'=(\d+)", match[1])}
+        along = re.findall(r"'(\w+)'", match[2])
+        ids = np.arange(math.prod(sizes.values())).reshape(tuple(sizes.values()))
+        return tuple(ids[tuple(slice(None) if axis in along else 0 for axis in sizes)].reshape(-1).tolist())
+    if match := re.search(r"(?:replica_groups|source_target_pairs)=\{\{([\d,]+)\}", said):
+        return tuple(map(int, match[1].split(",")))
+    return (0,)
 
 
 def _received(what: str, i: Instruction, computation: Computation, group: int) -> float:

@@ -167,6 +167,6 @@ def _proto(values: dict[str, Any], indent: str = "") -> str:
 
 
 def cudnn_of(asked: Target) -> tuple[int, str]:
-    """(cuDNN's version as its library counts, compute capability) that a step for `asked` is made with."""
+    """(cuDNN's version as its library counts, compute capability) that a step is made with; "0.0" for a TPU."""
     version = _DATA["nvidia"]["dnn_version_info"]
-    return version["major"] * 10000 + version["minor"] * 100, asked.values["capability"]
+    return version["major"] * 10000 + version["minor"] * 100, asked.values.get("capability", "0.0")
