@@ -64,7 +64,7 @@ def config(
     write_json(json_file, [{**dataclasses.asdict(k), "example": k.example} for k in keys])
     if len(keys) == 1:
         facts = {**dataclasses.asdict(keys[0]), "example": keys[0].example}
-        print_table(kind.value, [{"": name, "found": value} for name, value in facts.items()])
+        print_table(kind.value, [{"": name, "value": value} for name, value in facts.items()])
         return
     if not key and kind.value in NOTES:
         out.print(NOTES[kind.value], highlight=False)
