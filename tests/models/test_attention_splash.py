@@ -35,17 +35,20 @@ def test_program_for_tpu_holds_the_kernels():
     assert text.count("@tpu_custom_call") >= 3  # forward, dq, dkv
 
 
-@pytest.mark.parametrize(("remat", "forward"), [("full", 2), ("names:attn_out", 1), ("dots", 1)])
-def test_the_forward_kernel_is_not_run_again_where_attention_is_kept(remat, forward):
+def test_the_forward_kernel_is_not_run_again_where_attention_is_kept():
     q, k, v, seg, _ = (jax.ShapeDtypeStruct(x.shape, x.dtype) for x in inputs(256, H=64, dtype=jnp.bfloat16))
 
-    def loss(q, k, v, seg):
-        inner = lambda q: attend(jnp.sin(q), k, v, seg, backend="splash").astype(jnp.float32)  # noqa: E731
-        return jnp.sin(jax.checkpoint(inner, policy=remat_policy(remat))(q)).sum()
+    def kernels(remat):
+        def loss(q, k, v, seg):
+            inner = lambda q: attend(jnp.sin(q), k, v, seg, backend="splash").astype(jnp.float32)  # noqa: E731
+            return jnp.sin(jax.checkpoint(inner, policy=remat_policy(remat))(q)).sum()
 
-    text = jax.jit(jax.grad(loss)).trace(q, k, v, seg).lower(lowering_platforms=("tpu",)).as_text()
-    # The backward pass is two kernels: of the queries, and of the keys and values.
-    assert text.count("@tpu_custom_call") == forward + 2
+        text = jax.jit(jax.grad(loss)).trace(q, k, v, seg).lower(lowering_platforms=("tpu",)).as_text()
+        return text.count("@tpu_custom_call")
+
+    # Two kernels go backwards, of the queries and of the keys and values, or one of both, by JAX's version.
+    again = kernels("full")
+    assert again in (3, 4) and kernels("names:attn_out") == kernels("dots") == again - 1
 
 
 @pytest.mark.parametrize(

@@ -182,7 +182,9 @@ def turns(program: Program, loop: Instruction, computation: Computation) -> int 
     condition = program.computations.get(_first(r"\bcondition=%?([\w.-]+)", loop.attributes), {})
     ends = [i for c in (condition, *map(program.body, condition.values())) for i in c.values()]
     limits = [int(i.literal) for i in ends if i.opcode == "constant" and i.shapes == (Shape("s32", ()),)]
-    start = computation.get(computation[loop.operands[0]].operands[0])
+    carried = computation.get(loop.operands[0])
+    # Of a loop in a computation of its own the carried values are a parameter, which tells nothing.
+    start = computation.get(carried.operands[0]) if carried and carried.operands else None
     while start is not None and start.opcode in ("copy", "bitcast"):
         start = computation.get(start.operands[0])
     if len(limits) != 1 or start is None or start.opcode != "constant":
