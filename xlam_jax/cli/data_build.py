@@ -20,9 +20,7 @@ from xlam_jax.cli.common import (
 
 
 def register_build(app: typer.Typer) -> None:
-    app.command(
-        "build", epilog="Example: xlam data build configs/demo/data.yaml out=runs/shorter seq_len=1024"
-    )(build)
+    app.command("build", epilog="Example: xlam data build configs/demo/data.yaml")(build)
 
 
 def build(
