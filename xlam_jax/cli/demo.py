@@ -155,6 +155,11 @@ def _run(
     eval_rows: int,
     seed: int,
 ) -> dict[str, Any]:
+    """All stages, one after the other; the report, which is also kept as report.json.
+
+    Raises:
+      WorkError: a stage failed, or `minutes` leave no time to train.
+    """
     folder = stages.folder
     # The same shapes are compiled before and after the training; the cache makes the second time free.
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str((folder / "compiled").resolve()))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from xlam_jax.cli.common import JsonOption, need_dir, print_table, say, write_json
 from xlam_jax.errors import InputError
+
+if TYPE_CHECKING:
+    from xlam_jax.evaluation.published import Published
 
 EXAMPLE = "Example: xlam eval published bfcl-v2"
 
@@ -57,7 +60,7 @@ def published(
     write_json(json_file, result)
 
 
-def _ours(found: Any, runs: list[Path], rule: str, everything: bool) -> dict[str, Any]:
+def _ours(found: Published, runs: list[Path], rule: str, everything: bool) -> dict[str, Any]:
     from xlam_jax.evaluation import published as tables
     from xlam_jax.files import read_object
 
