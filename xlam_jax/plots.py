@@ -10,6 +10,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 Points = Sequence[tuple[float, float]]
@@ -21,6 +22,7 @@ _OF_PAGE = {colour: f"var(--c{i})" for i, colour in enumerate(_LINES)} | {
     _GRID: "var(--line)",
 }
 _FEW = 30  # points of a line that has a dot for each
+_TOLD = 120  # points of a line that say their value under the pointer
 
 
 def svg_file(figure: Figure) -> str:
@@ -65,7 +67,27 @@ def line_chart(series: Mapping[str, Points], *, x_label: str = "step") -> str:
     axes.grid(axis="y", color=_GRID, linewidth=0.8)
     axes.tick_params(length=0, colors=_TEXT, labelsize=8)
     figure.text(0.005, 0.062, x_label, color=_TEXT, fontsize=8)
-    return _for_page(svg_file(figure), ", ".join(series))
+    svg = _for_page(svg_file(figure), ", ".join(series))
+    values = "".join(_values(figure, axes, name, points, x_label) for name, points in series.items())
+    return svg.replace("</svg>", values + "</svg>")
+
+
+def _values(figure: Figure, axes: Axes, name: str, points: Points, x_label: str) -> str:
+    """A circle that nobody sees around some points of a line, with what the pointer is told there."""
+    to_figure = axes.transData - figure.transFigure
+    width, height = 72 * figure.get_size_inches()  # an SVG of matplotlib has 72 units an inch
+    finite = [(x, y) for x, y in points if math.isfinite(y)]
+    told = finite[:: -(-len(finite) // _TOLD) or 1]
+    if len(told) < len(finite):  # of a long line also its ends and extremes
+        told += [finite[-1], min(finite, key=lambda p: p[1]), max(finite, key=lambda p: p[1])]
+    circles = []
+    for x, y in told:
+        at, up = to_figure.transform((x, y))
+        circles.append(
+            f'<circle cx="{width * at:.1f}" cy="{height * (1 - up):.1f}" r="5" fill="none" pointer-events="all">'
+            f"<title>{escape(f'{x_label} {x:,.10g}: {y:,.5g}, {name}')}</title></circle>"
+        )
+    return "".join(circles)
 
 
 def _for_page(svg: str, label: str) -> str:

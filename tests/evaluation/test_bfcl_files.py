@@ -8,7 +8,7 @@ import pytest
 
 from xlam_jax.errors import InputError
 from xlam_jax.evaluation.bfcl import CATEGORIES, bfcl_cases, category, chosen, find_data
-from xlam_jax.evaluation.bfcl.cases import sample
+from xlam_jax.evaluation.harness import sample
 from xlam_jax.format import get_codec
 
 CODEC = get_codec()

@@ -21,10 +21,9 @@ SEGMENTS = [[1, 1, 2, 2, 2, 3, 0, 0], [5, 5, 5, 5, 5, 5, 5, 5], [1, 2, 3, 4, 5, 
 
 
 def test_documents_of_a_row():
-    lengths, offsets, fits = documents(jnp.asarray(SEGMENTS), 5)
+    lengths, offsets = documents(jnp.asarray(SEGMENTS), 5)
     assert lengths.tolist() == [[2, 3, 1, 2, -1], [8, -1, -1, -1, -1], [1, 1, 1, 1, 1]]
     assert offsets.tolist() == [[0, 2, 5, 6, -1, -1], [0, -1, -1, -1, -1, -1], [0, 1, 2, 3, 4, -1]]
-    assert fits.tolist() == [True, True, False]
     assert most_segments(np.asarray(SEGMENTS)) == 8
     assert most_segments(np.asarray(SEGMENTS[:2])) == 4
     assert most_segments(np.zeros((2, 3, 1))) == 1

@@ -199,6 +199,29 @@ def test_a_long_run_is_a_small_chart_that_keeps_its_spikes():
     assert highest < 20 and len(svg) < 200_000
 
 
+def values_of(svg):
+    """What the pointer is told, and where: (text, x, y)."""
+    found = re.findall(r'<circle cx="([^"]*)" cy="([^"]*)"[^>]*><title>(.*?)</title></circle>', svg)
+    return [(text, float(x), float(y)) for x, y, text in found]
+
+
+def test_points_say_their_values_where_they_are_drawn():
+    svg = line_chart({"<loss>": [(0, 1.0), (1, 0.25), (2, math.nan), (12_345, 1e-9)]})
+    drawn = [point for piece in points_of(svg) for point in piece]
+    told = values_of(svg)
+    assert [text for text, _, _ in told] == [
+        "step 0: 1, &lt;loss&gt;", "step 1: 0.25, &lt;loss&gt;", "step 12,345: 1e-09, &lt;loss&gt;",
+    ]  # fmt: skip
+    assert [told[0][1:], told[1][1:]] == [pytest.approx(p, abs=0.11) for p in drawn[:2]]
+
+
+def test_a_long_line_says_some_values_and_its_extremes():
+    points = [(i, math.sin(i * 1.7)) for i in range(10_000)]
+    points[4_321] = (4_321, 99.0)
+    told = [text for text, _, _ in values_of(line_chart({"x": points}))]
+    assert 100 < len(told) < 150 and "step 4,321: 99, x" in told and told[-3].startswith("step 9,999")
+
+
 def test_a_chart_is_the_same_each_time():
     charts = {line_chart({"x": [(0, 1.0), (10, 3.0)]}) for _ in range(2)}
     assert len(charts) == 1

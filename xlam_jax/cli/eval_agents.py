@@ -212,7 +212,7 @@ class AgentRun:
         return Agents(self.benchmark, self.tasks(), codec, self.max_steps)
 
     def tasks(self) -> list[Task]:
-        from xlam_jax.evaluation.bfcl.cases import sample
+        from xlam_jax.evaluation.harness import sample
 
         tasks = self.benchmark.tasks
         worlds = dict.fromkeys(task.world for task in tasks)

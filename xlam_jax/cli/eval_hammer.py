@@ -55,8 +55,8 @@ def hammer(
     json_file: JsonOption = None,
 ) -> None:
     """Precision, recall and F1 of function names and of arguments, and answers that cannot be read."""
-    from xlam_jax.evaluation.bfcl.cases import sample
     from xlam_jax.evaluation.hammer import hammer_cases, judge_hammer, read_questions, summarise_hammer, table
+    from xlam_jax.evaluation.harness import sample
     from xlam_jax.evaluation.journal import Journal, answer_cases
     from xlam_jax.files import sha256_of
     from xlam_jax.files import write_json as write_whole

@@ -51,8 +51,7 @@ def when2call(
 ) -> None:
     """The likeliest of four given answers: a call, a question back, a refusal, or an answer out of the air."""
     from xlam_jax.evaluation import when2call as task
-    from xlam_jax.evaluation.bfcl.cases import sample
-    from xlam_jax.evaluation.harness import Raw
+    from xlam_jax.evaluation.harness import Raw, sample
     from xlam_jax.evaluation.journal import Journal, answer_cases
     from xlam_jax.files import sha256_of
     from xlam_jax.files import write_json as write_whole

@@ -8,12 +8,13 @@ three count as failures in the accuracy. What a model said (`Raw`) is kept apart
 
 from __future__ import annotations
 
+import random
 import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from xlam_jax.errors import InputError
 from xlam_jax.format import Codec, ParseError, Record, Tool, ToolCall
@@ -21,6 +22,8 @@ from xlam_jax.format.call_formats.value_rules import unsaid
 from xlam_jax.scoring.bfcl import answers_of, score
 from xlam_jax.scoring.intervals import wilson
 from xlam_jax.scoring.strict import score_strict
+
+T = TypeVar("T")
 
 
 class Generates(Protocol):
@@ -368,3 +371,11 @@ def structure_of(record: Record, step: int) -> str:
     if calls == 1:
         return "simple" if tools == 1 else "multiple"
     return "parallel" if tools == 1 else "parallel_multiple"
+
+
+def sample(cases: list[T], limit: int | None, seed: int) -> list[T]:
+    """`limit` of the cases, drawn by `seed`, in their order; all where there are no more."""
+    if limit is None or limit >= len(cases):
+        return cases
+    drawn = sorted(random.Random(seed).sample(range(len(cases)), limit))
+    return [cases[i] for i in drawn]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -147,9 +147,11 @@ def set_up(
             where=f"out: {config.out}",
             hint="another `out`",
         )
+    manifest = read_manifest(Path(config.data.train))
     mesh = make_mesh(config.mesh)
-    config = _with_attention(config, cfg, say)
-    config = _with_remat(config, cfg, mesh, choose_remat, say)
+    config = with_rows(config, manifest, mesh, say)
+    config = _with_attention(config, cfg, manifest, say)
+    config = _with_remat(config, cfg, manifest, mesh, choose_remat, say)
     say(describe(config, mesh))
     trained = trainable_of(config, cfg, mesh)
     task = make_task(config, cfg, mesh, trained.base)
@@ -157,7 +159,6 @@ def set_up(
     eval_data = task.open(config.data.eval) if config.data.eval else None
     for source in filter(None, (data, eval_data)):
         check_data(source, cfg, config.model)
-    config = with_rows(config, data.manifest, mesh, say)
     micro = check_batch(config, mesh)
     if config.steps != "auto":
         check_warmup(config.optim, config.steps)
@@ -178,6 +179,7 @@ def set_up(
 def _with_remat(
     config: TrainConfig,
     cfg: ModelConfig,
+    manifest: Mapping[str, Any],
     mesh: jax.sharding.Mesh,
     choose_remat: ChooseRemat | None,
     say: Callable[[str], None],
@@ -187,18 +189,19 @@ def _with_remat(
         return config
     policy, reason = "full", "nobody here judges what fits"
     if choose_remat:
-        manifest = read_manifest(Path(config.data.train))
-        sized = with_rows(config, manifest, mesh, lambda _: None)
-        policy, reason = choose_remat(sized, cfg, mesh, manifest["seq_len"], manifest.get("max_row_segments"))
+        policy, reason = choose_remat(
+            config, cfg, mesh, manifest["seq_len"], manifest.get("max_row_segments")
+        )
     say(f"remat: {policy} ({reason})")
     return config.model_copy(update={"remat": policy})
 
 
-def _with_attention(config: TrainConfig, cfg: ModelConfig, say: Callable[[str], None]) -> TrainConfig:
+def _with_attention(
+    config: TrainConfig, cfg: ModelConfig, manifest: Mapping[str, Any], say: Callable[[str], None]
+) -> TrainConfig:
     """`attention: auto` becomes the backend that this machine was seen to compute rightly."""
     if config.attention != "auto":
         return config
-    manifest = read_manifest(Path(config.data.train))
     if manifest.get("share_prompts"):
         say("attention: xla (the records of this data share prompts)")
         return config.model_copy(update={"attention": "xla"})

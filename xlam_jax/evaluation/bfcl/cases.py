@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from xlam_jax.errors import InputError
 from xlam_jax.evaluation.bfcl.categories import Category, category
@@ -16,8 +15,6 @@ from xlam_jax.format import Codec, Record
 from xlam_jax.format.values import ToolCall
 from xlam_jax.records.sources.base import Refused
 from xlam_jax.records.sources.bfcl import answer_calls, published_tools, question
-
-T = TypeVar("T")
 
 
 def bfcl_cases(folder: str | Path, name: str, codec: Codec, limit: int | None = None) -> list[Case]:
@@ -59,14 +56,6 @@ def category_cases(data: Data, wanted: Category, codec: Codec) -> list[Case]:
             )
         )
     return cases
-
-
-def sample(cases: list[T], limit: int | None, seed: int) -> list[T]:
-    """`limit` of the cases, drawn by `seed`, in their order; all where there are no more."""
-    if limit is None or limit >= len(cases):
-        return cases
-    drawn = sorted(random.Random(seed).sample(range(len(cases)), limit))
-    return [cases[i] for i in drawn]
 
 
 def gold_calls(case: Case) -> tuple[ToolCall, ...]:

@@ -10,11 +10,11 @@ from importlib.metadata import version
 from typing import Any
 
 from xlam_jax.errors import unknown
-from xlam_jax.evaluation.bfcl.cases import category_cases, gold_calls, reachable, sample
+from xlam_jax.evaluation.bfcl.cases import category_cases, gold_calls, reachable
 from xlam_jax.evaluation.bfcl.categories import Category
 from xlam_jax.evaluation.bfcl.data import Data
 from xlam_jax.evaluation.bfcl.multi_turn import Play, gold_turns, judge_play, play_all, plays, walls
-from xlam_jax.evaluation.harness import Case, CaseResult, Generates, Raw, judge
+from xlam_jax.evaluation.harness import Case, CaseResult, Generates, Raw, judge, sample
 from xlam_jax.evaluation.journal import Ask
 from xlam_jax.evaluation.scripted import SCRIPTS, random_calls, scripted_answers
 from xlam_jax.evaluation.turns import Say, own_engine

@@ -66,7 +66,7 @@ def cudnn(
         v_BSKJ = jnp.pad(v_BSKJ, ((0, 0), (0, 0), (0, 0), (0, H - J)))
     if slots > 1 and K != N and not _knows_key_heads():
         k_BSKH, v_BSKJ = (jnp.repeat(x, N // K, axis=2) for x in (k_BSKH, v_BSKJ))
-    lengths_BM, offsets_BM1, _ = documents(segment_ids_BS, slots)
+    lengths_BM, offsets_BM1 = documents(segment_ids_BS, slots)
     # One document a row is cuDNN's ordinary layout.
     lengths, offsets = (lengths_BM, offsets_BM1) if slots > 1 else (lengths_BM[:, 0], None)
     out_BSNH = module.dot_product_attention(
@@ -93,11 +93,11 @@ def refuse_overfull(
     return jnp.where(fits_B[:, None, None], x_BSD, jnp.nan)
 
 
-def documents(segment_ids_BS: jax.Array, slots: int) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Runs of equal segment id: (lengths int32 [B, M], offsets int32 [B, M + 1], fits bool [B]).
+def documents(segment_ids_BS: jax.Array, slots: int) -> tuple[jax.Array, jax.Array]:
+    """Runs of equal segment id: (lengths int32 [B, M], offsets int32 [B, M + 1]).
 
-    Slots that no run needs hold -1, and so does the last offset. `fits` is False for a row of more than `slots`
-    runs, whose last ones are left out.
+    Slots that no run needs hold -1, and so does the last offset. Of a row of more than `slots` runs the last ones are
+    left out.
 
     Example:
       >>> documents(jnp.asarray([[1, 1, 2, 0]]), 4)[0].tolist()
@@ -114,7 +114,7 @@ def documents(segment_ids_BS: jax.Array, slots: int) -> tuple[jax.Array, jax.Arr
     slot = jnp.arange(slots + 1)
     used_BM1 = (slot < count_B[:, None]) & (slot < slots)
     lengths_BM = jnp.where(used_BM1[:, :-1], lengths_BM, -1)
-    return lengths_BM, jnp.where(used_BM1, offsets_BM1, -1), count_B <= slots
+    return lengths_BM, jnp.where(used_BM1, offsets_BM1, -1)
 
 
 def most_segments(segment_ids: np.ndarray) -> int:

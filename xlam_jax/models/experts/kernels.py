@@ -10,7 +10,6 @@ from __future__ import annotations
 import concurrent.futures
 import dataclasses
 import functools
-import importlib.util
 import logging
 from typing import Any
 
@@ -19,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from xlam_jax.errors import InputError
+from xlam_jax.extras import need
 from xlam_jax.models.trial import jit_once
 from xlam_jax.parallel import target
 
@@ -74,13 +74,12 @@ def choose_kernels(num_experts: int) -> Kernels:
     picked = [next((i for i in order[name] if found[i, name.split()[0]] == ""), None) for name in names]
     if None in picked:
         reasons = "; ".join(f"{i} {op}: {why}" for (i, op), why in found.items() if why)
-        tokamax = importlib.util.find_spec("tokamax") is not None
+        if platform == "gpu":
+            need("tokamax", "kernels", where="moe.backend", instead="moe.backend=batched")
         raise InputError(
             f"no grouped GEMM works on this {platform}: {reasons}",
             where="moe.backend",
-            hint="moe.backend=batched"
-            if tokamax
-            else "pip install 'xlam-jax[kernels]', or moe.backend=batched",
+            hint="moe.backend=batched",
         )
     return Kernels(*picked)  # pyright: ignore[reportArgumentType]
 
