@@ -140,7 +140,7 @@ def test_records_are_read_and_an_endpoint_is_asked(tmp_path):
         (("nowhere.json", "--model", "scripted:gold"), "not found"),
         (("{file}", "{file}", "--model", "scripted:gold"), "two files of one name"),
         (("{file}", "--model", "scripted:nosuch"), "unknown scripted model"),
-        (("{file}", "--model", "scripted:gold", "--constrained"), "only a model folder"),
+        (("{file}", "--model", "scripted:gold", "--constrained"), "takes no adapter and no grammar"),
         (("{file}", "--model", "nowhere"), "model folder"),
         (("{file}", "--model", "scripted:gold", "--resume"), "--out"),
     ],

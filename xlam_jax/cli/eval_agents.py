@@ -22,6 +22,7 @@ from xlam_jax.cli.eval_model import (
     about_model,
     answers_bar,
     engine_of,
+    kind_of,
     speed_of,
     speed_words,
 )
@@ -178,26 +179,22 @@ class AgentRun:
     ) -> None:
         """Scores a model of any kind and prints and writes the result."""
         from xlam_jax.evaluation.agents.scripted import SCRIPTS
-        from xlam_jax.evaluation.scripted import PREFIX
         from xlam_jax.format import get_codec
 
         if self.prompt not in PROMPTS:
             raise unknown("prompt", self.prompt, PROMPTS, where="--prompt")
         if self.resume and self.out_dir is None:
             raise InputError("--resume needs the folder to go on in", hint="--resume --out DIR")
-        if model.startswith(PREFIX):
-            _alone("a scripted model", model, adapter, constrained)
-            name = model.removeprefix(PREFIX)
+        kind, name = kind_of(model, constrained, adapter)
+        if kind == "script":
             if name not in SCRIPTS:
                 raise unknown("scripted model", name, SCRIPTS, where="--model")
             agents = self.agents(get_codec())
             asked = agents.scripted(name, self.seed)
             write_json(json_file, self.report(asked, agents, {"model": model}, self.out_dir, 64))
-        elif model.startswith(("http://", "https://")):
-            _alone("an endpoint", model, adapter, constrained)
+        elif kind == "endpoint":
             write_json(json_file, self.endpoint(model, concurrency, max_new_tokens))
         else:
-            need_dir(Path(model), "model folder")
             how = {"constrained": constrained, "max_new_tokens": max_new_tokens}
             write_json(json_file, self.folder(Path(model), max_len, batch_size, adapter, how))
 
@@ -293,11 +290,6 @@ class AgentRun:
             "seconds": seconds,
             "out": str(folder or ""),
         }
-
-
-def _alone(what: str, model: str, adapter: list[str] | None, constrained: bool) -> None:
-    if adapter or constrained:
-        raise InputError(f"{what} takes no adapter and no grammar", where=model, hint="--model alone")
 
 
 def rescore_agents(folder: Path, about: dict[str, Any], data: Path | None, json_file: Path | None) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from xlam_jax.cli.common import JsonOption, err, need_dir, print_table, say, write_json
+from xlam_jax.cli.common import JsonOption, err, print_table, say, write_json
 from xlam_jax.cli.eval_model import (
     AdapterOption,
     BatchOption,
@@ -23,6 +23,7 @@ from xlam_jax.cli.eval_model import (
     about_model,
     answers_bar,
     engine_of,
+    kind_of,
     speed_of,
     speed_words,
 )
@@ -94,7 +95,6 @@ def bfcl(
 ) -> None:
     """The Berkeley Function-Calling Leaderboard, offline: by its own rules and by strict ones."""
     from xlam_jax.evaluation.bfcl import chosen, find_data
-    from xlam_jax.evaluation.scripted import PREFIX
     from xlam_jax.format import get_codec
 
     if resume and out_dir is None:
@@ -104,21 +104,15 @@ def bfcl(
     if not category:
         categories = [c for c in categories if data.has(c)]
     run = _Run(data, categories, limit, seed, trust, out_dir, resume)
-    if model.startswith(PREFIX):
-        if adapter or constrained:
-            raise InputError(
-                "a scripted model takes no adapter and no grammar", where=model, hint="--model alone"
-            )
+    kind, name = kind_of(model, constrained, adapter)
+    if kind == "script":
         with run.rows(get_codec()) as rows:
-            asked = rows.scripted(model.removeprefix(PREFIX))
+            asked = rows.scripted(name)
             write_json(json_file, run.report(asked, rows, {"model": model}, out_dir, 256))
         return
-    if model.startswith(("http://", "https://")):
-        if adapter or constrained:
-            raise InputError("an endpoint takes no adapter and no grammar", where=model, hint="--model alone")
+    if kind == "endpoint":
         write_json(json_file, run.endpoint(model, concurrency, max_new_tokens))
         return
-    need_dir(Path(model), "model folder")
     from xlam_jax.inference import folder_codec
 
     with run.rows(folder_codec(model)) as rows:  # bad files show before the weights are read

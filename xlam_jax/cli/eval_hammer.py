@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from xlam_jax.cli.common import JsonOption, err, need_dir, need_file, print_table, say, write_json
+from xlam_jax.cli.common import JsonOption, err, need_file, print_table, say, write_json
 from xlam_jax.cli.eval_bfcl import ModelOption
 from xlam_jax.cli.eval_model import (
     BatchOption,
@@ -22,6 +22,7 @@ from xlam_jax.cli.eval_model import (
     about_model,
     answers_bar,
     engine_of,
+    kind_of,
 )
 from xlam_jax.errors import InputError
 
@@ -106,27 +107,26 @@ def _model(
 ) -> tuple[Codec, Callable[[list[Case]], Ask], dict[str, Any]]:  # fmt: skip
     """Its codec, what makes it answer, and what a journal keeps of it; weights are read when it is asked."""
     from xlam_jax.evaluation.hammer import gold_calls
-    from xlam_jax.evaluation.scripted import PREFIX, scripted_answers
+    from xlam_jax.evaluation.scripted import scripted_answers
     from xlam_jax.format import get_codec
 
     about = {"model": model, "max_new_tokens": max_new_tokens}
-    if constrained and model.startswith((PREFIX, "http://", "https://")):
-        raise InputError("only a model folder takes a grammar", where=model, hint="--model alone")
-    if model.startswith(PREFIX):
-        codec, script = get_codec(), model.removeprefix(PREFIX)
+    kind, name = kind_of(model, constrained)
+    if kind == "script":
+        codec = get_codec()
 
         def scripted(cases: list[Case]) -> Ask:
             said = dict(
                 zip(
                     (c.key for c in cases),
-                    scripted_answers(script, cases, codec, gold_calls, seed),
+                    scripted_answers(name, cases, codec, gold_calls, seed),
                     strict=True,
                 )
             )
             return lambda part: [said[case.key] for case in part]
 
         return codec, scripted, about
-    if model.startswith(("http://", "https://")):
+    if kind == "endpoint":
         from xlam_jax.evaluation.endpoint import Endpoint, endpoint_codec
 
         cache = out_dir / "requests.jsonl" if out_dir else None
@@ -135,7 +135,6 @@ def _model(
             return Endpoint(model, concurrency=concurrency, max_tokens=max_new_tokens, cache=cache)
 
         return endpoint_codec(), served, about
-    need_dir(Path(model), "model folder")
     from xlam_jax.evaluation.turns import own_engine
     from xlam_jax.inference import folder_codec
 

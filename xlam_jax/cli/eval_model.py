@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -37,6 +37,28 @@ ConcurrencyOption = Annotated[
 TokensOption = Annotated[int, typer.Option("--max-new-tokens", min=1, help="Longest answer in tokens.")]
 BatchOption = Annotated[int, typer.Option("--batch-size", min=1, help="Sequences that decode together.")]
 LenOption = Annotated[int, typer.Option("--max-len", min=2, help="Prompt and answer together, in tokens.")]
+
+
+def kind_of(
+    model: str, constrained: bool = False, adapter: list[str] | None = None
+) -> tuple[Literal["script", "endpoint", "folder"], str]:
+    """What `--model` names, and the name: of a script without its prefix.
+
+    Raises:
+      InputError: no such folder, or an adapter or a grammar for what takes none.
+    """
+    from xlam_jax.evaluation.scripted import PREFIX
+
+    if model.startswith(PREFIX):
+        kind, what, name = "script", "a scripted model", model.removeprefix(PREFIX)
+    elif model.startswith(("http://", "https://")):
+        kind, what, name = "endpoint", "an endpoint", model
+    else:
+        need_dir(Path(model), "model folder")
+        return "folder", model
+    if adapter or constrained:
+        raise InputError(f"{what} takes no adapter and no grammar", where=model, hint="--model alone")
+    return kind, name
 
 
 def engine_of(model: Path, max_len: int, batch_size: int, adapters: list[str] | None) -> Engine:
