@@ -27,7 +27,7 @@ class LLMError(WorkError):
 
 
 class LLM:
-    """Chat completions with a cache, retries and threads.
+    """Chat completions, and those of a prompt, with a cache, retries and threads.
 
     Args:
       base_url: of the endpoint, such as `http://localhost:8000/v1`.
@@ -128,6 +128,26 @@ class LLM:
         keys = [self._key(messages, False, 0, tools) for messages, tools in batch]
         return self._many(keys, [partial(self._call, messages, tools) for messages, tools in batch], progress)
 
+    def continue_many(
+        self,
+        prompts: Sequence[Sequence[int]],
+        stop: str,
+        progress: Callable[[int], None] | None = None,
+    ) -> list[str | LLMError]:
+        """What the model says after each prompt, by `/completions`.
+
+        Special tokens are asked for as text, which vLLM and SGLang would leave out; other servers ignore the wish.
+
+        Args:
+          prompts: token ids, so that nobody puts a first token before them again.
+          stop: text that ends an answer.
+
+        Returns:
+          JSON texts of `{"text", "finish_reason", "prompt_tokens", "completion_tokens"}`.
+        """
+        keys = [self._key([{"ids": list(ids), "stop": stop}], False, 0) for ids in prompts]
+        return self._many(keys, [partial(self._continue, list(ids), stop) for ids in prompts], progress)
+
     def _many(
         self, keys: Sequence[str], asks: Sequence[Callable[[], str]], progress: Callable[[int], None] | None
     ) -> list[str | LLMError]:
@@ -153,7 +173,12 @@ class LLM:
 
     def _ask(self, messages: Messages, json_mode: bool) -> str:
         settings: dict[str, Any] = {"response_format": {"type": "json_object"}} if json_mode else {}
-        return self._completion(messages, settings, lambda answer: answer.choices[0].message.content or "")
+        settings["messages"] = messages
+        return self._completion(
+            self._client.chat.completions.create,
+            settings,
+            lambda answer: answer.choices[0].message.content or "",
+        )
 
     def _call(self, messages: Messages, tools: list[dict[str, Any]]) -> str:
         def reply(answer: Any) -> str:
@@ -164,15 +189,28 @@ class LLM:
             found |= {k: getattr(usage, k, None) for k in ("prompt_tokens", "completion_tokens")}
             return json.dumps(found, ensure_ascii=False)
 
-        return self._completion(messages, {"tools": tools} if tools else {}, reply)
+        settings = {"messages": messages, **({"tools": tools} if tools else {})}
+        return self._completion(self._client.chat.completions.create, settings, reply)
 
-    def _completion(self, messages: Messages, settings: dict[str, Any], read: Callable[[Any], str]) -> str:
-        settings = {"messages": messages, "temperature": self.temperature, **settings}
-        settings["max_tokens"] = self.max_tokens
+    def _continue(self, ids: list[int], stop: str) -> str:
+        def reply(answer: Any) -> str:
+            choice, usage = answer.choices[0], answer.usage
+            said = {"text": choice.text or "", "finish_reason": choice.finish_reason}
+            said |= {k: getattr(usage, k, None) for k in ("prompt_tokens", "completion_tokens")}
+            return json.dumps(said, ensure_ascii=False)
+
+        whole = {"skip_special_tokens": False, "spaces_between_special_tokens": False}
+        settings = {"prompt": ids, "stop": [stop], "extra_body": whole}
+        return self._completion(self._client.completions.create, settings, reply)
+
+    def _completion(
+        self, create: Callable[..., Any], settings: dict[str, Any], read: Callable[[Any], str]
+    ) -> str:
+        settings = {"temperature": self.temperature, **settings, "max_tokens": self.max_tokens}
         with self._lock:
             self.asked += 1
         try:
-            answer = self._client.chat.completions.create(model=self.model, **settings)
+            answer = create(model=self.model, **settings)
             with self._lock:  # an endpoint need not count
                 self.prompt_tokens += getattr(answer.usage, "prompt_tokens", None) or 0
                 self.completion_tokens += getattr(answer.usage, "completion_tokens", None) or 0

@@ -7,12 +7,14 @@ import time
 
 import jax
 import pytest
+import torch
 import typer
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 from typer.testing import CliRunner
 
 from tests import tiny
+from tests.records.chat_server import ChatServer
 from xlam_jax.cli import call as call_module
 from xlam_jax.cli import eval as eval_module
 from xlam_jax.errors import InputError, WorkError
@@ -195,6 +197,43 @@ def test_eval_bfcl(model, tmp_path):
         {},
         {"cut_off": 3},
     )
+
+
+def test_eval_bfcl_of_a_served_folder_by_completions(model, tmp_path):
+    """transformers behind a URL says what our engine says of the same folder, token ids and all."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    theirs, tokenizer = AutoModelForCausalLM.from_pretrained(model), AutoTokenizer.from_pretrained(model)
+
+    def continued(ids, body):
+        assert body["stop"] == ["<|im_end|>"] and body["skip_special_tokens"] is False
+        new = theirs.generate(
+            torch.tensor([ids]), attention_mask=torch.ones(1, len(ids), dtype=torch.long),
+            max_new_tokens=body["max_tokens"], do_sample=False,
+        )  # fmt: skip
+        return tokenizer.decode(new[0, len(ids) :], clean_up_tokenization_spaces=False)
+
+    args = ("eval", "bfcl", bfcl_folder(tmp_path, 3), "--max-new-tokens", 12)
+    with ChatServer(lambda _: "", continued=continued) as server:
+        served = run(
+            *args, "--model", f"{server.url}#m", "--completions", model, "--out", tmp_path / "served"
+        )
+    assert served.exception is None, served.output
+    own = run(*args, "--model", model, "--out", tmp_path / "own")
+    assert own.exception is None, own.output
+    texts = [
+        [
+            json.loads(line)["text"]
+            for line in (tmp_path / name / "generations.jsonl").read_text().splitlines()
+        ]
+        for name in ("served", "own")
+    ]
+    # Ours ends as soon as the text can no longer become an answer.
+    assert len(texts[0]) == len(texts[1]) == 3 and all(texts[1])
+    assert all(full.startswith(ours) for full, ours in zip(*texts, strict=True))
+    assert json.loads((tmp_path / "served/run.json").read_text())["completions"] == str(model)
+    refused = run(*args, "--model", model, "--completions", model)
+    assert isinstance(refused.exception, InputError) and "only a URL" in refused.exception.what
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""A real endpoint of chat completions on this machine, whose answers follow from the question."""
+"""A real endpoint on this machine, whose answers follow from the question."""
 
 import json
 import threading
@@ -8,10 +8,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 class ChatServer:
     """Answers `answer(text of the last message)`, a text or a message.
 
-    `faults` are status codes to give before, one a request.
+    `faults` are status codes to give before, one a request. `continued(ids, body)` is the text after a prompt of
+    token ids, at `/completions`.
     """
 
-    def __init__(self, answer, faults=(), delay=0.0):
+    def __init__(self, answer, faults=(), delay=0.0, continued=None):
         self.requests = []
         self.headers = []
         self._faults = list(faults)
@@ -27,6 +28,9 @@ class ChatServer:
                     fault = outer._faults.pop(0) if outer._faults else 0
                 if delay:
                     threading.Event().wait(delay)
+                if self.path == "/v1/completions" and continued and not fault:
+                    self._say(200, _completion(continued(body["prompt"], body), body))
+                    return
                 if self.path != "/v1/chat/completions":
                     fault = 404
                 text = None if fault else answer(body["messages"][-1]["content"])
@@ -37,8 +41,11 @@ class ChatServer:
                 usage = {"prompt_tokens": len(asked.split()), "completion_tokens": len(said.split())}
                 reply["usage"] = {**usage, "total_tokens": sum(usage.values())}
                 reply |= {"error": {"message": "no"}} if fault else {"choices": choices}
+                self._say(fault or 200, reply)
+
+            def _say(self, status, reply):
                 data = json.dumps(reply).encode()
-                self.send_response(fault or 200)
+                self.send_response(status)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(data)))
                 self.send_header("retry-after-ms", "5")
@@ -58,3 +65,10 @@ class ChatServer:
     def __exit__(self, *_):
         self._server.shutdown()
         self._server.server_close()
+
+
+def _completion(text, body):
+    usage = {"prompt_tokens": len(body["prompt"]), "completion_tokens": max(1, len(text.split()))}
+    choices = [{"index": 0, "text": text, "finish_reason": "stop", "logprobs": None}]
+    reply = {"id": "1", "object": "text_completion", "created": 0, "model": body["model"], "choices": choices}
+    return {**reply, "usage": {**usage, "total_tokens": sum(usage.values())}}

@@ -13,6 +13,7 @@ from xlam_jax.cli.common import JsonOption, err, need_dir, print_table, say, wri
 from xlam_jax.cli.eval_model import (
     AdapterOption,
     BatchOption,
+    CompletionsOption,
     ConcurrencyOption,
     ConstrainedOption,
     LenOption,
@@ -21,6 +22,7 @@ from xlam_jax.cli.eval_model import (
     TokensOption,
     about_model,
     answers_bar,
+    endpoint_of,
     engine_of,
     kind_of,
     speed_of,
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from xlam_jax.evaluation import CaseResult
     from xlam_jax.evaluation.agents.run import Agents, Benchmark
     from xlam_jax.evaluation.agents.world import Task
+    from xlam_jax.evaluation.endpoint import Completions, Endpoint
     from xlam_jax.evaluation.journal import Ask
     from xlam_jax.format import Codec
 
@@ -87,6 +90,7 @@ def toolquery(
     out_dir: OutOption = None,
     resume: ResumeOption = False,
     concurrency: ConcurrencyOption = 8,
+    completions: CompletionsOption = None,
     max_new_tokens: TokensOption = 256,
     max_len: LenOption = 4096,
     batch_size: BatchOption = 8,
@@ -102,7 +106,7 @@ def toolquery(
     found = toolquery_twin(_chosen("world", world, NAMES), prompt)
     run = AgentRun(found, prompt, max_steps, limit, seed, out_dir, resume)
     run.put_to(
-        model, constrained, concurrency, max_new_tokens, max_len, batch_size, adapter, json_file
+        model, constrained, concurrency, completions, max_new_tokens, max_len, batch_size, adapter, json_file
     )  # fmt: skip
 
 
@@ -117,6 +121,7 @@ def webshop(
     out_dir: OutOption = None,
     resume: ResumeOption = False,
     concurrency: ConcurrencyOption = 8,
+    completions: CompletionsOption = None,
     max_new_tokens: TokensOption = 128,
     max_len: LenOption = 8192,
     batch_size: BatchOption = 4,
@@ -129,7 +134,7 @@ def webshop(
     found = webshop_files(need_dir(folder, "folder of WebShop's files")) if folder else webshop_twin()
     run = AgentRun(found, prompt, max_steps, limit, seed, out_dir, resume)
     run.put_to(
-        model, constrained, concurrency, max_new_tokens, max_len, batch_size, adapter, json_file
+        model, constrained, concurrency, completions, max_new_tokens, max_len, batch_size, adapter, json_file
     )  # fmt: skip
 
 
@@ -171,6 +176,7 @@ class AgentRun:
         model: str,
         constrained: bool,
         concurrency: int,
+        completions: Path | None,
         max_new_tokens: int,
         max_len: int,
         batch_size: int,
@@ -185,7 +191,7 @@ class AgentRun:
             raise unknown("prompt", self.prompt, PROMPTS, where="--prompt")
         if self.resume and self.out_dir is None:
             raise InputError("--resume needs the folder to go on in", hint="--resume --out DIR")
-        kind, name = kind_of(model, constrained, adapter)
+        kind, name = kind_of(model, constrained, adapter, completions)
         if kind == "script":
             if name not in SCRIPTS:
                 raise unknown("scripted model", name, SCRIPTS, where="--model")
@@ -193,7 +199,9 @@ class AgentRun:
             asked = agents.scripted(name, self.seed)
             write_json(json_file, self.report(asked, agents, {"model": model}, self.out_dir, 64))
         elif kind == "endpoint":
-            write_json(json_file, self.endpoint(model, concurrency, max_new_tokens))
+            self.check_prompt(completions)
+            asked = endpoint_of(model, completions, concurrency, max_new_tokens, self.out_dir)
+            write_json(json_file, self.endpoint(*asked, concurrency))
         else:
             how = {"constrained": constrained, "max_new_tokens": max_new_tokens}
             write_json(json_file, self.folder(Path(model), max_len, batch_size, adapter, how))
@@ -217,16 +225,16 @@ class AgentRun:
             t for name in worlds for t in sample([t for t in tasks if t.world == name], self.limit, self.seed)
         ]
 
-    def endpoint(self, url: str, concurrency: int, max_tokens: int) -> dict[str, Any]:
-        from xlam_jax.evaluation.endpoint import Endpoint, endpoint_codec
-
-        if self.prompt != "unified":
+    def check_prompt(self, completions: Path | None) -> None:
+        if self.prompt != "unified" and completions is None:
             what = "an endpoint is asked with tools, not by a prompt of ours"
-            raise InputError(what, where=f"--prompt {self.prompt}", hint="leave --prompt out")
-        agents = self.agents(endpoint_codec())
-        cache = self.out_dir / "requests.jsonl" if self.out_dir else None
-        model = Endpoint(url, concurrency=concurrency, max_tokens=max_tokens, cache=cache)
-        about = {"model": model.name, "max_new_tokens": max_tokens}
+            hint = "leave --prompt out, or name the model's folder by --completions"
+            raise InputError(what, where=f"--prompt {self.prompt}", hint=hint)
+
+    def endpoint(
+        self, model: Endpoint | Completions, about: dict[str, Any], concurrency: int
+    ) -> dict[str, Any]:
+        agents = self.agents(model.codec)
         return self.report(agents.asking(model), agents, about, self.out_dir, 2 * concurrency)
 
     def folder(

@@ -14,6 +14,7 @@ from xlam_jax.cli.common import JsonOption, err, print_table, say, write_json
 from xlam_jax.cli.eval_model import (
     AdapterOption,
     BatchOption,
+    CompletionsOption,
     ConcurrencyOption,
     ConstrainedOption,
     LenOption,
@@ -22,6 +23,7 @@ from xlam_jax.cli.eval_model import (
     TokensOption,
     about_model,
     answers_bar,
+    endpoint_of,
     engine_of,
     kind_of,
     speed_of,
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from xlam_jax.evaluation import CaseResult
     from xlam_jax.evaluation.bfcl import Category, Data
     from xlam_jax.evaluation.bfcl.rows import Rows
+    from xlam_jax.evaluation.endpoint import Completions, Endpoint
     from xlam_jax.evaluation.journal import Ask
     from xlam_jax.format import Codec
 
@@ -86,6 +89,7 @@ def bfcl(
     out_dir: OutOption = None,
     resume: ResumeOption = False,
     concurrency: ConcurrencyOption = 8,
+    completions: CompletionsOption = None,
     trust: TrustOption = False,
     max_new_tokens: TokensOption = 256,
     max_len: LenOption = 2048,
@@ -104,14 +108,17 @@ def bfcl(
     if not category:
         categories = [c for c in categories if data.has(c)]
     run = _Run(data, categories, limit, seed, trust, out_dir, resume)
-    kind, name = kind_of(model, constrained, adapter)
+    kind, name = kind_of(model, constrained, adapter, completions)
     if kind == "script":
         with run.rows(get_codec()) as rows:
             asked = rows.scripted(name)
             write_json(json_file, run.report(asked, rows, {"model": model}, out_dir, 256))
         return
     if kind == "endpoint":
-        write_json(json_file, run.endpoint(model, concurrency, max_new_tokens))
+        write_json(
+            json_file,
+            run.endpoint(*endpoint_of(model, completions, concurrency, max_new_tokens, out_dir), concurrency),
+        )
         return
     from xlam_jax.inference import folder_codec
 
@@ -143,13 +150,10 @@ class _Run:
 
         return Rows(self.data, self.categories, codec, limit=self.limit, seed=self.seed, trust=self.trust)
 
-    def endpoint(self, url: str, concurrency: int, max_tokens: int) -> dict[str, Any]:
-        from xlam_jax.evaluation.endpoint import Endpoint, endpoint_codec
-
-        cache = self.out_dir / "requests.jsonl" if self.out_dir else None
-        with self.rows(endpoint_codec()) as rows:
-            model = Endpoint(url, concurrency=concurrency, max_tokens=max_tokens, cache=cache)
-            about = {"model": model.name, "max_new_tokens": max_tokens}
+    def endpoint(
+        self, model: Endpoint | Completions, about: dict[str, Any], concurrency: int
+    ) -> dict[str, Any]:
+        with self.rows(model.codec) as rows:
             return self.report(rows.asking(model), rows, about, self.out_dir, 8 * concurrency)
 
     def with_engine(

@@ -13,6 +13,7 @@ from xlam_jax.cli.common import JsonOption, err, need_file, print_table, say, wr
 from xlam_jax.cli.eval_bfcl import ModelOption
 from xlam_jax.cli.eval_model import (
     BatchOption,
+    CompletionsOption,
     ConcurrencyOption,
     ConstrainedOption,
     LenOption,
@@ -21,6 +22,7 @@ from xlam_jax.cli.eval_model import (
     TokensOption,
     about_model,
     answers_bar,
+    endpoint_of,
     engine_of,
     kind_of,
 )
@@ -50,6 +52,7 @@ def hammer(
     ] = None,
     resume: ResumeOption = False,
     concurrency: ConcurrencyOption = 8,
+    completions: CompletionsOption = None,
     max_new_tokens: TokensOption = 256,
     max_len: LenOption = 2048,
     batch_size: BatchOption = 32,
@@ -76,7 +79,7 @@ def hammer(
         for reason, n in refused.items():
             say(f"{file}: {n} rows left out, {reason}")
     codec, make, about = _model(
-        model, constrained, concurrency, max_new_tokens, max_len, batch_size, out_dir, seed
+        model, constrained, concurrency, completions, max_new_tokens, max_len, batch_size, out_dir, seed
     )
     cases = [case for name, found in questions.items() for case in hammer_cases(found, name, codec)]
     about |= {
@@ -102,8 +105,8 @@ def hammer(
 
 
 def _model(
-    model: str, constrained: bool, concurrency: int, max_new_tokens: int, max_len: int, batch_size: int,
-    out_dir: Path | None, seed: int,
+    model: str, constrained: bool, concurrency: int, completions: Path | None, max_new_tokens: int, max_len: int,
+    batch_size: int, out_dir: Path | None, seed: int,
 ) -> tuple[Codec, Callable[[list[Case]], Ask], dict[str, Any]]:  # fmt: skip
     """Its codec, what makes it answer, and what a journal keeps of it; weights are read when it is asked."""
     from xlam_jax.evaluation.hammer import gold_calls
@@ -111,7 +114,7 @@ def _model(
     from xlam_jax.format import get_codec
 
     about = {"model": model, "max_new_tokens": max_new_tokens}
-    kind, name = kind_of(model, constrained)
+    kind, name = kind_of(model, constrained, completions=completions)
     if kind == "script":
         codec = get_codec()
 
@@ -127,14 +130,8 @@ def _model(
 
         return codec, scripted, about
     if kind == "endpoint":
-        from xlam_jax.evaluation.endpoint import Endpoint, endpoint_codec
-
-        cache = out_dir / "requests.jsonl" if out_dir else None
-
-        def served(cases: list[Case]) -> Ask:
-            return Endpoint(model, concurrency=concurrency, max_tokens=max_new_tokens, cache=cache)
-
-        return endpoint_codec(), served, about
+        asked, about = endpoint_of(model, completions, concurrency, max_new_tokens, out_dir)
+        return asked.codec, lambda cases: asked, about
     from xlam_jax.evaluation.turns import own_engine
     from xlam_jax.inference import folder_codec
 

@@ -13,6 +13,7 @@ from xlam_jax.cli.common import err, need_dir
 from xlam_jax.errors import InputError
 
 if TYPE_CHECKING:
+    from xlam_jax.evaluation.endpoint import Completions, Endpoint
     from xlam_jax.inference import Engine
 
 ConstrainedOption = Annotated[
@@ -35,20 +36,33 @@ ConcurrencyOption = Annotated[
     int, typer.Option("--concurrency", min=1, help="Requests to an endpoint at a time.")
 ]
 TokensOption = Annotated[int, typer.Option("--max-new-tokens", min=1, help="Longest answer in tokens.")]
+CompletionsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--completions",
+        metavar="DIR",
+        help="Ask a URL by /completions, with the prompts of this model folder.",
+    ),
+]
 BatchOption = Annotated[int, typer.Option("--batch-size", min=1, help="Sequences that decode together.")]
 LenOption = Annotated[int, typer.Option("--max-len", min=2, help="Prompt and answer together, in tokens.")]
 
 
 def kind_of(
-    model: str, constrained: bool = False, adapter: list[str] | None = None
+    model: str,
+    constrained: bool = False,
+    adapter: list[str] | None = None,
+    completions: Path | None = None,
 ) -> tuple[Literal["script", "endpoint", "folder"], str]:
     """What `--model` names, and the name: of a script without its prefix.
 
     Raises:
-      InputError: no such folder, or an adapter or a grammar for what takes none.
+      InputError: no such folder, an adapter or a grammar for what takes none, or completions of no URL.
     """
     from xlam_jax.evaluation.scripted import PREFIX
 
+    if completions and not model.startswith(("http://", "https://")):
+        raise InputError("only a URL is asked for completions", where=model, hint="leave --completions out")
     if model.startswith(PREFIX):
         kind, what, name = "script", "a scripted model", model.removeprefix(PREFIX)
     elif model.startswith(("http://", "https://")):
@@ -59,6 +73,25 @@ def kind_of(
     if adapter or constrained:
         raise InputError(f"{what} takes no adapter and no grammar", where=model, hint="--model alone")
     return kind, name
+
+
+def endpoint_of(
+    url: str, completions: Path | None, concurrency: int, max_tokens: int, out_dir: Path | None
+) -> tuple[Endpoint | Completions, dict[str, Any]]:
+    """The model behind a URL, and what a journal keeps of it; answers are cached in `out_dir`.
+
+    Args:
+      completions: the folder whose prompts are continued; None asks by chat with tools.
+    """
+    from xlam_jax.evaluation.endpoint import Completions, Endpoint
+
+    cache = out_dir / "requests.jsonl" if out_dir else None
+    settings: dict[str, Any] = {"concurrency": concurrency, "max_tokens": max_tokens, "cache": cache}
+    if completions is None:
+        model = Endpoint(url, **settings)
+        return model, {"model": model.name, "max_new_tokens": max_tokens}
+    model = Completions(url, need_dir(completions, "model folder"), **settings)
+    return model, {"model": model.name, "max_new_tokens": max_tokens, "completions": str(completions)}
 
 
 def engine_of(model: Path, max_len: int, batch_size: int, adapters: list[str] | None) -> Engine:

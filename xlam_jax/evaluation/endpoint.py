@@ -1,8 +1,8 @@
-"""A model behind an OpenAI-compatible endpoint, as a harness asks it: chat completions with tools.
+"""A model behind an OpenAI-compatible endpoint, as a harness asks it: chat with tools, or our own prompts continued.
 
-An answer is kept as the message that came, which is one of our call formats (`openai`): its words are no calls, so a
-refusal in words is one. Function names go out with `_` for what endpoints do not take in a name, and come back as they
-were.
+An answer of a chat is kept as the message that came, which is one of our call formats (`openai`): its words are no
+calls, so a refusal in words is one. Function names go out with `_` for what endpoints do not take in a name, and come
+back as they were. A prompt goes out as token ids, by the tokenizer of the folder that the model was released in.
 """
 
 from __future__ import annotations
@@ -16,17 +16,12 @@ from typing import Any
 
 from xlam_jax.errors import InputError
 from xlam_jax.evaluation.harness import Case, Raw
-from xlam_jax.format import Codec, get_codec
+from xlam_jax.format import get_codec
 from xlam_jax.llm import LLM, LLMError
 
 _STRANGE = re.compile(r"[^a-zA-Z0-9_-]")
 # The endpoint refuses the request itself; asking again, or for other rows, is not in vain.
 _OF_THIS_CASE = (400, 413, 422)
-
-
-def endpoint_codec() -> Codec:
-    """The codec that reads the answers."""
-    return get_codec(call_format="openai")
 
 
 class Endpoint:
@@ -60,9 +55,9 @@ class Endpoint:
             "max_tokens": max_tokens,
             "concurrency": concurrency,
         }
-        self._llm = LLM(base, name or LLM(base, "").served(), cache=cache, **settings)
-        self.name = f"{base}#{self._llm.model}"
-        self.codec = endpoint_codec()
+        self.llm = LLM(base, name or LLM(base, "").served(), cache=cache, **settings)
+        self.name = f"{base}#{self.llm.model}"
+        self.codec = get_codec(call_format="openai")
 
     def __call__(self, cases: Sequence[Case]) -> list[Raw]:
         """What the endpoint says to each case; `seconds` is the batch's time over its cases.
@@ -73,7 +68,7 @@ class Endpoint:
         """
         began = time.perf_counter()
         names = [{_STRANGE.sub("_", tool.name): tool.name for tool in case.tools} for case in cases]
-        answers = self._llm.call_many([self._question(case) for case in cases])
+        answers = self.llm.call_many([self._question(case) for case in cases])
         seconds = (time.perf_counter() - began) / max(1, len(cases))
         return [_raw(answer, back, seconds) for answer, back in zip(answers, names, strict=True)]
 
@@ -90,11 +85,58 @@ class Endpoint:
         return messages, tools
 
 
+class Completions:
+    """Answers cases by `/completions`, with the prompts that a model was trained on.
+
+    Args:
+      url, concurrency, max_tokens, temperature, cache: as `Endpoint`.
+      folder: of the model that is served, or a training run: its codec and its tokenizer.
+
+    Raises:
+      InputError: no model folder, or the openai client is not installed.
+      LLMError: the endpoint names no model.
+    """
+
+    def __init__(self, url: str, folder: Path, **settings: Any):
+        from xlam_jax.inference.engine import folder_codec, folder_tokenizer
+
+        self.codec, self._tokenizer = folder_codec(folder), folder_tokenizer(folder)
+        endpoint = Endpoint(url, **settings)
+        self.name, self._llm = endpoint.name, endpoint.llm
+
+    def __call__(self, cases: Sequence[Case]) -> list[Raw]:
+        """What the endpoint says to each case; `seconds` is the batch's time over its cases.
+
+        Raises:
+          LLMError: no answer after all retries, for another reason than the request itself.
+        """
+        from xlam_jax.inference.engine import encode
+
+        began = time.perf_counter()
+        prompts = [encode(self._tokenizer, case.prompt) for case in cases]
+        answers = self._llm.continue_many(prompts, self.codec.stop)
+        seconds = (time.perf_counter() - began) / max(1, len(cases))
+        return [_continued(answer, self.codec.stop, seconds) for answer in answers]
+
+
+def _refused(error: LLMError) -> Raw:
+    if error.code not in _OF_THIS_CASE:
+        raise error
+    return Raw(refused=error.what, finish_reason="endpoint")
+
+
+def _continued(answer: str | LLMError, stop: str, seconds: float) -> Raw:
+    if isinstance(answer, LLMError):
+        return _refused(answer)
+    said = json.loads(answer)
+    tokens = said["completion_tokens"] or 1
+    text = said["text"].removesuffix(stop)  # some servers leave it there
+    return Raw(text, said["finish_reason"] or "stop", said["prompt_tokens"] or 0, tokens, seconds)
+
+
 def _raw(answer: str | LLMError, back: dict[str, str], seconds: float) -> Raw:
     if isinstance(answer, LLMError):
-        if answer.code not in _OF_THIS_CASE:
-            raise answer
-        return Raw(refused=answer.what, finish_reason="endpoint")
+        return _refused(answer)
     answered = json.loads(answer)
     for call in answered["tool_calls"] or ():
         function = call.get("function", {})

@@ -116,8 +116,6 @@ class Engine:
         Raises:
           InputError: no such folder, or files that do not fit together.
         """
-        from transformers import AutoTokenizer
-
         from xlam_jax.weights import inspect, load_model
         from xlam_jax.weights.generation import stop_ids
         from xlam_jax.weights.peft_in import load_peft
@@ -127,18 +125,15 @@ class Engine:
             raise InputError("model folder not found", where=str(folder), hint="check the path")
         ends = stop_ids(inspect(folder).folder)
         cfg, params = load_model(folder)
-        folder = inspect(folder).folder  # of a training run: where its tokenizer stands
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(str(folder))
-        except (OSError, ValueError) as e:
-            raise InputError(f"no usable tokenizer: {str(e).splitlines()[0]}", where=str(folder)) from e
+        tokenizer = folder_tokenizer(folder)
+        folder = inspect(folder).folder  # of a training run: what explains its parameters
         found = {name: load_peft(path, cfg) for name, path in (adapters or {}).items()}
         codec = codec or folder_codec(folder)
         return cls(unstack(params), cfg, tokenizer, codec, adapters=found, stop_ids=ends, **kwargs)
 
     def encode(self, prompt: str) -> list[int]:
-        """Token ids of a prompt, whose special tokens (the first one too) are part of the text."""
-        return self.tokenizer(prompt, add_special_tokens=False)["input_ids"]
+        """Token ids of a prompt."""
+        return encode(self.tokenizer, prompt)
 
     def grammar_error(self, grammar: str) -> str:
         """Why constrained decoding cannot follow this grammar; empty when it can."""
@@ -223,6 +218,28 @@ class Engine:
         return Generation(
             self._decode(kept), tuple(ids), request.finish_reason, len(request.prompt), request.seconds
         )
+
+
+def encode(tokenizer: Any, prompt: str) -> list[int]:
+    """Token ids of a prompt of a codec, whose special tokens (the first one too) are part of the text."""
+    return tokenizer(prompt, add_special_tokens=False)["input_ids"]
+
+
+def folder_tokenizer(folder: str | Path) -> Any:
+    """The tokenizer of a model folder or a training run.
+
+    Raises:
+      InputError: there is none that can be read.
+    """
+    from transformers import AutoTokenizer
+
+    from xlam_jax.weights import inspect
+
+    place = inspect(folder).folder
+    try:
+        return AutoTokenizer.from_pretrained(str(place))
+    except (OSError, ValueError) as e:
+        raise InputError(f"no usable tokenizer: {str(e).splitlines()[0]}", where=str(place)) from e
 
 
 def folder_codec(folder: str | Path) -> Codec:
