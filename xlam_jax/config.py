@@ -131,6 +131,6 @@ def _config_inside(annotation: Any) -> type | None:
         return annotation
     if get_origin(annotation) in (Union, UnionType, list, tuple, dict):
         for arg in get_args(annotation):
-            if found := _config_inside(arg):
-                return found
+            if inner := _config_inside(arg):
+                return inner
     return None

@@ -70,8 +70,8 @@ def find_keys(cls: type[Config], key: str) -> list[Key]:
     every = list(keys_of(cls))
     plain = key.replace("[]", "")
     names = {k.name.replace("[]", ""): k for k in every}
-    found = [k for name, k in names.items() if name == plain or name.startswith(f"{plain}.")]
-    if not found:
+    matches = [k for name, k in names.items() if name == plain or name.startswith(f"{plain}.")]
+    if not matches:
         last = {name.rsplit(".", 1)[-1]: name for name in names}
         near = difflib.get_close_matches(plain, names, n=1, cutoff=0.5)
         near = near or [
@@ -79,12 +79,12 @@ def find_keys(cls: type[Config], key: str) -> list[Key]:
         ]
         hint = near[0] if near else ", ".join(cls.model_fields)
         raise InputError(f"no key {key!r}", where="KEY", hint=hint)
-    return found
+    return matches
 
 
 def meanings_of(cls: type[Config]) -> dict[str, str]:
     """Key -> what its class's docstring says of it; the base classes' too."""
-    found: dict[str, str] = {}
+    meanings: dict[str, str] = {}
     for base in reversed(cls.__mro__):
         doc = inspect.cleandoc(base.__dict__.get("__doc__") or "") if issubclass(base, Config) else ""
         section = re.search(r"^Attributes:\n((?:[ ]+.*\n?|\n)+)", doc, re.M)
@@ -93,8 +93,8 @@ def meanings_of(cls: type[Config]) -> dict[str, str]:
         for entry in re.split(r"\n(?=  \S)", section[1].rstrip("\n")):
             names, _, text = entry.strip().partition(": ")
             text = re.sub(r"\s+", " ", text).strip()
-            found |= {name.strip(): text for name in names.split(",")}
-    return found
+            meanings |= {name.strip(): text for name in names.split(",")}
+    return meanings
 
 
 def summary_of(cls: type[Config]) -> str:

@@ -206,21 +206,21 @@ def read_object(path: Path, hint: str = "") -> dict[str, Any]:
     """The JSON object of a file; InputError, with `hint`, where it holds anything else, or what cannot be written
     again (half a surrogate pair, hundreds of levels)."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        json.dumps(found, ensure_ascii=False).encode()
+        content = json.loads(path.read_text(encoding="utf-8"))
+        json.dumps(content, ensure_ascii=False).encode()
     except ValueError as e:
         raise InputError(f"not JSON: {e}", where=str(path), hint=hint) from e
     except RecursionError as e:
         raise _nested(path, hint) from e
-    if not isinstance(found, dict):
-        raise InputError(f"no JSON object but {type(found).__name__}", where=str(path), hint=hint)
-    level: list[Any] = [found]
+    if not isinstance(content, dict):
+        raise InputError(f"no JSON object but {type(content).__name__}", where=str(path), hint=hint)
+    level: list[Any] = [content]
     for _ in range(_DEPTH):
         children = (v.values() if isinstance(v, dict) else v for v in level if isinstance(v, dict | list))
         level = [child for some in children for child in some]
     if level:
         raise _nested(path, hint)
-    return found
+    return content
 
 
 def _nested(path: Path, hint: str) -> InputError:

@@ -176,7 +176,13 @@ def _tpu_vm(folder: Path, arguments: Sequence[str], nodes: int | None, name: str
 
 
 def check_rows(rows: int, accumulation: int, nodes: int, devices: int = 1) -> None:
-    """Raises InputError when a step's rows do not split over the hosts and the devices of each."""
+    """Raises InputError when a step's rows do not split over the hosts and the devices of each.
+
+    Args:
+      rows: of a step, over all nodes.
+      accumulation: micro-batches of a step.
+      devices: of each node.
+    """
     if rows % (parts := accumulation * nodes * devices):
         each = f" of {devices} devices" if devices > 1 else ""
         raise InputError(

@@ -67,14 +67,16 @@ class Lease:
             with _one_at_a_time(folder) as locked:
                 if self._create():
                     break
-                found = _read(self._file)
-                if found is not None and (found == silent or _gone(found)):
+                current = _read(self._file)
+                if current is not None and (current == silent or _gone(current)):
                     self._replace()
-                    self._say(f"the {self._what} was left by {_who(found)}, which is no more; going on there")
+                    self._say(
+                        f"the {self._what} was left by {_who(current)}, which is no more; going on there"
+                    )
                     break
-            if found is not None:
-                self._watch(found)
-                silent = found
+            if current is not None:
+                self._watch(current)
+                silent = current
         if not locked:
             time.sleep(2 * _LATE)
             self._must_be_mine()
@@ -118,9 +120,9 @@ class Lease:
 
     def _must_be_mine(self) -> None:
         """Where there are no locks, two newcomers may replace the same abandoned lease; the later one has it."""
-        found = _read(self._file)
-        if found and found.get("token") != self._mine["token"]:
-            raise self._taken(found)
+        current = _read(self._file)
+        if current and current.get("token") != self._mine["token"]:
+            raise self._taken(current)
 
     def _taken(self, by: dict[str, Any]) -> WorkError:
         return WorkError(
@@ -147,11 +149,11 @@ class Lease:
     def _keep(self) -> None:
         while not self._end.wait(self._renew_every):
             self._beats += 1
-            found = None
+            current = None
             with suppress(OSError):  # storage that is away for a while is no reason to end
-                found = _read(self._file)
-            if found and found.get("token") != self._mine["token"]:
-                self._lost_to = found
+                current = _read(self._file)
+            if current and current.get("token") != self._mine["token"]:
+                self._lost_to = current
                 return
             with suppress(OSError):
                 self._replace()
@@ -186,11 +188,11 @@ def _this_process() -> dict[str, Any]:
 
 def _machine() -> str:
     """Names what process numbers belong to: a boot of a machine, and on it a container's own numbering."""
-    found = []
+    parts = []
     with suppress(OSError):
-        found.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
-        found.append(os.readlink("/proc/self/ns/pid"))
-    return " ".join(found)
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+        parts.append(os.readlink("/proc/self/ns/pid"))
+    return " ".join(parts)
 
 
 def _started(pid: int) -> float | None:
@@ -229,9 +231,9 @@ def _who(owner: dict[str, Any]) -> str:
 def _read(file: Path) -> dict[str, Any] | None:
     """What a lease says; {} where it is being written, None where there is none."""
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}

@@ -52,7 +52,14 @@ class Ledger:
     def add(
         self, id: str, source: str, stage: str, verdict: Verdict, reason: str = "", detail: str = ""
     ) -> None:
-        """Records one fate; a `repaired` or `dropped` row must name its reason."""
+        """Records one fate; a `repaired` or `dropped` row must name its reason.
+
+        Args:
+          id: of the row.
+          source: the data set that it came from.
+          reason: a code; not needed for `pass`, where it is not counted.
+          detail: free text.
+        """
         self.add_entry(Entry(id, source, stage, verdict, reason, detail))
 
     def add_entry(self, entry: Entry) -> None:
@@ -89,11 +96,11 @@ class Ledger:
 
     def repairs(self) -> dict[str, int]:
         """Rows that were repaired, by reason."""
-        found: Counter[str] = Counter()
+        by_reason: Counter[str] = Counter()
         for (_, verdict, reason), n in self.counts.items():
             if verdict == "repaired":
-                found[reason] += n
-        return dict(found.most_common())
+                by_reason[reason] += n
+        return dict(by_reason.most_common())
 
     def close(self) -> None:
         """Makes the file visible under its own name."""

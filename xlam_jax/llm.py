@@ -184,10 +184,10 @@ class LLM:
         def reply(answer: Any) -> str:
             choice, usage = answer.choices[0], answer.usage
             calls = [call.model_dump(exclude_none=True) for call in choice.message.tool_calls or ()]
-            found = {"content": choice.message.content, "tool_calls": calls or None}
-            found |= {"finish_reason": choice.finish_reason}
-            found |= {k: getattr(usage, k, None) for k in ("prompt_tokens", "completion_tokens")}
-            return json.dumps(found, ensure_ascii=False)
+            message = {"content": choice.message.content, "tool_calls": calls or None}
+            message |= {"finish_reason": choice.finish_reason}
+            message |= {k: getattr(usage, k, None) for k in ("prompt_tokens", "completion_tokens")}
+            return json.dumps(message, ensure_ascii=False)
 
         settings = {"messages": messages, **({"tools": tools} if tools else {})}
         return self._completion(self._client.chat.completions.create, settings, reply)

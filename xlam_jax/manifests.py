@@ -96,8 +96,8 @@ class Manifest:
           WorkError: kubectl failed.
         """
         where = f"{self.kind} {self.name}"
-        found = self._run("get", self.kind.lower(), self.name, "--ignore-not-found", "--output=json")
-        before = json.loads(found) if found.strip() else None
+        reply = self._run("get", self.kind.lower(), self.name, "--ignore-not-found", "--output=json")
+        before = json.loads(reply) if reply.strip() else None
         if before and not _has_ended(before):
             if before["metadata"].get("annotations", {}).get(_CONTENT) == self.content:
                 return f"{where} runs already: nothing was started"

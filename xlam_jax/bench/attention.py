@@ -51,13 +51,13 @@ def bench_attention(
     if unknown := set(only) - set(known):
         raise InputError(f"unknown backend {min(unknown)!r}", where="--backend", hint=", ".join(known))
     kind = protocol.need_dtype(dtype, "--dtype")
-    best, found = protocol.ceiling(kind), []
+    best, timings = protocol.ceiling(kind), []
     for length in lengths:
         for backend in only or known:
             try:
-                found += _passes(cfg, rows, length, backend, kind, documents, steps, warmup, best)
+                timings += _passes(cfg, rows, length, backend, kind, documents, steps, warmup, best)
             except Exception as e:  # a kernel that the machine lacks must not lose the others
-                found.append(
+                timings.append(
                     {"backend": backend, "seq_len": length, "error": f"{type(e).__name__}: {str(e)[:300]}"}
                 )
     shape = {"rows": rows, "N": cfg.num_heads, "K": cfg.num_kv_heads, "H": cfg.head_dim}
@@ -66,7 +66,7 @@ def bench_attention(
         "dtype": dtype,
         "documents": documents,
         "ceiling_tflops": best / 1e12,
-        "rows": found,
+        "rows": timings,
     } | (protocol.environment())
 
 

@@ -124,6 +124,10 @@ def bench_compare(
 def make_rows(vocab_size: int, rows: int, seq_len: int, documents: int, trained: float) -> Batch:
     """`[rows, seq_len]` of random tokens in so many documents a row, the end of each with a loss.
 
+    Args:
+      documents: of each row, of uneven lengths; lengths and tokens are the same in every call.
+      trained: share of each document, its end, that has a loss.
+
     Raises:
       InputError: more documents than positions.
     """
@@ -132,13 +136,13 @@ def make_rows(vocab_size: int, rows: int, seq_len: int, documents: int, trained:
             f"{documents} documents do not fit into {seq_len} positions", where="--documents", hint="fewer"
         )
     rng = np.random.default_rng(0)
-    found = []
+    packed = []
     for _ in range(rows):
         cuts = np.sort(rng.choice(np.arange(1, seq_len), documents - 1, replace=False))
         lengths = np.diff([0, *cuts, seq_len])
         texts = [rng.integers(0, vocab_size, n + 1, dtype=np.int32) for n in lengths]
         positions = [np.arange(n, dtype=np.int32) for n in lengths]
-        found.append(
+        packed.append(
             Batch(
                 tokens=np.concatenate([text[:-1] for text in texts]),
                 targets=np.concatenate([text[1:] for text in texts]),
@@ -149,7 +153,7 @@ def make_rows(vocab_size: int, rows: int, seq_len: int, documents: int, trained:
                 positions=np.concatenate(positions),
             )
         )
-    return stack(found)
+    return stack(packed)
 
 
 class _Jax:

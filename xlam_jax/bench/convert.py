@@ -111,8 +111,8 @@ def _synthetic(cfg: ModelConfig, dst: Path, max_shard_bytes: int) -> None:
 
     def read(name: str, dtype: np.dtype) -> np.ndarray:
         count = int(np.prod(entries[name].shape))
-        found = np.resize(pool[zlib.crc32(name.encode()) % 2**16 :], count)
-        return found.view(dtype).reshape(entries[name].shape)
+        bits = np.resize(pool[zlib.crc32(name.encode()) % 2**16 :], count)
+        return bits.view(dtype).reshape(entries[name].shape)
 
     stored = dict.fromkeys(entries, np.dtype(ml_dtypes.bfloat16))
     write_hf(read, stored, cfg, dst, HfOptions(dtype=None, max_shard_bytes=max_shard_bytes))
@@ -165,13 +165,13 @@ def _command(*arguments: Any) -> dict[str, Any]:
     seconds = time.perf_counter() - start
     if running.returncode:
         raise WorkError(f"xlam convert {arguments[0]} failed: {said[-500:]}", where=str(arguments[2]))
-    found = json.loads(report.read_text())
+    reported = json.loads(report.read_text())
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     return {
         "seconds": seconds,
-        "conversion_seconds": found["seconds"],
+        "conversion_seconds": reported["seconds"],
         "cpu_seconds": children.ru_utime + children.ru_stime - before.ru_utime - before.ru_stime,
-        "peak_bytes": found["peak_bytes"],
+        "peak_bytes": reported["peak_bytes"],
         "largest_process_bytes": children.ru_maxrss * (1 if sys.platform == "darwin" else 1024),
     }
 
@@ -197,10 +197,10 @@ def _killed_and_resumed(
         raise WorkError(f"xlam convert to-hf failed: {said[-500:]}", where=str(dst))
     kept = _lines(journal) - 1
     progress(f"to-hf --resume after {kept} of {shards} shards")
-    found = _command(*arguments, "--resume")
+    resumed = _command(*arguments, "--resume")
     return {
-        **found,
-        "seconds": killed + found["seconds"],
+        **resumed,
+        "seconds": killed + resumed["seconds"],
         "killed_after_seconds": killed,
         "shards": shards,
         "shards_kept": kept,

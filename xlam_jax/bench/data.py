@@ -116,10 +116,10 @@ def bench_data(
             begun, cpu = time.perf_counter(), _cpu_seconds()
             work()
             seconds, cpu = time.perf_counter() - begun, _cpu_seconds() - cpu
-            found: dict[str, Any] = {"stage": stage, "rows": rows, "seconds": seconds, "cpu_seconds": cpu}
-            found["rows_per_second"] = round(rows / seconds, 1)
+            timing: dict[str, Any] = {"stage": stage, "rows": rows, "seconds": seconds, "cpu_seconds": cpu}
+            timing["rows_per_second"] = round(rows / seconds, 1)
             if stage not in stages or cpu < stages[stage]["cpu_seconds"]:
-                stages[stage] = found
+                stages[stage] = timing
 
         n, source = len(records), root / "records.jsonl"
         raw = _as_60k(records, root / "raw.jsonl")
@@ -152,7 +152,7 @@ def bench_data(
                 timed(stage, n, lambda c=check, m=made: m.append(_usual(rows, codec, tokenizer, c, workers)))
                 _demand_equal(ours, made[0])
         profile, floor = _profile(source, root / "again", codec, tokenizer, seq_len)
-        cpu = {stage: found["cpu_seconds"] for stage, found in stages.items()}
+        cpu = {stage: timing["cpu_seconds"] for stage, timing in stages.items()}
         ratios = {
             name: round(cpu[stage] / cpu[_OURS], 2)
             for name, stage in (("ratio_verified", _USUAL_VERIFIED), ("ratio_plain", _USUAL))
@@ -198,8 +198,8 @@ def _as_60k(records: Sequence[Record], path: Path) -> int:
 
 def _cpu_seconds() -> float:
     """Of this process, its threads, and the children that it waited for."""
-    found = os.times()
-    return found.user + found.system + found.children_user + found.children_system
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 def _ours(

@@ -95,8 +95,8 @@ def operations(program: str) -> dict[str, tuple[str, str, str]]:
 
 def _path(line: str, inside: dict[str, list[tuple[str, str]]]) -> str:
     """Where an operation comes from; one that the compiler made, from the last named one inside it."""
-    if found := _NAME.search(line):
-        return found[1]
+    if match := _NAME.search(line):
+        return match[1]
     called = _CALLED.search(line)
     within = (_path(text, inside) for _, text in reversed(inside[called[1]])) if called else ()
     return next((path for path in within if path), "")
@@ -111,7 +111,7 @@ def _path_of_users(name: str, users: dict[str, list[str]], paths: dict[str, str]
 
 
 def _kind(opcode: str, line: str, inside: dict[str, list[tuple[str, str]]]) -> str:
-    target = found[1] if (found := _TARGET.search(line)) else ""
+    target = match[1] if (match := _TARGET.search(line)) else ""
     if "fmha" in target:
         return "attention kernel"
     if opcode in ("dot", "convolution") or "gemm" in target or "matmul" in target:

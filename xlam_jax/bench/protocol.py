@@ -64,8 +64,8 @@ def ceiling(dtype: Any, size: int | None = None) -> float:
 
 def peak_memory() -> float | None:
     """Bytes of the fullest device since the process began; None where the backend does not tell."""
-    found = [(d.memory_stats() or {}).get("peak_bytes_in_use") for d in jax.local_devices()]
-    known = [x for x in found if x is not None]
+    peaks = [(d.memory_stats() or {}).get("peak_bytes_in_use") for d in jax.local_devices()]
+    known = [x for x in peaks if x is not None]
     return float(max(known)) if known else None
 
 
@@ -99,7 +99,14 @@ def file_name(kind: str, name: str = "", device: str | None = None) -> str:
 
 
 def keep(folder: Path | None, kind: str, name: str, result: dict[str, Any]) -> Path | None:
-    """Writes the result into `folder` under `file_name`; None when there is no folder."""
+    """Writes the result into `folder` under `file_name`; None when there is no folder.
+
+    Args:
+      folder: made where it is missing; None writes nothing.
+      kind: the benchmark, such as "train".
+      name: what was measured; "" leaves it out of the file's name.
+      result: of it, "device" ends the file's name; without it the name of this process's first device.
+    """
     import json
 
     if folder is None:

@@ -184,12 +184,12 @@ def measure_command(
     from xlam_jax.apigen.offline.measure import measure
 
     with err.status("reading") as status:
-        found = measure(folder, lambda n: status.update(f"{n} rows"))
-    rows = [{"what": k, "value": v} for k, v in found.items() if not isinstance(v, dict)]
+        measured = measure(folder, lambda n: status.update(f"{n} rows"))
+    rows = [{"what": k, "value": v} for k, v in measured.items() if not isinstance(v, dict)]
     for name in ("styles", "abstentions", "registers"):
-        rows += [{"what": f"{name}: {k}", "value": v} for k, v in found[name].items()]
+        rows += [{"what": f"{name}: {k}", "value": v} for k, v in measured[name].items()]
     print_table("Training rows", rows)
-    write_json(json_file, found)
+    write_json(json_file, measured)
 
 
 @app.command(

@@ -127,10 +127,10 @@ def read_tools(path: Path) -> tuple[Tool, ...]:
     from xlam_jax.format import normalise_tool
 
     try:
-        found = json.loads(need_file(path, "tools file").read_text(encoding="utf-8"))
+        content = json.loads(need_file(path, "tools file").read_text(encoding="utf-8"))
     except ValueError as e:
         raise InputError(f"not valid JSON: {e}", where=str(path)) from e
-    items = found if isinstance(found, list) else [found]
+    items = content if isinstance(content, list) else [content]
     if not items:
         raise InputError("the file holds no tools", where=str(path))
     try:

@@ -262,10 +262,10 @@ def _finish(
     ]
     if verify:
         lines += [
-            f"verified with transformers on {name}: relative logit difference {found['relative']:.2g}, "
-            f"same first choice in {found['argmax']:.1%} of {found['tokens']} positions"
-            for name, found in ((src, verify["source"]), (dst, verify))
-            if found
+            f"verified with transformers on {name}: relative logit difference {agreement['relative']:.2g}, "
+            f"same first choice in {agreement['argmax']:.1%} of {agreement['tokens']} positions"
+            for name, agreement in ((src, verify["source"]), (dst, verify))
+            if agreement
         ]
     if result["unread_keys"]:
         lines.append(f"config.json: no model of this type reads {', '.join(result['unread_keys'])}")

@@ -42,8 +42,8 @@ def to_peft(
     from xlam_jax.weights.source import inspect
 
     source = inspect(run)
-    found = adapter_run(source.params) if source.params else None
-    if found is None:
+    adapters = adapter_run(source.params) if source.params else None
+    if adapters is None:
         raise InputError("this holds no adapters", where=str(run), hint="xlam convert to-hf for whole models")
     check_dst(dst, overwrite, json_file, RUN=run)
     facts = card_facts(run, license, base_model, name)
@@ -54,8 +54,8 @@ def to_peft(
         write_card(folder, facts)
         write_checksums(folder, {})
 
-    named = base_model or str(found.model)
-    result = save_peft(read_adapters(found, cfg), cfg, dst, base_model=named, finish=finish)
+    named = base_model or str(adapters.model)
+    result = save_peft(read_adapters(adapters, cfg), cfg, dst, base_model=named, finish=finish)
     write_json(json_file, {"source": str(run), "folder": str(dst), **result})
     _say(
         dst,

@@ -81,8 +81,8 @@ def show(
         codec = get_preset(preset).codec
     else:
         codec = get_codec(call_format, template, layout, thought)
-    found = select(read_records(path), codec, ids or (), grep)
-    chosen = islice(found, offset, offset + (limit or (_HTML_LIMIT if html else _LIMIT)))
+    selected = select(read_records(path), codec, ids or (), grep)
+    chosen = islice(selected, offset, offset + (limit or (_HTML_LIMIT if html else _LIMIT)))
     if html:
         from xlam_jax.shards.report_html import write_report
 

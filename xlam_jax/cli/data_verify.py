@@ -126,8 +126,8 @@ def judge_calibrate(
     settings = make_config(JudgeConfig, {**values, "min_score": min_score})
     rows = list(read_labelled(path))
     with working(f"asking {judge_url}"):
-        found = judge([record for record, _ in rows], settings.client(), settings.scope)
-    pairs = [(good, judgement) for (_, good), judgement in zip(rows, found, strict=True)]
+        judgements = judge([record for record, _ in rows], settings.client(), settings.scope)
+    pairs = [(good, judgement) for (_, good), judgement in zip(rows, judgements, strict=True)]
     result = calibrate(pairs, settings.min_score)
     write_json(json_file, result)
     print_table("agreement by least score that passes", result["sweep"])

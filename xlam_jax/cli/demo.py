@@ -169,8 +169,8 @@ def _run(
     def evaluate(when: str, model: Path) -> list[dict[str, Any]]:
         args = ["eval", "records", heldout, "--model", str(model), "--both", "--limit", str(eval_rows)]
         args += ["--max-new-tokens", "160"]  # a lost model would go on
-        found = stages.run(f"evaluate {when}", *args, "--out", str(folder / "eval" / when))
-        return [{"model": f"{when}, {way}", **result["summary"]} for way, result in found.items()]
+        by_way = stages.run(f"evaluate {when}", *args, "--out", str(folder / "eval" / when))
+        return [{"model": f"{when}, {way}", **result["summary"]} for way, result in by_way.items()]
 
     stages.run("import the base model", "convert", "from-hf", gguf, str(folder / "base"))
     synthesis = stages.run(
@@ -331,9 +331,9 @@ def _print_report(report: dict[str, Any], folder: Path) -> None:
             {
                 "model": row["model"],
                 **{
-                    style: f"{_percent(found['ast'])} ({found['n']})"
+                    style: f"{_percent(score['ast'])} ({score['n']})"
                     for style in styles
-                    for found in [row["by_category"][style]]
+                    for score in [row["by_category"][style]]
                 },
             }
             for row in report["table"]

@@ -41,10 +41,10 @@ def doctor(
     if nodes:
         distributed.start(f"doctor {mib}")
     first = not nodes or distributed.is_first()
-    found = _machine(folder)
+    machine = _machine(folder)
     if first:
-        print_table("machine", [{"what": key, "found": value} for key, value in found.items()])
-    result: dict[str, Any] = {"machine": found}
+        print_table("machine", [{"what": key, "found": value} for key, value in machine.items()])
+    result: dict[str, Any] = {"machine": machine}
     if nodes:
         result["network"] = network = _network(mib, link_gbps)
         if first:

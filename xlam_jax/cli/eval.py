@@ -87,9 +87,9 @@ def records(
     from xlam_jax.evaluation import record_cases
     from xlam_jax.format import read_records
 
-    found = list(islice(read_records(file), limit))
+    rows = list(islice(read_records(file), limit))
     engine = engine_of(model, max_len, batch_size, adapter)
-    cases = [case for record in found for case in record_cases(record, engine.codec, all_steps=all_steps)]
+    cases = [case for record in rows for case in record_cases(record, engine.codec, all_steps=all_steps)]
     about = about_model(file.name, model)
     if not both:
         _run(engine, cases, about, constrained, max_new_tokens, out_dir, json_file)

@@ -103,8 +103,8 @@ def toolquery(
     from xlam_jax.evaluation.agents.benchmarks import toolquery_twin
     from xlam_jax.evaluation.agents.toolquery import NAMES
 
-    found = toolquery_twin(_chosen("world", world, NAMES), prompt)
-    run = AgentRun(found, prompt, max_steps, limit, seed, out_dir, resume)
+    benchmark = toolquery_twin(_chosen("world", world, NAMES), prompt)
+    run = AgentRun(benchmark, prompt, max_steps, limit, seed, out_dir, resume)
     run.put_to(
         model, constrained, concurrency, completions, max_new_tokens, max_len, batch_size, adapter, json_file
     )  # fmt: skip
@@ -131,8 +131,8 @@ def webshop(
     """Agents that buy in a shop: our twin of WebShop with 1,000 products of its own, by WebShop's reward."""
     from xlam_jax.evaluation.agents.benchmarks import webshop_files, webshop_twin
 
-    found = webshop_files(need_dir(folder, "folder of WebShop's files")) if folder else webshop_twin()
-    run = AgentRun(found, prompt, max_steps, limit, seed, out_dir, resume)
+    benchmark = webshop_files(need_dir(folder, "folder of WebShop's files")) if folder else webshop_twin()
+    run = AgentRun(benchmark, prompt, max_steps, limit, seed, out_dir, resume)
     run.put_to(
         model, constrained, concurrency, completions, max_new_tokens, max_len, batch_size, adapter, json_file
     )  # fmt: skip
@@ -142,10 +142,10 @@ def _say_what_is_there(folder: Path) -> None:
     """Counts tasks that others made, and says why none of them is played."""
     from xlam_jax.evaluation.agents.toolquery.foreign import count_tasks
 
-    found = count_tasks(folder)
-    print_table(f"tasks in {folder}", found)
+    counts = count_tasks(folder)
+    print_table(f"tasks in {folder}", counts)
     raise InputError(
-        f"{sum(row['tasks'] for row in found)} tasks with their answers, but without the worlds that they ask",
+        f"{sum(row['tasks'] for row in counts)} tasks with their answers, but without the worlds that they ask",
         where=str(folder),
         hint="leave DIR out: our twins bring their worlds",
     )

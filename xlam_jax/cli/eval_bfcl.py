@@ -192,14 +192,14 @@ class _Run:
         with Journal(folder, about, resume=self.resume) as journal:
             kept, began = len(journal.rows), time.perf_counter()
             with answers_bar(len(rows.cases)) as progress:
-                found = answer_cases(asked, rows.cases, rows.judge, journal, chunk=chunk, progress=progress)
+                results = answer_cases(asked, rows.cases, rows.judge, journal, chunk=chunk, progress=progress)
             seconds = time.perf_counter() - began
-            summary = summarise_bfcl(found, self.data.version, rows.best())
+            summary = summarise_bfcl(results, self.data.version, rows.best())
             if folder is not None:
-                keep_summary(folder, found, summary, rows.codec)
+                keep_summary(folder, results, summary, rows.codec)
         source = self.data.source(hashes)
         if kept:
-            say(f"{min(kept, len(found))} of {len(found)} answers were there already")
+            say(f"{min(kept, len(results))} of {len(results)} answers were there already")
         print_summary(f"{source}, {model['model']}", summary, self._rows_words())
         return {
             **model,
@@ -251,12 +251,12 @@ def card_results(summary: dict[str, Any], model: dict[str, Any]) -> list[dict[st
             "weights_xxh3_128": model.get("weights_xxh3_128"),
             **({"adapter": model["adapter"]} if "adapter" in model else {}),
             "summary": {
-                "n": found["n"],
-                "ast": found["bfcl"]["value"],
-                "ast_low": found["bfcl"]["low"],
-                "ast_high": found["bfcl"]["high"],
-                "parsable": found["parsable"],
+                "n": scores["n"],
+                "ast": scores["bfcl"]["value"],
+                "ast_low": scores["bfcl"]["low"],
+                "ast_high": scores["bfcl"]["high"],
+                "parsable": scores["parsable"],
             },
         }
-        for name, found in summary["categories"].items()
+        for name, scores in summary["categories"].items()
     ]

@@ -31,23 +31,26 @@ def compare(
     from xlam_jax.evaluation.paired import compare_rows
 
     rows = [kept_rows(need_dir(folder, "results folder")) for folder in (first, second)]
-    found = compare_rows(*rows, strict=strict)
-    groups: dict[str, Paired] = {**(found["styles"] if len(found["styles"]) > 1 else {}), "all": found["all"]}
+    comparison = compare_rows(*rows, strict=strict)
+    groups: dict[str, Paired] = {
+        **(comparison["styles"] if len(comparison["styles"]) > 1 else {}),
+        "all": comparison["all"],
+    }
     print_table(
         f"{first} (first) and {second} (second)", [_line(name, pair) for name, pair in groups.items()]
     )
-    print_table("outcomes", found["errors"])
+    print_table("outcomes", comparison["errors"])
     for kind, words in (("lost", "right before, wrong now"), ("won", "wrong before, right now")):
-        for row in found[kind][:show]:
+        for row in comparison[kind][:show]:
             one, other = row["first error"] or "right", row["second error"] or "right"
             say(f"{words}: {row['style']} {row['id']} step {row['step']}: {one} -> {other}")
             say(f"  {_short(row['first text'])}")
             say(f"  {_short(row['second text'])}")
-    if found["only_in_one"]:
-        say(f"{found['only_in_one']} rows that only one of the two has are left out")
-    result: dict[str, Any] = {**found, "all": asdict(found["all"])}
+    if comparison["only_in_one"]:
+        say(f"{comparison['only_in_one']} rows that only one of the two has are left out")
+    result: dict[str, Any] = {**comparison, "all": asdict(comparison["all"])}
     write_json(
-        json_file, {**result, "styles": {name: asdict(pair) for name, pair in found["styles"].items()}}
+        json_file, {**result, "styles": {name: asdict(pair) for name, pair in comparison["styles"].items()}}
     )
 
 

@@ -81,7 +81,7 @@ def hammer(
     codec, make, about = _model(
         model, constrained, concurrency, completions, max_new_tokens, max_len, batch_size, out_dir, seed
     )
-    cases = [case for name, found in questions.items() for case in hammer_cases(found, name, codec)]
+    cases = [case for name, drawn in questions.items() for case in hammer_cases(drawn, name, codec)]
     about |= {
         "dataset": "hammer", "limit": limit, "seed": seed, "codec": codec.settings,
         "files": {name: sha256_of(file) for name, file in zip(names, files, strict=True)},

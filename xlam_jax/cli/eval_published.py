@@ -47,15 +47,15 @@ def published(
         )
         write_json(json_file, [asdict(t) for t in known])
         return
-    found = tables.find_published(table)
-    result: dict[str, Any] = asdict(found)
-    unit = f", {found.unit}" if found.unit else ""
+    chosen = tables.find_published(table)
+    result: dict[str, Any] = asdict(chosen)
+    unit = f", {chosen.unit}" if chosen.unit else ""
     if runs:
-        result |= _ours(found, runs, "strict" if strict else "bfcl", everything)
+        result |= _ours(chosen, runs, "strict" if strict else "bfcl", everything)
     else:
-        print_table(f"{found.title}{unit}, {found.date}", tables.lines(found))
-    say(f"published {found.date}: {found.source}")
-    for note in found.notes:
+        print_table(f"{chosen.title}{unit}, {chosen.date}", tables.lines(chosen))
+    say(f"published {chosen.date}: {chosen.source}")
+    for note in chosen.notes:
         say(note)
     write_json(json_file, result)
 

@@ -118,16 +118,18 @@ def _theirs(folder: Path, place: Path | None, trust: bool) -> Judged:
 
     data = find_data(place, "v4")
     judged, best, used = [], set(), []
-    for found, lines in read_results(folder):
-        read = {name: decoded(line, found) for name, line in lines.items()}
+    for category, lines in read_results(folder):
+        read = {name: decoded(line, category) for name, line in lines.items()}
         if None in read.values():
-            say(f"{found.name} is left out: its answers are source text, which only BFCL's own parser reads")
+            say(
+                f"{category.name} is left out: its answers are source text, which only BFCL's own parser reads"
+            )
             continue
-        with Rows(data, [found], get_codec(), trust=trust) as rows:
+        with Rows(data, [category], get_codec(), trust=trust) as rows:
             if strange := lines.keys() - {case.id for case in rows.cases}:
-                what = f"an answer to {min(strange)!r}, which is no row of {found.v4_name}"
+                what = f"an answer to {min(strange)!r}, which is no row of {category.v4_name}"
                 raise InputError(what, where=str(folder))
-            used.append(found)
+            used.append(category)
             judged += [rows.judge(case, *answer) for case in rows.cases if (answer := read.get(case.id))]
             best |= rows.best()
     if not judged:

@@ -76,10 +76,10 @@ def when2call(
         def ask(part: Sequence[Case]) -> list[Raw]:
             asked = [task.choices(by_id[case.id], codec) for case in part]
             began = time.perf_counter()
-            found = answer_likelihoods(engine, asked)
+            likelihoods = answer_likelihoods(engine, asked)
             each = (time.perf_counter() - began) / len(part)
             raws = []
-            for (prompt, answers), values in zip(asked, found, strict=True):
+            for (prompt, answers), values in zip(asked, likelihoods, strict=True):
                 if values is None:
                     raws.append(Raw(prompt_tokens=len(engine.encode(prompt))))
                     continue

@@ -95,7 +95,7 @@ def plan(
     from xlam_jax.training.config import BatchConfig, TrainConfig
     from xlam_jax.training.setup import with_defaults
 
-    found = recipe = None
+    budget = recipe = None
     pairs = False
     asked = parse_mesh(mesh) if mesh else None
     if config is None:
@@ -129,9 +129,9 @@ def plan(
                 where=f"data.train: {train.data.train}",
                 hint="--seq-len N",
             )
-        found = amount(recipe, seq_len, asked or train.mesh, gpus, sample_tokens)
+        budget = amount(recipe, seq_len, asked or train.mesh, gpus, sample_tokens)
         work = work_of(train, find_model(model) if model else find_shape(train), seq_len).replace(
-            rows=found.rows
+            rows=budget.rows
         )
         asked = asked or (written.mesh if gpus is None and "mesh" in written.model_fields_set else None)
     changes: dict[str, Any] = {
@@ -168,11 +168,11 @@ def plan(
         asked_for = order(chosen, made.best.sizes, device, topology, flag_profile, hlo=kept)
         with working(f"compiling for {device.name}"):
             compiled = compile_for_device(asked_for)
-    length = found.steps * work.tokens if found and found.steps else None
+    length = budget.steps * work.tokens if budget and budget.steps else None
     result = report(made, tokens or length or 1e9)
     result["tokens_from"] = "asked" if tokens else "recipe" if length else "an example of 1e9"
-    if found and recipe:
-        result["batch"] = values(found, recipe)
+    if budget and recipe:
+        result["batch"] = values(budget, recipe)
     if compiled:
         result["compiled_for"] = compiled
     write_json(json_file, result)

@@ -87,7 +87,12 @@ def write_inputs(out: Path, place: Path, epochs: dict[str, float]) -> list[dict[
 def line(
     kind: str, errors: dict[str, tuple[int, int]], counts: dict[str, int], epochs: float
 ) -> dict[str, Any]:
-    """A line of the table."""
+    """A line of the table.
+
+    Args:
+      errors, counts: as in `weights`.
+      epochs: of this kind, from `weights`.
+    """
     n, wrong = errors.get(kind, (0, 0))
     share = f"{100 * wrong / n:.1f} ({wrong} of {n})" if n else "not evaluated"
     return {"kind": kind, "rows": counts[kind], "wrong %": share, "epochs": epochs}

@@ -95,6 +95,12 @@ class Ours:
 def of_run(folder: Path, summary: Mapping[str, Any], version: str, rule: str) -> Ours:
     """What `xlam eval bfcl --out` kept, by one of the two rules.
 
+    Args:
+      folder: of the run, which is called by its name.
+      summary: the content of its summary.json.
+      version: of the published table, a key of `OVERALL`.
+      rule: "bfcl" or "strict".
+
     Raises:
       InputError: another version, or fewer than two columns of its board.
     """
@@ -137,21 +143,25 @@ def among(table: Published, version: str, runs: list[Ours]) -> tuple[list[dict[s
         parts = [values[n] for n in common]
         return None if None in parts else sum(weights[n] * values[n] for n in common) / share
 
-    found: list[dict[str, Any]] = []
+    standings: list[dict[str, Any]] = []
     for model, row in table.rows:
         values = table.values(row)
-        found.append(
+        standings.append(
             {"model": model, "overall": values.get("overall"), "alike": alike(values), "ours": False}
         )
     for run in runs:
         own = alike({name: score["value"] for name, score in run.columns.items()})
-        found.append({"model": f"{run.name} ({run.rule} rules)", "overall": None, "alike": own, "ours": True})
-    found = sorted((f for f in found if f["alike"] is not None), key=lambda f: (-f["alike"], not f["ours"]))
+        standings.append(
+            {"model": f"{run.name} ({run.rule} rules)", "overall": None, "alike": own, "ours": True}
+        )
+    standings = sorted(
+        (f for f in standings if f["alike"] is not None), key=lambda f: (-f["alike"], not f["ours"])
+    )
     rank = 0
-    for line in found:
+    for line in standings:
         rank += not line["ours"]
         line["rank"] = None if line["ours"] else rank
-    return found, common
+    return standings, common
 
 
 def nearest(found: list[dict[str, Any]], beside: int = 2) -> list[dict[str, Any]]:

@@ -121,10 +121,10 @@ def judge_choice(case: Case, raw: Raw, tools: int) -> CaseResult:
     )  # fmt: skip
     if not raw.text:
         return row
-    found = json.loads(raw.text)
+    scores = json.loads(raw.text)
     # Of equal ones the first, as an argmax has it.
-    plain = max(KINDS, key=lambda kind: found[kind][0])
-    normed = max(KINDS, key=lambda kind: found[kind][0] / found[kind][1])
+    plain = max(KINDS, key=lambda kind: scores[kind][0])
+    normed = max(KINDS, key=lambda kind: scores[kind][0] / scores[kind][1])
     right = normed == case.style
     return replace(
         row,

@@ -35,7 +35,11 @@ Cache = tuple[tuple[jax.Array, jax.Array], ...]
 
 
 def new_cache(cfg: ModelConfig, rows: int, slots: int, dtype: Any = jnp.float32) -> Cache:
-    """An empty cache of `rows` sequences with `slots` positions each."""
+    """An empty cache of `rows` sequences with `slots` positions each.
+
+    Args:
+      dtype: of keys and values; what is written into the cache is cast to it.
+    """
     key = (rows, cfg.num_kv_heads, cfg.head_dim, slots)
     value = (rows, cfg.num_kv_heads, slots, cfg.v_head_dim)
     return tuple((jnp.zeros(key, dtype), jnp.zeros(value, dtype)) for _ in range(cfg.num_layers))
@@ -137,6 +141,12 @@ def decode_and_draw(
     drawing: Drawing,
 ) -> tuple[jax.Array, jax.Array, jax.Array, Cache]:
     """`decode` and `sampler.draw` as one program, so that steps can follow each other without the host.
+
+    Args:
+      params, cache, tokens_B, positions_B: as in `decode`; the cache is donated.
+      counts_B, keys_B: as in `sampler.sample`.
+      sampling: traced, so that other numbers need no other program.
+      drawing: static; `Drawing.of(sampling)`.
 
     Returns:
       (drawn tokens, positions and counts of the next step, each int32 [B]; the cache).

@@ -127,9 +127,9 @@ class Engine:
         cfg, params = load_model(folder)
         tokenizer = folder_tokenizer(folder)
         folder = inspect(folder).folder  # of a training run: what explains its parameters
-        found = {name: load_peft(path, cfg) for name, path in (adapters or {}).items()}
+        loaded = {name: load_peft(path, cfg) for name, path in (adapters or {}).items()}
         codec = codec or folder_codec(folder)
-        return cls(unstack(params), cfg, tokenizer, codec, adapters=found, stop_ids=ends, **kwargs)
+        return cls(unstack(params), cfg, tokenizer, codec, adapters=loaded, stop_ids=ends, **kwargs)
 
     def encode(self, prompt: str) -> list[int]:
         """Token ids of a prompt."""

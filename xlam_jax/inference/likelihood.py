@@ -92,9 +92,9 @@ def answer_likelihoods(
         for part in (here[start : start + size] for start in range(0, len(here), size)):
             for row, values in zip(part, _values(engine, part, length, size), strict=True):
                 for (question, answer), value in zip(row.places, values, strict=True):
-                    found = sums[question]
-                    assert found is not None
-                    found[answer] = Likelihood(value, found[answer].tokens)
+                    likelihoods = sums[question]
+                    assert likelihoods is not None
+                    likelihoods[answer] = Likelihood(value, likelihoods[answer].tokens)
             done += len(part)
             if progress:
                 progress(done)
@@ -131,13 +131,13 @@ def _values(engine: Engine, part: list[_Row], length: int, size: int) -> list[li
             targets[i, done : done + n] = answer
             at, done = at + n, done + n
     forks = branches if len(part[0].answers) > 1 else None
-    found = np.asarray(
+    logprobs = np.asarray(
         _logprobs(engine.params, tokens, positions, segments, forks, before, targets, engine.cfg)
     )
     values = []
     for i, row in enumerate(part):
         ends = np.cumsum([len(answer) for answer in row.answers])
-        pieces = np.split(found[i, : row.predicted].astype(np.float64), ends[:-1])
+        pieces = np.split(logprobs[i, : row.predicted].astype(np.float64), ends[:-1])
         values.append([float(piece.sum()) for piece in pieces])
     return values
 

@@ -83,7 +83,12 @@ def draw(
     drawing: Drawing,
     mask_BW: jax.Array | None = None,
 ) -> jax.Array:
-    """`sample` for use inside jit, where the numbers of `sampling` may be traced."""
+    """`sample` for use inside jit, where the numbers of `sampling` may be traced.
+
+    Args:
+      logits_BV, keys_B, counts_B, mask_BW: as in `sample`.
+      drawing: static; `Drawing.of(sampling)`.
+    """
     if mask_BW is not None:
         logits_BV = apply_bitmask(logits_BV, mask_BW)
     if drawing.greedy:

@@ -130,7 +130,13 @@ def remat_policy(name: str) -> Callable[..., bool] | None:
 def embed(
     params: Params, tokens_BS: jax.Array, dtype: Any = None, rules: ShardingRules = DEFAULT_RULES
 ) -> jax.Array:
-    """[B, S] ids -> [B, S, D] in `dtype` (None: the table's own)."""
+    """[B, S] ids -> [B, S, D].
+
+    Args:
+      tokens_BS: int32 ids.
+      dtype: of the result; None for the table's own.
+      rules: how the table and the tokens are split; they act only under `jax.set_mesh`.
+    """
     with jax.named_scope("embed"):
         return look_up(params.embed, tokens_BS, dtype, rules)
 

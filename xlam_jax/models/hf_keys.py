@@ -280,7 +280,12 @@ def shown(value: Any) -> str:
 
 
 def check_kind(key: str, value: Any, kind: str, where: str) -> None:
-    """Raises InputError unless `value` is of a kind of `_KINDS`."""
+    """Raises InputError unless `value` is of a kind of `_KINDS`.
+
+    Args:
+      key, where: its name and its file, for the message.
+      kind: such as "a positive integer".
+    """
     if not _KINDS[kind](value):
         raise InputError(
             f"{key} must be {kind}, found {shown(value)}",

@@ -144,9 +144,9 @@ def rope_to_hf(theta: float, scaling: RopeScaling | None) -> dict[str, Any]:
     if scaling is not None:
         kind = scaling.type
         keys = ("factor", *ROPE_KEYS[kind], *(_YARN if kind == "yarn" else ()))
-        found = {k: v for k, v in dataclasses.asdict(scaling).items() if k in keys and v is not None}
-        if found.get("truncate", True):  # every reader's default, and vLLM's older ones do not know the key
-            found.pop("truncate", None)
-        rope = {"rope_type": kind, **found, "rope_theta": theta}
-        legacy = {"type": kind, "rope_type": kind, **found}
+        fields = {k: v for k, v in dataclasses.asdict(scaling).items() if k in keys and v is not None}
+        if fields.get("truncate", True):  # every reader's default, and vLLM's older ones do not know the key
+            fields.pop("truncate", None)
+        rope = {"rope_type": kind, **fields, "rope_theta": theta}
+        legacy = {"type": kind, "rope_type": kind, **fields}
     return {"rope_parameters": rope, "rope_theta": theta, "rope_scaling": legacy}

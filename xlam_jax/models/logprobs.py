@@ -88,8 +88,8 @@ def _logprobs(
     if size == N:
         return of_chunk(hidden, targets)
     parts = (_chunks(hidden, size), _chunks(targets, size))
-    _, found = jax.lax.scan(lambda _, part: (None, of_chunk(*part)), None, parts)
-    return found.swapaxes(0, 1).reshape(B, -1)[:, :N]
+    _, by_chunk = jax.lax.scan(lambda _, part: (None, of_chunk(*part)), None, parts)
+    return by_chunk.swapaxes(0, 1).reshape(B, -1)[:, :N]
 
 
 def _chunks(x: jax.Array, size: int) -> jax.Array:

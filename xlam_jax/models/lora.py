@@ -81,14 +81,14 @@ def target_paths(cfg: ModelConfig, lora: LoraConfig) -> tuple[str, ...]:
     classes = {path: class_of(path, table[path]) for path in modules}
     chosen: set[str] = set()
     for target in lora.targets:
-        found = {
+        matches = {
             path
             for path, module in modules.items()
             if target in (ALL, module, classes[path]) or fnmatch.fnmatch(path, target)
         }
-        if not found:
+        if not matches:
             raise _unmatched(target, modules, sorted(set(classes.values())), cfg)
-        chosen |= found
+        chosen |= matches
     if lora.dropout and any(classes[path] == "experts" for path in chosen):
         raise InputError(
             "dropout is not supported on experts",
@@ -113,7 +113,13 @@ def adapter_shapes(
     rules: ShardingRules | None = None,
 ) -> Params:  # fmt: skip
     """A tree of adapters of `jax.ShapeDtypeStruct`, placed when there is a mesh: a's rows lie as the matrix's
-    rows, b's columns as its columns, the rank is whole everywhere."""
+    rows, b's columns as its columns, the rank is whole everywhere.
+
+    Args:
+      dtype: of the adapters.
+      mesh: None for shapes without a place.
+      rules: None for `DEFAULT_RULES`.
+    """
     chosen = set(target_paths(cfg, lora))
 
     def array(shape: tuple[int, ...], axes: tuple[str | None, ...]) -> jax.ShapeDtypeStruct:
@@ -145,7 +151,13 @@ def init_adapters(
     mesh: Mesh | None = None,
     rules: ShardingRules | None = None,
 ) -> Params:
-    """Fresh adapters that change nothing yet; values depend on `key` and the path, not on the mesh."""
+    """Fresh adapters that change nothing yet; values depend on `key` and the path, not on the mesh.
+
+    Args:
+      key: a PRNG key.
+      dtype: of the adapters.
+      mesh, rules: placement as in `adapter_shapes`; without a mesh all goes to the default device.
+    """
     shapes = adapter_shapes(cfg, lora, dtype, mesh, rules)
 
     def make(key: jax.Array) -> Params:
@@ -238,7 +250,14 @@ def _plain(w: Any) -> jax.Array:
 
 def with_dropout(params: Params, step: Any, tokens_BS: jax.Array, seed: int = 0) -> Params:
     """Gives every adapter with dropout a key for each row: masks depend on the seed, the step, the row's
-    tokens, the layer and the path, so neither on the devices nor on how a step is cut into micro-batches."""
+    tokens, the layer and the path, so neither on the devices nor on how a step is cut into micro-batches.
+
+    Args:
+      params: with their adapters attached, see `attach`.
+      step: of the run, a number or a traced scalar.
+      tokens_BS: int32, of the micro-batch.
+      seed: of the run.
+    """
     if not any(x.dropout for x in jax.tree.leaves(params, is_leaf=is_adapted) if is_adapted(x)):
         return params
     seeds_B = _row_seeds(tokens_BS)
@@ -290,11 +309,11 @@ def quantize_base(
     def leaf(path: tuple, w: Any, place: Any) -> Any:
         if path_name(path) not in chosen:
             return w
-        found = jax.jit(lambda w: quantize(w, kind), out_shardings=place)(w)
+        quantized = jax.jit(lambda w: quantize(w, kind), out_shardings=place)(w)
         if take:
-            jax.block_until_ready(found)
+            jax.block_until_ready(quantized)
             w.delete()
-        return found
+        return quantized
 
     if mesh is None:
         return jax.tree_util.tree_map_with_path(lambda path, w: leaf(path, w, None), params)
@@ -305,6 +324,10 @@ def base_shardings(base: Params, cfg: ModelConfig, mesh: Mesh, rules: ShardingRu
     """`NamedSharding` at every array of a base model, some of whose matrices may be quantised.
 
     Scales lie as their matrices do, but are whole along a dimension whose blocks do not split over the mesh.
+
+    Args:
+      base: arrays or their shapes, `Quantized` where a matrix is quantised.
+      rules: None for `DEFAULT_RULES`.
     """
     rules = rules or DEFAULT_RULES
 

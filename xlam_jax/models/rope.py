@@ -39,6 +39,9 @@ def rotate(x_BSNH: jax.Array, cos: jax.Array, sin: jax.Array, interleaved: bool 
     """Turns pairs of a head: its two halves, or (`interleaved`) neighbours, which come out as halves.
 
     The order of the result does not matter, since queries and keys are ordered alike.
+
+    Args:
+      cos, sin: of `rope_angles`, [B, S, H / 2].
     """
     x, dtype = x_BSNH, x_BSNH.dtype
     halves = (x[..., ::2], x[..., 1::2]) if interleaved else jnp.split(x, 2, axis=-1)

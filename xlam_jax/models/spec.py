@@ -94,6 +94,12 @@ def init(
 
     Matrices are drawn from a normal of `cfg.initializer_range` cut at 3 standard deviations; a leaf's values
     depend on `key` and its path only, not on the mesh.
+
+    Args:
+      key: a PRNG key.
+      dtype: of every leaf.
+      mesh: None for the default device.
+      rules: None for `DEFAULT_RULES`.
     """
     table = spec(cfg)
 
@@ -108,7 +114,13 @@ def init(
 
 
 def draw(cfg: ModelConfig, s: ParamSpec, key: jax.Array, dtype: Any = jnp.float32) -> jax.Array:
-    """A fresh value of one leaf; drawn in float32, then cast."""
+    """A fresh value of one leaf; drawn in float32, then cast.
+
+    Args:
+      cfg: gives the standard deviation, and the number of layers that "normal_residual" goes by.
+      s: of the leaf; its shape and `init` are read.
+      key: of this leaf alone.
+    """
     if s.init in ("ones", "zeros"):
         return jnp.full(s.shape, float(s.init == "ones"), dtype)
     scale = cfg.initializer_range
@@ -188,15 +200,15 @@ def params_from_state_dict(state: Mapping[str, np.ndarray], cfg: ModelConfig, dt
             f"state dict does not fit the config: {len(missing)} missing, {len(extra)} unknown",
             where=", ".join(sorted(missing | extra)[:3]),
         )
-    found: dict[str, list[np.ndarray]] = {}
+    by_path: dict[str, list[np.ndarray]] = {}
     for name, entry in entries.items():
         array = np.asarray(state[name])
         if array.shape != entry.shape:
             raise InputError(f"tensor has shape {array.shape}, the config says {entry.shape}", where=name)
-        found.setdefault(entry.path, []).append(hf_to_param(entry.spec, array))
+        by_path.setdefault(entry.path, []).append(hf_to_param(entry.spec, array))
 
     def leaf(path: tuple[Any, ...], s: ParamSpec) -> np.ndarray:
-        arrays = found[path_name(path)]
+        arrays = by_path[path_name(path)]
         out = np.stack(arrays).reshape(s.shape) if s.per_layer else np.ascontiguousarray(arrays[0])
         return out if dtype is None else out.astype(dtype)
 

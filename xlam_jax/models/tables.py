@@ -20,7 +20,15 @@ class Stack:
     def matrix(
         self, hf: str, rows: Axis, cols: Axis, init: str = "normal", *, experts: int = 0, lora: bool = True
     ) -> ParamSpec:
-        """A [rows, cols] matrix per layer, or per layer and expert."""
+        """A [rows, cols] matrix per layer, or per layer and expert.
+
+        Args:
+          hf: the module's name in a checkpoint, below the layer; "{expert}" stands for the expert's number.
+          rows, cols: (logical name, size) of the inputs and of the outputs.
+          init: "normal" or "normal_residual", see `ParamSpec`.
+          experts: how many; 0 for a matrix that is no expert's.
+          lora: whether an adapter may stand on it.
+        """
         dims = [("layers", self.count), *([("experts", experts)] if experts else []), rows, cols]
         return self._spec(
             hf, dims, init, decay=True, lora=lora, transform="transpose", per_expert=experts > 0
@@ -66,7 +74,11 @@ def attention(stack: Stack, cfg: ModelConfig) -> Attention:
 
 
 def mlp(stack: Stack, cfg: ModelConfig, width: int, hf: str = "mlp") -> Mlp:
-    """SwiGLU of `width`."""
+    """SwiGLU of `width`.
+
+    Args:
+      hf: the block's name in a checkpoint, below the layer.
+    """
     embed, wide = ("embed", cfg.hidden_size), ("mlp", width)
     return Mlp(
         gate=stack.matrix(f"{hf}.gate_proj", embed, wide),
@@ -76,7 +88,12 @@ def mlp(stack: Stack, cfg: ModelConfig, width: int, hf: str = "mlp") -> Mlp:
 
 
 def layer(stack: Stack, cfg: ModelConfig, attn: object, block: object) -> Layer:
-    """A pre-norm block."""
+    """A pre-norm block.
+
+    Args:
+      attn: an `Attention` or `LatentAttention` of `ParamSpec`.
+      block: an `Mlp` or `Moe` of `ParamSpec`.
+    """
     return Layer(
         attn_norm=stack.norm("input_layernorm", cfg.hidden_size),
         attn=attn,

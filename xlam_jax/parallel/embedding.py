@@ -73,7 +73,13 @@ def split_of(
 def look_up(
     table_VD: jax.Array, tokens_BS: jax.Array, dtype: Any = None, rules: ShardingRules = DEFAULT_RULES
 ) -> jax.Array:
-    """[B, S, D] rows of the table in `dtype` (None: the table's own), split by batch and length."""
+    """[B, S, D] rows of the table, split by batch and length.
+
+    Args:
+      tokens_BS: int32 ids.
+      dtype: of the result; None for the table's own.
+      rules: how the table and the tokens are split; they act only under `jax.set_mesh`.
+    """
     dtype = dtype or table_VD.dtype
     split = split_of(table_VD.shape, tokens_BS.shape, rules)
     if split is None:

@@ -88,6 +88,10 @@ def to_sharding(
 ) -> NamedSharding:
     """Sharding of an array by the logical names of its dimensions.
 
+    Args:
+      axes: None for a dimension that is never split.
+      shape: None checks no dimension.
+
     Raises:
       InputError: as `to_spec`; with `shape`, also a dimension that does not divide by its mesh axes.
     """

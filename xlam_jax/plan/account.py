@@ -105,13 +105,11 @@ def seconds_of(o: Operation, hw: Hardware) -> float:
 
 def _collectives(run: Sequence[Operation], hw: Hardware) -> list[dict[str, Any]]:
     """A row for each kind of collective: how many, bytes received, and what their transfer waits for."""
-    found: defaultdict[tuple[str, bool, int, bool], dict[str, float]] = defaultdict(
-        lambda: defaultdict(float)
-    )
+    rows: defaultdict[tuple[str, bool, int, bool], dict[str, float]] = defaultdict(lambda: defaultdict(float))
     for n, o in enumerate(run):
         if o.kind != "collective" or o.ends or not o.times:  # in a loop that even routing never enters
             continue
-        row = found[o.kernel, bool(o.begins), len(o.group), _near(o, hw) < len(o.group)]
+        row = rows[o.kernel, bool(o.begins), len(o.group), _near(o, hw) < len(o.group)]
         transfer = _transfer(o, hw)
         beside = _beside(run, n, hw) if o.begins else 0.0
         row["written"] += 1
@@ -127,7 +125,7 @@ def _collectives(run: Sequence[Operation], hw: Hardware) -> list[dict[str, Any]]
             "over": "network" if far else "links",
             **row,
         }
-        for (name, later, group, far), row in sorted(found.items(), key=lambda kv: -kv[1]["received"])
+        for (name, later, group, far), row in sorted(rows.items(), key=lambda kv: -kv[1]["received"])
     ]
 
 
@@ -157,16 +155,16 @@ def _beside(run: Sequence[Operation], start: int, hw: Hardware) -> float:
 
 def _parts(run: Sequence[Operation], hw: Hardware) -> list[dict[str, Any]]:
     """A row for each part of the model, pass and kind, the longest at the roofline first."""
-    found: defaultdict[tuple[str, str, str], dict[str, float]] = defaultdict(lambda: defaultdict(float))
+    rows: defaultdict[tuple[str, str, str], dict[str, float]] = defaultdict(lambda: defaultdict(float))
     for o in run:
         if o.kind == "collective":
             continue
-        row = found[o.part, o.stage, o.kind]
+        row = rows[o.part, o.stage, o.kind]
         row["run"] += o.times
         row["flops"] += o.flops * o.times
         row["bytes"] += o.bytes * o.times
         row["seconds"] += seconds_of(o, hw) * o.times
     return [
         {"part": part, "pass": stage, "kind": kind, **row}
-        for (part, stage, kind), row in sorted(found.items(), key=lambda kv: -kv[1]["seconds"])
+        for (part, stage, kind), row in sorted(rows.items(), key=lambda kv: -kv[1]["seconds"])
     ]

@@ -57,12 +57,12 @@ def measure(work: Work, sizes: Sizes, timeout: float = 300.0) -> Compiled:
     """
     layers = work.cfg.num_layers
     counts = (layers,) if layers <= max(SLICES) else _slices(work)
-    found = _run([(_sliced(work, n), sizes) for n in counts], timeout)
-    seconds = sum(r["seconds"] for r in found)
+    slices = _run([(_sliced(work, n), sizes) for n in counts], timeout)
+    seconds = sum(r["seconds"] for r in slices)
     if len(counts) == 1:
-        (one,) = found
+        (one,) = slices
         return Compiled(one["arguments"], one["temporaries"], one["outputs"], seconds, counts)
-    low, high = found
+    low, high = slices
     steps = (layers - counts[1]) / (counts[1] - counts[0])
 
     def extrapolate(key: str) -> float:

@@ -60,6 +60,12 @@ def order(
 ) -> Order:
     """An order, checked as far as it can be before anything is compiled.
 
+    Args:
+      sizes: of the mesh, by axis.
+      topology: as typed, see `targets.topology_name`; None for the smallest usual one that holds the mesh.
+      profile: of XLA's flags; None for the target's own.
+      hlo: the file that the optimised program is written to; empty: none.
+
     Raises:
       InputError: a topology that does not hold the mesh.
       WorkError: the compiler is not installed.

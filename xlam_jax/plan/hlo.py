@@ -124,8 +124,8 @@ def parse(text: str) -> Program:
     entry, current = "", None
     for line in text.splitlines():
         if line[:1].isspace():
-            if current is not None and (found := _instruction(line)):
-                current[found.name] = found
+            if current is not None and (instruction := _instruction(line)):
+                current[instruction.name] = instruction
         elif match := _HEAD.match(line):
             current = computations.setdefault(match[2], {})
             entry = match[2] if match[1] else entry

@@ -55,9 +55,9 @@ def make_plan(
     """
     if sizes is not None:
         devices = device_count(sizes)
-    found = search(work, devices, hw)
-    ranked = [c for c in found if not c.refused]
-    refused = [c for c in found if c.refused]
+    candidates = search(work, devices, hw)
+    ranked = [c for c in candidates if not c.refused]
+    refused = [c for c in candidates if c.refused]
     if sizes is not None:
         best = candidate(work, sizes, hw)
         if best.refused:

@@ -40,7 +40,12 @@ class Speed:
 
 
 def speed(work: Work, sizes: Sizes, hw: Hardware, memory: Memory) -> Speed:
-    """The step of `work` on a mesh of `hw`."""
+    """The step of `work` on a mesh of `hw`.
+
+    Args:
+      sizes: of the mesh, by axis.
+      memory: of one device; its optimizer and gradients say how much an update reads and writes.
+    """
     devices = math.prod(sizes.values())
     flops = work.flops()
     executed = (flops["total"] + recomputed(work)) * work.tokens / devices
@@ -69,7 +74,12 @@ def speed(work: Work, sizes: Sizes, hw: Hardware, memory: Memory) -> Speed:
 
 
 def price(tokens: float, speed: Speed, devices: int, hw: Hardware) -> dict[str, float]:
-    """Hours and example dollars of training on `tokens` positions."""
+    """Hours and example dollars of training on `tokens` positions.
+
+    Args:
+      tokens: positions of the whole training.
+      devices: of the mesh, each of which costs `hw.price` dollars an hour.
+    """
     hours = tokens / speed.tokens_per_second / 3600
     return {
         "tokens": tokens,

@@ -43,7 +43,7 @@ def flows(work: Work, sizes: Sizes) -> list[Flow]:
     tokens = work.micro_tokens(sizes)
     plain, routed = _weights(work, t, e)
     trained_plain, trained_routed = _weights(work, t, e, trained=True)
-    found = []
+    collectives = []
     passes = 2 * micro  # forward, and again for the backward pass: a scan holds one layer at a time
     activation = tokens * cfg.hidden_size * b
     table = cfg.vocab_size / t * cfg.hidden_size
@@ -51,12 +51,12 @@ def flows(work: Work, sizes: Sizes) -> list[Flow]:
     if f > 1:
         # The loss has its gradient at hand, so the head comes once; the embedding's rows come instead of its table.
         weights = passes * (plain + routed - tables) + micro * table
-        found.append(Flow("gather weights", "fsdp", b * weights * (f - 1) / f, True))
+        collectives.append(Flow("gather weights", "fsdp", b * weights * (f - 1) / f, True))
         grads, rows = b * (trained_plain + trained_routed), 1
         if not work.lora:
             grads, rows = grads - b * tables + 4 * table, 2  # the head's in float32
-        found.append(Flow("scatter gradients", "fsdp", micro * grads * (f - 1) / f, True))
-        found.append(Flow("look tokens up", "fsdp", micro * rows * activation * (f - 1) / f, False))
+        collectives.append(Flow("scatter gradients", "fsdp", micro * grads * (f - 1) / f, True))
+        collectives.append(Flow("look tokens up", "fsdp", micro * rows * activation * (f - 1) / f, False))
     for ways, size, axis in (
         (d * e * c, trained_plain, "data,expert,context"),
         (d * c, trained_routed, "data,context"),
@@ -64,24 +64,26 @@ def flows(work: Work, sizes: Sizes) -> list[Flow]:
         if ways > 1 and size:
             whole = jnp.dtype(work.param_dtype).itemsize * size / f
             axes = ",".join(a for a in axis.split(",") if sizes.get(a, 1) > 1)
-            found.append(Flow("reduce gradients", axes, 2 * whole * (ways - 1) / ways, True))
+            collectives.append(Flow("reduce gradients", axes, 2 * whole * (ways - 1) / ways, True))
     again = work.remat != "none"
     if t > 1:
         # Two more where the vocabulary is split: rows of the embedding, and the gradient of the last states.
         reductions = micro * (cfg.num_layers * (4 + (2 if work.remat == "full" else 0)) + 2)
-        found.append(Flow("sum block outputs", "tensor", reductions * 2 * activation * (t - 1) / t, False))
+        collectives.append(
+            Flow("sum block outputs", "tensor", reductions * 2 * activation * (t - 1) / t, False)
+        )
     moe = cfg.moe
     if moe is not None and e > 1:
         how = work.exchange_of(sizes)
         per = (e - 1) if how == "gather" else moe.experts_per_token * (e - 1) / e
         times = _moe_layers(work) * micro * (4 + (2 if again else 0))
-        found.append(Flow(f"exchange tokens ({how})", "expert", times * per * activation, False))
+        collectives.append(Flow(f"exchange tokens ({how})", "expert", times * per * activation, False))
     if c > 1:
         kv = 2 * tokens * max(1, cfg.num_kv_heads // t) * cfg.head_dim * b
-        found.append(
+        collectives.append(
             Flow("pass keys and values", "context", cfg.num_layers * micro * 3 * kv * (c - 1), False)
         )
-    return found
+    return collectives
 
 
 def seconds(flow: Flow, sizes: Sizes, hw: Hardware) -> float:

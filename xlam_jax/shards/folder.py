@@ -63,6 +63,11 @@ def write_shards(
 
     The folder is built beside its place and renamed; an earlier data folder there is replaced.
 
+    Args:
+      rows: each with the ids of its records, in the order of its segments.
+      manifest: what it says beside the counts; needs `seq_len`.
+      rows_per_shard: of every shard but the last.
+
     Raises:
       InputError: something that is no data folder stands at `folder`, or the disk is full. Nothing is left
         behind.
@@ -179,7 +184,7 @@ def read_manifest(folder: str | Path, *, full: bool = False) -> dict:
         )
     try:
         manifest = json.loads(path.read_text("utf-8"))
-        version, shards, found = manifest["version"], manifest["shards"], manifest["fingerprint"]
+        version, shards, stated = manifest["version"], manifest["shards"], manifest["fingerprint"]
     except (ValueError, KeyError, TypeError) as e:
         raise InputError("the manifest is not readable", where=str(path), hint="build the data again") from e
     if version != VERSION:
@@ -188,7 +193,7 @@ def read_manifest(folder: str | Path, *, full: bool = False) -> dict:
             where=str(path),
             hint="build the data again",
         )
-    if found != fingerprint(manifest):
+    if stated != fingerprint(manifest):
         raise InputError("the manifest was edited by hand", where=str(path), hint="build the data again")
     for shard in shards:
         file = folder / shard["file"]

@@ -85,7 +85,14 @@ def _permutation(seed: int, epoch: int, rows: int) -> np.ndarray:
 
 
 def row_indices(step: int, rows_per_step: int, num_rows: int, seed: int) -> np.ndarray:
-    """Which rows of the source make up `step`: int64 [rows_per_step]."""
+    """Which rows of the source make up `step`: int64 [rows_per_step].
+
+    Args:
+      step: from 0.
+      rows_per_step: over all hosts.
+      num_rows: of the source, an epoch.
+      seed: of the permutations of all epochs.
+    """
     stream = step * rows_per_step + np.arange(rows_per_step)
     return np.asarray(
         [_permutation(seed, int(g // num_rows), num_rows)[g % num_rows] for g in stream], np.int64
@@ -139,7 +146,12 @@ class Numbered(NamedTuple):
 
 
 def batches(steps: Steps, start_step: int = 0, *, threads: int = 2, ahead: int = 4) -> Iterator[Numbered]:
-    """Host batches from `start_step` on, read ahead by Grain's threads."""
+    """Host batches from `start_step` on, read ahead by Grain's threads.
+
+    Args:
+      threads: of Grain, that read rows.
+      ahead: batches that are read before they are asked for.
+    """
     need("grain")
     import grain
 
@@ -155,7 +167,12 @@ def eval_batches(
     source: PackedSource, rows: int, process_index: int = 0, process_count: int = 1, first: int = 0
 ) -> Iterator[Any]:
     """Every row from `first` on once, in order, as this host's part of `[1, rows, S]` batches; empty rows
-    fill the last."""
+    fill the last.
+
+    Args:
+      rows: of a batch over all hosts.
+      process_index, process_count: this host has part `process_index` of so many equal ones.
+    """
     row = source[0][0]
     empty = type(row)(*(np.zeros_like(field) for field in row))
     for start in range(first, len(source), rows):

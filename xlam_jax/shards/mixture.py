@@ -48,7 +48,7 @@ class InputConfig(Config):
         """The files, in the order of their paths; empty when there are none."""
         if Path(self.path).is_file():
             return [Path(self.path)]
-        return sorted(Path(found) for found in glob.glob(self.path, recursive=True) if Path(found).is_file())
+        return sorted(Path(name) for name in glob.glob(self.path, recursive=True) if Path(name).is_file())
 
 
 class ValidationConfig(Config):
@@ -136,14 +136,14 @@ _WORD = re.compile(r"[\w.\-]+")
 
 def _names_in(text: str) -> set[str]:
     """What may be the name of a function in a text; an ordinary word only where calls have their names."""
-    found = {name.strip().rstrip("\\") for match in _NAMED.finditer(text) for name in match.groups() if name}
-    return found | set(filter(is_identifier, _WORD.findall(text)))
+    names = {name.strip().rstrip("\\") for match in _NAMED.finditer(text) for name in match.groups() if name}
+    return names | set(filter(is_identifier, _WORD.findall(text)))
 
 
 def held_functions(lines: Iterable[tuple[bytes, str]], holdout: Holdout) -> Holdout:
     """The holdout that knows names and descriptions of the held-out functions in all the rows of a mixture;
     lines of no Record are skipped."""
-    found: set[int] = set()
+    keys: set[int] = set()
     names: set[str] = set()
     seen: set[str] = set()
     for line, where in lines:
@@ -165,8 +165,8 @@ def held_functions(lines: Iterable[tuple[bytes, str]], holdout: Holdout) -> Hold
                 continue
             if (name := before.get(tool.name, tool.name)) in holdout:
                 names.add(_plain(name))
-                found |= {key for key in (texts_key(tool),) if key is not None}
-    return replace(holdout, texts=frozenset(found), names=frozenset(names))
+                keys |= {key for key in (texts_key(tool),) if key is not None}
+    return replace(holdout, texts=frozenset(keys), names=frozenset(names))
 
 
 def epochs_of(inputs: Sequence[InputConfig], rows: Sequence[int], total: int | None) -> list[float]:

@@ -56,6 +56,11 @@ def pair_document(
 ) -> PairDocument:
     """One pair; only the last assistant turn of each side has weight, end token included.
 
+    Args:
+      chosen, rejected: each with its prompt.
+      max_len: positions of a row; None for no limit.
+      where: names the pair in an error.
+
     Raises:
       EncodeError: `prompt_differs`, `no_difference`, or `too_long` when more than `max_len` positions are
         needed (nothing is ever cut).

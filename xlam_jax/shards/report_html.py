@@ -186,8 +186,8 @@ def _add_tokens(entries: list[dict[str, Any]], rows: list[Any], folder: str, cod
         part = rows[at : at + _BATCH]
         encoded = encoder([(rendered, styled, f"record {r.id}") for r, rendered, styled in part])
         for entry, (record, rendered, _), row in zip(entries[at:], part, encoded, strict=False):
-            if found := special_token_in(record, specials):
-                what = f"the text spells the control token {found!r}"
+            if token := special_token_in(record, specials):
+                what = f"the text spells the control token {token!r}"
                 entry["refused"] = ["special_token_in_text", what]
             elif isinstance(row, EncodeError):
                 entry["refused"] = [row.code, row.what]

@@ -76,8 +76,8 @@ class _Tokenise:
             )
             return None
         _, specials = _encoder(self.config.tokenizer)
-        if found := special_token_in(kept, specials, line):
-            detail = f"the text spells the control token {found!r}"
+        if token := special_token_in(kept, specials, line):
+            detail = f"the text spells the control token {token!r}"
             result.entries.append(_dropped(record, "special_token_in_text", detail))
             return None
         return part, kept
@@ -93,9 +93,9 @@ class TokeniseRecords(_Tokenise):
         rendered, admitted = [], []
         for line, where in items:
             record = Record.from_json(parse_line(line, where), where)
-            if (found := self._admit(record, result, line)) is None:
+            if (admission := self._admit(record, result, line)) is None:
                 continue
-            part, kept = found
+            part, kept = admission
             styled = codec.styled(kept.style)
             if said := contradiction(kept, styled):
                 result.entries.append(_dropped(record, CONTRADICTION, said))
@@ -134,9 +134,9 @@ class TokenisePairs(_Tokenise):
             pair = Pair.from_json(parse_line(line, where), where)
             # One record that calls what either answer calls, so that both stand on one side of the split.
             both = replace(pair.chosen, steps=(*pair.chosen.steps, pair.rejected))
-            if (found := self._admit(both, result, line)) is None:
+            if (admission := self._admit(both, result, line)) is None:
                 continue
-            part, kept = found
+            part, kept = admission
             styled = codec.styled(pair.chosen.style)
             repairs = _repairs(both, kept, styled)
             shown = replace(pair.chosen, tools=kept.tools, few_shot_examples=kept.few_shot_examples)

@@ -108,7 +108,11 @@ def spiked(
 
 
 def broken_update(number: int, values: dict[str, Any], steps: Steps, saved: int) -> FinalError:
-    """The error of a step whose update left parameters that are not finite; arguments as in `not_finite`."""
+    """The error of a step whose update left parameters that are not finite.
+
+    Args:
+      number, values, steps, saved: as in `not_finite`.
+    """
     ids = named_records(steps.record_ids(number), np.argwhere(np.ones_like(values["row_finite"])))
     return _stopped(
         number, values, saved, f"the updated parameters are not finite; its records: {_some(ids)}"

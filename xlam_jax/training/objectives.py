@@ -111,7 +111,12 @@ def router_loss(
 def pick_targets(
     hidden_BSD: jax.Array, targets_BS: jax.Array, weights_BS: jax.Array, count: int
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The first `count` weighted positions of each row, in order; weight 0 where a row has fewer."""
+    """The first `count` weighted positions of each row, in order; weight 0 where a row has fewer.
+
+    Args:
+      weights_BS: 0 for a position without a loss.
+      count: targets of a row beyond it are left out, so it must be at least the most that any row has.
+    """
     index = target_index(weights_BS, count)
     picked = jnp.take_along_axis(hidden_BSD, index[..., None], axis=1)
     targets, weights = (jnp.take_along_axis(x, index, axis=1) for x in (targets_BS, weights_BS))

@@ -78,7 +78,11 @@ def split(params: Any, cfg: ModelConfig, freeze: Sequence[str], freeze_layers: i
 
 
 def split_like(tree: Any, cfg: ModelConfig, freeze: Sequence[str], freeze_layers: int) -> tuple[Any, Frozen]:
-    """As `split`, for a tree with one value per parameter, layers not sliced: shardings, decay masks."""
+    """As `split`, for a tree with one value per parameter, layers not sliced: shardings, decay masks.
+
+    Args:
+      freeze, freeze_layers: as in `split`.
+    """
     trainable, rest = _part(tree, cfg, freeze, freeze_layers)
     return trainable, Frozen(rest, tree.layers if freeze_layers else None)
 

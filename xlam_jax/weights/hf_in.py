@@ -108,7 +108,12 @@ def load_tensors(
     rules: ShardingRules | None = None,
     progress: Callable[[str, int], None] = lambda name, nbytes: None,
 ) -> Params:
-    """Placed, stacked parameters from any source of tensors; arguments and errors as in `load_hf`."""
+    """Placed, stacked parameters from any source of tensors; errors as in `load_hf`.
+
+    Args:
+      tensors: under their names of the hub.
+      dtype, mesh, rules, progress: as in `load_hf`.
+    """
     check_tensors(tensors, cfg)
     entries = hf_entries(cfg)
     dtypes = leaf_dtypes(tensors, cfg, None if dtype is None else np.dtype(dtype))

@@ -137,7 +137,15 @@ def load_model(
 
     Of a run that trained adapters: its base model with the adapters merged.
 
-    Args and errors as in `load_hf`; `progress` is called per tensor for Hugging Face folders only.
+    Args:
+      folder: as `inspect` takes it.
+      dtype: None keeps the stored one; of a run that trained adapters, that of its base as it was loaded.
+      mesh: placement as in `load_hf`.
+      rules: as in `load_hf`; not for a run that trained adapters.
+      progress: as in `load_hf`; called for Hugging Face folders only.
+
+    Raises:
+      InputError: as in `inspect` and `load_hf`, or a damaged checkpoint.
     """
     source = inspect(folder)
     if source.params is None:

@@ -245,7 +245,7 @@ def largest_token_id(folder: Path) -> int | None:
     config = _read_config(folder)
     added = _added_tokens(folder, config)
     named = [config, *(read_object(p) for p in (folder / "special_tokens_map.json",) if p.is_file())]
-    special = {token for found in named for token in _special_tokens(found)}
+    special = {token for settings in named for token in _special_tokens(settings)}
     unknown = special - vocabulary.keys() - added.keys()
     return max([*vocabulary.values(), *added.values()]) + len(unknown)
 

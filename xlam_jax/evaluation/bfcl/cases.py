@@ -20,6 +20,12 @@ from xlam_jax.records.sources.bfcl import answer_calls, published_tools, questio
 def bfcl_cases(folder: str | Path, name: str, codec: Codec, limit: int | None = None) -> list[Case]:
     """The first `limit` cases of a category in the newest files of a folder, in file order.
 
+    Args:
+      folder: where `find_data` looks for BFCL's files.
+      name: of a single-turn category, in any version's spelling.
+      codec: writes the prompts.
+      limit: None for all.
+
     Raises:
       InputError: unknown category, missing file, or a line that is no case (with file:line).
     """

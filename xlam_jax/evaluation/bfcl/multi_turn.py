@@ -96,6 +96,11 @@ def judge_play(play: Play, raw: Raw, codec: Codec, sandbox: Sandbox) -> CaseResu
     """What BFCL's checks, and the strict rule beside them, make of the answers of all turns.
 
     Strict: no call in a turn where none is due.
+
+    Args:
+      raw: as `play_all` gives it: its text is JSON, the texts of the steps of each turn.
+      codec: reads the calls of each text.
+      sandbox: where the classes of bfcl-eval run, see `walls`.
     """
     if raw.refused or not raw.new_tokens:
         return judge(play.case, raw, codec)  # which says why it was not run

@@ -26,7 +26,14 @@ BACKENDS = ("auto", *KERNELS, *CONTEXT_BACKENDS)
 def kernel(
     name: str, *, window: int | None, scale: float, max_segments: int | None
 ) -> Callable[..., jax.Array]:
-    """The function (q, k, v, segment_ids) -> out of one device."""
+    """The function (q, k, v, segment_ids) -> out of one device.
+
+    Args:
+      name: a key of `KERNELS`.
+      window: a position sees itself and the `window - 1` before it; None for no limit.
+      scale: of the scores.
+      max_segments: as in `models.attention.attend`; only "cudnn" takes it.
+    """
     more: dict[str, Any] = {"max_segments": max_segments} if name == "cudnn" else {}
     return functools.partial(KERNELS[name], window=window, scale=scale, **more)
 

@@ -55,7 +55,13 @@ def blocked(
     scale: float,
     branches_BS: jax.Array | None = None,
 ) -> jax.Array:
-    """The `xla` backend; see `models.attention.attend`."""
+    """The `xla` backend; see `models.attention.attend`.
+
+    Args:
+      q_BSNH, k_BSKH, v_BSKJ, segment_ids_BS, branches_BS: as there.
+      window: counted along the row, so None where segments fork.
+      scale: of the scores.
+    """
     return _blocked(q_BSNH, k_BSKH, v_BSKJ, (segment_ids_BS, branches_BS), window, scale)
 
 
@@ -87,6 +93,10 @@ def forward(heads: Heads, window: int | None, scale: float, dtype: Any) -> tuple
 
     A query that sees no key gets a finite output and a log-sum-exp of about `MASKED`, so that it weighs
     nothing when it is joined with another part of the keys.
+
+    Args:
+      window: a position sees itself and the `window - 1` before it; None for no limit.
+      scale: of the scores.
     """
 
     def block(b: _Block) -> tuple[jax.Array, jax.Array]:
@@ -116,6 +126,12 @@ def backward(
     """Gradients of q, k and v by key head, float32; `d_out` and `delta` from `output_gradient`.
 
     `lse` and `delta` are those of the whole row of keys, also where `heads` holds only a part of the keys.
+
+    Args:
+      d_out: [B, K, R, J].
+      lse: of `forward`, float32 [B, K, R, 1].
+      delta: float32 [B, K, R, 1].
+      window, scale: as in `forward`.
     """
 
     def block(b: _Block) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -166,7 +182,13 @@ def output_gradient(
 
 
 def by_head(q_BSNH, k_BTKH, v_BTKJ, q_seg_BS, k_seg_BT=None, offset=None) -> Heads:
-    """`Heads` of arrays laid out by position; without `k_seg_BT` the keys stand where the queries stand."""
+    """`Heads` of arrays laid out by position.
+
+    Args:
+      q_BSNH: laid out by position, as are the keys [B, T, K, H] and values [B, T, K, J].
+      q_seg_BS, k_seg_BT: int32 segment ids; without `k_seg_BT` the keys have those of the queries.
+      offset: see `Heads`; None where queries and keys are the same positions.
+    """
     q, k, v = (_by_key_head(x, k_BTKH) for x in (q_BSNH, k_BTKH, v_BTKJ))
     return Heads(q, k, v, q_seg_BS, q_seg_BS if k_seg_BT is None else k_seg_BT, offset)
 

@@ -54,6 +54,11 @@ def over_heads(
     """`kernel(q, k, v, segment_ids)` on whole rows, its rows and heads split over the mesh.
 
     Rows or heads that do not divide are not split. Key heads that do not divide are repeated until they do.
+
+    Args:
+      kernel: of one device, see `backends.kernel`.
+      q_BSNH, k_BSKH, v_BSKJ, segment_ids_BS: global arrays, as in `models.attention.attend`.
+      rules: only the mesh axes of `batch` are read; heads lie over `tensor` and `context`.
     """
     rows = _split_rows(mesh, q_BSNH.shape[0], rules)
     heads, k_BSKH, v_BSKJ = _split_heads(mesh, ("tensor", CONTEXT), q_BSNH, k_BSKH, v_BSKJ)
@@ -77,7 +82,15 @@ def over_context(
     scale: float,
     rules: ShardingRules = DEFAULT_RULES,
 ) -> Array:
-    """Attention with positions split over `context`; `kind` is "gather" or "ring". S must divide."""
+    """Attention with positions split over `context`; S must divide.
+
+    Args:
+      kind: "gather" or "ring".
+      q_BSNH, k_BSKH, v_BSKJ, segment_ids_BS: global arrays, as in `models.attention.attend`.
+      window: a position sees itself and the `window - 1` before it; None for no limit.
+      scale: of the scores.
+      rules: only the mesh axes of `batch` are read; heads lie over `tensor`.
+    """
     rows = _split_rows(mesh, q_BSNH.shape[0], rules)
     heads, k_BSKH, v_BSKJ = _split_heads(mesh, ("tensor",), q_BSNH, k_BSKH, v_BSKJ)
     local = {"gather": _gather, "ring": _ring}[kind]
@@ -112,8 +125,8 @@ def _split_heads(
 
 
 def _axes(mesh: AbstractMesh, names: tuple[str, ...]) -> tuple[tuple[str, ...], int]:
-    found = tuple(name for name in names if mesh.shape.get(name, 1) > 1)
-    return found, math.prod(mesh.shape[name] for name in found)
+    axes = tuple(name for name in names if mesh.shape.get(name, 1) > 1)
+    return axes, math.prod(mesh.shape[name] for name in axes)
 
 
 def _named(out: Array, lse: Array) -> tuple[Array, Array]:

@@ -175,7 +175,7 @@ def _knows_key_heads() -> bool:
         with jax.ensure_compile_time_eval():
             lengths, offsets = jnp.ones((1, 2), jnp.int32), jnp.arange(3, dtype=jnp.int32)[None]
             q, k = jnp.zeros((1, 2, 4, 8)), jnp.zeros((1, 2, 2, 8))
-            found = module._fix_seqlen_offsets(lengths, lengths, offsets, offsets, q, k)[3]
-            return bool((found == offsets * 2 * 8).all())
+            key_offsets = module._fix_seqlen_offsets(lengths, lengths, offsets, offsets, q, k)[3]
+            return bool((key_offsets == offsets * 2 * 8).all())
     except Exception:  # whatever is wrong with a private function, repeating the keys is right without it
         return False

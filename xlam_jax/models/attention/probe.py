@@ -106,12 +106,12 @@ def disagreement(ours: Callable[..., jax.Array], facts: Facts, device: Any = Non
         return [np.asarray(x.astype(jnp.float32)) for x in jit_once(all_of)(*placed)]
 
     try:
-        found = run(ours, facts.dtype)
+        actual = run(ours, facts.dtype)
         with jax.default_matmul_precision("float32"):
             right = run(kernel_of("xla", facts), jnp.float32)
     except Exception as e:
         return f"{type(e).__name__}: {str(e).splitlines()[0] if str(e) else ''}"
-    for name, a, b in zip(("output", "dq", "dk", "dv"), found, right, strict=True):
+    for name, a, b in zip(("output", "dq", "dk", "dv"), actual, right, strict=True):
         worst = float(np.abs(a - b).max() / np.abs(b).max())
         if not worst <= TOLERANCE:
             return f"{name} differs from xla by {worst:.3g} of its largest value"

@@ -28,7 +28,14 @@ def splash(
     scale: float,
     interpret: bool = False,
 ) -> jax.Array:
-    """The `splash` backend; see `models.attention.attend`. `interpret` runs the kernels on a CPU, slowly."""
+    """The `splash` backend; see `models.attention.attend`.
+
+    Args:
+      q_BSNH, k_BSKH, v_BSKJ, segment_ids_BS: as there; S is a multiple of `LANES`.
+      window: a position sees itself and the `window - 1` before it; None for no limit.
+      scale: of the scores.
+      interpret: run the kernels on a CPU, slowly.
+    """
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as kernels
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
 

@@ -24,7 +24,16 @@ def batched(
     num_experts: int,
     capacity: int,
 ) -> Output:
-    """See `models.experts.BACKENDS` for the contract."""
+    """See `models.experts.BACKENDS` for the contract.
+
+    Args:
+      x_TD: rows of one device.
+      ids_TK: int32; `num_experts` is an expert elsewhere, or padding.
+      weights_TK: of each choice in the sum.
+      experts: those of this device.
+      num_experts: on this device.
+      capacity: rows of each expert that a window holds.
+    """
     T, D = x_TD.shape
     plan = make_plan(ids_TK, num_experts)
 

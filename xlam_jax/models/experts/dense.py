@@ -17,7 +17,12 @@ def dense(
     num_experts: int,
     capacity: int,
 ) -> Output:
-    """See `models.experts.BACKENDS` for the contract."""
+    """See `models.experts.BACKENDS` for the contract.
+
+    Args:
+      x_TD, ids_TK, weights_TK, experts, num_experts: as in `batched`.
+      capacity: not used; every expert computes every row.
+    """
     del capacity
     out_ETD = swiglu(expert_product, jnp.broadcast_to(x_TD, (num_experts, *x_TD.shape)), experts)
     chosen_KTE1 = (ids_TK.T[..., None] == jnp.arange(num_experts))[..., None]

@@ -28,6 +28,10 @@ def grouped(
 ) -> Output:
     """See `models.experts.BACKENDS` for the contract.
 
+    Args:
+      x_TD, ids_TK, weights_TK, experts, num_experts: as in `batched`.
+      capacity: a window holds `capacity * num_experts` rows, however they are spread over the experts.
+
     Raises:
       InputError: no kernel is installed, or none computes correctly on this machine.
     """

@@ -70,10 +70,10 @@ def choose_kernels(num_experts: int) -> Kernels:
     names = ("rows of many experts" if num_experts >= _MANY else "rows", "weights")
     if not target.is_here():
         return Kernels(*(order[name][0] for name in names))
-    found = probe(platform)
-    picked = [next((i for i in order[name] if found[i, name.split()[0]] == ""), None) for name in names]
+    verdicts = probe(platform)
+    picked = [next((i for i in order[name] if verdicts[i, name.split()[0]] == ""), None) for name in names]
     if None in picked:
-        reasons = "; ".join(f"{i} {op}: {why}" for (i, op), why in found.items() if why)
+        reasons = "; ".join(f"{i} {op}: {why}" for (i, op), why in verdicts.items() if why)
         if platform == "gpu":
             need("tokamax", "kernels", where="moe.backend", instead="moe.backend=batched")
         raise InputError(
@@ -93,12 +93,12 @@ def probe(platform: str) -> dict[tuple[str, str], str]:
     names = dict.fromkeys(name for order in _ORDER.get(platform, _ORDER["cpu"]).values() for name in order)
     # In a thread of its own: tracing, meshes and the like are states of a thread.
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        found = {
+        verdicts = {
             (name, op): pool.submit(_try, name, op).result() for name in names for op in ("rows", "weights")
         }
-    for (name, op), why in found.items():
+    for (name, op), why in verdicts.items():
         _log.info("grouped GEMM on %s, %s, %s: %s", platform, name, op, why or "works")
-    return found
+    return verdicts
 
 
 def _try(name: str, op: str) -> str:

@@ -20,6 +20,10 @@ def all_to_all(setting: Setting, x_TD, ids_TK, weights_TK, experts) -> Output:
     """A peer is sent C = slack * T * min(1, K / P) rows a round; what does not fit goes in the next one.
 
     A round holds collectives, so the number of rounds is the largest that any device of the whole mesh needs.
+
+    Args:
+      x_TD, ids_TK, weights_TK: tokens of this device and their choices; an id of `setting.num_experts` is no expert.
+      experts: those of this device, as `setting.ffn` takes them.
     """
     (T, K), peers, axes = ids_TK.shape, setting.peers, setting.expert_axes
     plan = peer_plan(setting, ids_TK)

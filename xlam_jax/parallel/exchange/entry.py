@@ -34,6 +34,12 @@ def choose_exchange(tokens: int, experts_per_token: int, peers: int, slack: floa
 
     `gather` brings T rows from each peer, `all_to_all` about slack * T * K / P, with more collectives. It is taken
     when it brings half as many or less.
+
+    Args:
+      tokens: T, of one device.
+      experts_per_token: K.
+      peers: P, devices that the experts are split over.
+      slack: see `models.experts.moe_ffn`.
     """
     if peers == 1:
         return "none"

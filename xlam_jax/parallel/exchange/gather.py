@@ -12,6 +12,10 @@ def gather(setting: Setting, x_TD, ids_TK, weights_TK, experts) -> Output:
 
     Where the peers hold the same tokens (a batch too small to split, as in generation) nothing is gathered and the sums
     are reduced to all.
+
+    Args:
+      x_TD, ids_TK, weights_TK: tokens of this device and their choices; an id of `setting.num_experts` is no expert.
+      experts: those of this device, as `setting.ffn` takes them.
     """
     axes = setting.expert_axes
     if setting.split:

@@ -17,6 +17,10 @@ from xlam_jax.parallel.exchange.shards import Output, Setting, peer_plan, rows_f
 def ragged(setting: Setting, x_TD, ids_TK, weights_TK, experts) -> Output:
     """One round whatever the routing; the receiving buffer holds the worst case, P * T rows.
 
+    Args:
+      x_TD, ids_TK, weights_TK: tokens of this device and their choices; an id of `setting.num_experts` is no expert.
+      experts: those of this device, as `setting.ffn` takes them.
+
     Raises:
       InputError: on the CPU.
     """

@@ -67,7 +67,11 @@ def run_local(
 ) -> Output:
     """The network of this device's experts on rows whose global expert ids are given.
 
-    `tokens`: of how many tokens the rows are the selection that concerns this device.
+    Args:
+      tokens: of how many tokens the rows are the selection that concerns this device.
+      x_TD: the rows; unused slots may be among them.
+      ids_TK: of experts over all devices; one that is not here is not computed.
+      experts: those of this device, as `setting.ffn` takes them.
     """
     count, K = setting.local_experts, ids_TK.shape[1]
     capacity = rows_to_hold(tokens * K / setting.num_experts, x_TD.shape[0], setting.slack)
@@ -87,7 +91,12 @@ def peer_plan(setting: Setting, ids_TK: jax.Array) -> DispatchPlan:
 def rows_for_peers(
     x_TD: jax.Array, ids_TK: jax.Array, weights_TK: jax.Array, slots: Slots, nobody: int
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """What a peer needs of each row: hidden state, ids (`nobody` in unused slots), weights."""
+    """What a peer needs of each row: hidden state, ids (`nobody` in unused slots), weights.
+
+    Args:
+      slots: of `peer_plan`, by `window` or `packed_window`.
+      nobody: an id that is no expert's.
+    """
     K = ids_TK.shape[1]
     ids_RK = jnp.where(slots.used_R[:, None], ids_TK[slots.assignment_R // K], nobody)
     return dispatch(x_TD, slots), ids_RK, dispatch(weights_TK, slots)

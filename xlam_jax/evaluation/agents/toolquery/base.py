@@ -143,7 +143,12 @@ def same(a: Any, b: Any) -> bool:
 
 
 def distance_km(latitude1: float, longitude1: float, latitude2: float, longitude2: float) -> float:
-    """Great-circle distance of two points in degrees, on a sphere of 6,371 km radius (haversine)."""
+    """Great-circle distance of two points in degrees, on a sphere of 6,371 km radius (haversine).
+
+    Args:
+      latitude1, longitude1: of the first point.
+      latitude2, longitude2: of the second point.
+    """
     phi1, phi2 = math.radians(latitude1), math.radians(latitude2)
     across = math.radians(longitude2 - longitude1)
     h = math.sin((phi2 - phi1) / 2) ** 2 + math.cos(phi1) * math.cos(phi2) * math.sin(across / 2) ** 2

@@ -65,7 +65,12 @@ Template = Callable[[Draft], tuple[str, Any]]
 def make_tasks(
     world: QueryWorld, templates: Sequence[Template], each: int, setting: Callable[[random.Random], dict[str, Any]]
 ) -> tuple[Task, ...]:  # fmt: skip
-    """`each` tasks of every template, no goal twice in one setting; the same in every run."""
+    """`each` tasks of every template, no goal twice in one setting; the same in every run.
+
+    Args:
+      world: where the templates' calls run; every draft resets it.
+      setting: draws what the world is told beside the goal, `Task.setting`.
+    """
     tasks: list[Task] = []
     seen = set()
     for template in templates:
