@@ -18,7 +18,6 @@ Every refusal is an `EncodeError` with a code that goes into the ledger:
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
@@ -28,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from xlam_jax.errors import InputError
+from xlam_jax.files import sha256_of
 from xlam_jax.format.codec import Codec, Rendered
 from xlam_jax.format.record import Record
 from xlam_jax.shards.pieces import Pieces
@@ -74,7 +74,7 @@ def load_tokenizer(folder: str | Path) -> Any:
 def tokenizer_hash(folder: str | Path) -> str:
     """sha256 of the folder's tokenizer.json ("" without one): two folders with it equal tokenise alike."""
     path = Path(folder) / "tokenizer.json"
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+    return sha256_of(path) if path.is_file() else ""
 
 
 def single_id(tokenizer: Any, text: str) -> int | None:

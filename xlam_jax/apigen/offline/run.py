@@ -24,7 +24,7 @@ from xlam_jax.apigen.library import Split
 from xlam_jax.apigen.offline.draft import Draft, Drawn, read_askable
 from xlam_jax.apigen.verify import STAGES
 from xlam_jax.errors import InputError
-from xlam_jax.files import JOURNAL, whole_folder
+from xlam_jax.files import JOURNAL, sha256_of, whole_folder
 from xlam_jax.format import Record
 from xlam_jax.records.engine import RowEngine
 from xlam_jax.records.quality.duplicates import Seen, fingerprint
@@ -265,7 +265,7 @@ def _tally(counts: Counter[str], report: OfflineReport) -> None:
 
 
 def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+    return sha256_of(path) if path.is_file() else ""
 
 
 class _Files:
