@@ -30,12 +30,12 @@ def functions_of(module: str) -> dict[str, Any]:
     A tool has `name`, `description`, `parameters`, `function` (the name inside the module) and `examples`, the
     arguments of its doctests. A refusal has `name`, `reason` and `detail`.
     """
-    found = importlib.import_module(module)
-    names = getattr(found, "__all__", None) or [n for n in vars(found) if not n.startswith("_")]
+    imported = importlib.import_module(module)
+    names = getattr(imported, "__all__", None) or [n for n in vars(imported) if not n.startswith("_")]
     top = module.partition(".")[0]
     tools, refused = [], []
     for name in names:
-        function = getattr(found, name, None)
+        function = getattr(imported, name, None)
         if not callable(function) or inspect.isclass(function):
             continue
         if (getattr(function, "__module__", "") or "").partition(".")[0] != top:
@@ -136,7 +136,7 @@ def _parts(hint: Any) -> list[Any]:
 
 def _examples(text: str, name: str, signature: inspect.Signature) -> list[dict[str, Any]]:
     """Arguments of the doctests that call the function with literals."""
-    found: list[dict[str, Any]] = []
+    examples: list[dict[str, Any]] = []
     try:
         lines = doctest.DocTestParser().get_examples(text)
     except ValueError:
@@ -161,9 +161,9 @@ def _examples(text: str, name: str, signature: inspect.Signature) -> list[dict[s
             spread = {
                 p.name for p in signature.parameters.values() if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
             }
-            if _is_json(arguments) and not spread & set(arguments) and arguments not in found:
-                found.append(arguments)
-    return found[:_MOST_EXAMPLES]
+            if _is_json(arguments) and not spread & set(arguments) and arguments not in examples:
+                examples.append(arguments)
+    return examples[:_MOST_EXAMPLES]
 
 
 def _is_json(value: Any) -> bool:

@@ -87,11 +87,11 @@ def python_module(place: str, sandbox: Sandbox) -> Iterator[Api | Refusal]:
         if outcome.status != "ok":
             raise InputError(f"the module cannot be described: {outcome.error}", where=place)
         apis: list[Api] = []
-        for found in outcome.value["tools"]:
-            target = f"{module}:{found['function']}"
+        for tool in outcome.value["tools"]:
+            target = f"{module}:{tool['function']}"
             made = _tool(
-                {k: found[k] for k in ("name", "description", "parameters")},
-                f"{module}/{found['name']}",
+                {k: tool[k] for k in ("name", "description", "parameters")},
+                f"{module}/{tool['name']}",
                 "python",
             )
             if isinstance(made, Refusal):
@@ -99,7 +99,7 @@ def python_module(place: str, sandbox: Sandbox) -> Iterator[Api | Refusal]:
                 continue
             run = {"target": target, "path": folder}
             apis.append(
-                Api(made, "python", module, run, tuple(found["examples"]), category=module.partition(".")[0])
+                Api(made, "python", module, run, tuple(tool["examples"]), category=module.partition(".")[0])
             )
         for refused in outcome.value["refused"]:
             yield Refusal(f"{module}/{refused['name']}", "python", refused["reason"], refused["detail"])

@@ -98,18 +98,18 @@ def load_library(kind: str = "stdlib") -> tuple[ApiFunction, ...]:
 
 @functools.cache
 def _load_stdlib() -> tuple[ApiFunction, ...]:
-    found = []
+    apis = []
     for info in pkgutil.iter_modules(_functions.__path__):
         module = importlib.import_module(f"{_functions.__name__}.{info.name}")
         for function in vars(module).values():
             declared = getattr(function, "__api__", None)
             if declared is not None and function.__module__ == module.__name__:
-                found.append(_describe(function, declared, info.name.rstrip("_")))
-    found.sort(key=lambda api: (api.category, api.name))
-    names = [api.name for api in found]
+                apis.append(_describe(function, declared, info.name.rstrip("_")))
+    apis.sort(key=lambda api: (api.category, api.name))
+    names = [api.name for api in apis]
     if twice := {n for n in names if names.count(n) > 1}:
         raise InputError(f"two functions are called {sorted(twice)[0]!r}", where="library")
-    return tuple(found)
+    return tuple(apis)
 
 
 def _describe(function: Callable, declared: Declaration, category: str) -> ApiFunction:

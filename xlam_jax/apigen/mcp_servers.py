@@ -78,13 +78,13 @@ class McpServers:
         Raises:
           WorkError: it does not start, or does not answer.
         """
-        client, found, cursor = self._client(server), [], None
+        client, listed, cursor = self._client(server), [], None
         while True:
             page = self._wait(client.list_tools(cursor=cursor), _START_SECONDS)
-            found += [tool.model_dump(by_alias=True, exclude_none=True, mode="json") for tool in page.tools]
+            listed += [tool.model_dump(by_alias=True, exclude_none=True, mode="json") for tool in page.tools]
             cursor = page.next_cursor
             if not cursor:
-                return found
+                return listed
 
     def call(self, server: Mapping[str, Any], name: str, arguments: dict[str, Any]) -> Outcome:
         """Calls a tool; whatever the server does ends as an outcome."""
@@ -191,8 +191,12 @@ async def _serve(client: Any, ready: concurrent.futures.Future, stop: asyncio.Ev
 def _value(answer: Any) -> Any:
     """What a result says: its structured content, else its text (as JSON where it is some)."""
     if answer.structured_content is not None:
-        found = answer.structured_content
-        return found["result"] if isinstance(found, dict) and set(found) == {"result"} else found
+        structured = answer.structured_content
+        return (
+            structured["result"]
+            if isinstance(structured, dict) and set(structured) == {"result"}
+            else structured
+        )
     text = "\n".join(part.text for part in answer.content if getattr(part, "type", "") == "text")
     try:
         return json.loads(text)

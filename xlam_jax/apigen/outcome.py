@@ -48,7 +48,15 @@ class Outcome:
 
 
 def read_outcome(kind: bytes, data: bytes, limits: Limits, seconds: float, cpu: float) -> Outcome:
-    """What a reply means; one that means nothing is the call's own damage."""
+    """What a reply means; one that means nothing is the call's own damage.
+
+    Args:
+      kind: of the reply, one of the bytes in `walls.zygote`; the caller reads `TIMEOUT`.
+      data: JSON of what the call said; of a process that died, its wait status as text.
+      limits: those under which the call ran.
+      seconds: wall-clock time of the call.
+      cpu: its seconds of CPU time.
+    """
     damaged = Outcome("raised", error="the call damaged its result", seconds=seconds)
     try:
         if kind == zygote.TOO_LARGE:

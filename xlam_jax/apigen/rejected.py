@@ -46,14 +46,16 @@ def rejected_records(
             f"no {REJECTED} in the folder", where=str(run), hint="a folder that xlam apigen run wrote"
         )
     for line, where in read_lines(path):
-        found = parse_line(line, where)
-        if not isinstance(found, dict) or not {"id", "stage", "reason", "row"} <= found.keys():
+        rejection = parse_line(line, where)
+        if not isinstance(rejection, dict) or not {"id", "stage", "reason", "row"} <= rejection.keys():
             raise InputError(f"not a line of {REJECTED}", where=where)
-        if found["stage"] not in stages or "train" not in found["id"].split("-"):
+        if rejection["stage"] not in stages or "train" not in rejection["id"].split("-"):
             continue
         try:
-            record = Record.from_json(found["row"])
+            record = Record.from_json(rejection["row"])
         except (InputError, TypeError) as e:
             left(str(e).splitlines()[0])
             continue
-        yield replace(record, lineage=(*record.lineage, f"rejected:{found['stage']}/{found['reason']}"))
+        yield replace(
+            record, lineage=(*record.lineage, f"rejected:{rejection['stage']}/{rejection['reason']}")
+        )

@@ -245,9 +245,11 @@ class _Session:
                 lambda x=record: self.seen.check(x),
             )
             for stage, check in zip(("format", "execution", "duplicates"), stages, strict=True):
-                if (found := check()) is not None:
-                    self.ledger.add(record.id, record.source, stage, "dropped", found.reason, found.detail)
-                    self.rejected.write(entry(record.id, stage, found, record.to_json()))
+                if (rejection := check()) is not None:
+                    self.ledger.add(
+                        record.id, record.source, stage, "dropped", rejection.reason, rejection.detail
+                    )
+                    self.rejected.write(entry(record.id, stage, rejection, record.to_json()))
                     fates[stage] += 1
                     break
                 self.ledger.add(record.id, record.source, stage, "pass")

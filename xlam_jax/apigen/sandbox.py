@@ -176,7 +176,12 @@ def run_calls(
     kind: Kind | Literal["auto"] = "auto",
     trust: bool = False,
 ) -> list[Outcome]:
-    """`Sandbox.run` in a sandbox of its own."""
+    """`Sandbox.run` in a sandbox of its own.
+
+    Args:
+      calls: `(target, arguments)`, as in `Sandbox.run`.
+      limits, paths, kind, trust: as in `Sandbox`.
+    """
     with Sandbox(limits, paths=paths, kind=kind, trust=trust) as sandbox:
         return sandbox.run(calls)
 

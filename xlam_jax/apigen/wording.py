@@ -161,6 +161,11 @@ def repeat_clause(
     """A short follow-up that asks for the same with other values.
 
     One value stands alone; several are named, since their order alone would be guesswork.
+
+    Args:
+      template: wording of the request before; its placeholders are the values that are said.
+      arguments: values of the new call, those of all placeholders at least.
+      choices: parameters whose value is one of a few words, which nobody puts in quotes.
     """
     names = template.placeholders
     told = {

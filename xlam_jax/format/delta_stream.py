@@ -94,8 +94,8 @@ class DeltaStream:
         self._broken = True
         said = self._words + words
         # Readers put a line feed between words that come from two places.
-        found = re.search(r"\s*".join(map(re.escape, said.split("\n"))), self._text)
-        return "" if self.calls or not found else self._text[found.end() :]
+        match = re.search(r"\s*".join(map(re.escape, said.split("\n"))), self._text)
+        return "" if self.calls or not match else self._text[match.end() :]
 
     def _said(self, words: str) -> str:
         self._words += words

@@ -15,15 +15,15 @@ from xlam_jax.format.record import Record
 @functools.cache
 def _promises() -> dict[str, set[tuple[str, bool]]]:
     """Letters of a wording -> the call formats it asks for, each with or without a thought."""
-    found: dict[str, set[tuple[str, bool]]] = {}
+    promises: dict[str, set[tuple[str, bool]]] = {}
     for form in CALL_FORMATS.values():
         for thought in (False, True):
             for text in form.instructions(thought):
-                found.setdefault(letters(text), set()).add((form.name, thought))
+                promises.setdefault(letters(text), set()).add((form.name, thought))
     for preset in PRESETS.values():
-        asked = found.setdefault(letters(preset.format_instruction), set())
+        asked = promises.setdefault(letters(preset.format_instruction), set())
         asked.add((preset.call_format, preset.thought))
-    return found
+    return promises
 
 
 def contradiction(record: Record, codec: Codec) -> str:

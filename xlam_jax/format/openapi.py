@@ -63,22 +63,22 @@ def operation_tool(document: dict[str, Any], path: str, method: str) -> Tool:
     if not isinstance(operation, dict):
         raise InputError("no such operation", where=f"{method.upper()} {path}")
     schemas = _Schemas(document)
-    found: dict[str, tuple[dict[str, Any], bool]] = {}
+    parameters: dict[str, tuple[dict[str, Any], bool]] = {}
     body: dict[str, Any] | None = None
     for parameter in _parameters(document, item, operation):
         if parameter["in"] == "body":  # Swagger 2
             body = parameter
         else:
-            found[parameter["name"]] = _parameter(schemas, parameter)
+            parameters[parameter["name"]] = _parameter(schemas, parameter)
     if isinstance(operation.get("requestBody"), dict):
         body = _follow(document, operation["requestBody"])
     if body is not None:
         # A parameter of the same name came first and keeps it.
-        found = {**_body(schemas, body), **found}
+        parameters = {**_body(schemas, body), **parameters}
     schema = {
         "type": "object",
-        "properties": {name: schema for name, (schema, _) in found.items()},
-        "required": [name for name, (_, required) in found.items() if required],
+        "properties": {name: schema for name, (schema, _) in parameters.items()},
+        "required": [name for name, (_, required) in parameters.items() if required],
     }
     texts = [str(operation.get(key) or "").strip() for key in ("summary", "description")]
     text = texts[1] if texts[0] in texts[1] else "\n".join(filter(None, texts))
@@ -120,7 +120,7 @@ def _parameters(
     document: dict[str, Any], item: dict[str, Any], operation: dict[str, Any]
 ) -> list[dict[str, Any]]:
     """Of the path and of the operation, which wins under the same name and place."""
-    found: dict[tuple[str, str], dict[str, Any]] = {}
+    by_place: dict[tuple[str, str], dict[str, Any]] = {}
     for given in [*(item.get("parameters") or []), *(operation.get("parameters") or [])]:
         parameter = _follow(document, given)
         name, place = parameter.get("name"), parameter.get("in")
@@ -128,8 +128,8 @@ def _parameters(
             continue
         if place == "header" and name.lower() in _OWN_HEADERS:
             continue
-        found[name, place] = parameter
-    return list(found.values())
+        by_place[name, place] = parameter
+    return list(by_place.values())
 
 
 def _parameter(schemas: _Schemas, parameter: dict[str, Any]) -> tuple[dict[str, Any], bool]:

@@ -310,6 +310,6 @@ def _explain(error: jsonschema.ValidationError, where: str) -> InputError:
         return InputError(f"missing field {inside + missing!r}", where=where)
     if error.validator == "type":
         kinds = wanted if isinstance(wanted, str) else " or ".join(wanted)
-        found = type(instance).__name__
-        return InputError(f"field {path or 'record'!r}: expected {kinds}, found {found}", where=where)
+        actual = type(instance).__name__
+        return InputError(f"field {path or 'record'!r}: expected {kinds}, found {actual}", where=where)
     return InputError(f"field {path!r}: {error.message[:200]}", where=where)

@@ -68,12 +68,12 @@ def meaning_of(schema: str, root: str) -> Meaning:
     """`meaning` of what `texts_of` gave."""
     parsed = json.loads(schema)
     reader = _Reader(json.loads(root) if root else parsed)
-    found = reader.read(parsed, "#", ())
-    if isinstance(found, bool):
-        found = {} if found else {"not": {}}
+    meant = reader.read(parsed, "#", ())
+    if isinstance(meant, bool):
+        meant = {} if meant else {"not": {}}
     if reader.defs:
-        found = {**found, "$defs": reader.defs}
-    return Meaning(found, tuple(dict.fromkeys(reader.unread)))
+        meant = {**meant, "$defs": reader.defs}
+    return Meaning(meant, tuple(dict.fromkeys(reader.unread)))
 
 
 def resolved(schema: Mapping[str, Any], root: Mapping[str, Any]) -> dict[str, Any]:
@@ -154,7 +154,13 @@ class _Reader:
     def keyword(
         self, out: dict[str, Any], node: dict[str, Any], key: str, value: Any, place: str, trail: Any
     ) -> None:
-        """Puts what one keyword means into `out`; words that constrain nothing leave no trace."""
+        """Puts what one keyword means into `out`; words that constrain nothing leave no trace.
+
+        Args:
+          node: the schema that the keyword stands in, whose other keywords may change what it means.
+          place: JSON pointer of that schema.
+          trail: as in `read`.
+        """
         inner = trail if key in _SAME_VALUE else ()
         at = f"{place}/{key}"
         if key == "$ref":

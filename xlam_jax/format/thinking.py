@@ -18,8 +18,8 @@ def parted(words: str) -> tuple[list[str], str]:
       (['It asks for Oslo.'], 'It is 3 C.')
     """
     thoughts: list[str] = []
-    while found := _block(words, not thoughts):
-        thought, words = found
+    while block := _block(words, not thoughts):
+        thought, words = block
         thoughts.append(thought)
     return thoughts, words
 

@@ -98,14 +98,14 @@ class SchemaReader:
         for word in ("anyOf", "oneOf"):
             options = node.get(word)
             options = options if isinstance(options, list) else []
-            found = [self._lifted(o, root, depth + 1) for o in options if isinstance(o, dict)]
-            found = [o for o in found if isinstance(o.get("properties"), dict)]
-            if not found:
+            lifted = [self._lifted(o, root, depth + 1) for o in options if isinstance(o, dict)]
+            lifted = [o for o in lifted if isinstance(o.get("properties"), dict)]
+            if not lifted:
                 kept.append(word)
                 continue
             self.note("alternatives_united", word)
-            names = {n: s for o in reversed(found) for n, s in o["properties"].items()}
-            common = [n for n in names if all(n in (o.get("required") or ()) for o in found)]
+            names = {n: s for o in reversed(lifted) for n, s in o["properties"].items()}
+            common = [n for n in names if all(n in (o.get("required") or ()) for o in lifted)]
             parts.append({"properties": names, "required": common})
         rest = {k: v for k, v in node.items() if k not in _COMPOSED or k in kept}
         out = dict(rest)
@@ -199,8 +199,8 @@ class SchemaReader:
         return out, optional
 
     def _named(self, schemas: dict[str, Any]) -> dict[str, Any]:
-        found = {name: self._child(name, child) for name, child in schemas.items() if child is not None}
-        return {name: self.schema(child)[0] for name, child in found.items()}
+        children = {name: self._child(name, child) for name, child in schemas.items() if child is not None}
+        return {name: self.schema(child)[0] for name, child in children.items()}
 
     def _type(self, value: Any) -> tuple[dict[str, Any], bool]:
         """A type name, or a list of them; one that nobody knows leaves the value without constraint."""

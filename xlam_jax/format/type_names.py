@@ -100,22 +100,22 @@ def _others(head: str, parts: list[str], remarks: bool = False) -> list[str]:
     A type in brackets tells a scalar more closely, as in `integer (int64)`; where it is another one, either may be
     meant. A list's or an object's is that of its items.
     """
-    found = []
+    types = []
     for part in parts:
         part = _split(part, "=")[0].strip()
         name = _OR.sub("", part, count=1).strip()
         first, read = _read(head).get("type"), _read(name)
         if name.lower() == "nullable":
-            found.append("null")
+            types.append("null")
         elif remarks and name == part:
             inner = read.get("type", first)
             if isinstance(first, str) and first not in ("array", "object"):
-                found += ["any"] if inner != first and (first, inner) != ("number", "integer") else []
+                types += ["any"] if inner != first and (first, inner) != ("number", "integer") else []
         elif read or (name and name.lower() in ANY):
-            found.append(name)
+            types.append(name)
         elif name != part:
-            found.append("any")
-    return found
+            types.append("any")
+    return types
 
 
 def unread_type(text: str) -> bool:
@@ -167,7 +167,7 @@ def _read(name: str) -> dict[str, Any]:
     if name[:1] == "(" and name[-1:] == ")":
         return _read(name[1:-1].strip())
     if name[:1] == "[" and name[-1:] == "]":  # TypeScript's tuples
-        return _array(found) if all(found := [_read(p.strip()) for p in _split(name[1:-1], ",")]) else {}
+        return _array(items) if all(items := [_read(p.strip()) for p in _split(name[1:-1], ",")]) else {}
     base, arguments = _applied(name)
     if base in (*MAYBE, "annotated", "required", "classvar") and arguments:
         return _read(arguments[0])
@@ -195,15 +195,17 @@ def _item(name: str) -> dict[str, Any]:
 
 def _inner(name: str) -> dict[str, Any]:
     """The schema of one item or value, which may be null where its type says so; a parameter says it elsewhere."""
-    found = _read(name)
-    if not found or not null_type(name) or found == {"type": "null"}:
-        return found
-    if "anyOf" in found:
-        return {**found, "anyOf": [*found["anyOf"], {"type": "null"}]}
-    kinds = found["type"] if isinstance(found["type"], list) else [found["type"]]
-    found = {**found, "type": [*kinds, *(["null"] if "null" not in kinds else [])]}
+    schema = _read(name)
+    if not schema or not null_type(name) or schema == {"type": "null"}:
+        return schema
+    if "anyOf" in schema:
+        return {**schema, "anyOf": [*schema["anyOf"], {"type": "null"}]}
+    kinds = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+    schema = {**schema, "type": [*kinds, *(["null"] if "null" not in kinds else [])]}
     return (
-        {**found, "enum": [*found["enum"], None]} if "enum" in found and None not in found["enum"] else found
+        {**schema, "enum": [*schema["enum"], None]}
+        if "enum" in schema and None not in schema["enum"]
+        else schema
     )
 
 

@@ -129,6 +129,11 @@ class PairTask:
 def judge(record: Record, index: int, rejected: Step, reason: str) -> Pair | str:
     """The pair of a record's step and a worse answer to the same prompt, or the reason why it is none.
 
+    Args:
+      index: of the step, from 0.
+      rejected: the worse answer.
+      reason: where that comes from, `model:NAME` or a corruption's code; the pair keeps it.
+
     Returns:
       `same` where the calls are the same, `chosen_fails` and `rejected_passes` by
       `scoring.gold.score_against` with the record's calls as gold; chosen calls must keep their schema, too.
@@ -262,7 +267,7 @@ def build_pairs(
                 ledger.add(where, name, NEGATIVES_STAGE, "pass")
                 answers.setdefault(id, []).append(made)
         task = PairTask(
-            {id: tuple(found) for id, found in answers.items()},
+            {id: tuple(worse) for id, worse in answers.items()},
             name, tuple(corruptions), pool, per_row, keep_unparsable, seed,
         )  # fmt: skip
         items = read_lines(source)
@@ -273,7 +278,7 @@ def build_pairs(
 
 def _survey(source: Path, wanted: set[str]) -> tuple[Pool, set[str]]:
     """What corruptions borrow, and which of the wanted ids the file holds."""
-    found: set[str] = set()
+    known: set[str] = set()
 
     def records() -> Iterator[Record]:
         for line, where in read_lines(source):
@@ -282,16 +287,16 @@ def _survey(source: Path, wanted: set[str]) -> tuple[Pool, set[str]]:
             except InputError:
                 continue  # the pairs' pass puts it into the ledger
             if record.id in wanted:
-                found.add(record.id)
+                known.add(record.id)
             yield record
 
     stream = records()
     pool = Pool.of(itertools.islice(stream, _POOL_ROWS))
     if wanted:
         for _ in stream:
-            if len(found) == len(wanted):
+            if len(known) == len(wanted):
                 break
-    return pool, found
+    return pool, known
 
 
 def _outcomes(name: str, counts: Counter[str]) -> dict[str, Any]:

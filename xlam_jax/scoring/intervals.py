@@ -59,8 +59,8 @@ def bootstrap(values: Sequence[float], draws: int = 2000, seed: int = 0) -> tupl
         raise ValueError("no values")
     import numpy as np
 
-    found = np.asarray(values, dtype=np.float64)
-    means = np.random.default_rng(seed).choice(found, (draws, len(found))).mean(axis=1)
+    scores = np.asarray(values, dtype=np.float64)
+    means = np.random.default_rng(seed).choice(scores, (draws, len(scores))).mean(axis=1)
     low, high = np.quantile(means, (0.025, 0.975))
     return float(low), float(high)
 

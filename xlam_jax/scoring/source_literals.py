@@ -48,8 +48,8 @@ def read_literal(text: str, language: str) -> Any:
 
 def number_suffix(text: str) -> str:
     """The letter behind a number, lower case; empty where there is none."""
-    found = re.fullmatch(r"\s*-?[\d_.]+(?:[eE][+-]?\d+)?([lLfFdDn])\s*", text)
-    return found[1].lower() if found else ""
+    match = re.fullmatch(r"\s*-?[\d_.]+(?:[eE][+-]?\d+)?([lLfFdDn])\s*", text)
+    return match[1].lower() if match else ""
 
 
 class _Reader:

@@ -91,10 +91,10 @@ def java_value(text: str, kind: str, inner: str | None = None) -> Any:
 
 
 def _java_array(text: str, inner: str | None) -> Any:
-    found = re.search(r"new\s+\w+\[\]\s*\{(.*?)\}", text)
-    if not found:
+    match = re.search(r"new\s+\w+\[\]\s*\{(.*?)\}", text)
+    if not match:
         return text
-    elements = [e.strip() for e in found[1].split(",")]
+    elements = [e.strip() for e in match[1].split(",")]
     return [_java_element(e, inner) for e in elements if e]
 
 
@@ -160,10 +160,10 @@ def _javascript_array(code: str, inner: str | None) -> Any:
         rows = [row.strip() for row in re.findall(r"\[(.*?)\]", matrix[0])]
         rows[0] = rows[0].removeprefix("[")
         return [[_javascript_literal(e) for e in row.split(",")] for row in rows]
-    found = _ARRAY.match(code)
-    if not found:
+    match = _ARRAY.match(code)
+    if not match:
         return code
-    body = (found[1] if found[1] is not None else found[2]).strip()
+    body = (match[1] if match[1] is not None else match[2]).strip()
     elements = [e.strip() for e in body.split(",")] if body else []
     if not inner:
         return [_javascript_literal(e) for e in elements]
@@ -176,11 +176,11 @@ def _javascript_array(code: str, inner: str | None) -> Any:
 def _javascript_object(code: str) -> Any:
     if code == "{}":
         return {}
-    found = re.match(r"\{(.*?)\}", code)
-    if not found:
+    match = re.match(r"\{(.*?)\}", code)
+    if not match:
         return code
     out: dict[str, Any] = {}
-    for key, value in _PAIRS.findall(found[1]):
+    for key, value in _PAIRS.findall(match[1]):
         value = value.strip()
         if value.startswith("[") and value.endswith("]"):
             read = _javascript_array(value, None)

@@ -42,7 +42,14 @@ def score_strict(
     category: str,
     language: str = "python",
 ) -> Verdict:
-    """Judges `calls` against `answers`; arguments and codes as in `scoring.bfcl.score`.
+    """Judges `calls` against `answers`; codes as in `scoring.bfcl.score`.
+
+    Args:
+      tools: the functions offered, in any order.
+      calls: what the model called, in any order.
+      answers: the published possible answers, one for each call; unused for irrelevance and relevance.
+      category: one of `CATEGORIES`.
+      language: one of `LANGUAGES`; in Java and JavaScript every argument is source text in a string.
 
     Raises:
       InputError: unknown category or language.

@@ -48,7 +48,13 @@ class Blueprint:
 
 
 def blueprint(seed: int, index: int, least: int, most: int) -> Blueprint:
-    """Blueprint `index` of a seed, of `least` to `most` turns; a function of these alone."""
+    """Blueprint `index` of a seed; a function of its arguments alone.
+
+    Args:
+      seed: of the run; the dialogue's shop has another, drawn from it and `index`.
+      index: number of the dialogue in the run.
+      least, most: fewest and most turns.
+    """
     r = Random(f"dialogue/{seed}/{index}")
     shop_seed = r.randrange(10**6)
     shop, turns = Shop(shop_seed), []
@@ -78,21 +84,23 @@ def _buyable(shop: Shop, r: Random) -> Any:
     kinds = sorted({p.kind for p in shop.products.values()})
     r.shuffle(kinds)
     for kind in kinds:
-        found = [p for p in shop.search_products(kind) if p["stock"] - shop.cart.get(p["product_id"], 0) > 0]
+        in_stock = [
+            p for p in shop.search_products(kind) if p["stock"] - shop.cart.get(p["product_id"], 0) > 0
+        ]
         if (
-            found
+            in_stock
             and shop.search_products(kind)[0] is not None
-            and found[0]["name"] == shop.search_products(kind)[0]["name"]
+            and in_stock[0]["name"] == shop.search_products(kind)[0]["name"]
         ):
-            return kind, found[0]
+            return kind, in_stock[0]
     return None
 
 
 def _buy_cheapest(shop: Shop, r: Random) -> Made | None:
-    found = _buyable(shop, r)
-    if found is None:
+    buyable = _buyable(shop, r)
+    if buyable is None:
         return None
-    kind, product = found
+    kind, product = buyable
     left = product["stock"] - shop.cart.get(product["product_id"], 0)
     n = r.randint(1, min(3, left))
     many = f"{n} of the cheapest {kind}s" if n > 1 else f"the cheapest {kind}"
@@ -110,10 +118,10 @@ def _buy_cheapest(shop: Shop, r: Random) -> Made | None:
 
 
 def _buy_under(shop: Shop, r: Random) -> Made | None:
-    found = _buyable(shop, r)
-    if found is None:
+    buyable = _buyable(shop, r)
+    if buyable is None:
         return None
-    kind, product = found
+    kind, product = buyable
     most = int(product["price"]) + r.randint(1, 4)
     if len(shop.search_products(kind, most)) != 1:
         return None
@@ -130,8 +138,8 @@ def _buy_under(shop: Shop, r: Random) -> Made | None:
 
 def _ask_price(shop: Shop, r: Random) -> Made | None:
     product = r.choice(sorted(shop.products.values(), key=lambda p: p.product_id))
-    found = shop.search_products(product.name)
-    if len(found) != 1:
+    matches = shop.search_products(product.name)
+    if len(matches) != 1:
         return None
     said = r.choice(
         (f"How much is the {product.name}?", f"What does the {product.name} cost, and is it in stock?")

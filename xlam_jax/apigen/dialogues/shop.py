@@ -99,13 +99,13 @@ class Shop:
           max_price: Highest price in euros.
         """
         words = query.lower().split()
-        found = [
+        matches = [
             p for p in self.products.values() if all(w.removesuffix("s") in p.name.lower() for w in words)
         ]
-        found = [p for p in found if max_price is None or p.price <= max_price]
+        matches = [p for p in matches if max_price is None or p.price <= max_price]
         return [
             {"product_id": p.product_id, "name": p.name, "price": p.price, "stock": p.stock}
-            for p in sorted(found, key=lambda p: (p.price, p.product_id))
+            for p in sorted(matches, key=lambda p: (p.price, p.product_id))
         ]
 
     def add_to_cart(self, product_id: str, quantity: int = 1) -> dict[str, Any]:

@@ -64,7 +64,13 @@ def api(
     joint: Callable[[Random], dict[str, Any]] | None = None,
     edge: Mapping[str, list] | None = None,
 ) -> Callable[[F], F]:
-    """Declares a function as part of the library; arguments as in `Declaration`."""
+    """Declares a function as part of the library.
+
+    Args:
+      queries: wordings; a pair is a wording and the arguments that it fixes, as in `Template`.
+      name: public name; empty for the Python name.
+      alike, give, joint, edge: as in `Declaration`.
+    """
 
     def mark(function: F) -> F:
         function.__api__ = Declaration(  # type: ignore[attr-defined]

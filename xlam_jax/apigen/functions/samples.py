@@ -54,7 +54,13 @@ def pick(*values: Any) -> Sampler:
 
 
 def lists(of: Sampler, low: int, high: int, unique: bool = False) -> Sampler:
-    """Lists of `low` to `high` draws."""
+    """Lists of draws.
+
+    Args:
+      of: draws one element.
+      low, high: fewest and most elements; `low` is 1 or more.
+      unique: elements differ; where `of` has too few values, a list may be shorter than `low`.
+    """
 
     def draw(r: Random) -> list:
         wanted, values = r.randint(low, high), []

@@ -110,9 +110,9 @@ class _Workshop:
         faults: list[Rejection | None] = []
         spans: list[tuple[tuple[Span, ...], ...]] = []
         for row in drawn:
-            fault, found = _format(row.record)
+            fault, row_spans = _format(row.record)
             faults.append(fault)
-            spans.append(found)
+            spans.append(row_spans)
         jobs = [
             (row.by_name[call.name].api, call.arguments)
             for row, fault in zip(drawn, faults, strict=True) if fault is None
@@ -120,7 +120,7 @@ class _Workshop:
         ]  # fmt: skip
         done = iter(self.executors.run(jobs))
         rows = []
-        for index, row, fault, found in zip(indices, drawn, faults, spans, strict=True):
+        for index, row, fault, row_spans in zip(indices, drawn, faults, spans, strict=True):
             stage, results = "format" if fault else "", ()
             if fault is None:
                 results = tuple(next(done) for _ in row.record.steps[0].tool_calls)
@@ -130,7 +130,7 @@ class _Workshop:
                     stage = "semantic"
             print_ = fingerprint(row.record, near=True) if fault is None else None
             ways = tuple(r.executor for r in results)
-            rows.append(Drawn(index, row.record.to_json(), stage, fault, found, ways, print_))
+            rows.append(Drawn(index, row.record.to_json(), stage, fault, row_spans, ways, print_))
         return rows
 
     def _meant(self, record: Record, offered: dict[str, Askable]) -> Rejection | None:
@@ -168,8 +168,8 @@ def _format(record: Record) -> tuple[Rejection | None, tuple[tuple[Span, ...], .
             return Rejection(faults[0].code, f"{call.name}: {faults[0].detail}"[:300]), ()
         if fault := check_grounding(call, tools[call.name], record.query):
             return fault, ()
-        found, _ = trace_call(call, tools[call.name], record.query)
-        spans.append(tuple(found))
+        call_spans, _ = trace_call(call, tools[call.name], record.query)
+        spans.append(tuple(call_spans))
     for call in record.steps[0].tool_calls:
         texts = [v for v in call.arguments.values() if isinstance(v, str) and len(v) > 2 and not v.islower()]
         if len(set(texts)) < len(texts):

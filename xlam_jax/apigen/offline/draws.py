@@ -189,12 +189,12 @@ _ENDINGS = (
 
 def ending_of(text: str) -> str:
     """The ending of the files that a text speaks of; "" where it speaks of none."""
-    found = [
+    mentions = [
         (m.start(), end)
         for end, names in _ENDINGS
         if (m := re.search(rf"\b(?:{names})\b", text, re.IGNORECASE))
     ]
-    return min(found)[1] if found else ""
+    return min(mentions)[1] if mentions else ""
 
 
 DRAWS: dict[str, Draw] = {

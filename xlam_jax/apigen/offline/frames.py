@@ -124,12 +124,12 @@ def frame_of(description: str, parameters: Mapping[str, Any], spoken: Sequence[s
     sentence = first_sentence(description)
     if not sentence:
         return None
-    if found := _RETURN_IF.match(sentence):
+    if match := _RETURN_IF.match(sentence):
         verbs: tuple[str, ...] = ("check whether", "tell me whether", "find out whether")
         rest = re.sub(
             r"[,;]?\s+(?:(?:and|or|else|otherwise)\s+)?(?:returns?\s+)?false\b.*$|,?\s+or not$",
             "",
-            sentence[found.end() :],
+            sentence[match.end() :],
             flags=re.I,
         )
     else:
@@ -316,8 +316,8 @@ _ABBREVIATED = re.compile(r"\b[a-z]{1,2}\b(?<!\bid)(?<!\bto)(?<!\bis)(?<!\bof)(?
 def unit_said(schema: Mapping[str, Any]) -> str:
     """A unit in brackets at the end of a description (`Diameter of the pipe, [m]`), where it can be said."""
     text = schema.get("description")
-    found = re.search(r"\[([^\]]{1,14})\]", text) if isinstance(text, str) else None
-    unit = found[1] if found else ""
+    match = re.search(r"\[([^\]]{1,14})\]", text) if isinstance(text, str) else None
+    unit = match[1] if match else ""
     words = re.findall(r"[A-Za-z]{4,}", unit)
     said = re.fullmatch(r"[A-Za-z%°/^*0-9. -]+", unit) and unit not in ("-", "mol/mol") and not unit.isdigit()
     return unit if said and all(w in ("degrees", "inch", "inches", "bits") for w in words) else ""

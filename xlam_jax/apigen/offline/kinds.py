@@ -137,13 +137,13 @@ def kind_of(name: str, label: str, schema: Mapping[str, Any]) -> Kind | None:
             else replace(one, name=f"{one.name}s", draw=lambda w: [one.draw(w), one.draw(w)])
         )
     if values := examples_in(schema, kind):
-        found = _by_name(label, text, kind)
-        how = found.how if found else "raw" if kind == "string" else ""
-        return Kind("example", pick(*values), how, found.says if found else ())
+        by_name = _by_name(label, text, kind)
+        how = by_name.how if by_name else "raw" if kind == "string" else ""
+        return Kind("example", pick(*values), how, by_name.says if by_name else ())
     if kind == "array":
         return _by_name(label, text, "array") or _many(label, text, schema)
-    found = _by_name(label, text, kind)
-    return _bounded(found, schema) if found else None
+    by_name = _by_name(label, text, kind)
+    return _bounded(by_name, schema) if by_name else None
 
 
 def _type(schema: Mapping[str, Any]) -> str:
@@ -228,15 +228,15 @@ def _integral(draw: Draw) -> Draw:
 
 def examples_in(schema: Mapping[str, Any], kind: str) -> list[Any]:
     """Values that the schema or its description gives as examples, of the right type."""
-    found: list[Any] = []
+    examples: list[Any] = []
     given = schema.get("examples")
-    found += given if isinstance(given, list) else []
-    found += [schema["example"]] if "example" in schema else []
+    examples += given if isinstance(given, list) else []
+    examples += [schema["example"]] if "example" in schema else []
     if kind in ("string", "integer", "number"):
         for match in _EXAMPLE.finditer(_text(schema)):
             quoted = _QUOTED.findall(match[1])
-            found += quoted or (re.findall(r"-?\d+(?:\.\d+)?", match[1]) if kind != "string" else [])
-    return [v for v in (_cast(value, kind) for value in found) if v is not None][:8]
+            examples += quoted or (re.findall(r"-?\d+(?:\.\d+)?", match[1]) if kind != "string" else [])
+    return [v for v in (_cast(value, kind) for value in examples) if v is not None][:8]
 
 
 def _cast(value: Any, kind: str) -> Any:

@@ -49,9 +49,9 @@ def measure(
             kind, _, value = mark.partition(":")
             if kind in kinds:
                 kinds[kind][value] += 1
-        for call, found in zip(row["steps"][0]["tool_calls"], spans, strict=True):
+        for call, call_spans in zip(row["steps"][0]["tool_calls"], spans, strict=True):
             apis.add(call["name"])
-            _count_leaves(call, found, row["query"], counts)
+            _count_leaves(call, call_spans, row["query"], counts)
         counts["near"] += plain.seen(row["query"])
         counts["near_blanked"] += blanked.seen(blank(row["query"], [s for of_call in spans for s in of_call]))
         if counts["rows"] % 1000 == 0:
@@ -78,11 +78,11 @@ def measure(
 
 def skeletons(apis: Sequence[Api], draws: int = 200) -> dict[str, int]:
     """How many sentences an API can be asked in, values blanked, in so many draws; by id."""
-    found = {}
+    counts = {}
     for api in apis:
         made = askable(api)
         if not isinstance(made, Askable):
-            found[api.id] = 0
+            counts[api.id] = 0
             continue
         r, shapes = Random(api.id), set()
         for _ in range(draws):
@@ -90,8 +90,8 @@ def skeletons(apis: Sequence[Api], draws: int = 200) -> dict[str, int]:
             text = sentence(asked, r.choice(REGISTERS), r)
             spans, _ = trace_call(asked.call, api.tool, text)
             shapes.add(blank(text, [{"start": s.start, "end": s.end} for s in spans]))
-        found[api.id] = len(shapes)
-    return found
+        counts[api.id] = len(shapes)
+    return counts
 
 
 def blank(query: str, spans: Sequence[dict[str, Any]]) -> str:
@@ -138,14 +138,16 @@ def _rows(folder: Path) -> Iterator[tuple[dict[str, Any], list[list[dict[str, An
     with rows.open(encoding="utf-8") as first, spans.open(encoding="utf-8") as second:
         for number, line in enumerate(first, 1):
             try:
-                row, found = json.loads(line), json.loads(next(second))
-                if row["id"] != found["id"] or len(row["steps"][0]["tool_calls"]) != len(found["calls"]):
+                row, provenance = json.loads(line), json.loads(next(second))
+                if row["id"] != provenance["id"] or len(row["steps"][0]["tool_calls"]) != len(
+                    provenance["calls"]
+                ):
                     raise ValueError("rows and provenance do not belong together")
                 if missing := {"query", "lineage"} - row.keys():
                     raise KeyError(*missing)
             except (ValueError, KeyError, TypeError, StopIteration, IndexError) as e:
                 raise InputError(f"not a row with its provenance: {e}", where=f"{rows}:{number}") from e
-            yield row, found["calls"]
+            yield row, provenance["calls"]
 
 
 class _Seen:

@@ -86,18 +86,24 @@ def needs_no_ground(value: Any, schema: Mapping[str, Any]) -> bool:
 
 
 def trace(value: Any, schema: Mapping[str, Any], name: str, query: str) -> Reading | None:
-    """The first span of `query` that means a scalar `value`; None where there is none."""
+    """The first span of `query` that means a scalar `value`; None where there is none.
+
+    Args:
+      value: null, booleans, lists and objects have no span.
+      schema: of the value.
+      name: of the parameter; it, or else the schema's description, says the unit of time that a number counts.
+    """
     if value is None or isinstance(value, bool | list | dict):
         return None
     if isinstance(value, int | float):
         return _number(float(value), unit_of(name, schema), query)
-    if found := _verbatim(value, query):
-        return found
+    if reading := _verbatim(value, query):
+        return reading
     for other in _said_as(value):
-        if found := _verbatim(other, query):
-            return Reading(found.start, found.end, value, "synonym")
-    if found := _moment(value, query):
-        return found
+        if reading := _verbatim(other, query):
+            return Reading(reading.start, reading.end, value, "synonym")
+    if reading := _moment(value, query):
+        return reading
     if re.fullmatch(r"-?[\d.,]+", value):
         try:
             return _number(float(value.replace(",", "")), unit_of(name, schema), query)
@@ -121,9 +127,11 @@ def unit_of(name: str, schema: Mapping[str, Any]) -> str:
     text = text.lower() if isinstance(text, str) else ""
     if re.search(r"\b(?:ms|millis|milliseconds?)\b", label) or re.search(r"\b(?:ms|milliseconds?)\b", text):
         return "millisecond"
-    if found := re.findall(r"\b(secs?|seconds|mins?|minutes|hours|hrs|days|weeks|months|years)\b", label):
+    if time_words := re.findall(
+        r"\b(secs?|seconds|mins?|minutes|hours|hrs|days|weeks|months|years)\b", label
+    ):
         named = {"secs": "second", "sec": "second", "mins": "minute", "min": "", "hrs": "hour"}
-        word: str = found[-1]
+        word: str = time_words[-1]
         return named.get(word, word.removesuffix("s"))
     if label in ("year", "month", "day", "hour", "minute", "second", "week", "age"):
         return ""
@@ -188,11 +196,11 @@ def code_names(code: str) -> tuple[str, ...]:
     english = Locale("en")
     first, upper = re.split("[-_]", code)[0], code.upper()
     if len(first) == 3:
-        found = [english.currencies.get(upper)]
+        names = [english.currencies.get(upper)]
     else:  # as they are written: fr is a language, FR a country
-        found = [english.languages.get(first.lower()), english.territories.get(upper)]
-        found = found[::-1] if code.isupper() else found
-    return tuple(str(name) for name in found if name)
+        names = [english.languages.get(first.lower()), english.territories.get(upper)]
+        names = names[::-1] if code.isupper() else names
+    return tuple(str(name) for name in names if name)
 
 
 def _moment(value: str, query: str) -> Reading | None:
@@ -230,13 +238,13 @@ def _readings(query: str, *values: Any) -> list[Reading]:
 
 def _days(text: str) -> list[datetime.date]:
     """What a text may be as a day: 01/05/2024 is one of January or of May."""
-    found = []
+    days = []
     for shape in _DATE_SHAPES:
         try:
-            found.append(datetime.datetime.strptime(text, shape).date())
+            days.append(datetime.datetime.strptime(text, shape).date())
         except ValueError:
             continue
-    return found
+    return days
 
 
 def _clock(text: str) -> datetime.time | None:

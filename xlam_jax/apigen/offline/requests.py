@@ -160,14 +160,14 @@ def _relative(
     r: Random,
 ) -> bool:
     """Says days near today by their distance, half of the time; whether any is said so."""
-    found = False
+    any_said = False
     for name in said:
         kind = known[name].kind
         if kind is not None and kind.name in ("date", "start_date", "end_date") and r.random() < 0.5:
             day = written.relative(datetime.date.fromisoformat(arguments[name]), world.today, r)
             if day and (kind.name == "date" or not day.startswith("in ")):
-                said[name], found = day, True
-    return found
+                said[name], any_said = day, True
+    return any_said
 
 
 def _templated(api: Askable, world: World, r: Random) -> Asked:

@@ -258,8 +258,8 @@ def _tally(counts: Counter[str], report: OfflineReport) -> None:
         ]  # fmt: skip
 
     def of(prefix: str) -> dict[str, int]:
-        found = {k.removeprefix(prefix): n for k, n in counts.items() if k.startswith(prefix) and n}
-        return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
+        tally = {k.removeprefix(prefix): n for k, n in counts.items() if k.startswith(prefix) and n}
+        return dict(sorted(tally.items(), key=lambda item: (-item[1], item[0])))
 
     report.categories, report.executors, report.reasons = of("category:"), of("executor:"), of("reason:")
 

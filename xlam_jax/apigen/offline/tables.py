@@ -26,8 +26,8 @@ def words(name: str) -> tuple[str, ...]:
 
 def lists(name: str) -> dict[str, tuple[str, ...]]:
     """`words` of every entry of a mapping."""
-    found = _tables()[name]
-    return {key: tuple(v.split("; ") if ";" in v else v.split()) for key, v in found.items()}
+    entries = _tables()[name]
+    return {key: tuple(v.split("; ") if ";" in v else v.split()) for key, v in entries.items()}
 
 
 def lines(name: str) -> tuple[tuple[str, ...], ...]:

@@ -60,7 +60,12 @@ def choice(value: str) -> str:
 
 
 def number(value: float, unit: str, r: Random, figure: bool = False) -> str:
-    """A number; with a unit of time in whichever unit suits it."""
+    """A number; with a unit of time in whichever unit suits it.
+
+    Args:
+      unit: unit of time that the value counts, as `unit_of` names it; empty for none.
+      figure: digits, never words, and no separators in a whole number; a span of time is written as ever.
+    """
     if unit and value > 0:
         return span(value, unit, r)
     whole = int(value) if value == int(value) else None

@@ -140,8 +140,10 @@ class CallFormat(Protocol):
     def parse(self, text: str, stop: str, strict: bool = True, words: bool = True) -> Answer:
         """The inverse of `render` and `say`; raises ParseError and nothing else.
 
-        Not strictly read, a malformed call is left out and its neighbours stay. Without `words`, a format that has
-        no place for words takes none.
+        Args:
+          stop: token that ends the answer; empty for none.
+          strict: a malformed call is an error; otherwise it is left out and its neighbours stay.
+          words: otherwise a format that has no place for words takes none.
         """
         ...
 
@@ -154,7 +156,15 @@ class CallFormat(Protocol):
     ) -> str:
         """Lark fragment, in llguidance's dialect, whose rule `answer` is what `render` writes.
 
-        No rule of it is named `start`. Raises InputError where calls are demanded and there are no tools.
+        No rule of it is named `start`.
+
+        Args:
+          min_calls: fewest calls; 0 admits an answer without any.
+          max_calls: most calls, None for no limit.
+          with_thought: the answer has a thought, or a place for one.
+
+        Raises:
+          InputError: calls are demanded and there are no tools.
         """
         ...
 

@@ -115,16 +115,18 @@ class Prose(Streamed):
             sign = yield from source.peek(1)
             if sign and sign not in signs:
                 continue
-            found = sign == self.mark[0] and (yield from self._marked(source))
-            found = found or (bool(sign) and others and (yield from self._calls_otherwise(source)))
-            if found or not sign:
+            calls_begin = sign == self.mark[0] and (yield from self._marked(source))
+            calls_begin = calls_begin or (
+                bool(sign) and others and (yield from self._calls_otherwise(source))
+            )
+            if calls_begin or not sign:
                 break
             source.skip(1)
             if sign == "\\" and last.endswith((sign, first)) and (yield from source.follows((rest,))):
                 last = sign
             else:
                 held, last = held + sign, (last + sign)[-2:]
-        words.append(held.removesuffix(gap) if found else held)
+        words.append(held.removesuffix(gap) if calls_begin else held)
         if show and words[-1]:
             yield words[-1]
         return "".join(words)
@@ -177,8 +179,8 @@ class Prose(Streamed):
             yield from source.take(SPACE)
             if not (yield from source.peek(1)):
                 return words
-            found = yield from self._marked(source)
-            if not found and not (yield from self._calls_otherwise(source)):
+            marked = yield from self._marked(source)
+            if not marked and not (yield from self._calls_otherwise(source)):
                 gap = "\n" if words else ""
                 yield gap
                 words += gap + (yield from self._words(source))

@@ -68,9 +68,9 @@ class TextSource:
             return
         if self._stop:
             chunk = self._held + chunk
-            found = chunk.find(self._stop)
-            if found >= 0:
-                chunk, self._held = chunk[:found], ""
+            stop_at = chunk.find(self._stop)
+            if stop_at >= 0:
+                chunk, self._held = chunk[:stop_at], ""
                 self.final = self.stopped = True
             else:
                 keep = overlap(chunk, self._stop)

@@ -27,9 +27,9 @@ _LOOK = re.compile(r"\(\?(<?[=!])|\\[1-9bB]|\\k<")  # what no automaton can foll
 
 @functools.lru_cache(maxsize=8192)
 def _argument_schema(parameters: str) -> tuple[dict[str, Any], tuple[str, ...]]:
-    found = meaning(json.loads(parameters))
+    meant = meaning(json.loads(parameters))
     reader = _Reader(hashlib.blake2b(parameters.encode("utf-8", "replace"), digest_size=6).hexdigest())
-    schema = {"type": "object", **found.schema}
+    schema = {"type": "object", **meant.schema}
     # A function has no other parameters than its own, unless it says so.
     schema.setdefault("additionalProperties", False)
     schema["properties"] = schema.get("properties", {})
@@ -40,7 +40,7 @@ def _argument_schema(parameters: str) -> tuple[dict[str, Any], tuple[str, ...]]:
     out = _mended(out, "#", defs, reader.unsaid)
     if shared:
         out["$defs"] = defs
-    return out, tuple(dict.fromkeys((*found.unread, *reader.unsaid)))
+    return out, tuple(dict.fromkeys((*meant.unread, *reader.unsaid)))
 
 
 def argument_schema(tool: Tool) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -229,13 +229,13 @@ def alternatives(schema: Any, defs: dict[str, Any]) -> list[dict[str, Any]]:
             sides.append(alternatives(defs[value.rpartition("/")[2]], defs))
         elif key == "allOf":
             sides += [alternatives(part, defs) for part in value]
-    found = sides[0]
+    merged = sides[0]
     for side in sides[1:]:
-        found = list(_merged(found, side))
+        merged = list(_merged(merged, side))
     if "anyOf" in schema:
         options = [option for o in schema["anyOf"] for option in alternatives(o, defs)]
-        found = list(_merged(found, options))
-    return found
+        merged = list(_merged(merged, options))
+    return merged
 
 
 def _merged(left: list[dict[str, Any]], right: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -296,9 +296,9 @@ def _both(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any] | None:
 
 def _common(x: Any, y: Any) -> list[str]:
     left, right = ([k] if isinstance(k, str) else k for k in (x, y))
-    found = [k for k in left if k in right]
-    found += ["integer"] if "integer" in (*left, *right) and "number" in (*left, *right) else []
-    return list(dict.fromkeys(found))
+    kinds = [k for k in left if k in right]
+    kinds += ["integer"] if "integer" in (*left, *right) and "number" in (*left, *right) else []
+    return list(dict.fromkeys(kinds))
 
 
 def admitted_choices(schema: dict[str, Any], defs: dict[str, Any]) -> list[Any] | None:

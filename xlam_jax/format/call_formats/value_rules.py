@@ -102,11 +102,11 @@ class Values:
         if schema["additionalProperties"] is not False:
             self.miss("#/additionalProperties: only the parameters that have names are written")
         required = schema.get("required", ())
-        found = []
+        listed = []
         for name, rule in schema["properties"].items():
             if rule is not False:
-                found.append((name, {} if rule is True else rule, name in required))
-        return found
+                listed.append((name, {} if rule is True else rule, name in required))
+        return listed
 
     def _schema(self, tool: Tool) -> dict[str, Any]:
         schema, missed = argument_schema(tool)
@@ -132,8 +132,8 @@ class Values:
         if len(options) > _FEW:
             self.add(name, self._tree(sorted(options)))
         elif options:
-            found = [self.add(f"{name}_{i}", f"{literal(o)} {rest}") for i, (o, rest) in enumerate(options)]
-            self.add(name, " | ".join(found))
+            rules = [self.add(f"{name}_{i}", f"{literal(o)} {rest}") for i, (o, rest) in enumerate(options)]
+            self.add(name, " | ".join(rules))
 
     def _tree(self, options: list[tuple[str, str]]) -> str:
         if len(options) == 1:
@@ -198,8 +198,8 @@ class Values:
 
     def texts(self, texts: list[str]) -> str:
         """Lark expression for one of these texts; many are one lexeme."""
-        found = " | ".join(map(literal, texts))
-        return found if len(texts) <= _FEW else self.add(f"T_{len(self._rules)}", found)
+        expression = " | ".join(map(literal, texts))
+        return expression if len(texts) <= _FEW else self.add(f"T_{len(self._rules)}", expression)
 
     def characters(self, schema: dict[str, Any], character: str, quote: str) -> str:
         """Lark expression for the texts of a plain schema, written with these characters and quotes."""
@@ -208,7 +208,7 @@ class Values:
             self.miss(f"lengths beyond {_LONGEST} characters")
             low, high = min(low, _LONGEST), None
         count = f"{{{low},{'' if high is None else high}}}" if low or high is not None else "*"
-        found = f"/{quote}({character}){count}{quote}/"
+        expression = f"/{quote}({character}){count}{quote}/"
         parts = []
         for pattern in schema.get("patterns", ()):
             whole = whole_pattern(pattern)
@@ -219,21 +219,21 @@ class Values:
             whole = whole.replace("\\/", "/").replace("/", "\\/")
             parts.append(f"/{quote}({whole}){quote}/")
         if not parts:
-            return found
+            return expression
         plain = character.partition("|")[0]
-        found = f"/{quote}({plain}){count}{quote}/"
-        return self.add(f"T_{len(self._rules)}", " & ".join([found, *parts]))
+        expression = f"/{quote}({plain}){count}{quote}/"
+        return self.add(f"T_{len(self._rules)}", " & ".join([expression, *parts]))
 
     def _alternatives(self, schema: Any) -> list[dict[str, Any]]:
-        found = alternatives(schema, self._defs)
-        if not found:
+        admitted = alternatives(schema, self._defs)
+        if not admitted:
             raise InputError("a parameter admits no value at all", where=f"tool {self._tool}")
-        if len(found) > MOST_ALTERNATIVES:
+        if len(admitted) > MOST_ALTERNATIVES:
             raise InputError(
-                f"a value has {len(found)} alternatives, more than {MOST_ALTERNATIVES}",
+                f"a value has {len(admitted)} alternatives, more than {MOST_ALTERNATIVES}",
                 where=f"tool {self._tool}",
             )
-        return found
+        return admitted
 
     def _body(self, schema: Any) -> str:
         spelling = self._spelling
@@ -255,15 +255,15 @@ class Values:
 
     def _reached(self, schema: Any) -> dict[str, Any]:
         """The definitions that a schema's references lead to."""
-        found: dict[str, Any] = {}
+        reached: dict[str, Any] = {}
         left = [schema]
         while left:
             text = json.dumps({k: v for k, v in left.pop().items() if k != "$defs"})
             for name in _REFERENCE.findall(text):
-                if name not in found:
-                    found[name] = self._defs[name]
-                    left.append({"": found[name]})
-        return found
+                if name not in reached:
+                    reached[name] = self._defs[name]
+                    left.append({"": reached[name]})
+        return reached
 
     def _kind(self, kind: str, schema: dict[str, Any], spelling: Spelling) -> str:
         match kind:

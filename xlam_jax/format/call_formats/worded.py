@@ -52,20 +52,20 @@ class Worded(Streamed):
         thought = yield from thinking(source, blank)
         if thought:
             blank = yield from source.take(SPACE)
-        found = yield from self._starts(source)
-        fenced = found and (yield from source.open_fence())
+        begins = yield from self._starts(source)
+        fenced = begins and (yield from source.open_fence())
         said = [thought] if thought else []
         count = 0
         while True:
-            if not found:
-                text, fenced, found = yield from self._words(
+            if not begins:
+                text, fenced, begins = yield from self._words(
                     source, "" if count else blank, bool(count and said)
                 )
                 if not count:
                     said = [thought + text] if thought + text else []
                 elif text:
                     said.append(text)
-                if not found:
+                if not begins:
                     break
             inner = yield from _shown(self._answer(source, fenced), bool(said))
             said += [inner] if inner else []
@@ -75,7 +75,7 @@ class Worded(Streamed):
                 yield from source.take(SPACE)
             if (yield from source.ended()):
                 break
-            found = fenced = False
+            begins = fenced = False
         if not count and not "".join(said).strip(_WHITE):
             source.fail("no answer")
         return "\n".join(said)
@@ -93,8 +93,8 @@ class Worded(Streamed):
         """Whether an answer begins here, at the head of the text."""
         if (yield from source.follows(LEADS)):
             return False
-        found = yield from source.follows(self.plain.starts)
-        if not found and not (self.plain.calls and (yield from is_call(source))):
+        starts = yield from source.follows(self.plain.starts)
+        if not starts and not (self.plain.calls and (yield from is_call(source))):
             return False
         return (yield from source.shaped(self._fenced_shape))
 
@@ -110,8 +110,8 @@ class Worded(Streamed):
     def _opens(self, source: TextSource, line: bool) -> Wait:
         """Whether an answer begins here, amid words."""
         if line:
-            found = yield from source.follows(self.plain.lines)
-            if found or (self.plain.calls and (yield from is_call(source))):
+            opens = yield from source.follows(self.plain.lines)
+            if opens or (self.plain.calls and (yield from is_call(source))):
                 return (yield from source.shaped(self._shape))
         if self.opening is None:
             return False
@@ -131,12 +131,12 @@ class Worded(Streamed):
           more: words have been shown before, of which these are a line of their own.
         """
         shown: list[str] = []
-        held, line, found = blank, True, False
+        held, line, begins = blank, True, False
         gap = "\n" if more else ""
         while not (yield from source.ended()):
             if (yield from source.peek(1)) in self._signs or line:
-                found = yield from self._opens(source, line)
-                if found:
+                begins = yield from self._opens(source, line)
+                if begins:
                     break
             mark = yield from source.peek(1)
             if mark in ("<", "[") and (lead := (yield from _lead(source))):
@@ -153,14 +153,14 @@ class Worded(Streamed):
             yield gap + body
             shown.append(body)
             held, gap = held[len(body) :], ""
-        fence = _FENCE.search(held.rstrip(_WHITE)) if found else None
+        fence = _FENCE.search(held.rstrip(_WHITE)) if begins else None
         if fence:
             held = held[: fence.start()]
-        if found or more:
+        if begins or more:
             held = held.rstrip(_WHITE)
-        if found and held:
+        if begins and held:
             yield gap + held
-        return "".join(shown) + held, bool(fence), found
+        return "".join(shown) + held, bool(fence), begins
 
     @property
     def _signs(self) -> str:

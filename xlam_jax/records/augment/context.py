@@ -50,12 +50,24 @@ Transform = Callable[[Record, np.random.Generator, Context], Record | str]
 
 
 def generator(seed: int, name: str, index: int, copy: int) -> np.random.Generator:
-    """The source of randomness of one transform on one copy of one row, whatever ran before."""
+    """The source of randomness of one transform on one copy of one row, whatever ran before.
+
+    Args:
+      seed: of the run.
+      name: the transform's.
+      index: global index of the row.
+      copy: number of the copy, from 1.
+    """
     return np.random.default_rng([seed, zlib.crc32(name.encode()), index, copy])
 
 
 def drawn(context: Context, name: str, index: int, copy: int) -> np.random.Generator | None:
-    """The transform's generator where the rate's draw fell on this copy, else None."""
+    """The transform's generator where the rate's draw fell on this copy, else None.
+
+    Args:
+      context: the run's seed and rates.
+      name, index, copy: as in `generator`.
+    """
     rate = getattr(context.config.rates, name)
     if not rate:
         return None

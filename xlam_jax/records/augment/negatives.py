@@ -87,7 +87,7 @@ def remove_argument(record: Record, rng: np.random.Generator, context: Context) 
     tool = next((t for t in record.tools if t.name == call.name), None)
     if tool is None:
         return "unknown_tool"
-    found = []
+    candidates = []
     properties = tool.parameters.get("properties") or {}
     for name in tool.parameters.get("required") or ():
         schema = properties.get(name)
@@ -99,13 +99,13 @@ def remove_argument(record: Record, rng: np.random.Generator, context: Context) 
             continue
         others = [v for k, v in call.arguments.items() if k != name]
         if query := _without(record, call.arguments[name], others):
-            found.append((name, query))
-    if not found:
+            candidates.append((name, query))
+    if not candidates:
         return "no_removable_value"
-    found = [(name, query) for name, query in found if _is_noun(name)]
-    if not found:
+    candidates = [(name, query) for name, query in candidates if _is_noun(name)]
+    if not candidates:
         return "no_word_to_ask_with"
-    name, query = found[int(rng.integers(len(found)))]
+    name, query = candidates[int(rng.integers(len(candidates)))]
     words = QUESTIONS[int(rng.integers(len(QUESTIONS)))].format(what=name_words(name) or name)
     return replace(record, query=query, steps=(Step(thought=words),))
 
@@ -214,12 +214,12 @@ def _without(record: Record, value: Any, others: list[Any]) -> str:
         return ""
     quote = "[\"'\u2018\u2019\u201c\u201d]?"
     phrase = rf"(\S+)\s+{_BEGIN}\s+(?:the\s+)?{quote}{re.escape(text)}{quote}{_NEXT}"
-    found = re.search(phrase, query, re.IGNORECASE)
-    if not found:
+    match = re.search(phrase, query, re.IGNORECASE)
+    if not match:
         return ""
-    before = found[1].lower().strip(",.;")
+    before = match[1].lower().strip(",.;")
     # A participle ("located in", "born on") needs what follows, as those words do.
     if before in _HOLDS or before.endswith(("ed", "ing", "made", "born", "held")):
         return ""
-    rest = query[: found.end(1)] + query[found.end() :]
+    rest = query[: match.end(1)] + query[match.end() :]
     return rest if len(rest.split()) >= 4 else ""

@@ -69,15 +69,15 @@ def texts_of(record: Record) -> list[tuple[int, str]]:
 
     A function that somebody else renamed or masked keeps its descriptions. One that says little has no hash.
     """
-    before, found = masks_in(record.lineage), []
+    before, keyed = masks_in(record.lineage), []
     for tool in record.tools:
         if (key := texts_key(tool)) is not None:
-            found.append((key, before.get(tool.name, tool.name)))
+            keyed.append((key, before.get(tool.name, tool.name)))
     for note in record.lineage:
         if note.startswith(_TEXTS):
             key, _, name = note.removeprefix(_TEXTS).partition("=")
-            found.append((int(key, 16), name))
-    return found
+            keyed.append((int(key, 16), name))
+    return keyed
 
 
 def texts_key(tool: Tool) -> int | None:

@@ -56,14 +56,14 @@ class Client(Protocol):
 
 def rephrase_query(record: Record, rng: np.random.Generator, context: Context) -> Record | str:
     """The query in a model's words, where a model that answers them makes the record's calls."""
-    found = context.rewrites.get((QUERY, *context.place), Rewrite(reason="not_asked"))
-    return found.reason or replace(record, query=found.text)
+    rewrite = context.rewrites.get((QUERY, *context.place), Rewrite(reason="not_asked"))
+    return rewrite.reason or replace(record, query=rewrite.text)
 
 
 def rephrase_task(record: Record, rng: np.random.Generator, context: Context) -> Record | str:
     """The task instruction in a model's words, verified likewise."""
-    found = context.rewrites.get((TASK, *context.place), Rewrite(reason="not_asked"))
-    return found.reason or replace(record, task_instruction=found.text)
+    rewrite = context.rewrites.get((TASK, *context.place), Rewrite(reason="not_asked"))
+    return rewrite.reason or replace(record, task_instruction=rewrite.text)
 
 
 @dataclass(frozen=True)

@@ -137,5 +137,5 @@ def _fates(name: str, rate: float, counts: Counter[str]) -> dict[str, Any]:
 
 
 def _under(counts: Counter[str], prefix: str) -> dict[str, int]:
-    found = Counter({key.removeprefix(prefix): n for key, n in counts.items() if key.startswith(prefix)})
-    return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
+    tally = Counter({key.removeprefix(prefix): n for key, n in counts.items() if key.startswith(prefix)})
+    return dict(sorted(tally.items(), key=lambda item: (-item[1], item[0])))

@@ -53,11 +53,16 @@ class Copy:
 
 
 def make_copy(record: Record, index: int, copy: int, context: Context) -> Copy:
-    """Copy number `copy` (from 1) of the row with this global index.
+    """One augmented copy of a row.
 
     Its id is `<id>#aug<copy>`, its lineage grows by `augment:<transform>` for each one applied, and by what
     tells which functions it is about (`origin`). A copy whose calls are not valid against its own tools,
     where those of the record are, is refused.
+
+    Args:
+      index: global index of the row.
+      copy: number of the copy, from 1.
+      context: of the run; its `place` is set here.
     """
     place = replace(context, place=(index, copy))
     current, fates = record, {}

@@ -41,12 +41,12 @@ def cast_call(call: ToolCall, tool: Tool, names: Collection[str]) -> tuple[ToolC
             done.append(f"{name}: {_short(value)} left out")
             continue
         try:
-            found = cast(value, schema, tool.parameters)
+            converted = cast(value, schema, tool.parameters)
         except NoCast:
-            found = value
-        if found is not value and _valid(found, schema, tool.parameters):
-            done.append(f"{name}: {_short(value)} -> {_short(found)}")
-            value = found
+            converted = value
+        if converted is not value and _valid(converted, schema, tool.parameters):
+            done.append(f"{name}: {_short(value)} -> {_short(converted)}")
+            value = converted
         arguments[name] = value
     return (ToolCall(call.name, arguments), done) if done else (call, [])
 
@@ -71,9 +71,9 @@ def cast(value: Any, schema: Mapping[str, Any], root: Mapping[str, Any] | None =
     Raises:
       NoCast: the value has no such reading; a value that needs none is returned as it is.
     """
-    found = meaning(schema, root).schema
-    schema = resolved(found, found)
-    root = {"$defs": found.get("$defs", {})}
+    meant = meaning(schema, root).schema
+    schema = resolved(meant, meant)
+    root = {"$defs": meant.get("$defs", {})}
     whole = _whole(value)
     if whole is not None and not _valid(value, schema, root) and _valid(whole, schema, root):
         return whole  # to JSON Schema it is an integer already
@@ -90,7 +90,7 @@ def cast(value: Any, schema: Mapping[str, Any], root: Mapping[str, Any] | None =
 
 def _only(schemas: list[Any], value: Any, root: Mapping[str, Any]) -> Any:
     """The reading that all schemas which have one agree on."""
-    found = []
+    readings = []
     for schema in schemas:
         if not isinstance(schema, dict):
             continue
@@ -99,10 +99,10 @@ def _only(schemas: list[Any], value: Any, root: Mapping[str, Any]) -> Any:
         except NoCast:
             continue
         if _valid(read, schema, root):
-            found.append(read)
-    if not found or any(json.dumps(f) != json.dumps(found[0]) for f in found):
+            readings.append(read)
+    if not readings or any(json.dumps(f) != json.dumps(readings[0]) for f in readings):
         raise NoCast
-    return found[0]
+    return readings[0]
 
 
 def _choice(value: Any, choices: list[Any], schema: Mapping[str, Any], root: Mapping[str, Any]) -> Any:

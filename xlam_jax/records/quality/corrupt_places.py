@@ -52,8 +52,8 @@ class Pool:
                         if len(named) < 50:
                             named[key] = value
         return cls(
-            {kind: tuple(found.values()) for kind, found in values.items()},
-            {name: tuple(found.values()) for name, found in names.items()},
+            {kind: tuple(distinct.values()) for kind, distinct in values.items()},
+            {name: tuple(distinct.values()) for name, distinct in names.items()},
             tuple(functions),
             tuple(evaluation),
         )

@@ -184,8 +184,8 @@ class Seen:
         """
         signature = print_.signature
         keys = [] if signature is None else list(_band_keys(print_))
-        found = self._first_like(print_, keys)
-        if found is None:
+        duplicate = self._first_like(print_, keys)
+        if duplicate is None:
             row = len(self._ids)
             self._ids.append(row_id)
             self._numbers.append(number)
@@ -194,11 +194,11 @@ class Seen:
             if signature is not None:
                 self._signatures.frombytes(signature.tobytes())
         else:
-            row, similarity = found
+            row, similarity = duplicate
             code, near = ("near_duplicate", f" ({similarity:.2f})") if similarity else ("duplicate", "")
             if len(print_.turns) <= len(self._turns[row]):
                 return Duplicate(code, self._ids[row] + near, number)
-            found = Duplicate(code, row_id + near, self._numbers[row])
+            duplicate = Duplicate(code, row_id + near, self._numbers[row])
             self._ids[row], self._numbers[row] = row_id, number
             self._turns[row] = sys.intern(print_.turns)
             if signature is not None:
@@ -209,7 +209,7 @@ class Seen:
         self._exact.setdefault(print_.exact, row)
         for key in keys:
             self._bands.setdefault(key, row)
-        return found
+        return duplicate
 
     def _first_like(self, print_: Fingerprint, keys: list[int]) -> tuple[int, float] | None:
         """`(row, estimated similarity)` of the first that is alike; of an exact one the similarity is 0."""

@@ -51,22 +51,22 @@ class Said:
     @functools.cached_property
     def numbers(self) -> frozenset[float]:
         """Every number said: digits, words, with scales (2 million) and as percentages (5% is also 0.05)."""
-        found: set[float] = set()
+        said: set[float] = set()
         for match in _NUMBER.finditer(self.lower):
             try:
                 value = float(match[0].replace(",", ""))
             except ValueError:
                 continue
-            found.add(value)
-            found.update(float(part) for part in match[0].split(",") if part.replace(".", "", 1).isdigit())
+            said.add(value)
+            said.update(float(part) for part in match[0].split(",") if part.replace(".", "", 1).isdigit())
             rest = self.lower[match.end() : match.end() + 12].lstrip(" -").split(" ", 1)[0].strip(".,;?!")
             if rest.startswith(("%", "percent")):
-                found.add(value / 100)
+                said.add(value / 100)
             if rest in SCALES:
-                found.add(value * SCALES[rest])
+                said.add(value * SCALES[rest])
         if not self.words.isdisjoint(WORD_NUMBERS):
-            found.update(_spelled(self.joined.split()))
-        return frozenset(found)
+            said.update(_spelled(self.joined.split()))
+        return frozenset(said)
 
 
 def _spelled(words: list[str]) -> Iterator[float]:
@@ -119,10 +119,10 @@ def score(value: Any, schema: Mapping[str, Any], said: Said) -> float:
         properties = schema.get("properties")
         properties = properties if isinstance(properties, dict) else {}
         return min((score(v, _inner(properties.get(k)), said) for k, v in value.items()), default=1.0)
-    found = _scalar(value, said)
-    if found == 1.0 or not isinstance(text := schema.get("description"), str):
-        return found
-    return 1.0 if _scalar(value, _described(text)) == 1.0 else found
+    said_score = _scalar(value, said)
+    if said_score == 1.0 or not isinstance(text := schema.get("description"), str):
+        return said_score
+    return 1.0 if _scalar(value, _described(text)) == 1.0 else said_score
 
 
 def _inner(schema: Any) -> Mapping[str, Any]:

@@ -27,11 +27,11 @@ def inappropriate_words(record: Record, path: str = "") -> list[str]:
     """
     words, phrases = _list(path)
     spoken = [word for text in record_texts(record) for word in _WORD.findall(text.lower())]
-    found = [word for word in dict.fromkeys(spoken) if word in words]
+    entries = [word for word in dict.fromkeys(spoken) if word in words]
     if phrases:
         running = f" {' '.join(spoken)} "
-        found += [phrase for phrase in phrases if f" {phrase} " in running]
-    return found
+        entries += [phrase for phrase in phrases if f" {phrase} " in running]
+    return entries
 
 
 @functools.lru_cache(maxsize=8)

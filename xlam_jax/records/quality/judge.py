@@ -117,9 +117,9 @@ def _messages(task: str, record: Record, steps: int) -> Messages:
 def read_verdict(text: str) -> tuple[float, str] | None:
     """`(score, reasons)` of an answer; None where it is none. Text around the object is tolerated."""
     body = text.rsplit("</think>", 1)[-1]
-    found = re.search(r"\{.*\}", body, re.DOTALL)
+    match = re.search(r"\{.*\}", body, re.DOTALL)
     try:
-        verdict: Any = json.loads(found[0]) if found else None
+        verdict: Any = json.loads(match[0]) if match else None
     except (ValueError, RecursionError):
         return None
     if not isinstance(verdict, dict):
@@ -156,11 +156,11 @@ def judge(records: Sequence[Record], llm: LLM, scope: str = "both") -> list[Judg
         odd, llm.complete_many([flat[i] for i in odd], json_mode=True, sample=1), strict=True
     ):
         answers[i] = answer
-    found, at = [], 0
+    judgements, at = [], 0
     for each in asked:
-        found.append(_judgement(answers[at : at + len(each)]))
+        judgements.append(_judgement(answers[at : at + len(each)]))
         at += len(each)
-    return found
+    return judgements
 
 
 def _judgement(answers: Sequence[str | LLMError]) -> Judgement:

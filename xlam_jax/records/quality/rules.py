@@ -216,8 +216,8 @@ def _secrets(record: Record, config: RuleConfig, size: int | None, on: On) -> It
 
 
 def _inappropriate(record: Record, config: RuleConfig, size: int | None, on: On) -> Iterator[Finding]:
-    if found := inappropriate.inappropriate_words(record, config.word_list):
-        yield Finding("inappropriate", ", ".join(found)[:80])
+    if words := inappropriate.inappropriate_words(record, config.word_list):
+        yield Finding("inappropriate", ", ".join(words)[:80])
 
 
 Rule = Callable[[Record, RuleConfig, "int | None", On], Iterator[Finding]]
@@ -269,18 +269,20 @@ class Rules:
         in the lineage. Applied to its own output, nothing changes any more.
         """
         fixed, done = self.repair(record)
-        found = self.find(fixed, size)
+        findings = self.find(fixed, size)
         actions = self.config.actions
-        detail = "; ".join(f"{f.code}: {f.detail}" for f in (*done, *found))[:500]
-        for finding in found:
+        detail = "; ".join(f"{f.code}: {f.detail}" for f in (*done, *findings))[:500]
+        for finding in findings:
             # What is still wrong after the repair is beyond it.
             if getattr(actions, finding.code) in ("drop", "repair"):
                 return None, Entry(record.id, record.source, STAGE, "dropped", finding.code, detail)
-        notes = [f"repaired:{f.code}" for f in done] + [f"flagged:{f.code}" for f in found]
+        notes = [f"repaired:{f.code}" for f in done] + [f"flagged:{f.code}" for f in findings]
         fixed = noted(fixed, notes)
         if done:
             return fixed, Entry(record.id, record.source, STAGE, "repaired", done[0].code, detail)
-        return fixed, Entry(record.id, record.source, STAGE, "pass", found[0].code if found else "", detail)
+        return fixed, Entry(
+            record.id, record.source, STAGE, "pass", findings[0].code if findings else "", detail
+        )
 
     def repair(self, record: Record) -> tuple[Record, list[Finding]]:
         """The record with personal data masked and values cast as the actions say, and what was done."""

@@ -66,8 +66,8 @@ def check_call(call: ToolCall, tools: Mapping[str, Tool], unverifiable: bool = F
             faults.extend(Fault("unverifiable", name, f"{name}: {what}") for what in unread)
     together = {word: schema[word] for word in _TOGETHER if word in schema}
     if together and not any(map(is_reference, arguments.values())):
-        found = check_value(call.name, arguments, {"type": "object", **together}, schema)
-        faults.extend(Fault("out_of_bounds", "", fault.detail) for fault in found)
+        joint_faults = check_value(call.name, arguments, {"type": "object", **together}, schema)
+        faults.extend(Fault("out_of_bounds", "", fault.detail) for fault in joint_faults)
     return faults
 
 
@@ -148,11 +148,17 @@ def _of_reference(error: Any) -> bool:
 
 
 def check_value(name: str, value: Any, schema: Any, root: Mapping[str, Any]) -> Iterator[Fault]:
-    """The first fault of the value of argument `name`; `root` is the schema of all parameters of the tool."""
+    """The first fault of a value, if it has one.
+
+    Args:
+      name: of the argument, for the fault.
+      schema: of the value.
+      root: the schema of all parameters of the tool, which references point into.
+    """
     validator = _validator(*texts_of(schema, root))
     try:
-        found = (error for error in validator.iter_errors(value) if not _of_reference(error))
-        errors = sorted(found, key=lambda e: len(e.absolute_path))[:1]
+        real_errors = (error for error in validator.iter_errors(value) if not _of_reference(error))
+        errors = sorted(real_errors, key=lambda e: len(e.absolute_path))[:1]
     except RecursionError:  # a value as deep as it is wrong
         return
     for error in errors:

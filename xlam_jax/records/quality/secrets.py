@@ -48,7 +48,7 @@ def invented_secrets(record: Record) -> Iterator[tuple[int, str]]:
             for secret in _secrets(name, value)
         ]
         if any(start in step.thought for start in KEY_STARTS):
-            suspects += [("thought", found) for found in KEY.findall(step.thought)]
+            suspects += [("thought", key) for key in KEY.findall(step.thought)]
         if not suspects:
             continue
         if documented is None:
@@ -65,7 +65,7 @@ def _secrets(name: str, value: str) -> list[str]:
         return [value]
     if not any(mark in value for mark in ":="):
         return []
-    inside = (found[1] or found[2] for found in _INSIDE.finditer(value))
+    inside = (match[1] or match[2] for match in _INSIDE.finditer(value))
     return [text for text in inside if _RANDOM.match(text) and not holds_reference(value)]
 
 

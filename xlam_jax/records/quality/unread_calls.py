@@ -63,21 +63,21 @@ _ASSIGNED = re.compile(r"\A(?:\w+\s*=\s*)?(?:await\s+)?")
 def unread_calls(record: Record) -> Iterator[tuple[int, str]]:
     """`(step, the words)` of steps without calls whose words mean one."""
     for i, step in enumerate(record.steps):
-        if not step.tool_calls and step.thought and (found := call_in_words(step.thought, record.tools)):
-            yield i, found
+        if not step.tool_calls and step.thought and (words := call_in_words(step.thought, record.tools)):
+            yield i, words
 
 
 def calls_asked_with(record: Record) -> Iterator[tuple[int, str]]:
     """`(step before it, the words)` of what users said that ends in a call, or holds one in tags; -1 for the query."""
     said = [record.query, *(step.user_input for step in record.steps)]
     for i, text in enumerate(said):
-        if text and (found := _call_asked(text.strip(), record.tools)):
-            yield i - 1, found
+        if text and (words := _call_asked(text.strip(), record.tools)):
+            yield i - 1, words
 
 
 def _call_asked(text: str, tools: Sequence[Tool]) -> str:
-    if (found := _only_calls(text, tools)) or "{" not in text:
-        return found
+    if (call := _only_calls(text, tools)) or "{" not in text:
+        return call
     if tagged := _TAGGED.search(text):
         return text[tagged.start() :][:80]
     begin = _BEGIN.search(text)
@@ -92,8 +92,8 @@ def call_in_words(text: str, tools: Sequence[Tool] = ()) -> str:
     """
     if not _SIGNS.search(text):
         return ""
-    if found := _only_calls(text.strip(), tools):
-        return found
+    if call := _only_calls(text.strip(), tools):
+        return call
     if tools and _NO_CALLS.match(text):
         return text.strip()
     for pattern in (_REACT, _TAGS, _OBJECT):

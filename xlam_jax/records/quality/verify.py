@@ -71,11 +71,11 @@ class VerifyTask:
         row = Verified(record.id, record.source, None, [entry])
         actions = self.config.rules.actions
         if kept and self.index and actions.contaminated != "off":
-            found = self.index.find(kept)
-            code, detail = ("contaminated", f"{found[0]}: {found[1]}"[:200]) if found else ("", "")
-            drop = bool(found) and actions.contaminated == "drop"
+            overlap = self.index.find(kept)
+            code, detail = ("contaminated", f"{overlap[0]}: {overlap[1]}"[:200]) if overlap else ("", "")
+            drop = bool(overlap) and actions.contaminated == "drop"
             row.entries.append(_entry(row, "contamination", code, detail, drop))
-            kept = None if drop else noted(kept, [f"flagged:{code}"] if found else [])
+            kept = None if drop else noted(kept, [f"flagged:{code}"] if overlap else [])
         if kept:
             row.line = json.dumps(kept.to_json(), ensure_ascii=False, allow_nan=False)
             if actions.duplicate != "off" or actions.near_duplicate != "off":
@@ -154,8 +154,8 @@ class _Duplicates:
         for chunk in chunks:
             for row in chunk:
                 number = next(numbers)
-                if row.fingerprint and (found := self.seen.check(row.id, row.fingerprint, number)):
-                    fates[found.loser] = found
+                if row.fingerprint and (duplicate := self.seen.check(row.id, row.fingerprint, number)):
+                    fates[duplicate.loser] = duplicate
             pickle.dump(chunk, spool, pickle.HIGHEST_PROTOCOL)
             written += 1
         spool.seek(0)
@@ -183,8 +183,8 @@ class _Judge:
     def __call__(self, chunk: list[Verified]) -> list[Verified]:
         rows = [row for row in chunk if row.line is not None]
         records = [Record.from_json(json.loads(row.line)) for row in rows if row.line is not None]
-        found = judge(records, self.llm, self.config.scope)
-        for row, record, judgement in zip(rows, records, found, strict=True):
+        judgements = judge(records, self.llm, self.config.scope)
+        for row, record, judgement in zip(rows, records, judgements, strict=True):
             entry = judge_entry(record, judgement, self.config)
             row.entries.append(entry)
             if entry.verdict == "dropped":

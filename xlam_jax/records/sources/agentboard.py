@@ -58,8 +58,8 @@ def rows(path: Path) -> Iterator[Row]:
 
 
 def _start(text: str, place: int) -> int:
-    found = _BLANK.match(text, place)
-    return found.end() if found else place
+    match = _BLANK.match(text, place)
+    return match.end() if match else place
 
 
 def convert(row: Row) -> Record:
@@ -95,7 +95,7 @@ def _turns(trajectory: Any) -> list[dict[str, Any]]:
     """Turns in their order; the list spelling is joined by ids as the log's writer does it."""
     if isinstance(trajectory, dict):
         number = re.compile(r"\d+")
-        keyed = [(int(found[0]), turn) for key, turn in trajectory.items() if (found := number.search(key))]
+        keyed = [(int(match[0]), turn) for key, turn in trajectory.items() if (match := number.search(key))]
         return [turn for _, turn in sorted(keyed, key=lambda item: item[0])]
     turns: dict[int, dict[str, Any]] = {}
     for part in trajectory or ():
@@ -104,10 +104,10 @@ def _turns(trajectory: Any) -> list[dict[str, Any]]:
 
 
 def _step(turn: dict[str, Any]) -> Step:
-    found = _ACTION.fullmatch(turn["Action"].strip())
-    if not found:
+    match = _ACTION.fullmatch(turn["Action"].strip())
+    if not match:
         raise Refused("bad_action", turn["Action"][:80])
-    thought, name, text = found.groups()
+    thought, name, text = match.groups()
     try:
         arguments = json.loads(text)
     except ValueError:  # the environment itself reads a Python literal

@@ -56,11 +56,11 @@ def rows(path: Path) -> Iterator[Row]:
 
 def _catalogue(path: Path) -> dict[str, dict[str, Any]]:
     """Description and parameters by API; an entry whose text is no Python literals is left out."""
-    found = next((p / CATALOGUE for p in (path, *path.parents) if (p / CATALOGUE).is_file()), None)
-    if found is None:
+    catalogue_file = next((p / CATALOGUE for p in (path, *path.parents) if (p / CATALOGUE).is_file()), None)
+    if catalogue_file is None:
         raise InputError(f"{CATALOGUE} not found", where=str(path), hint="keep it above the dialogues")
     apis: dict[str, dict[str, Any]] = {SEARCHER: _SEARCHER_TOOL}
-    text = found.read_text("utf-8-sig")
+    text = catalogue_file.read_text("utf-8-sig")
     for row in csv.reader(io.StringIO(text)):
         # By place: the class name is the seventh column and the description the last; heads are Chinese.
         try:
@@ -68,7 +68,7 @@ def _catalogue(path: Path) -> dict[str, dict[str, Any]]:
             apis[row[6]] = {s.targets[0].id: ast.literal_eval(s.value) for s in body}  # type: ignore[attr-defined]
         except (SyntaxError, ValueError, IndexError, AttributeError):
             continue
-    for file in sorted(found.parent.rglob("*.jsonl")):
+    for file in sorted(catalogue_file.parent.rglob("*.jsonl")):
         apis.update(_searched(file.read_bytes()))
     return apis
 
@@ -80,8 +80,8 @@ def _searched(dialogue: bytes) -> dict[str, dict[str, Any]]:
         if SEARCHER.encode() not in line:
             continue
         try:
-            found = json.loads(line)["result"]["output"]
-            for api in found if isinstance(found, list) else [found]:
+            returned = json.loads(line)["result"]["output"]
+            for api in returned if isinstance(returned, list) else [returned]:
                 out[api["name"]] = api
         except (ValueError, LookupError, TypeError):  # the dialogue itself is refused where it is converted
             continue

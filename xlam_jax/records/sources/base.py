@@ -76,11 +76,11 @@ def tools(value: Any) -> tuple[Tool, ...]:
       Refused: `bad_tool`, or `ambiguous_tool` for two different tools of one name.
     """
     value = as_json(value) if value else []
-    found: dict[str, Tool] = {}
+    by_name: dict[str, Tool] = {}
     for one in map(tool, value if isinstance(value, list) else [value]):
-        if found.setdefault(one.name, one) != one:
+        if by_name.setdefault(one.name, one) != one:
             raise Refused("ambiguous_tool", one.name)
-    return tuple(found.values())
+    return tuple(by_name.values())
 
 
 def call(obj: Any) -> ToolCall:

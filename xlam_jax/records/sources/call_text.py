@@ -123,10 +123,10 @@ def _call_name(text: str, names: Collection[str]) -> str:
     for name in sorted(names, key=len, reverse=True):
         if text.startswith(name) and text[len(name) :].lstrip().startswith("("):
             return name
-    found = _NAME.match(text)
-    if not found or not text[found.end() :].startswith("(") or not found[0].strip():
+    match = _NAME.match(text)
+    if not match or not text[match.end() :].startswith("(") or not match[0].strip():
         raise Refused("bad_call", f"no name in {text[:80]!r}")
-    return found[0].rstrip()
+    return match[0].rstrip()
 
 
 def _arguments(text: str) -> dict[str, Any]:

@@ -64,8 +64,8 @@ class ConvertTask:
 def _refuse_unread(made: Any) -> None:
     """Refuses what would become a chat about calls: this source has calls, and there are some not read."""
     record = made.chosen if isinstance(made, Pair) else made
-    if isinstance(record, Record) and (found := next(unread_calls(record), None)):
-        raise Refused("bad_call", f"step {found[0] + 1} means a call, in words: {found[1]!r}")
+    if isinstance(record, Record) and (unread := next(unread_calls(record), None)):
+        raise Refused("bad_call", f"step {unread[0] + 1} means a call, in words: {unread[1]!r}")
 
 
 def with_notes(made: Record | Pair | dict[str, Any]) -> Record | Pair | dict[str, Any]:

@@ -72,10 +72,10 @@ def _call(text: str) -> dict[str, Any]:
     if quoted:
         arguments = _json(quoted[2])
         text = text[: quoted.start()] + quoted[1] + "null" + quoted[3] + text[quoted.end() :]
-    found = _json(text)
-    if not isinstance(found, dict):
+    call = _json(text)
+    if not isinstance(call, dict):
         raise Refused("bad_call", f"no object: {text[:80]!r}")
-    return {**found, "arguments": arguments} if quoted else found
+    return {**call, "arguments": arguments} if quoted else call
 
 
 def _json(text: str) -> Any:

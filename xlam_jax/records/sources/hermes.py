@@ -60,8 +60,8 @@ def _tools(system: str) -> tuple[Tool, ...]:
 
 
 def _calls(text: str) -> list[Any]:
-    found = literal(text)
-    return found if isinstance(found, list) else [found]
+    calls = literal(text)
+    return calls if isinstance(calls, list) else [calls]
 
 
 def _result(text: str) -> dict[str, Any]:

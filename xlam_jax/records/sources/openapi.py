@@ -32,10 +32,10 @@ def rows(path: Path) -> Iterator[Row]:
         except (ValueError, RecursionError) as e:
             yield Row(str(file), extra=str(e))
             continue
-        found = list(operations(document)) if is_openapi(document) else []
-        if not found:
+        listed = list(operations(document)) if is_openapi(document) else []
+        if not listed:
             yield Row(str(file))
-        for where, method in found:
+        for where, method in listed:
             yield Row(f"{file}: {method.upper()} {where}", parsed=(where, method), extra=document)
 
 
@@ -49,8 +49,8 @@ def _read(file: Path) -> Any:
         """Dates stay text: they are examples and defaults of parameters, and JSON has no dates."""
 
     Loader.yaml_implicit_resolvers = {
-        first: [(tag, pattern) for tag, pattern in found if tag != "tag:yaml.org,2002:timestamp"]
-        for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
     try:
         return yaml.load(text, Loader=Loader)

@@ -79,10 +79,10 @@ class _Arithmetic(ast.NodeTransformer):
         if compute is None or not all(type(side) in (int, float) for side in sides):
             return node
         try:
-            found = compute(*sides)
+            computed = compute(*sides)
         except (ZeroDivisionError, OverflowError):
             return node
-        return ast.Constant(found) if math.isfinite(found) else node
+        return ast.Constant(computed) if math.isfinite(computed) else node
 
 
 def _value(node: ast.expr) -> Any:

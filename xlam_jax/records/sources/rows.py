@@ -46,12 +46,12 @@ def data_files(path: Path) -> list[Path]:
       InputError: there are none.
     """
     if path.is_dir():
-        found = sorted(p for p in path.rglob("*") if p.is_file() and kind_of(p))
-        tables = {p.parent for p in found if kind_of(p) == ".arrow"}
-        found = [p for p in found if p.name not in _ABOUT_TABLES or p.parent not in tables]
-        if not found:
+        files = sorted(p for p in path.rglob("*") if p.is_file() and kind_of(p))
+        tables = {p.parent for p in files if kind_of(p) == ".arrow"}
+        files = [p for p in files if p.name not in _ABOUT_TABLES or p.parent not in tables]
+        if not files:
             raise InputError("no data file in this folder", where=str(path), hint=", ".join(SUFFIXES))
-        return found
+        return files
     if not path.is_file():
         raise InputError("input not found", where=str(path), hint="check the path")
     if not kind_of(path):

@@ -41,7 +41,7 @@ def turns(obj: dict[str, Any]) -> list[tuple[str, Any]]:
     listed = as_json(_listed(obj))
     if not isinstance(listed, list):
         raise Refused("bad_message", "conversations are no list")
-    found: list[tuple[str, Any]] = [("system", obj["system"])] if obj.get("system") else []
+    pairs: list[tuple[str, Any]] = [("system", obj["system"])] if obj.get("system") else []
     for number, turn in enumerate(listed, 1):
         if not isinstance(turn, dict):
             raise Refused("bad_message", f"message {number} is no object")
@@ -49,8 +49,8 @@ def turns(obj: dict[str, Any]) -> list[tuple[str, Any]]:
         role = _ROLES.get(name.lower()) if isinstance(name, str) else None
         if role is None:
             raise Refused("unknown_role", f"message {number}: {name!r}")
-        found.append((role, turn.get("value", turn.get("content"))))
-    return found
+        pairs.append((role, turn.get("value", turn.get("content"))))
+    return pairs
 
 
 def messages(obj: dict[str, Any]) -> list[dict[str, Any]]:

@@ -53,10 +53,10 @@ def rows(path: Path) -> Iterator[Row]:
                 yield row
                 continue
             shared = {key: api.get(key) for key in ("Name", "Documentation", "Function_Projection")}
-            found = list(_instructions(api))
-            if not found:
+            instructions = list(_instructions(api))
+            if not instructions:
                 yield Row(row.where, parsed={}, extra=shared)
-            for number, item in enumerate(found):
+            for number, item in enumerate(instructions):
                 yield Row(f"{row.where}.Instructions[{number}]", parsed=item, extra=shared)
 
 
@@ -130,15 +130,15 @@ def _tools(api: dict[str, Any]) -> tuple[Tool, ...]:
     document = as_json(api["Documentation"])
     if not is_openapi(document) or not isinstance(api["Function_Projection"], dict):
         raise Refused("bad_document", str(api["Name"]))
-    found = [ASK]
+    tools = [ASK]
     for name, (path, method) in api["Function_Projection"].items():
         # Some documents write the path without its slash where the projection has it, or the reverse.
         known = next((p for p in (path, f"/{path}", path.lstrip("/")) if p in document["paths"]), path)
         try:
-            found.append(dataclasses.replace(operation_tool(document, known, method.lower()), name=name))
+            tools.append(dataclasses.replace(operation_tool(document, known, method.lower()), name=name))
         except InputError as e:
             raise Refused("bad_tool", f"{e.where}: {e.what}") from None
-    return tuple(found)
+    return tuple(tools)
 
 
 SOURCE = Source(

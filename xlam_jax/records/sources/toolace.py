@@ -51,11 +51,15 @@ def _tool_list(system: str) -> list[Any]:
     decoder, at = json.JSONDecoder(), system.find("[")
     while at >= 0:
         try:
-            found, _ = decoder.raw_decode(system, at)
+            decoded, _ = decoder.raw_decode(system, at)
         except (ValueError, RecursionError):
-            found = None
-        if isinstance(found, list) and found and all(isinstance(t, dict) and "name" in t for t in found):
-            return found
+            decoded = None
+        if (
+            isinstance(decoded, list)
+            and decoded
+            and all(isinstance(t, dict) and "name" in t for t in decoded)
+        ):
+            return decoded
         at = system.find("[", at + 1)
     raise Refused("no_tools", "no JSON list of functions in the system text")
 

@@ -75,8 +75,8 @@ def _goal(obj: dict[str, Any]) -> str:
     goal = obj.get("goal") or obj.get("instruction")
     if not goal:
         first = (obj.get("states") or obj.get("observations") or [""])[0]
-        found = _GOAL.search(str(first))
-        goal = found[1] if found else ""
+        match = _GOAL.search(str(first))
+        goal = match[1] if match else ""
     if not isinstance(goal, str) or not goal.strip():
         raise Refused("no_goal")
     return goal.strip()
@@ -100,10 +100,10 @@ def _steps(actions: list[str], pages: list[str], thoughts: list[str]) -> tuple[S
     steps: list[Step] = []
     pending = ""
     for action, page, thought in zip(actions, pages, thoughts, strict=True):
-        found = _ACTION.fullmatch(action.strip())
-        if not found:
+        match = _ACTION.fullmatch(action.strip())
+        if not match:
             raise Refused("bad_action", action[:80])
-        name, text = found.groups()
+        name, text = match.groups()
         pending = "\n".join(filter(None, (pending, thought)))
         if name == "think":
             pending = "\n".join(filter(None, (pending, text)))
