@@ -13,7 +13,7 @@ from tests import tiny
 from tests.models.attention_cases import run, square
 from xlam_jax.models import decoder
 from xlam_jax.models.attention import Facts, attend, cudnn, most_segments
-from xlam_jax.models.attention.cudnn import cudnn_reason, documents
+from xlam_jax.models.attention.cudnn import cudnn_reason, documents, refuse_overfull
 from xlam_jax.models.named import named_config
 from xlam_jax.parallel.mesh import MeshConfig, make_mesh
 
@@ -24,6 +24,8 @@ def test_documents_of_a_row():
     lengths, offsets = documents(jnp.asarray(SEGMENTS), 5)
     assert lengths.tolist() == [[2, 3, 1, 2, -1], [8, -1, -1, -1, -1], [1, 1, 1, 1, 1]]
     assert offsets.tolist() == [[0, 2, 5, 6, -1, -1], [0, -1, -1, -1, -1, -1], [0, 1, 2, 3, 4, -1]]
+    whole = np.isfinite(refuse_overfull(jnp.ones((3, 8, 2)), jnp.asarray(SEGMENTS), 5)).all(axis=(1, 2))
+    assert whole.tolist() == [True, True, False]
     assert most_segments(np.asarray(SEGMENTS)) == 8
     assert most_segments(np.asarray(SEGMENTS[:2])) == 4
     assert most_segments(np.zeros((2, 3, 1))) == 1
