@@ -19,6 +19,7 @@ from xlam_jax.cli import call as call_module
 from xlam_jax.cli import eval as eval_module
 from xlam_jax.errors import InputError, WorkError
 from xlam_jax.format import Record, Step, ToolCall, normalise_tool, write_records
+from xlam_jax.llm import LLMError
 from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.lora import LoraConfig, init_adapters
 from xlam_jax.weights import read_config, save_hf
@@ -234,6 +235,11 @@ def test_eval_bfcl_of_a_served_folder_by_completions(model, tmp_path):
     assert json.loads((tmp_path / "served/run.json").read_text())["completions"] == str(model)
     refused = run(*args, "--model", model, "--completions", model)
     assert isinstance(refused.exception, InputError) and "only a URL" in refused.exception.what
+    nowhere = run(*args, "--model", "http://127.0.0.1:9/v1#m", "--completions", tmp_path / "nowhere")
+    assert isinstance(nowhere.exception, InputError) and "model folder" in nowhere.exception.what
+    with ChatServer(lambda _: "words") as server:  # chats alone
+        chats = run(*args, "--model", f"{server.url}#m", "--completions", model)
+    assert isinstance(chats.exception, LLMError) and chats.exception.code == 404
 
 
 @pytest.mark.slow

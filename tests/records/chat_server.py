@@ -37,7 +37,7 @@ class ChatServer:
                 message = {"role": "assistant", **(text if isinstance(text, dict) else {"content": text})}
                 choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
                 reply = {"id": "1", "object": "chat.completion", "created": 0, "model": body["model"]}
-                said, asked = str(message["content"] or ""), str(body["messages"])
+                said, asked = str(message["content"] or ""), str(body.get("messages"))
                 usage = {"prompt_tokens": len(asked.split()), "completion_tokens": len(said.split())}
                 reply["usage"] = {**usage, "total_tokens": sum(usage.values())}
                 reply |= {"error": {"message": "no"}} if fault else {"choices": choices}
