@@ -38,6 +38,7 @@ def head(licence):
         ({"LICENSE-CODE": MIT, "LICENSE-MODEL": DEEPSEEK}, "deepseek"),
         ({"LICENSE": MIT, "MODEL_LICENSE.txt": DEEPSEEK}, "deepseek"),
         ({"LICENSE-CODE": MIT}, "unknown"),
+        ({"LICENSE": "BigCode OpenRAIL-M v1 License Agreement"}, "bigcode-openrail-m"),
         ({"LICENSE-MIT": MIT, "LICENSE-APACHE": APACHE}, "apache-2.0"),
         ({"README.md": head("[apache-2.0, mit]")}, "apache-2.0"),
         ({"README.md": head("\n- llama3.1\n- mit")}, "llama3.1"),
@@ -54,6 +55,49 @@ def test_every_statement_is_found(model, tmp_path, texts, name):
     put(model, texts)
     xlam("convert", "to-hf", model, tmp_path / "out")
     assert json.loads((tmp_path / "out/provenance.json").read_text())["license"]["name"] == name
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "You may not use this model for any commercial purpose.",
+        "Commercial use is prohibited.",
+        "The model may not be used commercially.",
+        "not for commercial use",
+        "No commercial use.",
+        "This licence does not permit commercial use.",
+        "you can't use it commercially",
+        "All commercial exploitation of the weights is strictly forbidden.",
+        "To be used solely for academic research.",
+        "The licensor prohibits any commercial use.",
+    ],
+)
+@pytest.mark.parametrize("name", ["LICENSE", "USE_POLICY.md", "legal/LICENSE"])
+def test_wordings_that_forbid_commerce(model, tmp_path, text, name):
+    put(model, {"README.md": head("apache-2.0"), name: text})
+    assert "apache-2.0" in refused("convert", "to-hf", model, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "card",
+    [
+        "\n" + head("cc-by-nc-4.0"),
+        head("cc-by-nc-4.0\ntitle: a: b"),
+        "---\nlicense: cc-by-nc-4.0\n# A model\n",
+        "---\nlicense: cc-by-nc-4.0\n...\n# A model\n",
+    ],
+)
+def test_a_card_that_names_a_licence_is_not_passed_over(model, tmp_path, card):
+    put(model, {"README.md": card, "LICENSE": MIT})
+    assert "mit" in refused("convert", "to-hf", model, tmp_path / "out")
+    put(model, {"README.md": "---\n\nA line, and no front matter.\n"})
+    xlam("convert", "to-hf", model, tmp_path / "out")
+
+
+def test_a_licence_in_a_folder_of_legal_texts_counts(model, tmp_path):
+    put(model, {"LICENSE": MIT, "legal/LICENSE": NC})
+    said = refused("convert", "to-hf", model, tmp_path / "out")
+    assert "mit" in said and "in legal/LICENSE: cc-by-nc-4.0" in said
 
 
 @pytest.mark.parametrize(

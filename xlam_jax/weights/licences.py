@@ -70,6 +70,10 @@ _TEXTS = (
     ("apache license version 2.0", "apache-2.0"),
     ("deepseek license agreement", "deepseek"),
     ("falcon llm license", "falcon-llm"),
+    ("bigcode openrail-m", "bigcode-openrail-m"),
+    ("bigcode open rail-m", "bigcode-openrail-m"),
+    ("creativeml openrail-m", "creativeml-openrail-m"),
+    ("creativeml open rail-m", "creativeml-openrail-m"),
     ("llama 4 community license", "llama4"),
     ("llama 3.3 community license", "llama3.3"),
     ("llama 3.2 community license", "llama3.2"),
@@ -96,15 +100,22 @@ _SHORT_CC = re.compile(r"(?:\bcc[ -]|creativecommons\.org/licenses/)by((?:[ -](?
 _CC0 = re.compile(r"\bcc0[ -]1\.0|creativecommons\.org/publicdomain/zero/1\.0")
 _SPDX = re.compile(r"spdx-license-identifier: ([a-z0-9.+-]+)")
 _CC_PARTS = {"noncommercial": "nc", "sharealike": "sa", "noderivatives": "nd", "noderivs": "nd"}
+_COMMERCE = r"commercial(ly\b| use| purposes?| exploitation| applications?)"
 _NO_COMMERCE = re.compile(
     r"non-? ?commercial|(academic|research|educational|evaluation) (purposes?|use) only"
-    r"|only (be used )?for (academic|research|educational|evaluation)"
+    r"|(only|solely|exclusively) (be used )?for (\w+ ){0,2}(academic|research|educational|evaluation)"
+    rf"|\bno {_COMMERCE}|\bnot (\w+ ){{0,2}}for (any )?{_COMMERCE}"
+    rf"|\b((may|can|must|shall|should|will|do|does|is|are) ?not|\w+n['\u2019]t) [^.;:]{{0,60}}{_COMMERCE}"
+    rf"|{_COMMERCE}( of [^.;:]{{0,40}})? (is|are) (\w+ ){{0,2}}(prohibited|forbidden|disallowed|excluded|not )"
+    rf"|(prohibit|forbid|exclud|disallow)\w* [^.;:]{{0,40}}{_COMMERCE}"
 )
 # Both kinds of use allowed; and how the GPL lets source code be offered.
 _NO_LIMIT = re.compile(
     r"non-? ?commercial(ly)?( use| purposes?)?(,| and/or| and| or)+ commercial"
     r"|(?<!-)\bcommercial(ly)?( use| purposes?)?(,| and/or| and| or)+ non-? ?commercial"
     r"|occasionally and noncommercially|only for noncommercial distribution"
+    rf"|not (limited|restricted) (only )?to [^.;:]{{0,40}}{_COMMERCE}"
+    rf"|not (limit|restrict|prevent|prohibit|forbid|exclude|affect|preclude)\w* [^.;:]{{0,40}}{_COMMERCE}"
 )
 
 

@@ -115,18 +115,21 @@ def _stated(folder: Path) -> tuple[dict[str, Any] | None, dict[str, Any]]:
     """The licence that a folder states, and the front matter of its card."""
     card = readme_of(folder) or folder / BASE_README
     head = front_matter(card) if card.is_file() else {}
-    return stated_licence(folder, head, card.name), head
+    return stated_licence(folder, head, card.name), head or {}
 
 
-def front_matter(path: Path) -> dict[str, Any]:
-    """The YAML at the head of a model card, {} where it has none that can be read."""
-    text = path.read_text(encoding="utf-8-sig", errors="replace")
+def front_matter(path: Path) -> dict[str, Any] | None:
+    """The YAML at the head of a model card, {} where it has none; None where it names a licence and cannot be read."""
+    text = path.read_text(encoding="utf-8-sig", errors="replace").lstrip()  # as the hub reads it
     match = re.match(r"---\s*\n(.*?)\n---\s*(\n|$)", text, re.S)
-    try:
-        header = yaml.safe_load(match[1]) if match else {}
-    except (yaml.YAMLError, ValueError, RecursionError):  # the second of dates such as 2024-13-45
-        return {}
-    return header if isinstance(header, dict) else {}
+    if match:
+        try:
+            header = yaml.safe_load(match[1]) or {}
+        except (yaml.YAMLError, ValueError, RecursionError):  # the second of dates such as 2024-13-45
+            header = None
+        if isinstance(header, dict):
+            return header
+    return None if text.startswith("---") and re.search(r"^licen[cs]e\s*:", text, re.M) else {}
 
 
 def parts(facts: Mapping[str, Any]) -> list[Part]:

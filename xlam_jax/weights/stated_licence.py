@@ -26,19 +26,19 @@ _POLICY = re.compile(r"policy|terms", re.I)
 _OF_MODEL, _OF_CODE = re.compile(r"model|weight", re.I), re.compile(r"(?<![a-z])(code|software)", re.I)
 
 
-def stated_licence(folder: Path, head: Mapping[str, Any], card: str) -> dict[str, Any] | None:
+def stated_licence(folder: Path, head: Mapping[str, Any] | None, card: str) -> dict[str, Any] | None:
     """The first licence that is stated, `{name, link, found_in}`; others that are stated too stand under "beside".
 
     The card's come first, then those of the files. A file of the model's licence (LICENSE-MODEL) goes before those
     that name no part; one of the code's (LICENSE-CODE) says nothing about weights.
 
     Args:
-      head: front matter of the card.
+      head: front matter of the card; None where it names a licence and cannot be read, which is one that nobody knows.
       card: its file's name.
     """
-    stated = [(one, card) for one in _of_card(head)]
+    stated = [(one, card) for one in ([Licence(UNKNOWN)] if head is None else _of_card(head))]
     for path, name in _files(folder):
-        text, policy = _text(path), not LICENCE.match(name)
+        text, policy = _text(path), not _is_licence(path, name)
         stated += [(Licence(one, name), name) for one in ([] if policy else licences_of_text(text))]
         lenient = all(one.kind in (FREE, PERMISSIVE, ATTRIBUTION, SHARE_ALIKE) for one, _ in stated)
         forbids = forbids_commerce(text)
@@ -77,10 +77,15 @@ def _of_card(head: Mapping[str, Any]) -> list[Licence]:
 def _files(folder: Path) -> list[tuple[Path, str]]:
     """Licence files, and after them the policies, which may forbid more; `(path, name in the folder)`."""
     legal = legal_files(folder)
-    licences = [(path, name) for path, name in legal if LICENCE.match(name)]
+    licences = [(path, name) for path, name in legal if _is_licence(path, name)]
     of_model = [(path, name) for path, name in licences if _OF_MODEL.search(name)]
     policies = [(path, name) for path, name in legal if _POLICY.search(name) and (path, name) not in licences]
     return [*(of_model or ((p, name) for p, name in licences if not _OF_CODE.search(name))), *policies]
+
+
+def _is_licence(path: Path, name: str) -> bool:
+    """By its own name, or by that of the folder it lies in."""
+    return bool(LICENCE.match(name) or LICENCE.match(path.name))
 
 
 def _text(path: Path) -> str:
