@@ -61,3 +61,38 @@ def test_a_rank_that_is_not_that_of_the_tensors(model, tmp_path, change):
 def test_a_rank_of_its_own_module_counts(model, tmp_path):
     peft = adapter(tmp_path / "adapter", model, r=16, rank_pattern={"q_proj": 4})
     xlam("convert", "from-peft", peft, tmp_path / "out", "--base", model)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"target_modules": ["v_proj"]},
+        {"target_modules": ["proj"]},
+        {"target_modules": ["self_attn.q_proj"]},
+        {"target_modules": ["model.layers.0.self_attn.q_proj", "v_proj"]},
+        {"target_modules": r".*\.layers\.0\..*_proj"},
+        {"target_modules": r"layers\.0\..*_proj"},
+        {"exclude_modules": ["q_proj"]},
+        {"exclude_modules": ["k_proj"]},
+        {"exclude_modules": r".*\.0\.self_attn\..*"},
+        {"layers_to_transform": [0]},
+        {"layers_to_transform": 0},
+        {"layers_to_transform": [1]},
+        {"layers_to_transform": 1},
+        {"layers_to_transform": []},
+        {"layers_to_transform": [1], "target_modules": ["model.layers.0.self_attn.q_proj"]},
+    ],
+    ids=str,
+)
+def test_a_module_that_the_config_leaves_out_is_not_merged(model, tmp_path, change):
+    """As PEFT decides: what it would not adapt is refused, what it would is merged."""
+    from peft import LoraConfig
+    from peft.tuners.tuners_utils import check_target_module_exists
+
+    settings = {"target_modules": ["q_proj"], **change}
+    adapts = check_target_module_exists(LoraConfig(**settings), "model.layers.0.self_attn.q_proj")
+    peft = adapter(tmp_path / "adapter", model, **change)
+    if not adapts:
+        assert f"which {next(iter(change))} of" in told(peft, model, tmp_path)
+    else:
+        xlam("convert", "from-peft", peft, tmp_path / "out", "--base", model)

@@ -103,6 +103,41 @@ def _odd_key(config: Mapping[str, Any]) -> str:
     return next((key for key, value in config.items() if value and key not in _KNOWN), "")
 
 
+def check_module(config: Mapping[str, Any], module: str) -> None:
+    """Raises InputError where PEFT, by its config, would not put an adapter on a module that has one in the file.
+
+    Args:
+      module: its name in the model, such as "model.layers.0.self_attn.q_proj".
+    """
+    targets, excluded = config.get("target_modules"), config.get("exclude_modules")
+    layers, key = config.get("layers_to_transform"), ""
+    if targets and targets != "all-linear" and not config.get("target_parameters"):
+        key = "" if _is_named(targets, module) else "target_modules"
+        # Layers count where an end of a name was given, and neither a whole name nor a pattern.
+        if layers not in (None, []) and not isinstance(targets, str) and module not in targets:
+            layer = re.search(r"\.(\d+)\.", module)
+            if not layer or int(layer[1]) not in (layers if isinstance(layers, list) else [layers]):
+                key = key or "layers_to_transform"
+    if excluded and _is_named(excluded, module):
+        key = "exclude_modules"
+    if key:
+        raise InputError(
+            f"the file holds an adapter of {module}, which {key} of {CONFIG} leaves out: PEFT would not apply it",
+            where=f"{CONFIG}: {key} is {shown(config[key])}",
+            hint="is it the config of another adapter?",
+        )
+
+
+def _is_named(names: Any, module: str) -> bool:
+    """As PEFT reads a list of ends of names, or one regular expression over whole names."""
+    if isinstance(names, str):
+        try:
+            return re.fullmatch(names, module) is not None
+        except re.error as e:
+            raise InputError(f"{shown(names)} is no pattern: {e}", where=CONFIG) from e
+    return any(module == name or module.endswith(f".{name}") for name in names)
+
+
 def scale_of(config: Mapping[str, Any], name: str, rank: int) -> float:
     """PEFT's: patterns are regular expressions over the end of a module's name.
 

@@ -27,7 +27,7 @@ from xlam_jax.models.config import ModelConfig
 from xlam_jax.models.params import Adapted, Params
 from xlam_jax.models.spec import HfEntry, hf_entries, path_name, spec
 from xlam_jax.parallel.rules import DEFAULT_RULES, to_sharding
-from xlam_jax.weights.peft_config import PREFIX, WEIGHTS, read_peft_config, scale_of
+from xlam_jax.weights.peft_config import PREFIX, WEIGHTS, check_module, read_peft_config, scale_of
 
 _FLOATS = ("F64", "F32", "F16", "BF16")
 
@@ -95,6 +95,7 @@ def _modules(folder: Path, config: Mapping[str, Any], cfg: ModelConfig) -> Itera
     for module, a, b in _factors(folder / WEIGHTS):
         name = short.get(_without_block(module))
         if name:
+            check_module(config, module)
             yield entries[name], Low(a.T, b.T, scale_of(config, name, a.shape[0]))
         elif match := re.fullmatch(r"(.*)\.mlp\.experts(\.base_layer)?", module):
             yield from _fused(match[1], a, b, config, cfg, entries, short)
