@@ -103,6 +103,36 @@ def test_overwriting_deletes_nothing_but_a_release(model, tmp_path):
         xlam("convert", command, src, out, *more, "--overwrite")
 
 
+def test_overwriting_spares_what_nobody_converted(model, tmp_path):
+    """Somebody's own model, somebody's adapter, and a card that was written on since."""
+    own, out = shutil.copytree(model, tmp_path / "own"), tmp_path / "out"
+    for name in ("checksums.json", "xlam.json"):
+        (own / name).unlink(missing_ok=True)
+    peft = adapter(tmp_path / "adapter", model)
+    xlam("convert", "to-hf", model, out)
+    with (out / "README.md").open("a") as card:
+        card.write("my own words")
+    for place, word in (
+        (own, "something else"),
+        (peft, "something else"),
+        (out, "README.md (changed since)"),
+    ):
+        before = files(place)
+        assert word in refused("convert", "to-hf", model, place, "--overwrite")
+        assert files(place) == before
+    xlam("convert", "card", out)  # seals it
+    xlam("convert", "to-hf", model, out, "--overwrite")
+
+
+def test_an_adapter_beside_a_model_is_not_passed_over(model, tmp_path):
+    peft = adapter(tmp_path / "adapter", model)
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        shutil.copy(peft / name, model)
+    for command in ("from-hf", "to-hf"):
+        assert "from-peft" in refused("convert", command, model, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_what_a_source_had_more_is_named(model, tmp_path):
     (model / "BASE_README.md").write_text("of the base's base")
     for name in ("tool_parser.py", "model-00009-of-00009.safetensors", "adapter_config.json"):

@@ -10,14 +10,17 @@ import typer
 from xlam_jax.cli.common import need_apart, say
 from xlam_jax.errors import InputError
 
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace DST if it holds a model.")]
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Replace DST if it is what xlam convert wrote.")
+]
 
 
 def check_dst(dst: Path, overwrite: bool, json_file: Path | None, **sources: Path) -> None:
     """Raises InputError, before any work, when `dst` cannot be written or something of others would be lost."""
     from xlam_jax.files import check_beside, check_free
     from xlam_jax.weights.carried import would_be_lost
-    from xlam_jax.weights.peft_config import CONFIG as ADAPTER_CONFIG
+    from xlam_jax.weights.checksums import CHECKSUMS
+    from xlam_jax.weights.hf_out import XLAM_JSON
 
     check_free(dst, overwrite=overwrite)
     need_apart(dst, **sources)
@@ -30,8 +33,8 @@ def check_dst(dst: Path, overwrite: bool, json_file: Path | None, **sources: Pat
         raise InputError("--json is DST", where=str(dst), hint="the name of a file")
     if not dst.is_dir() or not any(dst.iterdir()):
         return
-    model = any((dst / name).is_file() for name in ("config.json", "xlam.json", ADAPTER_CONFIG))
-    if not model or (dst / "checkpoints").exists():
+    made = any((dst / name).is_file() for name in (CHECKSUMS, XLAM_JSON))
+    if not made or (dst / "checkpoints").exists():
         raise InputError(
             "--overwrite replaces folders that hold a converted model; this one holds something else",
             where=str(dst),

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from xlam_jax.errors import InputError
+from xlam_jax.files import sha256_of
 from xlam_jax.weights.checksums import CHECKSUMS, read_checksums
 from xlam_jax.weights.peft_config import CONFIG as ADAPTER_CONFIG
 from xlam_jax.weights.peft_config import WEIGHTS as ADAPTER_WEIGHTS
@@ -137,10 +138,14 @@ def no_part_of(folder: Path, names: set[str]) -> list[str]:
 
 
 def would_be_lost(folder: Path) -> list[str]:
-    """What an overwritten release would take with it that is no part of it; of a checkout its history too."""
+    """What an overwritten release would take with it that is no part of it, of a checkout its history too; and texts
+    of it that were changed since."""
     names = release_files(folder)
     made = {".cache", ".DS_Store", ".gitattributes"}
-    return strangers(folder, lambda name: name in names or name.partition("/")[0] in made)
+    lost = strangers(folder, lambda name: name in names or name.partition("/")[0] in made)
+    sealed = read_checksums(folder) if (folder / CHECKSUMS).is_file() else {}
+    texts = [name for name in sealed if not name.endswith(".safetensors") and (folder / name).is_file()]
+    return lost + [f"{name} (changed since)" for name in texts if sha256_of(folder / name) != sealed[name]]
 
 
 def readme_of(folder: Path) -> Path | None:

@@ -26,6 +26,7 @@ from xlam_jax.weights.hf_out import (
     write_hf,
 )
 from xlam_jax.weights.orbax_tensors import ItemTensors
+from xlam_jax.weights.peft_config import CONFIG as ADAPTER_CONFIG
 from xlam_jax.weights.source import check_intact, inspect, load_model
 from xlam_jax.weights.tensors import (
     ParamsTensors,
@@ -69,7 +70,7 @@ def open_model(src: str | Path) -> Iterator[OpenModel]:
     """Opens a Hugging Face folder, a training run or one of its checkpoints, or a GGUF file.
 
     Raises:
-      InputError: no model there, unreadable files, tensors that are not the config's.
+      InputError: no model there, one with an adapter beside it, unreadable files, tensors that are not the config's.
     """
     src = Path(src)
     if src.suffix == ".gguf":
@@ -89,6 +90,12 @@ def open_model(src: str | Path) -> Iterator[OpenModel]:
         origin, stamp = _origin(src) if source.kind == "native" else None, _stamp(source.params)
         yield OpenModel(cfg, tensors, source.tokenizer, source.codec, stamp, source.folders, origin)
         return
+    if (src / ADAPTER_CONFIG).is_file() and any(src.glob("adapter_model.*")):
+        raise InputError(
+            "an adapter lies beside the model, which transformers and PEFT would apply to it",
+            where=str(src / ADAPTER_CONFIG),
+            hint="move it into a folder of its own; xlam convert from-peft merges it into the model",
+        )
     stored = open_tensors(src, cfg)
     check_tensors(stored, cfg)
     yield OpenModel(cfg, stored, source.tokenizer, source.codec, _stamp(src), source.folders, _origin(src))
